@@ -1,0 +1,344 @@
+"""StepTable: a sampler as data, one row of coefficients per network evaluation.
+
+A row at time t turns x, the network's output m, the saved tensors S and noise N into the next x:
+
+    x0 = clip(p*x + q*m)                                  velocity: p = 1, q = -t
+    x  = a*x + b*x0 + sum_k h[k]*S[k] + sum_j c[j]*N(draw[j])
+
+and may save such combinations of the old x, x0, the old S and noise for later rows. That is all any scheduler
+does, so a scheduler is a function that returns a StepTable, and it never touches a tensor.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, cast, runtime_checkable
+
+from .errors import PidSamplerError, unknown_name
+
+Terms = tuple[tuple[int, float], ...]
+TermsLike = Mapping[int, float] | Iterable[tuple[int, float]]
+
+PREDICTIONS = ("velocity", "x0", "eps")
+
+# Rows are computed in float64; what a formula loses to rounding is far below this, a wrong formula far above.
+_TOLERANCE = 1e-12
+
+
+def _terms(kind: str, pairs: TermsLike) -> Terms:
+    """Return terms sorted by index without those of weight 0, so that equal tables compare equal."""
+    items = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
+    found: dict[int, float] = {}
+    for index, weight in items:
+        if not 0 <= int(index) < 2**32 or int(index) != index:
+            raise PidSamplerError(f"{kind} {index!r} must be a whole number in 0..2^32-1")
+        if int(index) in found:
+            raise PidSamplerError(f"{kind} {index} occurs twice in one combination: add its weights")
+        found[int(index)] = _finite(f"the weight of {kind} {index}", weight)
+    return tuple(sorted((i, w) for i, w in found.items() if w != 0.0))
+
+
+def _finite(what: str, value: float) -> float:
+    number = float(value)
+    if not math.isfinite(number):
+        raise PidSamplerError(f"{what} is {number}, expected a finite number")
+    return number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Combination:
+    """a*x + b*x0 + sum_k h[k]*S[k] + sum_j c[j]*N(draw[j]), all coefficients float64.
+
+    Args:
+        a: Weight of x, as it was when the row began.
+        b: Weight of x0, the row's prediction of the clean image.
+        h: Weights of saved tensors, {slot: weight} or pairs.
+        noise: Weights of noise draws, {draw: weight} or pairs. Draw 0 is the initial noise.
+
+    Raises:
+        PidSamplerError: A coefficient is not finite, an index is not a whole number, or one occurs twice.
+    """
+
+    a: float = 0.0
+    b: float = 0.0
+    h: Terms = ()
+    noise: Terms = ()
+
+    def __init__(self, *, a: float = 0.0, b: float = 0.0, h: TermsLike = (), noise: TermsLike = ()) -> None:
+        set_ = object.__setattr__
+        set_(self, "a", _finite("a", a))
+        set_(self, "b", _finite("b", b))
+        set_(self, "h", _terms("slot", h))
+        set_(self, "noise", _terms("draw", noise))
+
+    def formula(self) -> str:
+        """Return the combination as text, such as "0.5*x + 0.5*x0 + 0.1*N(1)"."""
+        parts = [(self.a, "x"), (self.b, "x0")]
+        parts += [(w, f"S{k}") for k, w in self.h] + [(w, f"N({k})") for k, w in self.noise]
+        text = " + ".join(name if w == 1.0 else f"{w:.6g}*{name}" for w, name in parts if w != 0.0)
+        return text.replace("+ -", "- ") or "0"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row(Combination):
+    """One network evaluation at `t`, and the update of x to the noise level `t_next`.
+
+    Args:
+        t: Time of the evaluation, in (0, 1].
+        t_next: Noise level of x after the row, in [0, 1]. The next row's t.
+        a: Weight of the old x; likewise b, h and noise, see `Combination`.
+        b: Weight of x0.
+        h: Weights of saved tensors.
+        noise: Weights of noise draws.
+        p: x0 = p*x + q*m. Default 1, the velocity's.
+        q: Default -t, the velocity's.
+        clip: Bound: x0 is clipped to -clip..clip. None leaves it.
+        saves: {slot: Combination} of what to keep for later rows, made from the values before the update.
+
+    Raises:
+        PidSamplerError: A value is not finite or out of its range.
+    """
+
+    t: float
+    t_next: float
+    p: float = 1.0
+    q: float = field(default=math.nan)
+    clip: float | None = None
+    saves: tuple[tuple[int, Combination], ...] = ()
+
+    def __init__(
+        self,
+        t: float,
+        t_next: float,
+        *,
+        a: float = 0.0,
+        b: float = 0.0,
+        h: TermsLike = (),
+        noise: TermsLike = (),
+        p: float = 1.0,
+        q: float | None = None,
+        clip: float | None = None,
+        saves: Mapping[int, Combination] | Iterable[tuple[int, Combination]] = (),
+    ) -> None:
+        super().__init__(a=a, b=b, h=h, noise=noise)
+        set_ = object.__setattr__
+        set_(self, "t", _finite("t", t))
+        set_(self, "t_next", _finite("t_next", t_next))
+        set_(self, "p", _finite("p", p))
+        set_(self, "q", -self.t if q is None else _finite("q", q))
+        set_(self, "clip", None if clip is None else _finite("clip", clip))
+        set_(self, "saves", tuple(sorted(dict(saves).items())))
+        if not 0.0 < self.t <= 1.0:
+            raise PidSamplerError(f"a row's t is {self.t!r}, expected 0 < t <= 1: no network is defined at 0")
+        if not 0.0 <= self.t_next <= 1.0:
+            raise PidSamplerError(f"a row's t_next is {self.t_next!r}, expected 0 <= t_next <= 1")
+        if self.q == 0.0:
+            raise PidSamplerError(f"the row at t={self.t!r} has q = 0: it would ignore the network")
+        if self.clip is not None and self.clip <= 0.0:
+            raise PidSamplerError(f"clip is {self.clip!r}, expected a bound above 0, or None for no clipping")
+        _terms("slot", [(slot, 1.0) for slot, _ in self.saves])
+
+    def prediction(self) -> str:
+        """Return the row's x0 as text, such as "x - 0.999*m"."""
+        text = Combination(a=self.p, h={0: self.q}).formula().replace("S0", "m")
+        return text if self.clip is None else f"clip({text}, {self.clip:g})"
+
+
+@dataclass(frozen=True)
+class StepTable:
+    """A whole sampler: rows that are checked together when the table is built, and frozen afterwards.
+
+    The check runs the rows on the simplest flow, a constant image that the network predicts perfectly, with
+    x = (1 - t)*image + t*N(0) at the start: after each row x must be (1 - t_next) times the image plus noise of
+    standard deviation t_next, whatever mixture of draws it is made of. Each wrong weight of x, x0, a saved
+    tensor or a noise draw breaks one of the two.
+
+    Raises:
+        PidSamplerError: No rows, times that don't join, a slot that is read before it is saved, or a row that
+            fails that check; the message names the row.
+    """
+
+    rows: tuple[Row, ...]
+
+    def __init__(self, rows: Iterable[Row]) -> None:
+        object.__setattr__(self, "rows", tuple(rows))
+        if not self.rows:
+            raise PidSamplerError("a table needs at least one row")
+        self._check()
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def times(self) -> tuple[float, ...]:
+        """The times of all evaluations and the final noise level: len(table) + 1 floats."""
+        return (*(row.t for row in self.rows), self.rows[-1].t_next)
+
+    @property
+    def slots(self) -> int:
+        """How many tensors the size of x the table saves at most: slots are numbered 0..slots-1."""
+        return 1 + max((slot for row in self.rows for slot, _ in row.saves), default=-1)
+
+    def predicting(self, prediction: str) -> StepTable:
+        """Return the same table for a network of another output.
+
+        Args:
+            prediction: "velocity" (eps - x0), "x0" or "eps".
+
+        Raises:
+            PidSamplerError: The name is unknown, or the network predicts eps and a row is at t = 1, where x
+                says nothing about x0.
+        """
+        if prediction not in PREDICTIONS:
+            raise unknown_name("prediction", prediction, PREDICTIONS)
+
+        def weights(t: float) -> tuple[float, float]:
+            if prediction == "velocity":
+                return 1.0, -t
+            if prediction == "x0":
+                return 0.0, 1.0
+            if t == 1.0:
+                raise PidSamplerError("a network that predicts eps is undefined at t = 1: start below 1")
+            return 1.0 / (1.0 - t), -t / (1.0 - t)
+
+        pq = [weights(row.t) for row in self.rows]
+        return StepTable(replace(row, p=p, q=q) for row, (p, q) in zip(self.rows, pq, strict=True))
+
+    def clipped(self, clip: float | None) -> StepTable:
+        """Return the same table with each row's x0 clipped to -clip..clip, or not at all with None."""
+        return StepTable(replace(row, clip=clip) for row in self.rows)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the table as plain lists, floats and strings, ready for a JSON record."""
+
+        def combination(c: Combination) -> dict[str, Any]:
+            return {"a": c.a, "b": c.b, "h": [list(k) for k in c.h], "noise": [list(k) for k in c.noise]}
+
+        def row(r: Row) -> dict[str, Any]:
+            saves = [{"slot": slot, **combination(c)} for slot, c in r.saves]
+            head = {"t": r.t, "t_next": r.t_next, "p": r.p, "q": r.q, "clip": r.clip}
+            return {**head, **combination(r), "saves": saves}
+
+        return {"format": _FORMAT, "rows": [row(r) for r in self.rows]}
+
+    def to_json(self, indent: int | None = None) -> str:
+        """Return JSON that `from_json` reads back to an equal table: floats are written to round-trip."""
+        return json.dumps(self.to_dict(), indent=indent)
+
+    @classmethod
+    def from_json(cls, text: str) -> StepTable:
+        """Read a table that `to_json` wrote, and check it as any other.
+
+        Raises:
+            PidSamplerError: The text is no such JSON, or the table fails its checks.
+        """
+
+        def combination(d: dict[str, Any]) -> dict[str, Any]:
+            return {key: d[key] for key in ("a", "b", "h", "noise")}
+
+        def row(d: dict[str, Any]) -> Row:
+            saves = [(s["slot"], Combination(**combination(s))) for s in d["saves"]]
+            head = {key: d[key] for key in ("t", "t_next", "p", "q", "clip")}
+            return Row(**head, **combination(d), saves=saves)
+
+        try:
+            data = json.loads(text)
+            if data["format"] != _FORMAT:
+                raise PidSamplerError(f"table format {data['format']!r}, expected {_FORMAT!r}")
+            return cls(row(d) for d in data["rows"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise PidSamplerError(f"not a table in JSON: {type(error).__name__}: {error}") from None
+
+    def __str__(self) -> str:
+        header = ["row", "t", "t_next", "x0", "x"]
+        cells = [
+            [str(i), f"{r.t:.6g}", f"{r.t_next:.6g}", r.prediction(), r.formula()] for i, r in enumerate(self.rows)
+        ]
+        if self.slots:
+            header.append("saves")
+            for line, r in zip(cells, self.rows, strict=True):
+                line.append("; ".join(f"S{slot} = {c.formula()}" for slot, c in r.saves))
+        widths = [max(map(len, column)) for column in zip(header, *cells, strict=True)]
+        lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in [header, *cells])
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _check(self) -> None:
+        first = self.rows[0]
+        x = _Tracked(1.0 - first.t, {0: first.t})
+        saved: dict[int, _Tracked] = {}
+        for i, row in enumerate(self.rows):
+            where = f"row {i} (t {row.t:.6g} -> {row.t_next:.6g})"
+            if i and row.t != self.rows[i - 1].t_next:
+                raise PidSamplerError(f"{where} begins at another time than row {i - 1} ends: they must join")
+            for c in (row, *(c for _, c in row.saves)):
+                for slot, _ in c.h:
+                    if slot not in saved:
+                        raise PidSamplerError(f"{where} reads slot {slot} before any row has saved it")
+            new = x.combined(row, saved)
+            saved |= {slot: x.combined(c, saved) for slot, c in row.saves}
+            tolerance = _TOLERANCE * new.magnitude
+            x = replace(new, magnitude=1.0)
+            if abs(x.mean - (1.0 - row.t_next)) > tolerance:
+                raise PidSamplerError(
+                    f"{where}: a constant image comes out {x.mean:.9g} times itself, expected "
+                    f"1 - t_next = {1.0 - row.t_next:.9g}: check a, b and h"
+                )
+            if abs(x.std - row.t_next) > tolerance:
+                raise PidSamplerError(
+                    f"{where}: the noise comes out with standard deviation {x.std:.9g}, expected "
+                    f"t_next = {row.t_next:.9g}: check a, h and the noise weights"
+                )
+
+
+_FORMAT = "pidsampler.StepTable/1"
+
+
+@dataclass(frozen=True)
+class _Tracked:
+    """A tensor of the check: mean * image + sum of noise[draw] * N(draw), and the size of what was summed."""
+
+    mean: float
+    noise: dict[int, float]
+    magnitude: float = 1.0
+
+    @property
+    def std(self) -> float:
+        return math.hypot(*self.noise.values())
+
+    def combined(self, c: Combination, saved: dict[int, _Tracked]) -> _Tracked:
+        parts = [(c.a, self), (c.b, _Tracked(1.0, {}))]
+        parts += [(w, saved[slot]) for slot, w in c.h] + [(w, _Tracked(0.0, {k: 1.0})) for k, w in c.noise]
+        noise: dict[int, float] = {}
+        for weight, part in parts:
+            for draw, w in part.noise.items():
+                noise[draw] = noise.get(draw, 0.0) + weight * w
+        return _Tracked(
+            math.fsum(w * part.mean for w, part in parts),
+            noise,
+            1.0 + math.fsum(abs(w) * part.magnitude for w, part in parts),
+        )
+
+
+@runtime_checkable
+class Scheduler(Protocol):
+    """Anything with a `table()`; there is nothing to subclass."""
+
+    def table(self) -> StepTable:
+        """Return the coefficients."""
+        ...
+
+
+def as_table(table: StepTable | Scheduler) -> StepTable:
+    """Return a table as it is, or a scheduler's table.
+
+    Raises:
+        PidSamplerError: It is neither.
+    """
+    if isinstance(table, StepTable):
+        return table
+    if isinstance(table, Scheduler) and not isinstance(table, type):
+        return as_table(table.table())
+    raise PidSamplerError(f"expected a StepTable or a scheduler with table(), found {cast(object, table)!r}")

@@ -1,0 +1,167 @@
+import copy
+import json
+import math
+from dataclasses import FrozenInstanceError, replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from methods import adams_bashforth_2, heun
+from test_timesteps import valid_lists
+
+from pidsampler import Combination, FlowODE, FlowSDE, PidSamplerError, Row, StepTable, timesteps
+
+TABLES = {
+    "sde": FlowSDE(timesteps.pid()).table(),
+    "eta": FlowSDE(timesteps.pid(), eta=0.3).table(),
+    "ode": FlowODE(timesteps.pid()).table(),
+    "heun": heun(timesteps.uniform(5)),
+    "ab2": adams_bashforth_2(timesteps.uniform(5)),
+}
+
+
+@pytest.fixture(params=TABLES, name="table")
+def _table(request):
+    return TABLES[request.param]
+
+
+def test_rows_times_and_slots(table):
+    assert len(table) == len(table.rows)
+    assert len(table.times) == len(table) + 1
+    assert table.times[-1] == 0.0
+    assert table.slots == (1 if any(row.saves for row in table.rows) else 0)
+
+
+def test_is_frozen_hashable_and_equal_by_value(table):
+    with pytest.raises(FrozenInstanceError):
+        table.rows = ()
+    with pytest.raises(FrozenInstanceError):
+        table.rows[0].t = 0.5
+    twin = StepTable(copy.deepcopy(list(table.rows)))
+    assert twin == table
+    assert hash(twin) == hash(table)
+    assert twin != TABLES["heun" if table is not TABLES["heun"] else "ode"]
+
+
+def test_json_round_trips_exactly(table):
+    text = table.to_json()
+    assert StepTable.from_json(text) == table
+    assert StepTable.from_json(text).to_json() == text
+    json.loads(text, parse_constant=lambda name: pytest.fail(f"{name} is not JSON"))
+
+
+@given(valid_lists, st.floats(0, 1))
+def test_json_round_trips_for_any_list(times, eta):
+    table = FlowSDE(times, eta).table()
+    assert StepTable.from_json(table.to_json(indent=1)) == table
+
+
+def test_prints_as_readable_columns():
+    lines = str(TABLES["heun"]).splitlines()
+    assert len(lines) == 1 + len(TABLES["heun"])
+    assert lines[0].split() == ["row", "t", "t_next", "x0", "x", "saves"]
+    assert lines[1].split("  ")[-1] == "S0 = 0.9*x + 0.1*x0"
+    assert "saves" not in str(TABLES["sde"])
+    assert " ".join(str(TABLES["sde"]).splitlines()[1].split()) == "0 0.999 0.866 x - 0.999*m 0.134*x0 + 0.866*N(1)"
+    assert Combination().formula() == "0"
+    assert "clip(x - 0.999*m, 1)" in str(TABLES["sde"].clipped(1.0))
+
+
+def test_zero_terms_and_order_do_not_matter():
+    a = Row(0.5, 0.2, a=0.4, b=0.6, h={1: 0.0}, noise={})
+    assert a == Row(0.5, 0.2, a=0.4, b=0.6)
+    assert Combination(h={2: 1.0, 1: 2.0}) == Combination(h=[(1, 2.0), (2, 1.0)])
+
+
+def test_a_custom_table_survives_pickling_and_replace():
+    table = TABLES["heun"]
+    assert copy.copy(table) == table
+    assert replace(table.rows[0], clip=None) == table.rows[0]
+
+
+BROKEN = {
+    "no rows": (lambda: StepTable([]), "at least one row"),
+    "gap": (lambda: StepTable([Row(0.9, 0.5, a=5 / 9, b=4 / 9), Row(0.4, 0, b=1)]), "another time than row 0 ends"),
+    "unsaved": (lambda: StepTable([Row(0.9, 0, b=1, h={0: 0.1})]), "reads slot 0 before any row has saved it"),
+    "constant": (lambda: StepTable([Row(0.9, 0, b=0.99)]), r"row 0 .*comes out 0\.99 times itself, expected.* = 1"),
+    "variance": (
+        lambda: StepTable([Row(0.9, 0.5, b=0.5, noise={1: 0.4})]),
+        r"standard deviation 0\.4, expected t_next = 0\.5",
+    ),
+    "correlated": (  # twice the same draw adds up in amplitude, not in variance
+        lambda: StepTable(
+            [Row(0.9, 0.5, b=0.5, noise={1: 0.5}), Row(0.5, 0.25, a=0.3, b=0.6, noise={1: 0.2})]
+        ),
+        r"standard deviation 0\.35",
+    ),
+    "nan": (lambda: Row(0.9, 0.5, a=math.nan), "a is nan, expected a finite number"),
+    "inf noise": (lambda: Row(0.9, 0.5, noise={1: math.inf}), "weight of draw 1 is inf"),
+    "nan slot": (lambda: Row(0.9, 0.5, h={0: math.nan}), "weight of slot 0 is nan"),
+    "t 0": (lambda: Row(0.0, 0.0), "no network is defined at 0"),
+    "t 2": (lambda: Row(2.0, 0.0), r"t is 2\.0"),
+    "t_next": (lambda: Row(0.5, -0.1), r"t_next is -0\.1"),
+    "q": (lambda: Row(0.5, 0.1, q=0), "ignore the network"),
+    "clip": (lambda: Row(0.5, 0.1, clip=0), "clip is 0"),
+    "slot": (lambda: Combination(h={-1: 1.0}), "slot -1 must be a whole number"),
+    "draw": (lambda: Combination(noise={2**32: 1.0}), "draw 4294967296 must be"),
+    "half slot": (lambda: Combination(h=[(0.5, 1.0)]), r"slot 0\.5 must be a whole number"),
+    "twice": (lambda: Combination(noise=[(1, 0.5), (1, 0.5)]), "draw 1 occurs twice"),
+    "save slot": (lambda: Row(0.5, 0.1, saves={-2: Combination(a=1)}), "slot -2"),
+    "prediction": (lambda: TABLES["ode"].predicting("velocty"), "did you mean 'velocity'"),
+    "eps at 1": (lambda: TABLES["heun"].predicting("eps"), "undefined at t = 1"),
+    "json": (lambda: StepTable.from_json("{"), "not a table in JSON"),
+    "json list": (lambda: StepTable.from_json("[]"), "not a table in JSON"),
+    "format": (lambda: StepTable.from_json('{"format": "x", "rows": []}'), "format 'x'"),
+    "json key": (
+        lambda: StepTable.from_json('{"format": "pidsampler.StepTable/1", "rows": [{"t": 1}]}'),
+        "not a table in JSON: KeyError: 'saves'",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_refuses(name):
+    make, message = BROKEN[name]
+    with pytest.raises(PidSamplerError, match=message):
+        make()
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("factor", [1 - 1e-9, 1 + 1e-9])
+def test_any_weight_that_is_off_is_noticed(name, factor):
+    """Each a, b, h and noise weight of each row and each save, changed by one part in 1e9, breaks the check."""
+    table = TABLES[name]
+
+    def variants(c):
+        if c.a:
+            yield replace(c, a=c.a * factor)
+        if c.b:
+            yield replace(c, b=c.b * factor)
+        for kind in ("h", "noise"):
+            for k, (index, weight) in enumerate(getattr(c, kind)):
+                changed = list(getattr(c, kind))
+                changed[k] = (index, weight * factor)
+                yield replace(c, **{kind: changed})
+
+    tried = 0
+    for i, row in enumerate(table.rows):
+        broken = list(variants(row))
+        for slot, saved in row.saves:
+            others = {s: c for s, c in row.saves if s != slot}
+            read_later = any(slot in dict(later.h) for later in table.rows[i + 1 :])
+            broken += [replace(row, saves={**others, slot: c}) for c in variants(saved) if read_later]
+        for bad in broken:
+            tried += 1
+            with pytest.raises(PidSamplerError, match=r"constant image|standard deviation"):
+                StepTable([*table.rows[:i], bad, *table.rows[i + 1 :]])
+    assert tried >= len(table)
+
+
+def test_predicting_rewrites_only_p_and_q():
+    table = FlowSDE([0.9, 0.5, 0]).table()
+    assert [(r.p, r.q) for r in table.rows] == [(1.0, -0.9), (1.0, -0.5)]
+    assert table.predicting("velocity") == table
+    assert [(r.p, r.q) for r in table.predicting("x0").rows] == [(0.0, 1.0)] * 2
+    p, q = table.predicting("eps").rows[1].p, table.predicting("eps").rows[1].q
+    assert (p, q) == (2.0, -1.0)
+    assert [replace(r, p=1.0, q=-r.t) for r in table.predicting("eps").rows] == list(table.rows)
