@@ -1,0 +1,162 @@
+"""The reference backend: numpy, in place, a cache-sized chunk at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import noise
+from ..errors import PidSamplerError
+from ..table import Combination, Row
+
+Array = NDArray[Any]
+
+_CHUNK = 1 << 15  # elements; a multiple of 4, so that noise chunks begin at whole counters
+
+
+class NumpyBackend:
+    """numpy arrays on the CPU. float32 state; float64 too, to measure below float32's rounding."""
+
+    name = "numpy"
+    device = "cpu"
+
+    def empty(self, shape: Sequence[int], dtype: Any) -> Array:
+        """Allocate."""
+        return np.empty(tuple(shape), dtype)
+
+    def adopt(self, x: Any) -> Array:
+        """Return x as a numpy array: itself, or a view of a CPU tensor that has `__dlpack__` or `__array__`.
+
+        Raises:
+            PidSamplerError: x lies on another device, or is no array.
+        """
+        if isinstance(x, np.ndarray):
+            return x
+        try:
+            return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x, dtype=np.float32)
+        except (TypeError, ValueError, BufferError, RuntimeError) as error:
+            raise PidSamplerError(f"{type(x).__name__} cannot be read as a CPU array: {error}") from None
+
+    def pointer(self, x: Array) -> int:
+        """Return the address of the first element."""
+        return int(x.ctypes.data)
+
+    def noise(
+        self,
+        x: Array,
+        seeds: Sequence[int],
+        draw: int,
+        stream: int = 0,
+        *,
+        keep: float = 0.0,
+        scale: float = 1.0,
+    ) -> None:
+        """x = keep*x + scale*N, in place."""
+        eps = np.empty(_CHUNK, np.float32)
+        for b, seed in enumerate(seeds):
+            flat = x[b].reshape(-1)
+            for part in _chunks(flat.size):
+                e = eps[: part.stop - part.start]
+                noise.fill(e, seed, draw, stream, part.start)
+                if keep == 0.0:
+                    np.multiply(e, scale, out=flat[part])
+                else:
+                    flat[part] *= keep
+                    flat[part] += np.multiply(e, scale, out=e)
+
+    def step(self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int]) -> None:
+        """Do one row of a table in place; nothing larger than a chunk is allocated."""
+        combinations: list[Combination] = [row, *(c for _, c in row.saves)]
+        x0, term, *results = np.empty((2 + len(combinations), _CHUNK), x.dtype)
+        eps = np.empty(_CHUNK, np.float32)
+        for b, seed in enumerate(seeds):
+            xs, ms = x[b].reshape(-1), m[b].reshape(-1)
+            slots = [s[b].reshape(-1) for s in saved]
+            for part in _chunks(xs.size):
+                n = part.stop - part.start
+                _x0(row, xs[part], ms[part], x0[:n], term[:n])
+                for c, result in zip(combinations, results, strict=True):
+                    terms = [(c.a, xs[part]), (c.b, x0[:n]), *((w, slots[k][part]) for k, w in c.h)]
+                    _weighted_sum(terms, result[:n], term[:n])
+                    for draw, w in c.noise:
+                        noise.fill(eps[:n], seed, draw, noise.SAMPLER, part.start)
+                        result[:n] += np.multiply(eps[:n], w, out=term[:n])
+                xs[part] = results[0][:n]
+                for (slot, _), result in zip(row.saves, results[1:], strict=True):
+                    slots[slot][part] = result[:n]
+
+    def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:
+        """out = clip(p*x + q*m)."""
+        term = np.empty(_CHUNK, x.dtype)
+        xs, ms, outs = x.reshape(-1), m.reshape(-1), out.reshape(-1)
+        for part in _chunks(xs.size):
+            _x0(row, xs[part], ms[part], outs[part], term[: part.stop - part.start])
+
+    def image_to_tensor(self, image: Array, height: int, width: int) -> Array:
+        """uint8 or uint16 (H, W, 3) -> float32 (1, 3, height, width) in -1..1, padded by reflection."""
+        h, w, _ = image.shape
+        x = np.empty((1, 3, height, width), np.float32)
+        inside = x[0, :, :h, :w]
+        np.multiply(image.transpose(2, 0, 1), np.float32(2.0 / np.iinfo(image.dtype).max), out=inside)
+        inside -= 1.0
+        # Columns and rows past the edge are read back in reverse: numpy's "reflect", for any amount of padding.
+        x[0, :, :h, w:] = inside[:, :, np.pad(np.arange(w), (0, width - w), mode="reflect")[w:]]
+        x[0, :, h:, :] = x[0][:, np.pad(np.arange(h), (0, height - h), mode="reflect")[h:], :]
+        return x
+
+    def tensor_to_image(self, x: Array, height: int, width: int) -> NDArray[np.uint8]:
+        """(1, 3, H, W) in -1..1 -> uint8 (height, width, 3), clamped, rounded and cropped.
+
+        Raises:
+            PidSamplerError: The tensor holds NaN or infinity.
+        """
+        image = np.empty((height, width, 3), np.uint8)
+        rows = max(1, _CHUNK // (3 * width))
+        for top in range(0, height, rows):
+            part = x[0, :, top : min(top + rows, height), :width]
+            if not np.isfinite(part).all():
+                raise PidSamplerError(
+                    "the sampled image holds NaN or infinity: the network's output is broken, or overflows in "
+                    "its element type (an fp16 graph often does; use its fp32 or bf16 export)"
+                )
+            scaled = part * x.dtype.type(127.5)
+            scaled += 127.5
+            np.clip(scaled, 0.0, 255.0, out=scaled)
+            np.rint(scaled, out=scaled)
+            image[top : top + rows] = scaled.transpose(1, 2, 0)
+        return image
+
+
+def _chunks(size: int) -> Iterator[slice]:
+    for start in range(0, size, _CHUNK):
+        yield slice(start, min(start + _CHUNK, size))
+
+
+def _x0(row: Row, x: Array, m: Array, out: Array, term: Array) -> None:
+    """out = clip(p*x + q*m) in x's precision, whatever m's."""
+    np.copyto(out, m, casting="same_kind")
+    out *= row.q
+    if row.p == 1.0:
+        out += x
+    elif row.p != 0.0:
+        out += np.multiply(x, row.p, out=term)
+    if row.clip is not None:
+        np.clip(out, -row.clip, row.clip, out=out)
+
+
+def _weighted_sum(terms: Sequence[tuple[float, Array]], out: Array, term: Array) -> None:
+    """out = the sum of weight * array; an array of weight 0 is not read."""
+    first = True
+    for weight, array in terms:
+        if weight == 0.0:
+            continue
+        if first:
+            np.multiply(array, weight, out=out)
+            first = False
+        else:
+            out += array if weight == 1.0 else np.multiply(array, weight, out=term)
+    if first:
+        out.fill(0.0)

@@ -1,0 +1,136 @@
+"""Denoisers: what the sampler asks of a network, and closed-form ones whose exact answer is known.
+
+The closed-form flows are for tests and research: with x_t = (1 - t)*x0 + t*eps and x0 Gaussian or a mixture of
+Gaussians, the velocity v = E[eps - x0 | x_t] has an exact formula, so a sampler's error is its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+
+from .errors import PidSamplerError
+
+Array = Any
+
+
+@runtime_checkable
+class Denoiser(Protocol):
+    """A network whose conditions were bound when it was made."""
+
+    def predict(self, x: Array, t: float, out: Array) -> None:
+        """Write the network's output for the noisy images x at noise level t into `out`.
+
+        Args:
+            x: float32 or float64 (B, 3, H, W) on the backend's device; not to be changed.
+            t: Noise level in (0, 1].
+            out: Array like x, for the velocity (or what else the table expects).
+        """
+        ...
+
+
+def as_denoiser(network: Denoiser | Callable[[Any, float], Any]) -> Denoiser:
+    """Return a Denoiser as it is, or one around a callable net(x, t) -> m.
+
+    Raises:
+        PidSamplerError: It is neither.
+    """
+    if isinstance(network, Denoiser):
+        return network
+    if callable(network):
+        return _Function(network)
+    raise PidSamplerError(f"expected a Denoiser with predict(x, t, out) or a callable net(x, t), found {network!r}")
+
+
+class _Function:
+    def __init__(self, function: Callable[[Any, float], Any]) -> None:
+        self._function = function
+
+    def predict(self, x: Array, t: float, out: Array) -> None:
+        m = self._function(x, t)
+        if getattr(m, "shape", None) != out.shape:
+            raise PidSamplerError(
+                f"the network returned shape {getattr(m, 'shape', None)}, expected that of x, {out.shape}"
+            )
+        out[...] = m
+
+
+class Gaussian:
+    """Exact velocity of the flow whose clean images are N(mean, std^2), independently per element.
+
+    With variance D = (1 - t)^2*std^2 + t^2 of x_t and r = (x - (1 - t)*mean) / D,
+    E[x0] = mean + (1 - t)*std^2*r and E[eps] = t*r, so v = (t - (1 - t)*std^2)*r - mean.
+
+    Args:
+        mean: A number, or an array that broadcasts against x.
+        std: Above or equal to 0, in x's unit; a number or an array like mean.
+
+    Raises:
+        PidSamplerError: std is negative or something is not finite.
+    """
+
+    def __init__(self, mean: Any, std: Any) -> None:
+        _check_law(mean, std)
+        self.mean, self.std = mean, std
+
+    def predict(self, x: Array, t: float, out: Array) -> None:
+        """Write the exact velocity at x, t in (0, 1]."""
+        variance = self.std**2
+        out[...] = x - (1.0 - t) * self.mean
+        out *= (t - (1.0 - t) * variance) / ((1.0 - t) ** 2 * variance + t**2)
+        out -= self.mean
+
+
+class GaussianMixture:
+    """Exact velocity of the flow whose clean elements are drawn from a mixture of Gaussians, each on its own.
+
+    v is the mean of the components' velocities (see `Gaussian`) under the posterior weights
+    proportional to weights[k] * N(x; (1 - t)*means[k], D[k]).
+
+    Args:
+        means: K numbers.
+        stds: K numbers, above or equal to 0.
+        weights: K numbers above 0; they are normalised to sum to 1.
+
+    Raises:
+        PidSamplerError: The lengths differ, a std is negative, a weight is not above 0, or one is not finite.
+    """
+
+    def __init__(self, means: Sequence[float], stds: Sequence[float], weights: Sequence[float]) -> None:
+        self.means, self.stds = np.array(means, np.float64), np.array(stds, np.float64)
+        self.weights = np.array(weights, np.float64)
+        if not self.means.shape == self.stds.shape == self.weights.shape or self.means.ndim != 1:
+            raise PidSamplerError(
+                f"a mixture needs as many means ({len(means)}) as stds ({len(stds)}) and weights ({len(weights)})"
+            )
+        _check_law(self.means, self.stds)
+        if not len(self.weights) or not (np.isfinite(self.weights) & (self.weights > 0)).all():
+            raise PidSamplerError(f"mixture weights must be above 0, found {list(weights)}")
+        self.weights /= self.weights.sum()
+
+    def predict(self, x: Array, t: float, out: Array) -> None:
+        """Write the exact velocity at x, t in (0, 1]."""
+        xp = x.__array_namespace__()
+        laws = [(float(m), float(s) ** 2) for m, s in zip(self.means, self.stds, strict=True)]
+        spreads = [(1.0 - t) ** 2 * v + t**2 for _, v in laws]
+        logs = [
+            xp.square(x - (1.0 - t) * mean) * (-0.5 / d) + (np.log(w) - 0.5 * np.log(d))
+            for (mean, _), d, w in zip(laws, spreads, self.weights.tolist(), strict=True)
+        ]
+        highest = logs[0]
+        for log in logs[1:]:
+            highest = xp.maximum(highest, log)
+        total = xp.zeros_like(x)
+        out[...] = 0.0
+        for (mean, variance), d, log in zip(laws, spreads, logs, strict=True):
+            weight = xp.exp(log - highest)
+            total += weight
+            out += weight * ((x - (1.0 - t) * mean) * ((t - (1.0 - t) * variance) / d) - mean)
+        out /= total
+
+
+def _check_law(mean: Any, std: Any) -> None:
+    if not np.isfinite(mean).all() or not np.isfinite(std).all() or np.any(np.less(std, 0)):
+        raise PidSamplerError(f"a Gaussian needs a finite mean and a finite std >= 0, found {mean!r} and {std!r}")

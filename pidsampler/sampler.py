@@ -1,0 +1,183 @@
+"""The loop: `sample` runs a table with a denoiser; `start` hands the loop to the caller."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import numpy as np
+
+from .backends import Backend, get_backend
+from .denoiser import Denoiser, as_denoiser
+from .errors import PidSamplerError
+from .noise import check_seeds
+from .table import Row, Scheduler, StepTable, as_table
+
+Array = Any
+
+
+class Run:
+    """A table being carried out on one batch, made by `start`.
+
+        run = pidsampler.start(table, x, seed=0)
+        for row in run:
+            run.step(net(run.x, row.t))
+        run.x
+
+    All state of a run is in this object: two runs can interleave, and a loop can be left at any row.
+
+    Attributes:
+        table: The StepTable.
+        x: (B, ...) array, the state; changed in place by each step.
+        index: How many rows have been done, 0..len(run).
+    """
+
+    def __init__(self, table: StepTable, x: Array, seeds: tuple[int, ...], backend: Backend) -> None:
+        self.table = table
+        self.x = x
+        self.index = 0
+        self._seeds = seeds
+        self._backend = backend
+        self._saved = [backend.empty(x.shape, x.dtype) for _ in range(table.slots)]
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def __iter__(self) -> Iterator[Row]:
+        """Yield the rows not yet done. Each must be followed by one call of `step`."""
+        while self.index < len(self):
+            index = self.index
+            yield self.row
+            if self.index != index + 1:
+                raise PidSamplerError(f"step() was called {self.index - index} times for row {index}, expected once")
+
+    @property
+    def row(self) -> Row:
+        """The row to do next.
+
+        Raises:
+            PidSamplerError: All rows are done.
+        """
+        if self.index >= len(self):
+            raise PidSamplerError(f"all {len(self)} rows of this run are done: start another run")
+        return self.table.rows[self.index]
+
+    def step(self, m: Array) -> None:
+        """Do the current row, given the network's output at (run.x, row.t).
+
+        Args:
+            m: Array like x, of any floating type; it is only read.
+
+        Raises:
+            PidSamplerError: m has another shape than x, or all rows are done.
+        """
+        self._backend.step(self.row, self.x, self._output(m), self._saved, self._seeds)
+        self.index += 1
+
+    def predict_x0(self, m: Array, out: Array | None = None) -> Array:
+        """Return the clean image that the current row sees in x and m: a preview, before `step`.
+
+        Args:
+            m: The network's output at (run.x, row.t).
+            out: Contiguous array like x to write into; None allocates one.
+
+        Raises:
+            PidSamplerError: m or out is not like x, or all rows are done.
+        """
+        if out is None:
+            out = self._backend.empty(self.x.shape, self.x.dtype)
+        elif out.shape != self.x.shape or out.dtype != self.x.dtype or not out.flags.c_contiguous:
+            raise PidSamplerError(f"out must be a contiguous {self.x.dtype} array of shape {self.x.shape}")
+        self._backend.predict_x0(self.row, self.x, self._output(m), out)
+        return out
+
+    def _output(self, m: Array) -> Array:
+        m = self._backend.adopt(m)
+        if m.shape != self.x.shape:
+            raise PidSamplerError(f"the network's output has shape {m.shape}, expected that of x, {self.x.shape}")
+        return m
+
+
+def start(table: StepTable | Scheduler, x: Array, *, seed: int | Sequence[int] = 0, inplace: bool = False) -> Run:
+    """Begin a run whose loop the caller writes: see `Run`.
+
+    Args:
+        table: A StepTable, or a scheduler with `table()`.
+        x: (B, ...) float32 or float64: noise, or images at the noise level of the table's first row. A numpy
+            array or any CPU tensor that numpy can view.
+        seed: Seed of the noise that rows add: one for each image, or a single one s for s, s+1, ...
+        inplace: Use x's own memory as the state instead of a copy.
+
+    Raises:
+        PidSamplerError: x is of another type or shape, or in place and not contiguous, or a seed is wrong.
+    """
+    backend = get_backend("numpy")
+    x = backend.adopt(x)
+    if x.ndim < 2 or x.dtype not in (np.float32, np.float64):
+        raise PidSamplerError(
+            f"x is {x.dtype} of shape {x.shape}, expected float32 or float64 of shape (batch, 3, height, width)"
+        )
+    if not inplace:
+        copy = backend.empty(x.shape, x.dtype)
+        copy[...] = x
+        x = copy
+    elif not (x.flags.c_contiguous and x.flags.writeable):
+        raise PidSamplerError("with inplace=True x must be contiguous and writable: pass a copy")
+    return Run(as_table(table), x, check_seeds(seed, len(x)), backend)
+
+
+def sample(
+    denoiser: Denoiser | Callable[[Array, float], Array],
+    table: StepTable | Scheduler,
+    shape: Sequence[int] | None = None,
+    seed: int | Sequence[int] = 0,
+    x: Array | None = None,
+    backend: str = "numpy",
+    dtype: Any = np.float32,
+    on_step: Callable[[Run, Array], object] | None = None,
+) -> Array:
+    """Sample a batch of images.
+
+    Args:
+        denoiser: A Denoiser, or any callable net(x, t) -> m.
+        table: A StepTable, or a scheduler with `table()`.
+        shape: (B, 3, H, W) of the result; needed where x is not given.
+        seed: One for each image, or a single one s for s, s+1, ... An image depends on its own seed only, not
+            on the batch.
+        x: Where to start, at the noise level of the table's first row; it is copied. None starts from pure
+            noise, draw 0, which suits tables that begin near t = 1.
+        backend: "numpy".
+        dtype: float32, or float64 to measure accuracy below float32's rounding. The noise is the same.
+        on_step: Called as on_step(run, m) after each network evaluation and before the update: `run.index` and
+            `len(run)` are the progress, `run.predict_x0(m)` is a preview, and an exception cancels the run.
+
+    Returns:
+        (B, 3, H, W) array of `dtype` at the table's last noise level.
+
+    Raises:
+        PidSamplerError: An argument is not as described.
+    """
+    where = get_backend(backend)
+    dtype = np.dtype(dtype)
+    if dtype not in (np.float32, np.float64):
+        raise PidSamplerError(f"dtype {dtype} is not float32 or float64")
+    if x is not None:
+        x = where.adopt(x)
+        if shape is not None and tuple(shape) != x.shape:
+            raise PidSamplerError(f"shape {tuple(shape)} and x of shape {x.shape} disagree: pass one of them")
+        state = where.empty(x.shape, dtype)
+        state[...] = x
+    elif shape is not None and len(shape) >= 2 and all(n > 0 for n in shape):
+        state = where.empty(shape, dtype)
+        where.noise(state, check_seeds(seed, len(state)), draw=0)
+    else:
+        raise PidSamplerError(f"shape is {shape}, expected (batch, 3, height, width), all above 0, or x instead")
+    network = as_denoiser(denoiser)
+    run = start(table, state, seed=seed, inplace=True)
+    m = where.empty(state.shape, dtype)
+    for row in run:
+        network.predict(run.x, row.t, m)
+        if on_step is not None:
+            on_step(run, m)
+        run.step(m)
+    return run.x

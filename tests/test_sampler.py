@@ -1,0 +1,349 @@
+import tracemalloc
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from methods import adams_bashforth_2, heun
+from numpy.testing import assert_array_equal
+
+from pidsampler import (
+    Combination,
+    FlowODE,
+    FlowSDE,
+    PidSamplerError,
+    Row,
+    StepTable,
+    noise,
+    sample,
+    start,
+    timesteps,
+)
+from pidsampler.denoiser import Gaussian, GaussianMixture
+
+SHAPE = (2, 3, 20, 17)
+TABLES = {
+    "sde": FlowSDE(timesteps.pid()).table(),
+    "eta": FlowSDE(timesteps.pid(), eta=0.3).table(),
+    "ode": FlowODE(timesteps.pid()).table(),
+    "clip": FlowODE(timesteps.pid()).table().clipped(0.13),
+    "heun": heun(timesteps.uniform(5)),
+    "ab2": adams_bashforth_2(timesteps.uniform(5)),
+    "saved noise": StepTable(  # a save with noise, a save of a save, and two draws in one row
+        [
+            Row(0.9, 0.6, b=0.4, noise={1: 0.36, 2: 0.48}, saves={1: Combination(b=0.5, noise={1: 0.3}, a=0.2)}),
+            Row(0.6, 0.3, b=0.7, noise={3: 0.3}, saves={0: Combination(h={1: 2.0}, b=-1.0)}),
+            Row(0.3, 0.0, b=1.0),
+        ]
+    ),
+}
+
+
+def reference(network, table, x, seeds):
+    """The formula of a table's row, whole tensors at a time, float64."""
+    x = x.astype(np.float64)
+    saved = {}
+
+    def combined(c, x0):
+        total = c.a * x + c.b * x0 + sum(w * saved[k] for k, w in c.h)
+        for draw, w in c.noise:
+            total = total + w * np.stack([noise.normal(s, draw, x.shape[1:]) for s in seeds])
+        return total
+
+    for row in table.rows:
+        x0 = row.p * x + row.q * network(x, row.t)
+        if row.clip is not None:
+            x0 = np.clip(x0, -row.clip, row.clip)
+        new = combined(row, x0)
+        saved |= {slot: combined(c, x0) for slot, c in row.saves}
+        x = new
+    return x
+
+
+def network(x, t):
+    out = np.empty_like(x)
+    GaussianMixture([-0.6, 0.5], [0.1, 0.2], [1, 2]).predict(x, t, out)
+    return out
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+def test_equals_the_formula(name, dtype, tolerance):
+    seeds = [3, 2**63]
+    x = np.stack([noise.normal(s, 0, SHAPE[1:]) for s in seeds])
+    expected = reference(network, TABLES[name], x, seeds)
+    found = sample(network, TABLES[name], SHAPE, seed=seeds, dtype=dtype)
+    assert found.dtype == dtype
+    assert np.abs(found - expected).max() < tolerance
+
+
+def test_large_images_cross_chunks():
+    """More elements than a chunk, and a tail: 3*210*211 = 132930."""
+    shape = (1, 3, 210, 211)
+    x = noise.normal(9, 0, shape[1:])[None]
+    for name in ("eta", "saved noise", "clip"):
+        found = sample(network, TABLES[name], shape, seed=9, dtype=np.float64)
+        assert np.abs(found - reference(network, TABLES[name], x, [9])).max() < 1e-12
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4), st.integers(0, 3))
+def test_an_image_does_not_depend_on_its_batch(seeds, k):
+    k %= len(seeds)
+    table = TABLES["eta"]
+    batch = sample(network, table, (len(seeds), 3, 5, 7), seed=seeds)
+    alone = sample(network, table, (1, 3, 5, 7), seed=seeds[k])
+    assert_array_equal(batch[k], alone[0])
+
+
+def test_one_seed_counts_up_over_the_batch():
+    found = sample(network, TABLES["sde"], (3, 3, 4, 4), seed=5)
+    assert_array_equal(found, sample(network, TABLES["sde"], (3, 3, 4, 4), seed=[5, 6, 7]))
+    assert not np.array_equal(found[0], found[1])
+
+
+@pytest.mark.parametrize("name", TABLES)
+def test_a_loop_of_ones_own_gives_the_same(name):
+    table = TABLES[name]
+    x = np.stack([noise.normal(s, 0, SHAPE[1:]) for s in (4, 5)])
+    before = x.copy()
+    run = start(table, x, seed=4)
+    assert len(run) == len(table)
+    times = []
+    for row in run:
+        times.append(row.t)
+        run.step(network(run.x, row.t))
+    assert times == list(table.times[:-1])
+    assert_array_equal(run.x, sample(network, table, SHAPE, seed=4))
+    assert_array_equal(x, before)
+
+
+def test_in_place_uses_the_callers_memory():
+    x = np.stack([noise.normal(s, 0, SHAPE[1:]) for s in (4, 5)])
+    run = start(TABLES["sde"], x, seed=4, inplace=True)
+    assert run.x is x
+    for row in run:
+        run.step(network(run.x, row.t))
+    assert_array_equal(x, sample(network, TABLES["sde"], SHAPE, seed=4))
+
+
+def test_two_runs_interleave():
+    x = noise.normal(1, 0, (3, 8, 8))[None]
+    one, two = start(TABLES["heun"], x, seed=1), start(TABLES["eta"], x, seed=1)
+    rows_one, rows_two = iter(one), iter(two)
+    for _ in range(4):
+        one.step(network(one.x, next(rows_one).t))
+        two.step(network(two.x, next(rows_two).t))
+    for row in rows_one:
+        one.step(network(one.x, row.t))
+    shape = (1, 3, 8, 8)
+    assert_array_equal(one.x, sample(network, TABLES["heun"], shape, seed=1))
+    assert_array_equal(two.x, sample(network, TABLES["eta"], shape, seed=1))
+
+
+def test_a_run_can_be_left_and_taken_up():
+    run = start(TABLES["sde"], noise.normal(1, 0, (3, 8, 8))[None], seed=1)
+    for row in run:
+        run.step(network(run.x, row.t))
+        if run.index == 2:
+            break
+    for row in run:
+        run.step(network(run.x, row.t))
+    assert_array_equal(run.x, sample(network, TABLES["sde"], (1, 3, 8, 8), seed=1))
+
+
+def test_from_given_images_and_a_scheduler():
+    x = noise.normal(1, 0, (3, 8, 8))[None] * 0.5
+    kept = x.copy()
+    scheduler = FlowODE(timesteps.custom([0.5, 0.2], partial=True))
+    found = sample(network, scheduler, x=x)
+    assert_array_equal(x, kept)
+    row = scheduler.table().rows[0]
+    assert np.allclose(found, x + (0.2 - 0.5) * network(x, row.t), atol=1e-6)
+
+
+def test_network_is_called_once_a_row_with_its_time():
+    calls = []
+
+    class Counting:
+        def predict(self, x, t, out):
+            calls.append(t)
+            out[...] = network(x, t)
+
+    sample(Counting(), TABLES["heun"], (1, 3, 4, 4))
+    assert calls == list(TABLES["heun"].times[:-1])
+
+
+def test_previews_progress_and_cancel():
+    seen = []
+
+    def on_step(run, m):
+        preview = run.predict_x0(m)
+        assert np.allclose(preview, run.x - run.row.t * m, atol=1e-6)
+        seen.append((run.index, len(run), run.row.t))
+
+    found = sample(network, TABLES["sde"], SHAPE, seed=2, on_step=on_step)
+    assert seen == [(0, 4, 0.999), (1, 4, 0.866), (2, 4, 0.634), (3, 4, 0.342)]
+    assert_array_equal(found, sample(network, TABLES["sde"], SHAPE, seed=2))  # looking changes nothing
+
+    class CancelledError(Exception):
+        pass
+
+    def cancel(run, m):
+        if run.index == 1:
+            raise CancelledError
+
+    with pytest.raises(CancelledError):
+        sample(network, TABLES["sde"], SHAPE, on_step=cancel)
+
+
+def test_preview_is_clipped_and_writes_where_told():
+    run = start(TABLES["ode"].clipped(0.125), noise.normal(0, 0, (3, 8, 8))[None])
+    m = network(run.x, run.row.t)
+    out = np.full_like(run.x, np.nan)
+    assert run.predict_x0(m, out) is out
+    assert np.abs(out).max() == 0.125
+    for bad in (
+        np.empty((1, 3, 8, 7), np.float32),
+        np.empty((1, 3, 8, 8)),
+        np.empty((1, 3, 8, 16), np.float32)[..., ::2],
+    ):
+        with pytest.raises(PidSamplerError, match="contiguous float32 array of shape"):
+            run.predict_x0(m, bad)
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_network_output_of_any_float_type(dtype):
+    x = noise.normal(1, 0, (3, 8, 8))[None]
+    run, same = start(TABLES["ode"], x), start(TABLES["ode"], x)
+    m = network(x, 0.999).astype(dtype)
+    run.step(m)
+    same.step(m.astype(np.float32))
+    assert np.allclose(run.x, same.x, atol=1e-6)
+    assert run.x.dtype == np.float32
+
+
+def test_any_cpu_tensor_through_dlpack_or_array():
+    class Tensor:
+        """What torch's CPU tensor shows: DLPack, and no numpy type."""
+
+        def __init__(self, array):
+            self.array = array
+
+        def __dlpack__(self, **options):
+            return self.array.__dlpack__(**options)
+
+        def __dlpack_device__(self):
+            return self.array.__dlpack_device__()
+
+    memory = noise.normal(1, 0, (3, 8, 8))[None]
+    run = start(TABLES["ode"], Tensor(memory), inplace=True)
+    assert run.x.ctypes.data == memory.ctypes.data
+    for row in run:
+        run.step(Tensor(network(run.x, row.t)))
+    assert_array_equal(memory, sample(network, TABLES["ode"], (1, 3, 8, 8), seed=1))
+
+
+def test_bytes_after_the_first_step():
+    """Nothing of x's size is allocated in the loop: a chunk's scratch is all."""
+    shape = (1, 3, 512, 512)
+    x_bytes = 3 * 512 * 512 * 4
+    for table in (TABLES["eta"], TABLES["heun"], TABLES["ab2"]):
+        m = np.full(shape, 0.1, np.float32)
+        run = start(table, noise.normal(0, 0, shape[1:])[None])
+        address = run.x.ctypes.data
+        run.step(m)
+        tracemalloc.start()
+        try:
+            for _ in run:
+                run.step(m)
+            _, peak = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert run.x.ctypes.data == address
+        assert peak < x_bytes / 2, f"{peak} bytes of scratch for x of {x_bytes}"
+
+
+@pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
+def test_law_on_the_gaussian_flow(eta):
+    """On the exact flow of N(0.3, 0.2^2) each step is affine in x, so mean and variance have a recursion.
+
+    x0 = mean + g*(x - (1-t)*mean), g = (1-t)*std^2 / ((1-t)^2*std^2 + t^2): the result's mean and standard deviation
+    are within 5 standard errors of it.
+    """
+    mean, std, shape = 0.3, 0.2, (1, 3, 200, 200)
+    table = FlowSDE(timesteps.uniform(8), eta).table()
+    x = sample(Gaussian(mean, std), table, shape, seed=11, dtype=np.float64)
+    expected_mean, variance = 0.0, 1.0
+    for row in table.rows:
+        keep = 1 - row.t
+        g = keep * std**2 / (keep**2 * std**2 + row.t**2)
+        expected_mean = row.a * expected_mean + row.b * (mean + g * (expected_mean - keep * mean))
+        variance = (row.a + row.b * g) ** 2 * variance + sum(w**2 for _, w in row.noise)
+    assert abs(x.mean() - expected_mean) < 5 * np.sqrt(variance / x.size)
+    assert abs(x.var() - variance) < 5 * variance * np.sqrt(2 / x.size)
+
+
+@pytest.mark.parametrize(("method", "order"), [(lambda ts: FlowODE(ts).table(), 1), (heun, 2), (adams_bashforth_2, 2)])
+@pytest.mark.parametrize("law", [Gaussian(0.3, 0.5), GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])])
+def test_order_of_convergence(method, order, law):
+    """Error against a run of 4096 Heun steps, from t = 0.95 to 0.1: the slope over 16..256 steps is the order."""
+    x = noise.normal(0, 0, (3, 8, 8))[None].astype(np.float64)
+
+    def run(make, steps):
+        return sample(law, make(np.linspace(0.95, 0.1, steps + 1)), x=x, dtype=np.float64)
+
+    exact = run(heun, 4096)
+    counts = [16, 32, 64, 128, 256]
+    errors = [np.abs(run(method, n) - exact).mean() for n in counts]
+    slope = -np.polyfit(np.log2(counts), np.log2(errors), 1)[0]
+    assert slope == pytest.approx(order, abs=0.2)
+
+
+GOOD = noise.normal(0, 0, (3, 4, 4))[None]
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: sample(network, TABLES["sde"]), r"shape is None, expected \(batch, 3, height, width\)"),
+        (lambda: sample(network, TABLES["sde"], (4,)), "expected .batch"),
+        (lambda: sample(network, TABLES["sde"], (1, 3, 0, 4)), "all above 0"),
+        (lambda: sample(network, TABLES["sde"], (1, 3, 4, 5), x=GOOD), "disagree"),
+        (lambda: sample(network, TABLES["sde"], SHAPE, backend="cupy"), "no cupy backend yet"),
+        (lambda: sample(network, TABLES["sde"], SHAPE, backend="nunpy"), "did you mean 'numpy'"),
+        (lambda: sample(network, TABLES["sde"], SHAPE, dtype=np.float16), "dtype float16 is not float32 or float64"),
+        (lambda: sample(network, TABLES["sde"], SHAPE, seed=[1]), "1 seeds for a batch of 2"),
+        (lambda: sample(network, "sde", SHAPE), "expected a StepTable or a scheduler with table.., found 'sde'"),
+        (lambda: sample(network, FlowSDE, SHAPE), "expected a StepTable or a scheduler"),
+        (lambda: sample(3, TABLES["sde"], SHAPE), "expected a Denoiser"),
+        (lambda: sample(lambda x, t: x[:, :1], TABLES["sde"], SHAPE), r"returned shape \(2, 1, 20, 17\)"),
+        (lambda: sample(lambda x, t: None, TABLES["sde"], SHAPE), "returned shape None"),
+        (lambda: start(TABLES["sde"], GOOD.astype(np.float16)), "x is float16"),
+        (lambda: start(TABLES["sde"], GOOD[0, 0, 0]), r"x is float32 of shape \(4,\)"),
+        (lambda: start(TABLES["sde"], "x"), "str cannot be read as a CPU array"),
+        (lambda: start(TABLES["sde"], GOOD[..., ::2], inplace=True), "must be contiguous and writable"),
+        (lambda: start(TABLES["sde"], GOOD).step(GOOD[..., :2]), "output has shape .* expected that of x"),
+    ],
+)  # fmt: skip
+def test_refuses(call, message):
+    with pytest.raises(PidSamplerError, match=message):
+        call()
+
+
+def test_forgetting_or_repeating_step_is_noticed():
+    run = start(TABLES["sde"], GOOD)
+    with pytest.raises(PidSamplerError, match=r"called 0 times for row 0, expected once"):
+        for _ in run:
+            pass
+    run = start(TABLES["sde"], GOOD)
+    rows = iter(run)
+    next(rows)
+    run.step(GOOD)
+    run.step(GOOD)
+    with pytest.raises(PidSamplerError, match=r"called 2 times for row 0"):
+        next(rows)
+    while run.index < len(run):
+        run.step(GOOD)
+    with pytest.raises(PidSamplerError, match="all 4 rows of this run are done"):
+        run.step(GOOD)
