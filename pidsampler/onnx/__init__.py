@@ -1,0 +1,5 @@
+"""The network: ONNX Runtime sessions, IO binding on the backend's memory, and model folders."""
+
+from .model import Model, bundled_models
+
+__all__ = ["Model", "bundled_models"]

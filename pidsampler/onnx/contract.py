@@ -1,0 +1,202 @@
+"""The contract of a model folder, read from its graphs and its manifest together, or refused.
+
+    vae_encoder.onnx   one input, image (1, 3, H, W) in -1..1; one output, latent (1, C, H/f, W/f)
+    pid_upscaler.onnx  inputs x (1, 3, S*H, S*W), t, lq_latent, degrade_sigma; output like x
+    pidsampler.json    optional, see `manifest`
+
+Names of the encoder's tensors are free; the network's inputs go by name. H and W are fixed or dynamic.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from .. import timesteps
+from ..errors import PidSamplerError
+from .manifest import NAME as MANIFEST
+from .manifest import Manifest
+from .session import Session, Tensor
+
+ENCODER, NETWORK = "vae_encoder.onnx", "pid_upscaler.onnx"
+_NETWORK_INPUTS = ("x", "t", "lq_latent", "degrade_sigma")
+_PROBE = 64  # pixels: every known VAE factor divides it
+_SDXL_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class Contract:
+    """What a folder's graphs and manifest say together.
+
+    Args:
+        name: Of the model; the folder's name if the manifest has none.
+        description: One line, or "".
+        licence: SPDX name or one line; "not stated" without one.
+        prediction: "velocity", "x0" or "eps".
+        timescale: The network takes t*timescale.
+        timesteps: The default list.
+        noise_frame: "flow" or "vp".
+        scale: Output pixels per input pixel, along a side.
+        vae_factor: Input pixels per latent pixel, along a side.
+        latent_channels: C of the latent.
+        fixed_size: (height, width) of the only image the graphs take, or None if they are dynamic.
+    """
+
+    name: str
+    description: str
+    licence: str
+    prediction: str
+    timescale: float
+    timesteps: tuple[float, ...]
+    noise_frame: str
+    scale: int
+    vae_factor: int
+    latent_channels: int
+    fixed_size: tuple[int, int] | None
+
+    def padded_size(self, height: int, width: int) -> tuple[int, int]:
+        """Return the size to which an image is padded before it is encoded.
+
+        Raises:
+            PidSamplerError: The graphs have a fixed size and the image is larger.
+        """
+        if self.fixed_size is None:
+            f = self.vae_factor
+            return -(-height // f) * f, -(-width // f) * f
+        if height > self.fixed_size[0] or width > self.fixed_size[1]:
+            raise PidSamplerError(
+                f"the image is {width}x{height}, but {self.name} takes at most "
+                f"{self.fixed_size[1]}x{self.fixed_size[0]}: reduce or crop it"
+            )
+        return self.fixed_size
+
+
+def read_contract(folder: Path, manifest: Manifest, encoder: Session, network: Session) -> Contract:
+    """Put the graphs and the manifest of a folder together.
+
+    Raises:
+        PidSamplerError: A graph breaks the contract, or they disagree; the message says what was found and
+            what was expected.
+    """
+    return _Reader(folder, manifest, encoder, network).contract()
+
+
+class _Reader:
+    """Puts graphs and manifest together, and refuses what does not fit."""
+
+    def __init__(self, folder: Path, manifest: Manifest, encoder: Session, network: Session) -> None:
+        self.folder, self.manifest, self.encoder, self.network = folder, manifest, encoder, network
+
+    def contract(self) -> Contract:
+        manifest = self.manifest
+        image, latent_out = self._encoder_tensors()
+        x, latent = self._network_tensors()
+        factor, channels = self._factor_and_channels(image, latent_out, latent)
+        scale = self._agreed("scale", _ratio(x, image) or _ratio(x, latent, factor), manifest.scale, default=4)
+        for axis in (2, 3):
+            self._same_size(axis, image, x, scale)
+            self._same_size(axis, latent, x, scale * factor)
+        height, width = (_fixed(image, a) or _fixed(x, a, scale) for a in (2, 3))
+        if (height is None) != (width is None):
+            raise self._broken(NETWORK, "one of height and width is fixed and the other dynamic: fix both or none")
+        return Contract(
+            name=manifest.name or self.folder.resolve().name,
+            description=manifest.description or "",
+            licence=manifest.licence or "not stated",
+            prediction=manifest.prediction or "velocity",
+            timescale=manifest.timescale or 1000.0,
+            timesteps=manifest.timesteps or tuple(timesteps.pid().tolist()),
+            # SDXL's is the only variance-preserving latent among PiD's backbones, and the only one of 4 channels.
+            noise_frame=manifest.noise_frame or ("vp" if channels == _SDXL_CHANNELS else "flow"),
+            scale=scale,
+            vae_factor=factor,
+            latent_channels=channels,
+            fixed_size=(height, width) if height and width else None,
+        )
+
+    def _encoder_tensors(self) -> tuple[Tensor, Tensor]:
+        session = self.encoder
+        if len(session.inputs) != 1 or len(session.outputs) != 1:
+            found = f"{len(session.inputs)} inputs and {len(session.outputs)} outputs"
+            raise self._broken(ENCODER, f"it has {found}, expected one image in and one latent out")
+        (image,), (latent,) = session.inputs, session.outputs
+        self._is_image(ENCODER, image)
+        if len(latent.shape) != 4:
+            raise self._broken(ENCODER, f"its output is {latent}, expected a latent of 4 axes")
+        return image, latent
+
+    def _network_tensors(self) -> tuple[Tensor, Tensor]:
+        session = self.network
+        inputs = {tensor.name: tensor for tensor in session.inputs}
+        if sorted(inputs) != sorted(_NETWORK_INPUTS):
+            found = ", ".join(map(str, session.inputs)) or "none"
+            raise self._broken(NETWORK, f"its inputs are {found}; expected by name {', '.join(_NETWORK_INPUTS)}")
+        if len(session.outputs) != 1:
+            names = ", ".join(t.name for t in session.outputs)
+            raise self._broken(NETWORK, f"its outputs are {names}; expected one, like x")
+        self._is_image(NETWORK, inputs["x"])
+        self._is_image(NETWORK, session.outputs[0])
+        for name in ("t", "degrade_sigma"):
+            if len(inputs[name].shape) > 1 or any(isinstance(n, int) and n != 1 for n in inputs[name].shape):
+                raise self._broken(NETWORK, f"{inputs[name]} expected a scalar or one number")
+        if inputs["degrade_sigma"].dtype.kind == "i":
+            raise self._broken(NETWORK, f"{inputs['degrade_sigma']} expected a floating type")
+        if len(inputs["lq_latent"].shape) != 4:
+            raise self._broken(NETWORK, f"{inputs['lq_latent']} expected 4 axes")
+        return inputs["x"], inputs["lq_latent"]
+
+    def _factor_and_channels(self, image: Tensor, latent_out: Tensor, latent_in: Tensor) -> tuple[int, int]:
+        channels = {t.shape[1] for t in (latent_out, latent_in) if isinstance(t.shape[1], int)}
+        factor = _ratio(image, latent_out)
+        if factor is None or not channels:
+            # The shapes are symbols: ask the graph by running it once on a small image.
+            height, width = (_fixed(image, axis) or _PROBE for axis in (2, 3))
+            probe = self._probe(image, latent_out, (1, 3, height, width))
+            factor, channels = height // probe[2], channels | {probe[1]}
+        if len(channels) != 1:
+            raise self._broken(
+                NETWORK,
+                f"lq_latent has {latent_in.shape[1]} channels, but {ENCODER} makes a latent of {latent_out.shape[1]}",
+            )
+        return self._agreed("vae_factor", factor, self.manifest.vae_factor, default=factor), channels.pop()
+
+    def _probe(self, image: Tensor, latent: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+        found = self.encoder.output_shape(np.zeros(shape, image.dtype))
+        if len(found) != 4 or not 0 < found[2] <= shape[2] or shape[2] % found[2]:
+            raise self._broken(ENCODER, f"an image of shape {shape} became {latent.name} of shape {found}")
+        return found
+
+    def _is_image(self, graph: str, tensor: Tensor) -> None:
+        expected = (1, 3, None, None)
+        matches = len(tensor.shape) == 4 and all(
+            found == n or n is None or not isinstance(found, int)
+            for found, n in zip(tensor.shape, expected, strict=True)
+        )
+        if not matches or tensor.dtype.kind == "i":
+            raise self._broken(graph, f"{tensor} is not an image, expected floats of shape (1, 3, height, width)")
+
+    def _same_size(self, axis: int, small: Tensor, large: Tensor, factor: int) -> None:
+        a, b = small.shape[axis], large.shape[axis]
+        if isinstance(a, int) and isinstance(b, int) and a * factor != b:
+            raise self._broken(NETWORK, f"{large} is not {factor} times {small} in size")
+
+    def _agreed(self, key: str, found: int | None, stated: int | None, default: int) -> int:
+        if found is not None and stated is not None and found != stated:
+            raise self._broken(MANIFEST, f"{key} is {stated}, but the graphs' shapes say {found}")
+        return found or stated or default
+
+    def _broken(self, file: str, what: str) -> PidSamplerError:
+        return PidSamplerError(f"{self.folder / file}: {what}")
+
+
+def _fixed(tensor: Tensor, axis: int, factor: int = 1) -> int | None:
+    n = tensor.shape[axis]
+    return n // factor if isinstance(n, int) else None
+
+
+def _ratio(large: Tensor, small: Tensor, factor: int = 1) -> int | None:
+    """Return how many times larger the one is along its height, if both heights are fixed."""
+    a, b = large.shape[2], small.shape[2]
+    return a // (b * factor) if isinstance(a, int) and isinstance(b, int) else None

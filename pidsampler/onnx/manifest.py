@@ -1,0 +1,103 @@
+"""pidsampler.json: what a model folder states beyond its graphs' names, types and shapes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from .. import timesteps
+from ..errors import PidSamplerError, unknown_name
+from ..table import PREDICTIONS
+
+NAME = "pidsampler.json"
+FRAMES = ("flow", "vp")
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The manifest's keys. None means that the file does not say, and the graph or PiD's default decides.
+
+    Args:
+        name: Short name of the model, for the record.
+        description: One line.
+        licence: SPDX name or one line.
+        prediction: "velocity", "x0" or "eps": what the network returns.
+        timescale: The network takes t*timescale.
+        timesteps: The list it was trained for, descending to 0.
+        noise_frame: How a latent holds noise of level s: "flow" (1-s)*z + s*eps, or "vp" sqrt(1-s^2)*z + s*eps.
+        scale: Output pixels per input pixel, along a side.
+        vae_factor: Input pixels per latent pixel, along a side.
+    """
+
+    name: str | None = None
+    description: str | None = None
+    licence: str | None = None
+    prediction: str | None = None
+    timescale: float | None = None
+    timesteps: tuple[float, ...] | None = None
+    noise_frame: str | None = None
+    scale: int | None = None
+    vae_factor: int | None = None
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read the manifest of a model folder; without one, all is None.
+
+    Raises:
+        PidSamplerError: The file is no JSON object, or a key is unknown or has a wrong value.
+    """
+    path = folder / NAME
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return Manifest()
+    except (OSError, ValueError) as error:
+        raise PidSamplerError(f"{path} cannot be read as JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise PidSamplerError(f"{path} holds a {type(data).__name__}, expected an object with the model's facts")
+    known = [f.name for f in fields(Manifest)]
+    values: dict[str, Any] = {}
+    for key, value in data.items():
+        if key not in known:
+            raise PidSamplerError(f"{path}: {unknown_name('key', key, known)}")
+        values[key] = _checked(path, key, value)
+    return Manifest(**values)
+
+
+def _checked(path: Path, key: str, value: Any) -> Any:
+    if key == "timesteps":
+        try:
+            return tuple(timesteps.custom(value).tolist())
+        except PidSamplerError as error:
+            raise PidSamplerError(f"{path}: {error}") from None
+    expected, accept = _RULES[key]
+    if not accept(value):
+        raise PidSamplerError(f"{path}: {key} is {value!r}, expected {expected}")
+    return value
+
+
+def _is_text(value: Any) -> bool:
+    return isinstance(value, str)
+
+
+def _is_count(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _is_positive(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+
+
+_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "name": ("a text", _is_text),
+    "description": ("a text", _is_text),
+    "licence": ("a text", _is_text),
+    "prediction": (f"one of {', '.join(PREDICTIONS)}", lambda v: v in PREDICTIONS),
+    "timescale": ("a number above 0", _is_positive),
+    "noise_frame": (f"one of {', '.join(FRAMES)}", lambda v: v in FRAMES),
+    "scale": ("a whole number from 1", _is_count),
+    "vae_factor": ("a whole number from 1", _is_count),
+}

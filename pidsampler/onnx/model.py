@@ -1,0 +1,192 @@
+"""A model folder at work: image -> latent, and the network as a Denoiser."""
+
+from __future__ import annotations
+
+import hashlib
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from ..backends import Array, Backend
+from ..errors import PidSamplerError
+from .contract import ENCODER, NETWORK, read_contract
+from .manifest import NAME as MANIFEST
+from .manifest import Manifest, read_manifest
+from .session import Binding, Session, Tensor, import_onnxruntime
+
+_BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
+_BUNDLED = {"tiny": "gaussian", "gaussian": "gaussian"}
+
+
+class Model:
+    """A loaded model folder on one device.
+
+    Args:
+        path: The folder.
+        backend: Whose device runs the graphs.
+
+    Raises:
+        PidSamplerError: The folder breaks the contract; the message says what was found and expected.
+    """
+
+    def __init__(self, path: Path, backend: Backend) -> None:
+        self.path = path
+        self._backend = backend
+        if not path.is_dir():
+            raise PidSamplerError(
+                f"no model {str(path)!r}: pass a folder with {ENCODER} and {NETWORK}, or one of {', '.join(_BUNDLED)}"
+            )
+        missing = [name for name in (ENCODER, NETWORK) if not (path / name).is_file()]
+        if missing:
+            raise PidSamplerError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
+        manifest = read_manifest(path)  # before the graphs: it is read in no time
+        self.encoder = Session(path / ENCODER, backend)
+        self.network = Session(path / NETWORK, backend)
+        self.contract = read_contract(path, manifest, self.encoder, self.network)
+
+    @classmethod
+    def load(cls, model: str | Path, backend: Backend) -> Model:
+        """Load a bundled model by name, or a folder.
+
+        Raises:
+            PidSamplerError: There is no such model, or the folder breaks the contract.
+        """
+        bundled = _BUNDLED.get(str(model))
+        if bundled is None:
+            return cls(Path(model), backend)
+        return cls(_BUNDLED_FOLDER / bundled, backend)
+
+    def encode(self, image: Array) -> Array:
+        """Run the encoder.
+
+        Args:
+            image: float32 (1, 3, H, W) in -1..1, of a size that `Contract.padded_size` returned.
+
+        Returns:
+            float32 latent (1, C, H/f, W/f).
+
+        Raises:
+            PidSamplerError: The graph failed, or its latent holds NaN or infinity.
+        """
+        (source,), (target,) = self.encoder.inputs, self.encoder.outputs
+        f = self.contract.vae_factor
+        shape = (1, self.contract.latent_channels, image.shape[2] // f, image.shape[3] // f)
+        latent = self._backend.empty(shape, target.dtype)
+        binding = self.encoder.bind()
+        binding.input(source.name, image.astype(source.dtype, copy=False))
+        binding.output(target.name, latent)
+        binding.run()
+        latent = latent.astype(np.float32, copy=False)
+        if not np.isfinite(latent).all():
+            raise PidSamplerError(
+                f"{self.encoder.path} gave a latent with NaN or infinity: an fp16 VAE overflows, use its fp32 export"
+            )
+        return latent
+
+    def check_latent(self, latent: Array) -> None:
+        """Check a latent that did not come from `encode`.
+
+        Args:
+            latent: float32 (1, C, h, w).
+
+        Raises:
+            PidSamplerError: Its shape does not fit the network, or a value is not finite.
+        """
+        c = self.contract
+        fixed = c.fixed_size and tuple(n // c.vae_factor for n in c.fixed_size)
+        h, w = fixed or ("height", "width")
+        if latent.ndim != 4 or latent.shape[0] != 1 or latent.shape[1] != c.latent_channels or 0 in latent.shape:
+            raise PidSamplerError(
+                f"the latent has shape {latent.shape}, but {c.name} takes (1, {c.latent_channels}, {h}, {w})"
+            )
+        if fixed and latent.shape[2:] != fixed:
+            raise PidSamplerError(f"the latent is {latent.shape[2:]} in size, but {c.name} takes {fixed} only")
+        if not np.isfinite(latent).all():
+            raise PidSamplerError("the latent holds NaN or infinity")
+
+    def denoiser(self, latent: Array, sigma: float) -> OnnxDenoiser:
+        """Return the network with its conditions bound.
+
+        Args:
+            latent: float32 (1, C, h, w).
+            sigma: The noise level that the latent has, in 0..1.
+        """
+        return OnnxDenoiser(self, latent, sigma)
+
+    @property
+    def runtime_version(self) -> str:
+        """Version of onnxruntime."""
+        return str(import_onnxruntime().__version__)
+
+    @cached_property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that makes the model, external data included, by file name."""
+        graphs = [self.encoder.path, self.network.path]
+        content = b"".join(path.read_bytes() for path in graphs)
+        # External data is the files that a graph names; the graph of a large model is itself small.
+        others = [p for p in self.path.iterdir() if p.is_file() and p not in graphs]
+        named = [p for p in others if p.name == MANIFEST or p.name.encode() in content]
+        result = {}
+        for path in sorted({*graphs, *named}):
+            with path.open("rb") as file:
+                result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        return result
+
+
+class OnnxDenoiser:
+    """The network behind IO binding: `predict` reads x and writes `out` where they lie.
+
+    Only a graph of another element type than x goes through a buffer of its own, made once. The images of a
+    batch pass one at a time, so that none depends on its neighbours.
+    """
+
+    def __init__(self, model: Model, latent: Array, sigma: float) -> None:
+        self._backend = model._backend
+        self._timescale = model.contract.timescale
+        tensors = {tensor.name: tensor for tensor in model.network.inputs}
+        self._x, self._t = tensors["x"], tensors["t"]
+        self._output = model.network.outputs[0]
+        self._binding: Binding = model.network.bind()
+        self._staged: dict[str, Array] = {}
+        self._time = self._scalar(self._t, 0.0)
+        self._binding.input("t", self._time)
+        self._binding.input("degrade_sigma", self._scalar(tensors["degrade_sigma"], sigma))
+        self._binding.input("lq_latent", latent.astype(tensors["lq_latent"].dtype, copy=False))
+
+    def predict(self, x: Array, t: float, out: Array) -> None:
+        """Evaluate the network; see `Denoiser.predict`.
+
+        Raises:
+            PidSamplerError: onnxruntime refused the run.
+        """
+        time = t * self._timescale
+        self._time[...] = round(time) if self._time.dtype.kind == "i" else time
+        for b in range(len(x)):
+            image, result = x[b : b + 1], out[b : b + 1]
+            source, target = self._bindable(self._x, image), self._bindable(self._output, result)
+            if source is not image:
+                source[...] = image
+            self._binding.input("x", source)
+            self._binding.output(self._output.name, target)
+            self._binding.run()
+            if target is not result:
+                result[...] = target
+
+    def _bindable(self, tensor: Tensor, array: Array) -> Array:
+        """Return the array itself where the graph has its element type, else this tensor's own buffer."""
+        if array.dtype == tensor.dtype:
+            return array
+        if tensor.name not in self._staged or self._staged[tensor.name].shape != array.shape:
+            self._staged[tensor.name] = self._backend.empty(array.shape, tensor.dtype)
+        return self._staged[tensor.name]
+
+    def _scalar(self, tensor: Tensor, value: float) -> Array:
+        array = self._backend.empty((1,) * len(tensor.shape), tensor.dtype)
+        array[...] = value
+        return array
+
+
+def bundled_models() -> dict[str, Manifest]:
+    """Return the manifests of the models in the package, by each name that `Model.load` takes."""
+    return {name: read_manifest(_BUNDLED_FOLDER / directory) for name, directory in _BUNDLED.items()}

@@ -1,0 +1,175 @@
+"""ONNX Runtime sessions with explicit providers, and IO binding that never loses the memory it points at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ..backends import Array, Backend
+from ..errors import PidSamplerError, missing_extra
+
+# ONNX's own numbers: the binding takes them for every type, also for those numpy has no name for.
+_ELEMENT_TYPES = {
+    "tensor(float)": (np.dtype(np.float32), 1),
+    "tensor(int64)": (np.dtype(np.int64), 7),
+    "tensor(float16)": (np.dtype(np.float16), 10),
+    "tensor(double)": (np.dtype(np.float64), 11),
+    "tensor(bfloat16)": (np.dtype(ml_dtypes.bfloat16), 16),
+}
+_ONNX_NUMBER = dict(_ELEMENT_TYPES.values())
+
+_PROVIDERS = {"cpu": "CPUExecutionProvider"}
+
+
+@dataclass(frozen=True)
+class Tensor:
+    """An input or output of a graph.
+
+    Args:
+        name: As in the graph.
+        dtype: numpy (or ml_dtypes) type of the elements.
+        shape: One int for each fixed axis, the symbol's name or None for each dynamic one.
+    """
+
+    name: str
+    dtype: np.dtype[Any]
+    shape: tuple[int | str | None, ...]
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.dtype} [{', '.join('?' if n is None else str(n) for n in self.shape)}]"
+
+
+class Session:
+    """One graph, loaded on one device.
+
+    Args:
+        path: An .onnx file; its external data lies beside it.
+        backend: Whose device runs it, and whose arrays are bound.
+
+    Raises:
+        PidSamplerError: onnxruntime is missing, the file or its external data is, the file is no graph, or a
+            tensor has an element type that cannot be bound.
+    """
+
+    def __init__(self, path: Path, backend: Backend) -> None:
+        self.path = path
+        self._backend = backend
+        runtime = import_onnxruntime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # what fails raises; a line on stderr as well would only repeat it
+        provider = _PROVIDERS[backend.device]
+        try:
+            self._session = runtime.InferenceSession(str(path), options, providers=[provider])
+        except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
+            raise PidSamplerError(_load_error(path, str(error))) from error
+        if self._session.get_providers()[0] != provider:
+            raise PidSamplerError(f"{path}: asked for {provider}, onnxruntime gave {self._session.get_providers()}")
+        self.inputs = [self._tensor(node) for node in self._session.get_inputs()]
+        self.outputs = [self._tensor(node) for node in self._session.get_outputs()]
+
+    def bind(self) -> Binding:
+        """Return an empty binding of this session."""
+        return Binding(self._session, self._backend, self.path)
+
+    def output_shape(self, array: Array) -> tuple[int, ...]:
+        """Run a graph of one input and one output once, and return the shape that came out.
+
+        Raises:
+            PidSamplerError: onnxruntime refused the run.
+        """
+        binding = self.bind()
+        binding.input(self.inputs[0].name, array)
+        return binding.run_for_shape(self.outputs[0].name)
+
+    def _tensor(self, node: Any) -> Tensor:
+        if node.type not in _ELEMENT_TYPES:
+            raise PidSamplerError(
+                f"{self.path}: {node.name!r} is a {node.type}, expected one of {', '.join(_ELEMENT_TYPES)}"
+            )
+        shape = tuple(n if isinstance(n, int) and n > 0 else (n or None) for n in node.shape)
+        return Tensor(node.name, _ELEMENT_TYPES[node.type][0], shape)
+
+
+class Binding:
+    """The arrays that one session reads and writes, by address: nothing is copied.
+
+    onnxruntime keeps a raw pointer, so the binding holds each array until another takes its name.
+    """
+
+    def __init__(self, session: Any, backend: Backend, path: Path) -> None:
+        self._session, self._backend, self._path = session, backend, path
+        self._binding = session.io_binding()
+        self._held: dict[str, Array] = {}
+
+    def input(self, name: str, array: Array) -> None:
+        """Bind a contiguous array as an input; its values are read at each run."""
+        self._binding.bind_input(*self._arguments(name, array))
+
+    def output(self, name: str, array: Array) -> None:
+        """Bind a contiguous array as an output; each run writes into it."""
+        self._binding.bind_output(*self._arguments(name, array))
+
+    def run(self) -> None:
+        """Evaluate the graph.
+
+        Raises:
+            PidSamplerError: onnxruntime refused, as for an output of another shape than the bound array's.
+        """
+        try:
+            self._session.run_with_iobinding(self._binding)
+        except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
+            bound = ", ".join(f"{name} {array.shape}" for name, array in self._held.items())
+            raise PidSamplerError(f"{self._path} failed to run with {bound}: {_one_line(str(error))}") from error
+
+    def run_for_shape(self, name: str) -> tuple[int, ...]:
+        """Evaluate the graph into memory of onnxruntime's own, and return the shape of the output `name`.
+
+        Raises:
+            PidSamplerError: onnxruntime refused.
+        """
+        self._binding.bind_output(name, "cpu")
+        self.run()
+        return tuple(self._binding.get_outputs()[0].shape())
+
+    def addresses(self) -> dict[str, int]:
+        """Return where onnxruntime itself says each output lies, by name, after a run."""
+        names = [node.name for node in self._session.get_outputs()]
+        return {n: value.data_ptr() for n, value in zip(names, self._binding.get_outputs(), strict=True)}
+
+    def _arguments(self, name: str, array: Array) -> tuple[str, str, int, int, Sequence[int], int]:
+        if not array.flags.c_contiguous:
+            raise PidSamplerError(f"an array of shape {array.shape} is not contiguous and cannot be bound to {name!r}")
+        self._held[name] = array
+        number, where = _ONNX_NUMBER[array.dtype], self._backend.device
+        return name, where, 0, number, array.shape, self._backend.pointer(array)
+
+
+def import_onnxruntime() -> Any:
+    """Return the onnxruntime module.
+
+    Raises:
+        PidSamplerError: It is not installed; the message names the extra.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing_extra("onnxruntime", "cpu") from None
+    return onnxruntime
+
+
+def _load_error(path: Path, message: str) -> str:
+    if "External data path does not exist" in message:
+        missing = Path(message.split("does not exist:")[-1].strip().strip('"')).name
+        return f"{path}: its external data file {missing!r} is missing: put it beside {path.name}"
+    if "rotobuf" in message:
+        return f"{path} is not an ONNX graph: it is damaged or not downloaded whole (a Git LFS pointer?)"
+    return f"{path} cannot be loaded: {_one_line(message)}"
+
+
+def _one_line(message: str) -> str:
+    return " ".join(message.split())

@@ -1,0 +1,25 @@
+import importlib.util
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="session", name="repository")
+def _repository():
+    """The repository's root."""
+    return REPOSITORY
+
+
+@pytest.fixture(scope="session", name="load_script")
+def _load_script():
+    """Import a script of the repository by its path."""
+
+    def load(path):
+        spec = importlib.util.spec_from_file_location(Path(path).stem, REPOSITORY / path)
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
