@@ -1,0 +1,388 @@
+import io
+import json
+import os
+import struct
+import zlib
+
+import numpy as np
+import pytest
+from PIL import Image, ImageCms
+
+from pidsampler import PidSamplerError, images
+from pidsampler.images import Picture
+
+RNG = np.random.default_rng(0)
+SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+def noise(*shape, dtype=np.uint8):
+    return RNG.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
+
+
+def png16(array):
+    """Encode uint16 (H, W, C) as PNG: Pillow itself can write gray only."""
+    height, width, channels = array.shape
+    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
+
+    def chunk(kind, data):
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
+    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    return b"\x89PNG\r\n\x1a\n" + chunks
+
+
+def tiff16(array, order):
+    """Encode uint16 (H, W, C) as an uncompressed TIFF of either byte order."""
+    height, width, channels = array.shape
+    e = {"little": "<", "big": ">"}[order]
+    data = array.astype(f"{e}u2").tobytes()
+    bits_at = 8 + len(data)
+    tags = [
+        (256, 4, 1, width),
+        (257, 4, 1, height),
+        (258, 3, channels, bits_at),
+        (259, 3, 1, 1),
+        (262, 3, 1, 2),
+        (273, 4, 1, 8),
+        (277, 3, 1, channels),
+        (278, 4, 1, height),
+        (279, 4, 1, len(data)),
+        (284, 3, 1, 1),
+    ] + ([(338, 3, 1, 2)] if channels == 4 else [])
+    bits = struct.pack(f"{e}{channels}H", *[16] * channels)
+
+    def entry(tag, kind, count, value):
+        short = kind == 3 and count == 1
+        return struct.pack(f"{e}HHI", tag, kind, count) + (
+            struct.pack(f"{e}HH", value, 0) if short else struct.pack(f"{e}I", value)
+        )
+
+    directory = struct.pack(f"{e}H", len(tags)) + b"".join(entry(*tag) for tag in tags) + b"\0" * 4
+    start = {"little": b"II", "big": b"MM"}[order] + struct.pack(f"{e}HI", 42, bits_at + len(bits))
+    return start + data + bits + directory
+
+
+def saved(tmp_path, image, name, **options):
+    path = tmp_path / name
+    image.save(path, **options)
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.tif", "a.webp"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+def test_eight_bits_round_trip(tmp_path, name, channels):
+    options = {"lossless": True, "exact": True} if name == "a.webp" else {}
+    array = noise(7, 5, channels)
+    image = Image.fromarray(array[:, :, 0] if channels == 1 else array)
+    picture = images.read(saved(tmp_path, image, name, **options))
+    if name == "a.webp" and channels <= 2:  # WebP has no gray
+        assert np.array_equal(picture.pixels[:, :, :3], np.broadcast_to(array[:, :, :1], (7, 5, 3)))
+    else:
+        assert picture.pixels.dtype == np.uint8
+        assert np.array_equal(picture.pixels, array)
+
+
+@pytest.mark.parametrize("channels", [1, 3, 4])
+def test_sixteen_bits_png(tmp_path, channels):
+    array = noise(7, 5, channels, dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(png16(array))
+    picture = images.read(tmp_path / "a.png")
+    assert picture.pixels.dtype == np.uint16
+    assert np.array_equal(picture.pixels, array)
+
+
+@pytest.mark.parametrize("channels", [3, 4])
+@pytest.mark.parametrize("order", ["little", "big"])
+def test_sixteen_bits_tiff(tmp_path, channels, order):
+    array = noise(7, 5, channels, dtype=np.uint16)
+    (tmp_path / "a.tiff").write_bytes(tiff16(array, order))
+    assert np.array_equal(images.read(tmp_path / "a.tiff").pixels, array)
+
+
+def test_sixteen_bits_gray_tiff_and_gray_with_alpha(tmp_path):
+    array = noise(7, 5, 1, dtype=np.uint16)
+    assert np.array_equal(images.read(saved(tmp_path, Image.fromarray(array[:, :, 0]), "a.tif")).pixels, array)
+    both = noise(7, 5, 2, dtype=np.uint16)
+    (tmp_path / "a.png").write_bytes(png16(both))  # Pillow keeps the high bytes of this rare kind, as RGBA
+    picture = images.read(tmp_path / "a.png").pixels
+    assert np.array_equal(picture[:, :, [0, 3]], (both >> 8).astype(np.uint8))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("kind", ["rgb", "gray", "palette", "rgb16"])
+def test_orientation_is_applied(tmp_path, orientation, kind):
+    turns = {
+        1: lambda a: a,
+        2: lambda a: a[:, ::-1],
+        3: lambda a: a[::-1, ::-1],
+        4: lambda a: a[::-1],
+        5: lambda a: a.swapaxes(0, 1),
+        6: lambda a: np.rot90(a, -1),
+        7: lambda a: np.rot90(a, 2).swapaxes(0, 1),
+        8: lambda a: np.rot90(a, 1),
+    }
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    if kind == "rgb16":
+        array = noise(4, 3, 3, dtype=np.uint16)
+        data = tiff16(array, "little")
+        # One more tag: the count is bumped and the entry put where its number belongs (after 262).
+        at = struct.unpack_from("<I", data, 4)[0]
+        count = struct.unpack_from("<H", data, at)[0]
+        split = at + 2 + 5 * 12
+        entry = struct.pack("<HHIHH", 274, 3, 1, orientation, 0)
+        data = data[:at] + struct.pack("<H", count + 1) + data[at + 2 : split] + entry + data[split:]
+        path = tmp_path / "a.tif"
+        path.write_bytes(data)
+    else:
+        array = noise(4, 3, 1 if kind == "gray" else 3)
+        image = Image.fromarray(array[:, :, 0] if kind == "gray" else array)
+        if kind == "palette":
+            image = image.quantize(12)
+            array = np.asarray(image.convert("RGB"))
+        path = saved(tmp_path, image, "a.png", exif=exif)
+    assert np.array_equal(images.read(path).pixels, turns[orientation](array))
+
+
+def test_palettes(tmp_path):
+    image = Image.fromarray(noise(6, 6, 3)).quantize(16)
+    assert np.array_equal(images.read(saved(tmp_path, image, "p.png")).pixels, np.asarray(image.convert("RGB")))
+    path = saved(tmp_path, image, "t.png", transparency=3)
+    with Image.open(path) as stored:
+        expected = np.asarray(stored.convert("RGBA"))
+    assert set(np.unique(expected[:, :, 3])) == {0, 255}
+    assert np.array_equal(images.read(path).pixels, expected)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "RGB"])
+def test_color_keys_become_alpha(tmp_path, mode):
+    image = Image.fromarray(noise(6, 6, 3)).convert(mode)
+    key = {"1": 1, "L": image.getpixel((2, 2)), "RGB": image.getpixel((2, 2))}[mode]
+    path = saved(tmp_path, image, "k.png", transparency=key)
+    pixels = images.read(path).pixels
+    assert pixels.shape[2] == 4
+    assert pixels[2, 2, 3] == (0 if mode != "1" or image.getpixel((2, 2)) else 255)
+
+
+def test_bilevel_and_premultiplied(tmp_path):
+    image = Image.fromarray(noise(6, 6, 1)[:, :, 0]).convert("1")
+    pixels = images.read(saved(tmp_path, image, "b.png")).pixels
+    assert np.array_equal(pixels[:, :, 0], np.asarray(image) * np.uint8(255))
+
+
+def test_cmyk_with_and_without_a_profile(tmp_path):
+    image = Image.fromarray(noise(6, 6, 3)).convert("CMYK")
+    plain = images.read(saved(tmp_path, image, "c.tif"))
+    assert np.array_equal(plain.pixels, np.asarray(image.convert("RGB")))
+    wrong = images.read(saved(tmp_path, image, "w.tif", icc_profile=SRGB))  # not a CMYK profile: does not apply
+    assert np.array_equal(wrong.pixels, plain.pixels)
+    assert wrong.icc is None
+
+
+def test_a_color_space_with_a_profile_of_its_own_goes_through_it(tmp_path):
+    """No CMYK profile is free to ship; LAB's is made by littleCMS, and takes the same path."""
+    lab = ImageCms.createProfile("LAB", 5000)
+    rgb = Image.fromarray(np.full((4, 4, 3), [200, 100, 50], np.uint8))
+    image = ImageCms.profileToProfile(rgb, ImageCms.createProfile("sRGB"), lab, outputMode="LAB")
+    path = saved(tmp_path, image, "l.tif", icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
+    picture = images.read(path)
+    assert picture.pixels.shape == (4, 4, 3)
+    assert np.abs(picture.pixels.astype(int) - [200, 100, 50]).max() <= 2
+    assert picture.icc is None
+
+
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
+def test_profile_and_resolution_are_kept(tmp_path, name):
+    picture = Picture(noise(6, 6, 3), SRGB, (300.0, 150.0))
+    path = tmp_path / name
+    images.write(path, picture, "{}")
+    back = images.read(path)
+    assert back.icc == SRGB
+    if name == "a.webp":  # has no field for it
+        assert back.dpi is None
+    else:
+        assert back.dpi == pytest.approx((300, 150), abs=0.1)
+
+
+@pytest.mark.parametrize("channels", [1, 2])
+def test_a_gray_profile_is_not_put_on_webps_rgb(tmp_path, channels):
+    images.write(tmp_path / "a.webp", Picture(noise(6, 6, channels), b"gray profile"), "{}")
+    assert images.read(tmp_path / "a.webp").icc is None
+
+
+@pytest.mark.parametrize("dpi", [(0, 0), (72,), None, "x", (float("nan"), 1)])
+def test_a_senseless_resolution_is_dropped(dpi):
+    assert images._dpi(dpi) is None
+
+
+@pytest.mark.parametrize(
+    ("name", "channels"),
+    [(f"a.{s}", c) for s in ("png", "tif", "webp", "jpg") for c in (1, 2, 3, 4) if s != "jpg" or c in (1, 3)],
+)
+def test_writes_what_it_reads(tmp_path, name, channels):
+    smooth = np.add.outer(np.arange(40) * 2, np.arange(30) * 3).astype(np.uint8)
+    array = np.stack([smooth, *(smooth + 7 * c for c in range(1, channels))], axis=2)
+    images.write(tmp_path / name, Picture(array), "{}")
+    back = images.read(tmp_path / name).pixels
+    if name in ("a.png", "a.tif"):
+        assert np.array_equal(back, array)
+    else:
+        color = array[:, :, : 1 if channels <= 2 else 3].astype(int)
+        assert np.abs(back[:, :, : color.shape[2]].astype(int) - color).mean() < 3
+
+
+def test_the_record_is_in_the_png_or_beside(tmp_path):
+    record = json.dumps({"seed": 3, "name": "π"})
+    images.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), record)
+    with Image.open(tmp_path / "a.png") as image:
+        assert image.text["pidsampler"] == record
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png"]
+    images.write(tmp_path / "a.jpg", Picture(noise(2, 2, 3)), record)
+    assert json.loads((tmp_path / "a.jpg.json").read_text()) == json.loads(record)
+
+
+def test_nothing_is_replaced_without_being_told(tmp_path):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"mine")
+    with pytest.raises(PidSamplerError, match=r"a\.png exists already: pass --overwrite"):
+        images.write(path, Picture(noise(2, 2, 3)), "{}")
+    assert path.read_bytes() == b"mine"
+    images.write(path, Picture(noise(2, 2, 3)), "{}", overwrite=True)
+    assert images.read(path).pixels.shape == (2, 2, 3)
+    (tmp_path / "b.jpg.json").write_bytes(b"mine")
+    with pytest.raises(PidSamplerError, match=r"b\.jpg\.json exists already"):
+        images.write(tmp_path / "b.jpg", Picture(noise(2, 2, 3)), "{}")
+    assert not (tmp_path / "b.jpg").exists()
+
+
+def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path, monkeypatch):
+    path = tmp_path / "a.png"
+    monkeypatch.setattr(images, "check_output", lambda path, overwrite: path.write_bytes(b"mine"))
+    with pytest.raises(PidSamplerError, match="exists already"):
+        images.write(path, Picture(noise(2, 2, 3)), "{}")
+    assert path.read_bytes() == b"mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
+def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, error):
+    path = tmp_path / "a.png"
+    path.write_bytes(b"mine")
+
+    def fail(descriptor):
+        raise error
+
+    monkeypatch.setattr(os, "fsync", fail)
+    with pytest.raises(PidSamplerError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
+        images.write(path, Picture(noise(2, 2, 3)), "{}", overwrite=True)
+    if isinstance(error, OSError):
+        assert str(caught.value) == f"cannot write {path}: No space left on device"
+    assert path.read_bytes() == b"mine"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+
+
+def test_new_files_have_the_users_permissions(tmp_path):
+    old = os.umask(0o027)
+    try:
+        images.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), "{}")
+    finally:
+        os.umask(old)
+    assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o640
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("a.bmp", r"unknown picture extension '\.bmp', expected one of \.png, \.jpg"),
+        ("a", "unknown picture extension ''"),
+        ("missing/a.png", "cannot write .*missing/a.png: No such file or directory"),
+        ("file/a.png", "cannot write .*: Not a directory"),
+        ("folder.png", "folder.png is a folder, expected a file name"),
+    ],
+)
+def test_refuses_to_write(tmp_path, name, message):
+    (tmp_path / "file").touch()
+    (tmp_path / "folder.png").mkdir()
+    with pytest.raises(PidSamplerError, match=message):
+        images.check_output(tmp_path / name, overwrite=False)
+
+
+def test_refuses_what_a_format_cannot_hold(tmp_path):
+    with pytest.raises(PidSamplerError, match=r"JPEG cannot hold the input's transparency: write \.png"):
+        images.check_fits(tmp_path / "a.jpg", 10, 10, alpha=True)
+    with pytest.raises(PidSamplerError, match=r"16384x10, and \.webp holds at most 16383 a side"):
+        images.check_fits(tmp_path / "a.webp", 10, 16384, alpha=False)
+    images.check_fits(tmp_path / "a.png", 10, 100_000, alpha=True)
+    with pytest.raises(PidSamplerError, match="transparency"):
+        images.write(tmp_path / "a.jpg", Picture(noise(2, 2, 4)), "{}")
+
+
+def header_only(width, height):
+    data = bytearray(png16(np.zeros((1, 1, 1), np.uint16)))
+    struct.pack_into(">II", data, 16, width, height)
+    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
+    return bytes(data)
+
+
+def frames(kind, **options):
+    buffer = io.BytesIO()
+    first, *others = (Image.fromarray(noise(8, 8, 3)) for _ in range(3))
+    first.save(buffer, kind, save_all=True, append_images=others, **options)
+    return buffer.getvalue()
+
+
+def encoded(kind, image=None):
+    buffer = io.BytesIO()
+    (image or Image.fromarray(noise(64, 64, 3))).save(buffer, kind)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", r"is empty \(0 bytes\), expected a picture"),
+        (b"hello, I am a text", "is not a picture that can be read: expected PNG, JPEG, WebP or TIFF"),
+        (encoded("PNG")[:5000], "is damaged: .*truncated"),
+        (encoded("JPEG")[:2000], "is damaged: .*truncated"),
+        (encoded("WEBP")[:1000], "is damaged|is not a picture"),
+        (encoded("TIFF")[:3000], "is damaged|is not a picture"),
+        (encoded("PNG")[:20], "is damaged|is not a picture"),
+        (header_only(100_000, 100_000), r"is too large: Image size \(10000000000 pixels\)"),
+        (header_only(10_000, 7_000), "is 10000x7000: at most 67108864 pixels are accepted"),
+        (frames("GIF"), "holds 3 frames or pages: extract the one to enlarge"),
+        (frames("PNG"), "holds 3 frames or pages"),
+        (frames("WEBP", lossless=True), "holds 3 frames or pages"),
+        (frames("TIFF"), "holds 3 frames or pages"),
+        (encoded("TIFF", Image.fromarray(np.zeros((4, 4), np.float32))), "has pixels of type 'F': convert it to 8"),
+        (encoded("TIFF", Image.fromarray(np.zeros((4, 4), np.int32))), "has pixels of type 'I': convert it to 8"),
+    ],
+    ids=lambda value: value[:8] if isinstance(value, bytes) else value[:30],
+)  # fmt: skip
+def test_refuses_to_read(tmp_path, data, message):
+    path = tmp_path / "in.png"
+    path.write_bytes(data)
+    with pytest.raises(PidSamplerError, match=message) as caught:
+        images.read(path)
+    assert str(path) in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_refuses_a_missing_file_and_a_folder(tmp_path):
+    with pytest.raises(PidSamplerError, match=r"cannot read .*no\.png: No such file or directory"):
+        images.read(tmp_path / "no.png")
+    with pytest.raises(PidSamplerError, match=r"cannot read .*: Is a directory"):
+        images.read(tmp_path)
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_alpha_planes_are_enlarged_smoothly_and_exactly_where_flat(dtype):
+    top = np.iinfo(dtype).max
+    plane = np.full((6, 8), top, dtype)
+    plane[:, 4:] = 0
+    large = images.enlarge_plane(plane, 24, 32)
+    assert large.shape == (24, 32)
+    assert large.dtype == np.uint8
+    assert (large[:, :14] == 255).all()
+    assert (large[:, -14:] == 0).all()
+    assert np.all(np.diff(large[0, 13:19].astype(int)) < 0)
