@@ -1,0 +1,34 @@
+"""Custom samplers for PiD, NVIDIA's Pixel Diffusion Decoder, without PyTorch.
+
+Orthogonal parts, each its own object: timesteps (where), schedulers (how), noise, denoisers and backends. See
+`sample` for a whole run, `start` for a loop of your own, `Upscaler` for a photo in and a 4x photo out.
+"""
+
+from . import denoiser, noise, timesteps
+from .errors import PidSamplerError
+from .sampler import Run, sample, start
+from .schedulers import FlowODE, FlowSDE, SchedulerInfo, get_scheduler, list_schedulers
+from .table import Combination, Row, StepTable
+from .upscaler import Result, Upscaler
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Combination",
+    "FlowODE",
+    "FlowSDE",
+    "PidSamplerError",
+    "Result",
+    "Row",
+    "Run",
+    "SchedulerInfo",
+    "StepTable",
+    "Upscaler",
+    "denoiser",
+    "get_scheduler",
+    "list_schedulers",
+    "noise",
+    "sample",
+    "start",
+    "timesteps",
+]

@@ -1,0 +1,190 @@
+"""The main job: a photo or a latent in, a 4x photo out."""
+
+from __future__ import annotations
+
+import json
+import platform
+import warnings
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from . import images, noise
+from .backends import resolve_device
+from .errors import PidSamplerError
+from .onnx import Model
+from .sampler import Run, sample
+from .schedulers import FlowSDE, get_scheduler
+from .source import Source
+from .table import Scheduler, StepTable, as_table
+
+_TRAINED_SIGMA = 0.8
+
+
+@dataclass(frozen=True)
+class Result:
+    """An enlarged picture and how it was made.
+
+    Args:
+        array: uint8 (H, W, C): gray, gray + alpha, RGB or RGB + alpha as the input was.
+        record: What is needed to make it again, as plain JSON data: model and file hashes, scheduler, timesteps,
+            table, seed, sigma, device and versions.
+    """
+
+    array: NDArray[np.uint8]
+    record: dict[str, Any]
+    _icc: bytes | None = field(default=None, repr=False)
+    _dpi: tuple[float, float] | None = field(default=None, repr=False)
+
+    def save(self, path: str | Path, overwrite: bool = False) -> None:
+        """Write a PNG, JPEG, WebP or TIFF, whole or not at all.
+
+        The record goes into a PNG's text chunk "pidsampler", or beside other formats as PATH.json.
+
+        Raises:
+            PidSamplerError: The file exists and `overwrite` is false, cannot be written, or its format cannot
+                hold the picture.
+        """
+        picture = images.Picture(self.array, self._icc, self._dpi)
+        images.write(Path(path), picture, json.dumps(self.record, sort_keys=True), overwrite)
+
+
+class Upscaler:
+    """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`."""
+
+    def __init__(self, model: Model, backend: Any) -> None:
+        self.model = model
+        self._backend = backend
+
+    @classmethod
+    def load(cls, model: str | Path = "tiny", device: str = "auto") -> Upscaler:
+        """Load a model.
+
+        Args:
+            model: A bundled model's name ("tiny"), or a folder with vae_encoder.onnx and pid_upscaler.onnx.
+            device: "auto", "cpu" or "cuda".
+
+        Raises:
+            PidSamplerError: The folder breaks the contract, onnxruntime is missing, or the device cannot be had.
+        """
+        backend = resolve_device(device)
+        return cls(Model.load(model, backend), backend)
+
+    def __call__(
+        self,
+        image: str | Path | NDArray[Any] | Source,
+        scheduler: str | Scheduler | StepTable | None = None,
+        seed: int = 0,
+        degrade_sigma: float = 0.0,
+        on_step: Callable[[Run, Any], object] | None = None,
+    ) -> Result:
+        """Enlarge one picture, or decode one latent.
+
+        Args:
+            image: A picture file or a uint8 or uint16 array (H, W) or (H, W, 1..4), of any size from 1x1; or a
+                latent: a .npy, .npz or .safetensors file or a float array (C, h, w) or (1, C, h, w). A `Source` is
+                one already read.
+            scheduler: A spec string, a scheduler, or a StepTable that ends at 0. None takes FlowSDE over the
+                model's own timesteps.
+            seed: 0..2^64-1.
+            degrade_sigma: The noise level of the latent, 0..1; PiD is trained for 0..0.8. For a picture this
+                much noise is added to its latent, in the model's frame. A latent is taken to have it already.
+            on_step: As in `sample`.
+
+        Raises:
+            PidSamplerError: An argument is not as described, or the model failed.
+        """
+        table, label = self._table(scheduler)
+        sigma = _checked_sigma(degrade_sigma)
+        noise.check_seeds(seed, 1)
+        source = image if isinstance(image, Source) else Source.of(image)
+        contract, backend = self.model.contract, self._backend
+        height, width = self.output_size(source)
+        if source.latent is not None:
+            latent = source.latent
+            padded = latent.shape[2] * contract.vae_factor, latent.shape[3] * contract.vae_factor
+        else:
+            padded = contract.padded_size(*source.rgb.shape[:2])
+            latent = self.model.encode(backend.image_to_tensor(source.rgb, *padded))
+            if sigma > 0.0:
+                keep = 1.0 - sigma if contract.noise_frame == "flow" else float(np.sqrt(1.0 - sigma**2))
+                backend.noise(latent, [seed], draw=0, stream=noise.DEGRADE, keep=keep, scale=sigma)
+        shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
+        denoiser = self.model.denoiser(latent, sigma)
+        x = sample(denoiser, table, shape, seed=seed, backend=backend.name, on_step=on_step)
+        array = source.like(backend.tensor_to_image(x, height, width))
+        record = self._record(table, label, seed, sigma, source.described, array)
+        return Result(array, record, source.icc, source.dpi)
+
+    def output_size(self, source: Source) -> tuple[int, int]:
+        """Return the (height, width) that `source` will be enlarged to.
+
+        Raises:
+            PidSamplerError: The model cannot take a picture or latent of its shape.
+        """
+        contract = self.model.contract
+        if source.latent is not None:
+            self.model.check_latent(source.latent)
+            height, width = (n * contract.vae_factor for n in source.latent.shape[2:])
+        else:
+            height, width, _ = source.rgb.shape
+            contract.padded_size(height, width)
+        return height * contract.scale, width * contract.scale
+
+    def _table(self, scheduler: str | Scheduler | StepTable | None) -> tuple[StepTable, str]:
+        if scheduler is None:
+            scheduler = FlowSDE(self.model.contract.timesteps)
+        elif isinstance(scheduler, str):
+            scheduler = get_scheduler(scheduler, None if "@" in scheduler else self.model.contract.timesteps)
+        table = as_table(scheduler)
+        if table.times[-1] != 0.0:
+            raise PidSamplerError(
+                f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0"
+            )
+        label = "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler)
+        return table.predicting(self.model.contract.prediction), label
+
+    def _record(
+        self,
+        table: StepTable,
+        label: str,
+        seed: int,
+        sigma: float,
+        described: dict[str, Any],
+        array: NDArray[np.uint8],
+    ) -> dict[str, Any]:
+        from . import __version__
+
+        contract = self.model.contract
+        return {
+            "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
+            "scheduler": label,
+            "timesteps": list(table.times),
+            "table": table.to_dict(),
+            "seed": int(seed),
+            "degrade_sigma": sigma,
+            "noise_frame": contract.noise_frame,
+            "input": described,
+            "output": {"width": array.shape[1], "height": array.shape[0]},
+            "device": self._backend.device,
+            "versions": {
+                "pidsampler": __version__,
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "pillow": version("pillow"),
+                "onnxruntime": self.model.runtime_version,
+            },
+        }
+
+
+def _checked_sigma(sigma: float) -> float:
+    if not 0.0 <= sigma <= 1.0:
+        raise PidSamplerError(f"degrade_sigma={sigma!r} is outside 0..1: it is the latent's noise level")
+    if sigma > _TRAINED_SIGMA:
+        warnings.warn(f"degrade_sigma={sigma!r} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=3)
+    return float(sigma)
