@@ -100,7 +100,10 @@ class Upscaler:
             PidSamplerError: An argument is not as described, or the model failed.
         """
         table, label = self._table(scheduler)
-        sigma = _checked_sigma(degrade_sigma)
+        check_sigma(degrade_sigma)
+        sigma = float(degrade_sigma)
+        if sigma > _TRAINED_SIGMA:
+            warnings.warn(f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2)
         noise.check_seeds(seed, 1)
         source = image if isinstance(image, Source) else Source.of(image)
         contract, backend = self.model.contract, self._backend
@@ -182,9 +185,11 @@ class Upscaler:
         }
 
 
-def _checked_sigma(sigma: float) -> float:
+def check_sigma(sigma: float) -> None:
+    """Check a latent's noise level, `degrade_sigma`.
+
+    Raises:
+        PidSamplerError: It is outside 0..1.
+    """
     if not 0.0 <= sigma <= 1.0:
         raise PidSamplerError(f"degrade_sigma={sigma!r} is outside 0..1: it is the latent's noise level")
-    if sigma > _TRAINED_SIGMA:
-        warnings.warn(f"degrade_sigma={sigma!r} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=3)
-    return float(sigma)

@@ -1,0 +1,282 @@
+"""The command line: `pidsampler --help`.
+
+Exit codes: 0 all done; 1 a file or a model failed, the others are done; 2 the command line is wrong, nothing was
+done; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import Any, NoReturn
+
+from . import __version__, timesteps
+from .errors import PidSamplerError
+from .schedulers import get_scheduler, list_schedulers
+from .table import Scheduler
+
+OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line and return its exit code."""
+    warnings.showwarning = _show_warning
+    try:
+        arguments = _parser().parse_args(argv)
+        code: int = arguments.run(arguments)
+        sys.stdout.flush()
+    except PidSamplerError as error:
+        return _fail(error)
+    except KeyboardInterrupt:
+        return _fail("interrupted", INTERRUPTED)
+    except BrokenPipeError:  # the reader of our output, such as head, is gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return FAILED
+    return code
+
+
+def _upscale(arguments: argparse.Namespace) -> int:
+    from . import images
+    from .backends import resolve_device
+    from .noise import check_seeds
+    from .source import Source
+    from .upscaler import Upscaler, check_sigma
+
+    try:
+        jobs = _outputs(arguments.inputs, arguments.output)
+        for _, output in jobs:
+            images.check_output(output, arguments.overwrite)
+        resolve_device(arguments.device)
+        check_sigma(arguments.degrade_sigma)
+        check_seeds(arguments.seed, 1)
+        # The model may be large: a wrong name or time is said before it is loaded.
+        _scheduler(arguments, timesteps.uniform(max(arguments.steps or 1, 4)))
+    except PidSamplerError as error:
+        return _fail(error, USAGE)
+    up = Upscaler.load(arguments.model, arguments.device)
+    try:
+        scheduler = _scheduler(arguments, up.model.contract.timesteps)
+    except PidSamplerError as error:
+        return _fail(error, USAGE)
+    code = OK
+    with _progress(arguments.quiet, len(jobs) * len(scheduler.table())) as advance:
+        for path, output in jobs:
+            began = time.perf_counter()
+            try:
+                source = Source.of(path)
+                height, width = up.output_size(source)
+                images.check_fits(output, height, width, alpha=source.alpha is not None)
+                on_step = partial(advance, path.name)
+                result = up(source, scheduler, arguments.seed, arguments.degrade_sigma, on_step)
+                result.save(output, arguments.overwrite)
+            except PidSamplerError as error:
+                code = _fail(error)
+                continue
+            except MemoryError:
+                code = _fail(f"{path}: not enough memory for its result")
+                continue
+            if not arguments.quiet:
+                seconds = time.perf_counter() - began
+                steps = len(result.record["timesteps"]) - 1
+                print(f"{output}: {width}x{height}, {steps} steps on {result.record['device']}, {seconds:.1f} s")
+    return code
+
+
+def _outputs(inputs: list[Path], output: str) -> list[tuple[Path, Path]]:
+    """Pair each input with the file it becomes: `output` itself, or a PNG in the folder `output`."""
+    folder = Path(output)
+    if len(inputs) == 1 and not folder.is_dir() and not output.endswith(("/", os.sep)):
+        return [(inputs[0], folder)]
+    if folder.exists() and not folder.is_dir():
+        raise PidSamplerError(f"{output} is a file, but several inputs need a folder: pass -o FOLDER")
+    jobs = [(path, folder / f"{path.stem}.png") for path in inputs]
+    seen: dict[Path, Path] = {}
+    for path, target in jobs:
+        if target in seen:
+            raise PidSamplerError(f"{seen[target]} and {path} would both become {target}: rename one")
+        seen[target] = path
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise PidSamplerError(f"cannot make the folder {output}: {error.strerror}") from None
+    return jobs
+
+
+def _table(arguments: argparse.Namespace) -> int:
+    try:
+        table = _scheduler(arguments, timesteps.pid()).table()
+    except PidSamplerError as error:
+        return _fail(error, USAGE)
+    print(table.to_json(indent=2) if arguments.json else table)
+    return OK
+
+
+def _schedulers(arguments: argparse.Namespace) -> int:
+    _print_columns(
+        ["name", "order", "calls/step", "stochastic", "source"],
+        [
+            [
+                i.name,
+                str(i.accuracy_order),
+                str(i.model_calls_per_step),
+                "yes" if i.stochastic else "no",
+                i.source,
+            ]
+            for i in list_schedulers()
+        ],
+    )
+    return OK
+
+
+def _models(arguments: argparse.Namespace) -> int:
+    from .onnx import bundled_models
+
+    rows = [[name, m.licence or "", m.description or ""] for name, m in bundled_models().items()]
+    _print_columns(["name", "licence", "description"], rows)
+    return OK
+
+
+def _inspect(arguments: argparse.Namespace) -> int:
+    from .backends import resolve_device
+    from .onnx import Model
+
+    model = Model.load(arguments.model, resolve_device("cpu"))
+    rows = [[key.replace("_", " "), _shown(value)] for key, value in asdict(model.contract).items()]
+    for session in (model.encoder, model.network):
+        rows += [[f"{session.path.name} in", str(t)] for t in session.inputs]
+        rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]
+    rows += [[f"sha256 {name}", digest] for name, digest in model.hashes.items()]
+    _print_columns(["folder", str(model.path)], rows)
+    return OK
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "any"
+    if value == "":
+        return "not stated"
+    return ", ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
+
+
+def _scheduler(arguments: argparse.Namespace, own: timesteps.TimesLike) -> Scheduler:
+    """Make the scheduler asked for, over the times asked for, or over `own`, the model's."""
+    times: timesteps.TimesLike | None = own
+    if arguments.timesteps is not None:
+        times = timesteps.custom([_number(text) for text in arguments.timesteps.split(",")])
+    elif arguments.steps is not None:
+        times = timesteps.subset(own, arguments.steps)
+    elif "@" in arguments.scheduler:
+        times = None
+    options = {} if arguments.eta is None else {"eta": arguments.eta}
+    return get_scheduler(arguments.scheduler, times, **options)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise PidSamplerError(f"timestep {text!r} is not a number: pass a list such as 0.999,0.634,0") from None
+
+
+@contextmanager
+def _progress(quiet: bool, steps: int) -> Iterator[Callable[..., None]]:
+    """Show a bar on a terminal; in a pipe, or when quiet, nothing. Yields advance(name), called once a step."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda name, *_: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
+    # Lines for a pipe must stay on stdout; on a terminal they must not cut through the bar.
+    shared = sys.stdout.isatty()
+    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=shared) as progress:
+        task = progress.add_task("loading", total=steps)
+        yield lambda name, *_: progress.update(task, advance=1, description=name)
+
+
+def _print_columns(header: list[str], rows: list[list[str]]) -> None:
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    for line in [header, *rows]:
+        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+def _fail(error: object, code: int = FAILED) -> int:
+    print(f"pidsampler: error: {error}", file=sys.stderr)
+    return code
+
+
+def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
+    print(f"pidsampler: warning: {message}", file=sys.stderr)
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        self.exit(USAGE, f"pidsampler: error: {message} (see {self.prog} --help)\n")
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = _Parser(prog="pidsampler", description="Custom samplers for PiD: a photo or latent in, a 4x photo out.")
+    parser.add_argument("--version", action="version", version=f"pidsampler {__version__}")
+    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+
+    def command(name: str, run: Callable[[argparse.Namespace], int], text: str) -> argparse.ArgumentParser:
+        sub = commands.add_parser(name, help=text, description=text)
+        sub.set_defaults(run=run)
+        return sub
+
+    sub = command("upscale", _upscale, "enlarge pictures, or decode latents")
+    sub.add_argument(
+        "inputs", nargs="+", type=Path, metavar="IN", help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors"
+    )
+    sub.add_argument("-o", "--output", required=True, metavar="OUT", help="file, or folder for several inputs (PNG)")
+    sub.add_argument("--model", default="tiny", help="bundled name or model folder (default: %(default)s)")
+    sub.add_argument(
+        "--scheduler",
+        default="flow-sde",
+        metavar="NAME",
+        help="see 'pidsampler schedulers' (default: %(default)s)",
+    )
+    _add_times(sub)
+    sub.add_argument("--seed", type=int, default=0, help="0..2^64-1 (default: %(default)s)")
+    sub.add_argument(
+        "--degrade-sigma",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="noise level of the latent, 0..0.8 (default: 0)",
+    )
+    sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    sub.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    sub.add_argument("--quiet", action="store_true", help="print errors only")
+
+    sub = command("table", _table, "print a scheduler's table of coefficients")
+    sub.add_argument("scheduler", metavar="NAME", help="name, or NAME@LIST:STEPS such as flow-ode@uniform:8")
+    _add_times(sub)
+    sub.add_argument("--json", action="store_true", help="as JSON, for StepTable.from_json")
+
+    sub = command("inspect", _inspect, "print the contract found in a model folder")
+    sub.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")
+
+    command("models", _models, "list the bundled models")
+    command("schedulers", _schedulers, "list the schedulers")
+    return parser
+
+
+def _add_times(sub: argparse.ArgumentParser) -> None:
+    where = sub.add_mutually_exclusive_group()
+    where.add_argument("--steps", type=int, metavar="N", help="that many of the model's own timesteps")
+    where.add_argument("--timesteps", metavar="T,T,...", help="descending noise levels that end in 0, kept bit for bit")
+    sub.add_argument("--eta", type=float, help="share of fresh noise, 0..1 (flow-sde only)")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

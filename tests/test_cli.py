@@ -1,0 +1,348 @@
+import json
+import os
+import pty
+import re
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from models import write_model
+from PIL import Image
+from test_images import encoded, header_only
+
+from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, timesteps
+from pidsampler.cli import main
+
+RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+
+
+@pytest.fixture(name="here")
+def _here(tmp_path, monkeypatch):
+    """An empty working folder with one picture."""
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(RGB).save("in.png")
+    return tmp_path
+
+
+@pytest.fixture(name="run")
+def _run(capsys):
+    def run(*arguments):
+        code = main([str(a) for a in arguments])
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+def pixels(path):
+    with Image.open(path) as image:
+        return np.asarray(image)
+
+
+def record(path):
+    with Image.open(path) as image:
+        return json.loads(image.text["pidsampler"])
+
+
+def test_upscale(here, run):
+    code, out, err = run("upscale", "in.png", "-o", "out.png")
+    assert (code, err) == (0, "")
+    assert re.fullmatch(r"out\.png: 36x24, 4 steps on cpu, \d+\.\d s\n", out)
+    assert np.array_equal(pixels("out.png"), Upscaler.load()(RGB).array)
+    assert sorted(os.listdir()) == ["in.png", "out.png"]
+
+
+def test_options_reach_the_sampler(here, run):
+    times = "0.9990000000000001,0.30000000000000004,0"
+    options = [
+        "--timesteps",
+        times,
+        "--eta",
+        "0.5",
+        "--seed",
+        "7",
+        "--degrade-sigma",
+        "0.2",
+        "--device",
+        "cpu",
+        "--quiet",
+    ]
+    assert run("upscale", "in.png", "-o", "a.png", "--model", "gaussian", *options) == (0, "", "")
+    expected = Upscaler.load()(RGB, FlowSDE([0.999 + 2**-53, 0.1 + 0.2, 0], eta=0.5), seed=7, degrade_sigma=0.2)
+    assert np.array_equal(pixels("a.png"), expected.array)
+    assert ",".join(f"{t!r}" for t in record("a.png")["timesteps"]) == times + ".0"
+    run("upscale", "in.png", "-o", "b.png", "--scheduler", "flow-ode", "--steps", "2")
+    assert record("b.png")["timesteps"] == [0.999, 0.634, 0.0]
+    assert StepTable.from_json(json.dumps(record("b.png")["table"])) == FlowODE(timesteps.pid(2)).table()
+    run("upscale", "in.png", "-o", "c.png", "--scheduler", "flow-ode@uniform:3")
+    assert record("c.png")["timesteps"] == timesteps.uniform(3).tolist()
+
+
+def test_steps_choose_from_the_models_own_list(here, run):
+    write_model(here / "m", {"timesteps": [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0]})
+    assert run("upscale", "in.png", "-o", "a.png", "--model", "m", "--steps", "6")[0] == 0
+    assert record("a.png")["timesteps"] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.0]
+    code, _, err = run("upscale", "in.png", "-o", "b.png", "--model", "m", "--steps", "7")
+    assert code == 2
+    assert "steps=7 would repeat times of a list of 6: pass 1..6" in err
+
+
+def test_the_same_file_twice_and_in_a_batch(here, run):
+    Image.fromarray(RGB[::-1]).save("other.png")
+    run("upscale", "in.png", "-o", "one.png", "--seed", "3")
+    code, out, _ = run("upscale", "other.png", "in.png", "-o", "all", "--seed", "3")
+    assert code == 0
+    assert len(out.splitlines()) == 2
+    assert sorted(os.listdir("all")) == ["in.png", "other.png"]
+    with open("one.png", "rb") as one, open("all/in.png", "rb") as again:
+        assert one.read() == again.read()
+    run("upscale", "in.png", "-o", "two.png", "--seed", "4")
+    assert not np.array_equal(pixels("one.png"), pixels("two.png"))
+
+
+def test_a_folder_as_output_for_one_input(here, run):
+    assert run("upscale", "in.png", "-o", "new/")[0] == 0
+    assert run("upscale", "in.png", "-o", "new", "--overwrite")[0] == 0
+    assert os.listdir("new") == ["in.png"]
+
+
+def test_a_bad_file_among_good_ones(here, run):
+    (here / "bad.png").write_text("text")
+    code, out, err = run("upscale", "bad.png", "in.png", "-o", "all")
+    assert code == 1
+    assert err.splitlines() == [
+        "pidsampler: error: bad.png is not a picture that can be read: expected PNG, JPEG, WebP or TIFF"
+    ]
+    assert out.startswith("all/in.png: 36x24")
+    assert os.listdir("all") == ["in.png"]
+
+
+def test_a_latent_file(here, run):
+    latent = np.zeros((192, 2, 3), np.float32)
+    np.save("z.npy", latent)
+    assert run("upscale", "z.npy", "-o", "z.png", "--degrade-sigma", "0.3")[0] == 0
+    assert np.array_equal(pixels("z.png"), Upscaler.load()(latent, degrade_sigma=0.3).array)
+
+
+def test_jpeg_gets_its_record_beside(here, run):
+    assert run("upscale", "in.png", "-o", "a.jpg")[0] == 0
+    assert sorted(os.listdir()) == ["a.jpg", "a.jpg.json", "in.png"]
+    with open("a.jpg.json") as file:
+        assert json.load(file)["seed"] == 0
+
+
+def save(name, data):
+    def make(here):
+        (here / name).write_bytes(data)
+
+    return make
+
+
+def model(**options):
+    return lambda here: write_model(here / "m", **options)
+
+
+BAD = {
+    # name: (what is made first, arguments, exit code, what the one line holds)
+    "missing file": (None, ["no.png"], 1, "cannot read no.png: No such file or directory"),
+    "not an image": (save("t.png", b"text"), ["t.png"], 1, "t.png is not a picture"),
+    "truncated": (save("t.png", encoded("PNG")[:5000]), ["t.png"], 1, "t.png is damaged: image file is truncated"),
+    "empty": (save("t.png", b""), ["t.png"], 1, "t.png is empty (0 bytes), expected a picture"),
+    "huge": (save("t.png", header_only(100_000, 100_000)), ["t.png"], 1, "t.png is too large: Image size (10000000000"),
+    "a folder": (lambda here: (here / "d").mkdir(), ["d"], 1, "cannot read d: Is a directory"),
+    "no output folder": (None, ["in.png", "-o", "no/out.png"], 2, "cannot write no/out.png: No such file or directory"),
+    "unwritable": (None, ["in.png", "-o", "in.png/out.png"], 2, "cannot write in.png/out.png: Not a directory"),
+    "unwritable folder": (None, ["in.png", "in.png", "-o", "in.png/d"], 2, "would both become"),
+    "file for a folder": (save("f", b""), ["in.png", "x.png", "-o", "f"], 2, "f is a file, but several inputs need"),
+    "no folder": (save("f", b""), ["in.png", "x.png", "-o", "f/d"], 2, "cannot make the folder f/d: Not a directory"),
+    "existing": (save("out.png", b"mine"), ["in.png"], 2, "out.png exists already: pass --overwrite"),
+    "existing record": (save("o.jpg.json", b"mine"), ["in.png", "-o", "o.jpg"], 2, "o.jpg.json exists already"),
+    "extension": (None, ["in.png", "-o", "out.bmp"], 2, "unknown picture extension '.bmp', expected one of .png, "),
+    "alpha in jpeg": (
+        lambda here: Image.fromarray(np.zeros((4, 4, 4), np.uint8)).save(here / "a.png"),
+        ["a.png", "-o", "out.jpg"], 1, "JPEG cannot hold the input's transparency",
+    ),
+    "same name twice": (None, ["in.png", "d/in.jpg", "-o", "all/"], 2, "and d/in.jpg would both become all/in.png"),
+    "no graphs": (lambda here: (here / "m").mkdir(), ["in.png", "--model", "m"], 1, "m has no vae_encoder.onnx and no"),
+    "no model": (None, ["in.png", "--model", "tinny"], 1, "no model 'tinny': pass a folder with vae_encoder.onnx"),
+    "wrong inputs": (
+        model(rename=[("x", "sample")]), ["in.png", "--model", "m"], 1,
+        "its inputs are sample float32 [1, 3, out_h, out_w], t float32 [1]",
+    ),
+    "shapes against manifest": (
+        model(size=(16, 16), manifest={"scale": 8}), ["in.png", "--model", "m"], 1,
+        "scale is 8, but the graphs' shapes say 4",
+    ),
+    "external data": (
+        lambda here: (write_model(here / "m", external=True) / "pid_upscaler.onnx.data").unlink(),
+        ["in.png", "--model", "m"], 1, "its external data file 'pid_upscaler.onnx.data' is missing",
+    ),
+    "too large for fixed": (model(size=(8, 8)), ["in.png", "--model", "m"], 1, "9x6, but m takes at most 8x8"),
+    "latent channels": (
+        lambda here: np.save(here / "z.npy", np.zeros((16, 2, 2), np.float32)), ["z.npy"], 1,
+        "the latent has shape (1, 16, 2, 2), but gaussian takes (1, 192, height, width)",
+    ),
+    "nan": (model(add=np.nan), ["in.png", "--model", "m"], 1, "the sampled image holds NaN or infinity"),
+    "times ascend": (None, ["in.png", "--timesteps", "0.5,0.7,0"], 2, "timestep 0.7 at position 1 ascends from 0.5"),
+    "times repeat": (None, ["in.png", "--timesteps", "0.5,0.5,0"], 2, "timestep 0.5 at position 1 repeats"),
+    "times above 1": (None, ["in.png", "--timesteps", "1.5,0"], 2, "timestep 1.5 at position 0 is outside 0..1"),
+    "times below 0": (None, ["in.png", "--timesteps", "0.5,-0.1"], 2, "timestep -0.1 at position 1 is outside 0..1"),
+    "times end": (None, ["in.png", "--timesteps", "0.9,0.5"], 2, "timesteps end in 0.5, expected 0"),
+    "times text": (None, ["in.png", "--timesteps", "0.9,zero"], 2, "timestep 'zero' is not a number"),
+    "one time": (None, ["in.png", "--timesteps", "0"], 2, "at least two times"),
+    "steps 0": (None, ["in.png", "--steps", "0"], 2, "steps=0 must be at least 1: pass 1..4"),
+    "steps 5": (None, ["in.png", "--steps", "5"], 2, "steps=5 would repeat times of a list of 4: pass 1..4, or"),
+    "steps text": (None, ["in.png", "--steps", "four"], 2, "argument --steps: invalid int value: 'four'"),
+    "both": (None, ["in.png", "--steps", "2", "--timesteps", "0.5,0"], 2, "not allowed with argument --steps"),
+    "list twice": (None, ["in.png", "--scheduler", "flow-ode@pid", "--steps", "2"], 2, "use one of them"),
+    "scheduler": (None, ["in.png", "--scheduler", "flow-sed"], 2, "'flow-sed': did you mean 'flow-sde'"),
+    "eta": (None, ["in.png", "--eta", "1.5"], 2, "eta=1.5 is outside 0..1"),
+    "eta of ode": (None, ["in.png", "--scheduler", "flow-ode", "--eta", "0"], 2, "flow-ode has no option 'eta'"),
+    "sigma": (None, ["in.png", "--degrade-sigma", "1.2"], 2, "degrade_sigma=1.2 is outside 0..1"),
+    "sigma nan": (None, ["in.png", "--degrade-sigma", "nan"], 2, "degrade_sigma=nan is outside 0..1"),
+    "seed": (None, ["in.png", "--seed", "-1"], 2, "seed=-1 must be a whole number in 0..2^64-1"),
+    "cuda": (None, ["in.png", "--device", "cuda"], 2, "device 'cuda' was asked for, but"),
+    "device": (None, ["in.png", "--device", "gpu"], 2, "unknown device 'gpu'"),
+    "option": (None, ["in.png", "--nope"], 2, "unrecognized arguments: --nope"),
+    "no input": (None, [], 2, "the following arguments are required: IN"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_a_code_and_no_file(here, capsys, name):
+    make, arguments, expected, message = BAD[name]
+    if make is not None:
+        make(here)
+    output = [] if "-o" in arguments else ["-o", "out.png"]
+    before = {path: path.stat().st_mtime_ns for path in here.rglob("*")}
+    try:
+        code = main(["upscale", *arguments, *output])
+    except SystemExit as exit_:
+        code = exit_.code
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("pidsampler: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    assert code == expected
+    assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
+
+
+def test_out_of_memory_is_said_per_file(here, run, monkeypatch):
+    def fail(*arguments, **options):
+        raise MemoryError
+
+    monkeypatch.setattr("pidsampler.upscaler.sample", fail)
+    assert run("upscale", "in.png", "-o", "a.png") == (
+        1,
+        "",
+        "pidsampler: error: in.png: not enough memory for its result\n",
+    )
+
+
+def test_interrupted(here, run, monkeypatch):
+    def fail(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pidsampler.upscaler.sample", fail)
+    assert run("upscale", "in.png", "-o", "a.png") == (130, "", "pidsampler: error: interrupted\n")
+    assert os.listdir() == ["in.png"]
+
+
+def test_table(run):
+    expected = FlowSDE(timesteps.pid()).table()
+    assert run("table", "flow-sde") == (0, f"{expected}\n", "")
+    code, out, _ = run("table", "flow-sde", "--steps", "2", "--json")
+    assert code == 0
+    assert StepTable.from_json(out) == FlowSDE(timesteps.pid(2)).table()
+    _, out, _ = run("table", "flow-sde", "--timesteps", "0.7,0.2,0", "--eta", "0.25", "--json")
+    assert StepTable.from_json(out) == FlowSDE([0.7, 0.2, 0], eta=0.25).table()
+    _, out, _ = run("table", "flow-ode@uniform:8", "--json")
+    assert StepTable.from_json(out) == FlowODE(timesteps.uniform(8)).table()
+    code, out, err = run("table", "flow-odd")
+    assert (code, out) == (2, "")
+    assert err.startswith("pidsampler: error: unknown scheduler 'flow-odd': did you mean 'flow-ode'")
+
+
+def test_lists(run):
+    code, out, _ = run("schedulers")
+    assert code == 0
+    assert [line.split()[0] for line in out.splitlines()] == ["name", "flow-sde", "flow-ode"]
+    code, out, _ = run("models")
+    assert code == 0
+    assert [line.split()[:2] for line in out.splitlines()][1:] == [["tiny", "Apache-2.0"], ["gaussian", "Apache-2.0"]]
+
+
+def test_inspect(here, run):
+    write_model(here / "m", {"licence": "CC0-1.0"}, size=(16, 24), kind="float16")
+    code, out, _ = run("inspect", "m")
+    assert code == 0
+    lines = dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
+    assert lines["licence"] == "CC0-1.0"
+    assert lines["fixed size"] == "16, 24"
+    assert lines["timesteps"] == "0.999, 0.866, 0.634, 0.342, 0.0"
+    assert lines["vae_encoder.onnx in"] == "picture float16 [1, 3, 16, 24]"
+    assert "pid_upscaler.onnx in      x float16 [1, 3, 64, 96]" in out
+    assert len(lines["sha256 pid_upscaler.onnx"]) == 64
+    assert "fixed size                any" in run("inspect", "tiny")[1]
+    code, out, err = run("inspect", "nothing")
+    assert (code, out) == (1, "")
+    assert err.count("\n") == 1
+
+
+def test_version_and_help(capsys):
+    for arguments, text in ((["--version"], f"pidsampler {__version__}\n"), (["upscale", "--help"], "--degrade-sigma")):
+        with pytest.raises(SystemExit) as exit_:
+            main(arguments)
+        assert exit_.value.code == 0
+        assert text in capsys.readouterr().out
+    with pytest.raises(SystemExit) as exit_:
+        main([])
+    assert exit_.value.code == 2
+    assert capsys.readouterr().err.count("\n") == 1
+
+
+COMMAND = [sys.executable, "-m", "pidsampler.cli"]
+
+
+def test_a_pipe_gets_no_progress_bar(here):
+    done = subprocess.run([*COMMAND, "upscale", "in.png", "-o", "a.png"], capture_output=True, check=True)
+    assert done.stderr == b""
+    assert b"\x1b" not in done.stdout
+    assert done.stdout.count(b"\n") == 1
+
+
+def test_warnings_are_one_line(here):
+    command = [*COMMAND, "upscale", "in.png", "-o", "a.png", "--degrade-sigma", "0.9"]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == "pidsampler: warning: degrade_sigma=0.9 is above 0.8, the most PiD is trained for\n"
+
+
+def test_a_terminal_gets_one(here):
+    parent, child = pty.openpty()
+    done = subprocess.run(
+        [*COMMAND, "upscale", "in.png", "-o", "a.png"], stderr=child, stdout=subprocess.PIPE, check=True,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "80"},
+    )  # fmt: skip
+    os.close(child)
+    shown = b""
+    try:
+        while piece := os.read(parent, 4096):
+            shown += piece
+    except OSError:  # Linux's way to say that the other end is closed
+        pass
+    os.close(parent)
+    assert b"4/4" in shown
+    assert b"in.png" in shown
+    assert done.stdout.startswith(b"a.png: 36x24")
+
+
+def test_no_traceback_from_a_real_process_and_a_closed_pipe():
+    done = subprocess.run([*COMMAND, "upscale", "no.png", "-o", "/nowhere/a.png"], capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr == "pidsampler: error: cannot write /nowhere/a.png: No such file or directory\n"
+    command = " ".join(COMMAND) + " table flow-ode@uniform:20000 | head -1"
+    done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
+    assert done.stderr == ""
+    assert done.stdout.startswith("row")
