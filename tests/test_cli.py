@@ -184,6 +184,13 @@ BAD = {
         "the latent has shape (1, 16, 2, 2), but gaussian takes (1, 192, height, width)",
     ),
     "nan": (model(add=np.nan), ["in.png", "--model", "m"], 1, "the sampled image holds NaN or infinity"),
+    "infinity": (model(add=np.inf), ["in.png", "--model", "m"], 1, "the sampled image holds NaN or infinity"),
+    "half overflows": (
+        model(add=1e5, kind="float16"), ["in.png", "--model", "m"], 1, "the sampled image holds NaN or infinity",
+    ),
+    "nan latent": (
+        model(encoder={"gain": np.nan}), ["in.png", "--model", "m"], 1, "gave a latent with NaN or infinity",
+    ),
     "times ascend": (None, ["in.png", "--timesteps", "0.5,0.7,0"], 2, "timestep 0.7 at position 1 ascends from 0.5"),
     "times repeat": (None, ["in.png", "--timesteps", "0.5,0.5,0"], 2, "timestep 0.5 at position 1 repeats"),
     "times above 1": (None, ["in.png", "--timesteps", "1.5,0"], 2, "timestep 1.5 at position 0 is outside 0..1"),

@@ -16,6 +16,9 @@ Array = NDArray[Any]
 
 _CHUNK = 1 << 15  # elements; a multiple of 4, so that noise chunks begin at whole counters
 
+# Infinity and NaN pass through as on a GPU, and `tensor_to_image` refuses them; numpy's warnings would only repeat it.
+_quiet = np.errstate(over="ignore", invalid="ignore")
+
 
 class NumpyBackend:
     """numpy arrays on the CPU. float32 state; float64 too, to measure below float32's rounding."""
@@ -67,6 +70,7 @@ class NumpyBackend:
                     flat[part] *= keep
                     flat[part] += np.multiply(e, scale, out=e)
 
+    @_quiet
     def step(self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int]) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
         combinations: list[Combination] = [row, *(c for _, c in row.saves)]
@@ -88,6 +92,7 @@ class NumpyBackend:
                 for (slot, _), result in zip(row.saves, results[1:], strict=True):
                     slots[slot][part] = result[:n]
 
+    @_quiet
     def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:
         """out = clip(p*x + q*m)."""
         term = np.empty(_CHUNK, x.dtype)
@@ -107,6 +112,7 @@ class NumpyBackend:
         x[0, :, h:, :] = x[0][:, np.pad(np.arange(h), (0, height - h), mode="reflect")[h:], :]
         return x
 
+    @_quiet
     def tensor_to_image(self, x: Array, height: int, width: int) -> NDArray[np.uint8]:
         """(1, 3, H, W) in -1..1 -> uint8 (height, width, 3), clamped, rounded and cropped.
 

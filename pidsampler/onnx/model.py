@@ -154,8 +154,9 @@ class OnnxDenoiser:
         self._binding.input("degrade_sigma", self._scalar(tensors["degrade_sigma"], sigma))
         self._binding.input("lq_latent", latent.astype(tensors["lq_latent"].dtype, copy=False))
 
+    @np.errstate(over="ignore")
     def predict(self, x: Array, t: float, out: Array) -> None:
-        """Evaluate the network; see `Denoiser.predict`.
+        """Evaluate the network; see `Denoiser.predict`. What a half-precision graph cannot hold becomes infinity.
 
         Raises:
             PidSamplerError: onnxruntime refused the run.
