@@ -18,7 +18,7 @@ from .errors import PidSamplerError
 
 MAX_PIXELS = 1 << 26  # of an input: its 4x result has a thousand million pixels, 26 GB while sampled
 
-# Suffix -> Pillow's save options. PNG at zlib's default takes longer than a small network, for 4 % fewer bytes.
+# Suffix -> Pillow's save options. PNG at zlib's default level takes four times as long, for 14 % fewer bytes.
 _FORMATS: dict[str, dict[str, Any]] = {
     ".png": {"compress_level": 1},
     ".jpg": {"quality": 95, "subsampling": 0},

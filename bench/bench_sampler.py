@@ -1,0 +1,89 @@
+"""What the sampler itself costs: everything that is neither the network nor a file, for one 1024x1024 result.
+
+    pytest bench --benchmark-json=bench.json && python bench/report.py bench.json
+
+FlowSDE over PiD's four steps, on one core: numpy's arithmetic here uses no threads. `whole` is what a run does;
+noise, arithmetic and conversion are its parts; copy is a plain copy of as many bytes as an ODE step must move.
+"""
+
+import numpy as np
+import pytest
+
+from pidsampler import FlowODE, FlowSDE, noise, sample, timesteps
+from pidsampler.backends import get_backend
+
+SHAPE = (1, 3, 1024, 1024)
+BACKEND = get_backend("numpy")
+RNG = np.random.default_rng(0)
+PHOTO = RNG.integers(0, 256, (256, 256, 3), np.uint8)
+M = RNG.normal(size=SHAPE).astype(np.float32)
+
+
+class Copied:
+    """A network whose output is there already: four copies, 1 % of the whole, stand for its calls."""
+
+    def predict(self, x, t, out):
+        np.copyto(out, M)
+
+
+def test_whole(benchmark):
+    table = FlowSDE(timesteps.pid()).table()
+
+    def run():
+        BACKEND.image_to_tensor(PHOTO, 256, 256)
+        return BACKEND.tensor_to_image(sample(Copied(), table, SHAPE), 1024, 1024)
+
+    assert benchmark(run).shape == (1024, 1024, 3)
+
+
+def test_noise(benchmark):
+    """The initial noise and the three re-noises."""
+    out = np.empty(SHAPE, np.float32)
+
+    def run():
+        for draw in range(4):
+            BACKEND.noise(out, [0], draw)
+
+    benchmark(run)
+    assert abs(out.std() - 1) < 0.01
+
+
+def test_arithmetic(benchmark, monkeypatch):
+    """The four rows with their noise terms, without making the noise."""
+    monkeypatch.setattr(noise, "fill", lambda out, *position: None)
+    x, saved = np.zeros(SHAPE, np.float32), []
+    rows = FlowSDE(timesteps.pid()).table().rows
+
+    def run():
+        for row in rows:
+            BACKEND.step(row, x, M, saved, [0])
+
+    benchmark(run)
+
+
+def test_conversion(benchmark):
+    def run():
+        BACKEND.image_to_tensor(PHOTO, 256, 256)
+        return BACKEND.tensor_to_image(M, 1024, 1024)
+
+    assert benchmark(run).max() == 255
+
+
+@pytest.mark.parametrize("case", ["flow-sde", "flow-ode", "eta 0.5"])
+def test_step(benchmark, case):
+    """One row: 12 bytes an element without noise."""
+    times = timesteps.pid()
+    scheduler = {"flow-sde": FlowSDE(times), "flow-ode": FlowODE(times), "eta 0.5": FlowSDE(times, eta=0.5)}[case]
+    row = scheduler.table().rows[0]
+    x = M.copy()
+    BACKEND.step(row, x, M, [], [0])
+    x0 = M - row.t * M
+    expected = row.a * M + row.b * x0 + sum(c * noise.normal(0, d, SHAPE[1:]) for d, c in row.noise)
+    assert np.abs(x - expected).max() < 1e-5  # right first, then fast
+    benchmark(lambda: BACKEND.step(row, x, M, [], [0]))
+
+
+def test_copy(benchmark):
+    """12 bytes an element too: a copy of one and a half tensors reads and writes three times 4 bytes."""
+    source, target = np.ones(3 * 1024 * 1024 * 3 // 2, np.float32), np.empty(3 * 1024 * 1024 * 3 // 2, np.float32)
+    benchmark(lambda: np.copyto(target, source))

@@ -1,0 +1,147 @@
+import inspect
+import json
+import re
+import subprocess
+import sys
+import tomllib
+import types
+from pathlib import Path
+
+import numpy as np
+import pytest
+from packaging.requirements import Requirement
+
+import pidsampler
+from pidsampler import sample, timesteps
+from pidsampler.denoiser import GaussianMixture
+
+
+@pytest.fixture(scope="module", name="readme")
+def _readme(repository):
+    return (repository / "README.md").read_text(encoding="utf-8")
+
+
+def blocks(readme):
+    return re.findall(r"```python\n(.*?)```", readme, re.S)
+
+
+def test_all_is_sorted_and_complete():
+    public = {
+        name
+        for name, value in vars(pidsampler).items()
+        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+    }
+    assert pidsampler.__all__ == sorted(public | {"denoiser", "noise", "timesteps"})
+
+
+@pytest.mark.parametrize("name", pidsampler.__all__)
+def test_every_public_thing_has_a_docstring(name):
+    thing = getattr(pidsampler, name)
+    assert inspect.getdoc(thing)
+    if inspect.isclass(thing):
+        for member, value in vars(thing).items():
+            if not member.startswith("_") and callable(value):
+                assert inspect.getdoc(value), f"{name}.{member}"
+
+
+def test_import_loads_nothing_heavy():
+    heavy = "{'cupy', 'onnxruntime', 'matplotlib', 'rich', 'argparse', 'PIL', 'imageio', 'safetensors', 'torch'}"
+    code = f"import sys, pidsampler; print(sorted({heavy} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_changelog_and_version_agree(repository):
+    changelog = (repository / "CHANGELOG.md").read_text()
+    assert re.search(r"^## (.*)$", changelog, re.M)[1] == pidsampler.__version__
+
+
+def test_every_module_has_a_docstring_and_few_lines():
+    for path in Path(pidsampler.__file__).parent.rglob("*.py"):
+        text = path.read_text()
+        assert text.startswith('"""'), path
+        assert text.count("\n") < 400, path
+
+
+def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]
+
+    def runtimes(requirements):
+        return {r.name for r in map(Requirement, requirements) if r.name.startswith("onnxruntime")}
+
+    extras = project["optional-dependencies"]
+    assert runtimes(project["dependencies"]) == set()
+    assert runtimes(extras["cpu"]) == {"onnxruntime"}
+    assert runtimes(extras["cuda12"]) == runtimes(extras["cuda13"]) == {"onnxruntime-gpu"}
+    assert set(extras) == {"cpu", "cuda12", "cuda13", "test", "dev"}
+
+
+def test_the_readmes_tour_runs(readme, repository, tmp_path):
+    tour = blocks(readme)[0]
+    assert len([line for line in tour.splitlines() if line.strip()]) <= 20
+    (tmp_path / "examples").symlink_to(repository / "examples")
+    done = subprocess.run([sys.executable, "-c", tour], cwd=tmp_path, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("row")
+    assert (tmp_path / "photo.png").stat().st_size > 100_000
+
+
+def test_the_readmes_scheduler_is_short_and_of_second_order(readme):
+    text = blocks(readme)[1]
+    assert len(text.splitlines()) <= 15
+    names = {}
+    exec(text, names)
+    heun = names["heun"]
+    assert heun(timesteps.uniform(4)).times == (1.0, 0.75, 0.75, 0.5, 0.5, 0.25, 0.25, 0.0)
+    law, x = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2]), np.linspace(-2, 2, 100).reshape(1, 1, 1, 100)
+
+    def run(n):
+        return sample(law, heun(np.linspace(0.95, 0.1, n + 1)), x=x, dtype=np.float64)
+
+    exact = run(2048)
+    errors = [np.abs(run(n) - exact).mean() for n in (16, 32, 64, 128, 256)]
+    assert -np.polyfit(range(5), np.log2(errors), 1)[0] == pytest.approx(2, abs=0.2)
+    # and, as the README says, `sample` takes it to the end
+    assert np.isfinite(sample(law, heun(timesteps.uniform(8)), shape=(1, 3, 4, 4))).all()
+
+
+def test_the_readmes_commands_are_the_ones_ci_runs(readme, repository):
+    commands = re.findall(r"^    (pip install .*)$", readme, re.M)
+    assert commands == [
+        "pip install '.[cpu]' && pidsampler upscale examples/chameleon.jpg -o out.png",
+        "pip install '.[cpu,test]' && pytest",
+    ]
+
+
+def test_the_readmes_options_exist(readme):
+    section = readme.split("## On the command line")[1].split("## ")[0]
+    help_text = subprocess.run(
+        [sys.executable, "-m", "pidsampler.cli", "upscale", "--help"], capture_output=True, text=True, check=True
+    ).stdout
+    options = set(re.findall(r"--[a-z-]+", section)) - {"--json"}
+    assert {"--steps", "--timesteps", "--degrade-sigma"} <= options
+    for option in options:
+        assert option in help_text
+
+
+def test_the_readmes_picture_is_made_by_its_script(load_script, tmp_path):
+    load_script("examples/readme_picture.py").main(str(tmp_path / "a.jpg"))
+    assert (tmp_path / "a.jpg").stat().st_size > 10_000
+
+
+def test_the_bench_report_reads_what_pytest_benchmark_writes(load_script, tmp_path, capsys):
+    bench = [
+        {"name": f"test_{n}", "stats": {"median": s, "iqr": 0.0, "rounds": 3}}
+        for n, s in [("whole", 0.5), ("noise", 0.4)]
+    ]
+    machine = {"cpu": {"brand_raw": "A CPU"}, "python_version": "3.11.7"}
+    data = {
+        "benchmarks": bench,
+        "machine_info": machine,
+        "commit_info": {"id": "abc"},
+        "datetime": "2026-11-21T03:00:00",
+    }
+    (tmp_path / "bench.json").write_text(json.dumps(data))
+    load_script("bench/report.py").main(tmp_path / "bench.json", tmp_path / "rows.jsonl")
+    assert "| noise | 400.0 | 80% |" in capsys.readouterr().out
+    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
