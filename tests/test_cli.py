@@ -310,7 +310,7 @@ def test_version_and_help(capsys):
     assert capsys.readouterr().err.count("\n") == 1
 
 
-COMMAND = [sys.executable, "-m", "pidsampler.cli"]
+COMMAND = [sys.executable, "-P", "-m", "pidsampler.cli"]
 
 
 def test_a_pipe_gets_no_progress_bar(here):

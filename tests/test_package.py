@@ -47,7 +47,7 @@ def test_every_public_thing_has_a_docstring(name):
 def test_import_loads_nothing_heavy():
     heavy = "{'cupy', 'onnxruntime', 'matplotlib', 'rich', 'argparse', 'PIL', 'imageio', 'safetensors', 'torch'}"
     code = f"import sys, pidsampler; print(sorted({heavy} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
 
 
@@ -80,7 +80,7 @@ def test_the_readmes_tour_runs(readme, repository, tmp_path):
     tour = blocks(readme)[0]
     assert len([line for line in tour.splitlines() if line.strip()]) <= 20
     (tmp_path / "examples").symlink_to(repository / "examples")
-    done = subprocess.run([sys.executable, "-c", tour], cwd=tmp_path, capture_output=True, text=True)
+    done = subprocess.run([sys.executable, "-P", "-c", tour], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("row")
     assert (tmp_path / "photo.png").stat().st_size > 100_000
@@ -116,7 +116,7 @@ def test_the_readmes_commands_are_the_ones_ci_runs(readme, repository):
 def test_the_readmes_options_exist(readme):
     section = readme.split("## On the command line")[1].split("## ")[0]
     help_text = subprocess.run(
-        [sys.executable, "-m", "pidsampler.cli", "upscale", "--help"], capture_output=True, text=True, check=True
+        [sys.executable, "-P", "-m", "pidsampler.cli", "upscale", "--help"], capture_output=True, text=True, check=True
     ).stdout
     options = set(re.findall(r"--[a-z-]+", section)) - {"--json"}
     assert {"--steps", "--timesteps", "--degrade-sigma"} <= options
