@@ -49,12 +49,15 @@ PID_DEVICE float pid_radius(pid_u32 r) {
 }
 
 // Sine and cosine of 2*pi*(r + 1/2) * 2^-32. The nearest quarter turn is taken off as an integer, which is exact; what
-// is left is at most an eighth of a turn.
+// is left is at most an eighth of a turn, where Cephes' two short polynomials (S. Moshier, sinf.c) hold to an ulp. No
+// call means no slow path for large angles, and so no local memory on the GPU.
 PID_DEVICE void pid_sincos(pid_u32 r, float& sine, float& cosine) {
     const pid_u32 quarter = (r + 0x20000000u) >> 30;
     const float turn = (float)(int)(r - (quarter << 30)) * 0x1p-32f + 0x1p-33f;
-    const float angle = turn * 6.283185307179586f;
-    const float s = sinf(angle), c = cosf(angle);
+    const float a = turn * 6.283185307179586f, a2 = a * a;
+    const float s = ((-1.9515295891e-4f * a2 + 8.3321608736e-3f) * a2 - 1.6666654611e-1f) * a2 * a + a;
+    const float c =
+        ((2.443315711809948e-5f * a2 - 1.388731625493765e-3f) * a2 + 4.166664568298827e-2f) * a2 * a2 - 0.5f * a2 + 1.0f;
     sine = quarter & 1 ? c : s;
     cosine = quarter & 1 ? s : c;
     sine = quarter & 2 ? -sine : sine;

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import secrets
 import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -187,7 +188,7 @@ def _decode(data: bytes) -> Picture:
         if width * height > MAX_PIXELS:
             raise PidSamplerError(f"is {width}x{height}: at most {MAX_PIXELS} pixels are accepted")
         frames = getattr(image, "n_frames", 1)
-        if frames > 1:
+        if frames > 1 and image.format != "MPO":  # a phone's JPEG; the further frames are previews and gain maps
             raise PidSamplerError(f"holds {frames} frames or pages: extract the one to enlarge")
         info = image.info
         low = _low_bytes(data)
@@ -263,7 +264,7 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    return path.with_name(f".pidsampler-{secrets.token_hex(8)}.tmp")
 
 
 def _place(path: Path, write: Callable[[IO[bytes]], object], overwrite: bool) -> None:
@@ -278,11 +279,23 @@ def _place(path: Path, write: Callable[[IO[bytes]], object], overwrite: bool) ->
             if overwrite:
                 temporary.replace(path)
             else:
-                os.link(temporary, path)  # unlike a rename, fails if another process has made the file meanwhile
+                _rename_to_new(temporary, path)
         except FileExistsError:
             raise PidSamplerError(f"{path} exists already: pass --overwrite (overwrite=True) to replace it") from None
         except OSError as error:
             raise PidSamplerError(f"cannot write {path}: {_reason(error)}") from error
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Give a file its name unless that exists, also if another process has made it meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here, as on exFAT: without them the check cannot be one with the renaming
+        if path.exists():
+            raise FileExistsError from None
+        temporary.rename(path)
 
 
 @contextmanager

@@ -265,6 +265,33 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path, monkeypatch):
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
 
+def test_without_hard_links_a_file_is_renamed(tmp_path, monkeypatch):
+    def refuse(source, target):
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "link", refuse)
+    path = tmp_path / "a.png"
+    images.write(path, Picture(noise(2, 2, 3)), "{}")
+    assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
+    monkeypatch.setattr(images, "check_output", lambda path, overwrite: path.write_bytes(b"mine"))
+    with pytest.raises(PidSamplerError, match="exists already"):
+        images.write(path, Picture(noise(2, 2, 3)), "{}")
+    assert path.read_bytes() == b"mine"
+
+
+def test_a_name_as_long_as_the_system_allows(tmp_path):
+    path = tmp_path / ("a" * 251 + ".png")
+    images.write(path, Picture(noise(2, 2, 3)), "{}")
+    assert path.is_file()
+
+
+def test_a_phones_jpeg_with_a_second_picture_inside(tmp_path):
+    array = np.full((8, 8, 3), 90, np.uint8)
+    path = tmp_path / "phone.jpg"
+    Image.fromarray(array).save(path, "MPO", save_all=True, append_images=[Image.fromarray(array[:2, :2])])
+    assert np.abs(images.read(path).pixels.astype(int) - 90).max() <= 2
+
+
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
 def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypatch, error):
     path = tmp_path / "a.png"

@@ -157,6 +157,14 @@ def test_contract_with_a_manifest(tmp_path):
             assert getattr(contract, key) == value
 
 
+def test_the_public_sdxl_exports_shapes(tmp_path):
+    """1x3x1024x1024 -> 1x4x128x128, x 1x3x4096x4096, t [1], degrade_sigma [1], no manifest, external data."""
+    contract = load(write_model(tmp_path, size=(1024, 1024), external=True)).contract
+    assert (contract.scale, contract.vae_factor, contract.latent_channels) == (4, 8, 4)
+    assert (contract.noise_frame, contract.fixed_size) == ("vp", (1024, 1024))
+    assert contract.padded_size(600, 800) == (1024, 1024)
+
+
 def test_padded_sizes(tmp_path):
     dynamic = load(write_model(tmp_path / "dynamic")).contract
     assert [dynamic.padded_size(h, w) for h, w in [(1, 1), (8, 16), (9, 17)]] == [(8, 8), (8, 16), (16, 24)]
@@ -178,10 +186,59 @@ def test_hashes_cover_external_data_and_nothing_else(tmp_path):
     assert load(folder).hashes["pid_upscaler.onnx.data"] != hashes["pid_upscaler.onnx.data"]
 
 
+def rewrite(path, change):
+    model = onnx.load(path)
+    change(model.graph)
+    onnx.save(model, path)
+
+
 def broken(tmp_path, change, **options):
     folder = write_model(tmp_path / "m", **options)
     change(folder)
     return folder
+
+
+def reshape(path, name):
+    """Declare a tensor with five axes."""
+
+    def change(graph):
+        for value in [*graph.input, *graph.output]:
+            if value.name == name:
+                value.type.tensor_type.shape.dim.add().dim_value = 1
+        if name == "z":
+            node = next(n for n in graph.node if n.output[0] == "z")
+            node.output[0] = "z4"
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array([4]), "last"))
+            graph.node.append(onnx.helper.make_node("Unsqueeze", ["z4", "last"], ["z"]))
+        else:
+            for node in graph.node:
+                node.input[:] = ["squeezed" if i == name else i for i in node.input]
+            graph.initializer.append(onnx.numpy_helper.from_array(np.array([4]), "last"))
+            graph.node.insert(0, onnx.helper.make_node("Squeeze", [name, "last"], ["squeezed"]))
+
+    rewrite(path, change)
+
+
+def int_sigma(folder):
+    def change(graph):
+        graph.input[3].type.tensor_type.elem_type = onnx.TensorProto.INT64
+
+    rewrite(folder / "pid_upscaler.onnx", change)
+
+
+def leave_folder(folder):
+    path = folder / "pid_upscaler.onnx"
+    path.write_bytes(path.read_bytes().replace(b"pid_upscaler.onnx.data", b"../../../../etc/passwd"))
+
+
+def mixed_sizes(folder):
+    def make_dynamic(graph):
+        for value in [*graph.input, *graph.output]:
+            if len(value.type.tensor_type.shape.dim) == 4:
+                value.type.tensor_type.shape.dim[3].dim_param = f"{value.name}_width"
+
+    for path in folder.glob("*.onnx"):
+        rewrite(path, make_dynamic)
 
 
 def nothing(folder):
@@ -206,6 +263,20 @@ BAD_FOLDERS = {
     "batch": (nothing, {"encoder": {"batch": 2}}, r"picture float32 \[2, 3, h, w\] is not an image"),
     "scale": (nothing, {"size": (32, 32), "manifest": {"scale": 8}}, "scale is 8, but the graphs' shapes say 4"),
     "factor": (nothing, {"manifest": {"vae_factor": 16}}, "vae_factor is 16, but the graphs' shapes say 8"),
+    "half fixed": (mixed_sizes, {"size": (32, 32)}, "one of height and width is fixed and the other dynamic"),
+    "three axes": (
+        lambda f: reshape(f / "vae_encoder.onnx", "z"),
+        {},
+        r"its output is z float32 \[.*\], expected a lat",
+    ),
+    "latent axes": (
+        lambda f: reshape(f / "pid_upscaler.onnx", "lq_latent"),
+        {},
+        "lq_latent float32 .* expected 4 axes",
+    ),
+    "probe": (nothing, {"factor": 5}, r"an image of shape \(1, 3, 64, 64\) became z of shape \(1, 4, 12, 12\)"),
+    "int sigma": (int_sigma, {}, r"degrade_sigma int64 \[1\] expected a floating type"),
+    "external path": (leave_folder, {"external": True}, "cannot be loaded: .*[Ee]xternal"),
     "key": (nothing, {"manifest": {"scales": 4}}, "unknown key 'scales': did you mean 'scale'"),
     "value": (nothing, {"manifest": {"scale": 0}}, "scale is 0, expected a whole number from 1"),
     "bool": (nothing, {"manifest": {"scale": True}}, "scale is True, expected a whole number"),
@@ -225,12 +296,6 @@ def test_refuses_a_folder_that_breaks_the_contract(tmp_path, name):
     with pytest.raises(PidSamplerError, match=message) as caught:
         load(folder)
     assert "\n" not in str(caught.value)
-
-
-def rewrite(path, change):
-    model = onnx.load(path)
-    change(model.graph)
-    onnx.save(model, path)
 
 
 def test_refuses_other_graphs_in_the_two_places(tmp_path):

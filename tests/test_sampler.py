@@ -32,10 +32,12 @@ TABLES = {
     "saved noise": StepTable(  # a save with noise, a save of a save, and two draws in one row
         [
             Row(0.9, 0.6, b=0.4, noise={1: 0.36, 2: 0.48}, saves={1: Combination(b=0.5, noise={1: 0.3}, a=0.2)}),
-            Row(0.6, 0.3, b=0.7, noise={3: 0.3}, saves={0: Combination(h={1: 2.0}, b=-1.0)}),
-            Row(0.3, 0.0, b=1.0),
+            Row(0.6, 0.3, b=0.7, noise={3: 0.3}, saves={0: Combination(h={1: 2.0}, b=-1.0), 2: Combination()}),
+            Row(0.3, 0.0, b=1.0, h={2: 5.0}),
         ]
     ),
+    "eps": FlowODE([0.9, 0.5, 0.0]).table().predicting("eps"),
+    "x0": FlowSDE([0.9, 0.5, 0.0]).table().predicting("x0"),
 }
 
 

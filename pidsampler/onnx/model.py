@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import mmap
 from functools import cached_property
 from pathlib import Path
 
@@ -123,12 +124,11 @@ class Model:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that makes the model, external data included, by file name."""
         graphs = [self.encoder.path, self.network.path]
-        content = b"".join(path.read_bytes() for path in graphs)
-        # External data is the files that a graph names; the graph of a large model is itself small.
         others = [p for p in self.path.iterdir() if p.is_file() and p not in graphs]
-        named = [p for p in others if p.name == MANIFEST or p.name.encode() in content]
+        # External data is the files that a graph names.
+        parts = [p for p in others if p.name == MANIFEST or any(_mentions(graph, p.name) for graph in graphs)]
         result = {}
-        for path in sorted({*graphs, *named}):
+        for path in sorted([*graphs, *parts]):
             with path.open("rb") as file:
                 result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
         return result
@@ -191,3 +191,8 @@ class OnnxDenoiser:
 def bundled_models() -> dict[str, Manifest]:
     """Return the manifests of the models in the package, by each name that `Model.load` takes."""
     return {name: read_manifest(_BUNDLED_FOLDER / directory) for name, directory in _BUNDLED.items()}
+
+
+def _mentions(graph: Path, name: str) -> bool:
+    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        return content.find(name.encode()) >= 0
