@@ -157,6 +157,13 @@ def test_any_weight_that_is_off_is_noticed(name, factor):
     assert tried >= len(table)
 
 
+def test_a_wrong_weight_is_noticed_late_in_a_long_table_too():
+    rows = list(heun(timesteps.uniform(500)).rows)
+    row = rows[-2]
+    with pytest.raises(PidSamplerError, match=r"row 997 .*constant image"):
+        StepTable([*rows[:-2], replace(row, b=row.b + 1e-9), rows[-1]])
+
+
 def test_predicting_rewrites_only_p_and_q():
     table = FlowSDE([0.9, 0.5, 0]).table()
     assert [(r.p, r.q) for r in table.rows] == [(1.0, -0.9), (1.0, -0.5)]

@@ -87,6 +87,8 @@ def test_channels_stay_as_they_were(tiny, channels):
     assert result.shape == (36, 40, channels)
     if channels == 1:
         assert np.array_equal(tiny(image[:, :, 0]).array, result)
+        as_rgb = tiny(image.repeat(3, axis=2)).array
+        assert np.array_equal(np.rint(as_rgb.mean(axis=2)), result[:, :, 0])
     if channels in (2, 4):
         opaque = image.copy()
         opaque[:, :, -1] = 255
@@ -170,8 +172,8 @@ def test_degrade_sigma_adds_noise_in_the_models_frame(known, frame, keep):
     """The known model shows its latent: keep*z + sigma*N(stream 1), and sigma itself once more."""
     sigma, seed = 0.25, 9
     up = known(manifest={"noise_frame": frame}, add=-sigma)
-    gray = np.full((16, 24, 3), 128, np.uint8)
-    latent = keep * (128 / 127.5 - 1) + sigma * noise.normal(seed, 0, (4, 2, 3), stream=1)
+    gray = np.full((16, 24, 3), 40, np.uint8)
+    latent = keep * (40 / 127.5 - 1) + sigma * noise.normal(seed, 0, (4, 2, 3), stream=1)
     expected = np.clip((latent[:3] + 1) * 127.5, 0, 255).transpose(1, 2, 0).repeat(32, 0).repeat(32, 1)
     result = up(gray, seed=seed, degrade_sigma=sigma)
     assert np.abs(result.array - expected).max() < 0.51
