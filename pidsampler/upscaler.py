@@ -99,7 +99,8 @@ class Upscaler:
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
         """
-        table, label = self._table(scheduler)
+        scheduler = self._scheduler(scheduler)
+        table = self._table(scheduler)
         check_sigma(degrade_sigma)
         sigma = float(degrade_sigma)
         if sigma > _TRAINED_SIGMA:
@@ -121,7 +122,7 @@ class Upscaler:
         denoiser = self.model.denoiser(latent, sigma)
         x = sample(denoiser, table, shape, seed=seed, backend=backend.name, on_step=on_step)
         array = source.like(backend.tensor_to_image(x, height, width))
-        record = self._record(table, label, seed, sigma, source.described, array)
+        record = self._record(scheduler, table, seed, sigma, source.described, array)
         return Result(array, record, source.icc, source.dpi)
 
     def output_size(self, source: Source) -> tuple[int, int]:
@@ -139,23 +140,25 @@ class Upscaler:
             contract.padded_size(height, width)
         return height * contract.scale, width * contract.scale
 
-    def _table(self, scheduler: str | Scheduler | StepTable | None) -> tuple[StepTable, str]:
+    def _scheduler(self, scheduler: str | Scheduler | StepTable | None) -> Scheduler | StepTable:
         if scheduler is None:
-            scheduler = FlowSDE(self.model.contract.timesteps)
-        elif isinstance(scheduler, str):
-            scheduler = get_scheduler(scheduler, None if "@" in scheduler else self.model.contract.timesteps)
+            return FlowSDE(self.model.contract.timesteps)
+        if isinstance(scheduler, str):
+            return get_scheduler(scheduler, None if "@" in scheduler else self.model.contract.timesteps)
+        return scheduler
+
+    def _table(self, scheduler: Scheduler | StepTable) -> StepTable:
         table = as_table(scheduler)
         if table.times[-1] != 0.0:
             raise PidSamplerError(
                 f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0"
             )
-        label = "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler)
-        return table.predicting(self.model.contract.prediction), label
+        return table.predicting(self.model.contract.prediction)
 
     def _record(
         self,
+        scheduler: Scheduler | StepTable,
         table: StepTable,
-        label: str,
         seed: int,
         sigma: float,
         described: dict[str, Any],
@@ -166,8 +169,9 @@ class Upscaler:
         contract = self.model.contract
         return {
             "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
-            "scheduler": label,
-            "timesteps": list(table.times),
+            "scheduler": "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler),
+            # The list as it was given; a table of several evaluations a step holds more times.
+            "timesteps": [float(t) for t in getattr(scheduler, "timesteps", table.times)],
             "table": table.to_dict(),
             "seed": int(seed),
             "degrade_sigma": sigma,

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from methods import heun
 from models import write_model
 from PIL import Image
 from safetensors.numpy import save_file
@@ -156,6 +157,19 @@ def test_the_models_own_timesteps_are_the_default(known):
     assert up(RGB).record["timesteps"] == [0.8, 0.3, 0.0]
     assert up(RGB, "flow-ode").record["timesteps"] == [0.8, 0.3, 0.0]
     assert up(RGB, "flow-ode@pid").record["timesteps"] == timesteps.pid().tolist()
+
+
+def test_the_record_has_the_list_as_given_for_a_scheduler_of_ones_own(tiny):
+    class Heun:
+        timesteps = (0.9, 0.4, 0.0)
+
+        def table(self):
+            return heun(self.timesteps)
+
+    record = tiny(RGB, Heun()).record
+    assert record["timesteps"] == [0.9, 0.4, 0.0]
+    assert [row["t"] for row in record["table"]["rows"]] == [0.9, 0.4, 0.4]
+    assert tiny(RGB, heun([0.9, 0.4, 0.0])).record["timesteps"] == [0.9, 0.4, 0.4, 0.0]
 
 
 def test_the_models_prediction_type_is_put_into_the_table(known):
