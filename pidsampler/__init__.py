@@ -4,7 +4,7 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 `sample` for a whole run, `start` for a loop of your own, `Upscaler` for a photo in and a 4x photo out.
 """
 
-from . import denoiser, noise, timesteps
+from . import denoiser, noise, schedulers, timesteps
 from .errors import PidSamplerError
 from .sampler import Run, sample, start
 from .schedulers import FlowODE, FlowSDE, SchedulerInfo, get_scheduler, list_schedulers
@@ -29,6 +29,7 @@ __all__ = [
     "list_schedulers",
     "noise",
     "sample",
+    "schedulers",
     "start",
     "timesteps",
 ]

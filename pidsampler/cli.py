@@ -242,7 +242,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "--scheduler",
         default="flow-sde",
-        metavar="NAME",
+        metavar="SPEC",
         help="see 'pidsampler schedulers' (default: %(default)s)",
     )
     _add_times(sub)
@@ -259,7 +259,7 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("--quiet", action="store_true", help="print errors only")
 
     sub = command("table", _table, "print a scheduler's table of coefficients")
-    sub.add_argument("scheduler", metavar="NAME", help="name, or NAME@LIST:STEPS such as flow-ode@uniform:8")
+    sub.add_argument("scheduler", metavar="SPEC", help="spec such as heun@uniform:8 or unipc(order=3)@karras(rho=5):12")
     _add_times(sub)
     sub.add_argument("--json", action="store_true", help="as JSON, for StepTable.from_json")
 
@@ -275,7 +275,7 @@ def _add_times(sub: argparse.ArgumentParser) -> None:
     where = sub.add_mutually_exclusive_group()
     where.add_argument("--steps", type=int, metavar="N", help="that many of the model's own timesteps")
     where.add_argument("--timesteps", metavar="T,T,...", help="descending noise levels that end in 0, kept bit for bit")
-    sub.add_argument("--eta", type=float, help="share of fresh noise, 0..1 (flow-sde only)")
+    sub.add_argument("--eta", type=float, help="share of fresh noise, 0..1, of schedulers that draw some")
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
 
 
 class PidSamplerError(Exception):
@@ -24,3 +26,16 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> PidSamplerError:
 def missing_extra(module: str, extra: str) -> PidSamplerError:
     """Return the error for an optional package that is not installed; it names the extra to install."""
     return PidSamplerError(f"{module} is not installed: pip install 'pidsampler[{extra}]'")
+
+
+def check_options(name: str, function: Callable[..., Any], options: Iterable[str]) -> None:
+    """Check that `function`, known to the user as `name`, has the options after its first argument.
+
+    Raises:
+        PidSamplerError: It has not; the message lists those it takes.
+    """
+    known = list(inspect.signature(function).parameters)[1:]
+    for option in options:
+        if option not in known:
+            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+            raise PidSamplerError(f"{name} has no option {option!r}: {takes}")

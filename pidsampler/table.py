@@ -82,6 +82,19 @@ class Combination:
         return text.replace("+ -", "- ") or "0"
 
 
+def combined(parts: Iterable[tuple[float, Combination]]) -> Combination:
+    """Return the sum of weight * combination: how a scheduler puts parts of a row together."""
+    a, b = 0.0, 0.0
+    h: dict[int, float] = {}
+    noise: dict[int, float] = {}
+    for weight, part in parts:
+        a, b = a + weight * part.a, b + weight * part.b
+        for total, terms in ((h, part.h), (noise, part.noise)):
+            for index, w in terms:
+                total[index] = total.get(index, 0.0) + weight * w
+    return Combination(a=a, b=b, h=h, noise=noise)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Row(Combination):
     """One network evaluation at `t`, and the update of x to the noise level `t_next`.
@@ -279,8 +292,7 @@ class StepTable:
                         raise PidSamplerError(f"{where} reads slot {slot} before any row has saved it")
             new = x.combined(row, saved)
             saved |= {slot: x.combined(c, saved) for slot, c in row.saves}
-            tolerance = _TOLERANCE * new.magnitude
-            x = replace(new, magnitude=1.0)
+            x, tolerance = new, _TOLERANCE * new.magnitude
             if abs(x.mean - (1.0 - row.t_next)) > tolerance:
                 raise PidSamplerError(
                     f"{where}: a constant image comes out {x.mean:.9g} times itself, expected "
@@ -291,6 +303,9 @@ class StepTable:
                     f"{where}: the noise comes out with standard deviation {x.std:.9g}, expected "
                     f"t_next = {row.t_next:.9g}: check a, h and the noise weights"
                 )
+            # Each row is judged on its own: the next one starts without the rounding of this one.
+            scale = row.t_next / x.std if x.std else 0.0
+            x = _Tracked(1.0 - row.t_next, {draw: w * scale for draw, w in x.noise.items()})
 
 
 _FORMAT = "pidsampler.StepTable/1"

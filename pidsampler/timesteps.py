@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import PidSamplerError, unknown_name
+from .errors import PidSamplerError, check_options, unknown_name
 
 Times = NDArray[np.float64]
 TimesLike = Sequence[float] | NDArray[Any]
@@ -61,9 +61,7 @@ def uniform(steps: int) -> Times:
     Raises:
         PidSamplerError: `steps` is below 1.
     """
-    if steps < 1:
-        raise PidSamplerError(f"steps={steps} must be at least 1")
-    return np.linspace(1.0, 0.0, steps + 1)
+    return np.linspace(1.0, 0.0, _count(steps) + 1)
 
 
 def custom(times: TimesLike, partial: bool = False) -> Times:
@@ -103,23 +101,329 @@ def custom(times: TimesLike, partial: bool = False) -> Times:
     return array
 
 
-_LISTS: dict[str, Callable[[int], Times]] = {"pid": pid, "uniform": uniform}
+def shift(times: TimesLike, shift: float) -> Times:
+    """Return shift*t / (shift*t + 1 - t) for each time: above 1 it moves a list towards noise.
 
-
-def named(name: str, steps: int | None = None) -> Times:
-    """Return a list by its short name, as in the part after @ of a scheduler spec: "pid", "uniform".
+    It multiplies the ratio t/(1 - t) of noise to signal by `shift`; 0 and 1 stay.
 
     Args:
-        name: One of the functions of this module that take a number of steps.
-        steps: How many; None takes the list's own default, which only "pid" has.
+        times: A valid list, partial or not.
+        shift: Above 0.
 
     Raises:
-        PidSamplerError: The name is unknown, or `steps` is missing or out of the list's range.
+        PidSamplerError: The list or the shift is not valid.
+
+    Source: SD3 (arXiv 2403.03206), equation 23; FLUX's mu is log(shift).
     """
-    if name not in _LISTS:
-        raise unknown_name("timestep list", name, _LISTS)
+    t = custom(times, partial=True)
+    if not 0.0 < shift < math.inf:
+        raise PidSamplerError(f"shift={shift!r} must be a finite number above 0")
+    moved: Times = shift * t / (shift * t + (1.0 - t))  # exact at 0 and 1
+    return moved
+
+
+def shifted(steps: int, shift: float = 3.0) -> Times:
+    """Return `uniform(steps)`, shifted; 3 is SD3's shift at 1024x1024.
+
+    Raises:
+        PidSamplerError: `steps` is below 1 or `shift` is not above 0.
+
+    Source: SD3 (arXiv 2403.03206), section 5.3.2.
+    """
+    return _shift(uniform(steps), shift)
+
+
+def flux(steps: int, mu: float = 1.15) -> Times:
+    """Return FLUX's list: `uniform(steps)` shifted by e^mu; for an image's size see `flux_mu`.
+
+    Raises:
+        PidSamplerError: `steps` is below 1 or mu is too large to be a shift.
+
+    Source: black-forest-labs/flux, sampling.py (time_shift with sigma = 1).
+    """
+    return _shift(uniform(steps), math.exp(mu) if mu < 700 else math.inf)
+
+
+def flux_mu(tokens: int) -> float:
+    """Return FLUX's mu for an image of so many latent tokens: the line through (256, 0.5) and (4096, 1.15).
+
+    Source: black-forest-labs/flux, sampling.py (get_schedule).
+    """
+    return 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
+
+
+def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> float:
+    """Return PiD's resolution-dependent shift, base * sqrt(max(height, width) / size).
+
+    Args:
+        height: Of the result, in pixels.
+        width: Of the result, in pixels.
+        base: 4 for v1, 6 for v1.5.
+        size: Side at which the shift is `base`: 1024 for v1, 2048 for v1.5.
+
+    Source: PiD (arXiv 2605.23902) and its published inference code.
+    """
+    return base * math.sqrt(max(height, width) / size)
+
+
+def karras(steps: int, rho: float = 7.0, t_max: float = 1.0, t_min: float = 0.001) -> Times:
+    """Return `steps` times from t_max to t_min, equally spaced in t^(1/rho), then 0.
+
+    Raises:
+        PidSamplerError: `steps` is below 1, rho is not above 0, or not 0 < t_min < t_max <= 1.
+
+    Source: EDM (arXiv 2206.00364), equation 5, in t as ComfyUI and diffusers use it for flows.
+    """
+    if not 0.0 < rho < math.inf:
+        raise PidSamplerError(f"rho={rho!r} must be a finite number above 0")
+    top, bottom = (t ** (1.0 / rho) for t in _range(t_max, t_min))
+    return _to_zero(np.linspace(top, bottom, _count(steps)) ** rho, t_max)
+
+
+def polyexponential(steps: int, rho: float = 1.0, t_max: float = 1.0, t_min: float = 0.001) -> Times:
+    """Return `steps` times from t_max to t_min whose logarithm falls as (1 - k/(steps - 1))^rho, then 0.
+
+    Raises:
+        PidSamplerError: `steps` is below 1, rho is not above 0, or not 0 < t_min < t_max <= 1.
+
+    Source: k-diffusion, get_sigmas_polyexponential.
+    """
+    if not 0.0 < rho < math.inf:
+        raise PidSamplerError(f"rho={rho!r} must be a finite number above 0")
+    top, bottom = (math.log(t) for t in _range(t_max, t_min))
+    ramp = np.linspace(1.0, 0.0, _count(steps)) ** rho
+    return _to_zero(np.exp(ramp * (top - bottom) + bottom), t_max)
+
+
+def exponential(steps: int, t_max: float = 1.0, t_min: float = 0.001) -> Times:
+    """Return `steps` times from t_max to t_min, equally spaced in their logarithm, then 0.
+
+    Raises:
+        PidSamplerError: `steps` is below 1, or not 0 < t_min < t_max <= 1.
+
+    Source: k-diffusion, get_sigmas_exponential.
+    """
+    return polyexponential(steps, 1.0, t_max, t_min)
+
+
+def log_snr(steps: int, t_max: float = 0.999, t_min: float = 0.001) -> Times:
+    """Return `steps` times from t_max to t_min, equally spaced in log-SNR log((1 - t)/t), then 0.
+
+    Raises:
+        PidSamplerError: `steps` is below 1, or not 0 < t_min < t_max < 1.
+
+    Source: DPM-Solver (arXiv 2206.00927), section 3.4 (uniform lambda).
+    """
+    return resample([*_range(t_max, t_min), 0.0], steps)
+
+
+def resample(times: TimesLike, steps: int) -> Times:
+    """Stretch or thin a list to `steps` steps, by linear interpolation of its log-SNR.
+
+    This is how a trained list such as PiD's is taken to another length: the first time and 0 stay.
+
+    Args:
+        times: A valid list of at least two steps that starts below 1, where log-SNR is infinite, and ends in 0.
+        steps: At least 2.
+
+    Raises:
+        PidSamplerError: The list starts at 1 or does not end in 0, or there are too few steps.
+
+    Source: the log-linear interpolation of "Align your steps" (arXiv 2404.14507), in log-SNR.
+    """
+    t = custom(times)[:-1]
+    if t[0] == 1.0:
+        raise PidSamplerError("timesteps start at 1.0, where log-SNR is infinite: start below 1, such as at 0.999")
+    if len(t) < 2 or _count(steps) < 2:
+        raise PidSamplerError(f"a list of {len(t)} steps cannot be resampled to {steps}: both must be at least 2")
+    lam = np.log1p(-t) - np.log(t)
+    at = np.interp(np.linspace(0, len(t) - 1, steps), np.arange(len(t)), lam)
+    result = 0.5 * (1.0 - np.tanh(0.5 * at))
+    result[-1] = t[-1]
+    return _to_zero(result, float(t[0]))
+
+
+def cosine(steps: int) -> Times:
+    """Return the cosine schedule in flow time, sin(u) / (sin(u) + cos(u)) for u from pi/2 to 0.
+
+    Raises:
+        PidSamplerError: `steps` is below 1.
+
+    Source: Nichol and Dhariwal (arXiv 2102.09672); in flow time it is CosMap of SD3 (arXiv 2403.03206), equation 21.
+    """
+    u = uniform(steps) * (math.pi / 2)
+    times: Times = np.sin(u) / (np.sin(u) + np.cos(u))
+    times[0] = 1.0
+    return times
+
+
+def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
+    """Return a list that leaves 1 in small equal steps, for the first half, and then ever larger ones to 0.
+
+    Args:
+        steps: At least 1.
+        threshold: How far below 1 the linear half ends, in (0, 1).
+
+    Raises:
+        PidSamplerError: `steps` is below 1 or `threshold` is outside (0, 1).
+
+    Source: Mochi (genmoai/mochi), linear_quadratic_schedule, as in ComfyUI.
+    """
+    if not 0.0 < threshold < 1.0:
+        raise PidSamplerError(f"threshold={threshold!r} is outside (0, 1)")
+    if _count(steps) == 1:
+        return uniform(1)
+    half = steps // 2
+    rest = steps - half
+    slope = threshold / half
+    bend = (1.0 - threshold - slope * rest) / rest**2  # so that the second half ends at 1
+    k = np.arange(steps + 1.0)
+    below = np.where(k < half, slope * k, threshold + slope * (k - half) + bend * (k - half) ** 2)
+    below[-1] = 1.0
+    return 1.0 - below
+
+
+def kl_optimal(steps: int, t_max: float = 1.0, t_min: float = 0.001) -> Times:
+    """Return `steps` times from t_max to t_min, equally spaced in arctan(t), then 0.
+
+    Raises:
+        PidSamplerError: `steps` is below 1, or not 0 < t_min < t_max <= 1.
+
+    Source: "Align your steps" (arXiv 2404.14507), equation for the KL-optimal Gaussian schedule, as in ComfyUI.
+    """
+    top, bottom = (math.atan(t) for t in _range(t_max, t_min))
+    return _to_zero(np.tan(np.linspace(top, bottom, _count(steps))), t_max)
+
+
+def simple(steps: int, shift: float = 1.0) -> Times:
+    """Return every (1000/steps)-th of the 1000 discrete times of a flow model, from 1 down, then 0.
+
+    Args:
+        steps: 1 to 1000.
+        shift: The model's own shift.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1000 or `shift` is not above 0.
+
+    Source: ComfyUI, simple_scheduler over ModelSamplingDiscreteFlow.
+    """
+    back = [int(k * (1000 / _count(steps, 1000))) for k in range(steps)]
+    return _shift(np.array([*((1000 - k) / 1000 for k in back), 0.0]), shift)
+
+
+def sgm_uniform(steps: int, shift: float = 1.0) -> Times:
+    """Return `steps` equally spaced times from 1 that leave out the last of `steps` + 1, each shifted, then 0.
+
+    Source: ComfyUI, normal_scheduler with sgm over ModelSamplingDiscreteFlow, whose smallest time, the shifted
+    1/1000, is shifted once more. This is theirs; for a plain shift use `shifted`.
+
+    Raises:
+        PidSamplerError: `steps` is below 1 or `shift` is not above 0.
+    """
+    smallest = float(_shift(np.array([0.001, 0.0]), shift)[0])
+    return _shift(np.append(np.linspace(1.0, smallest, _count(steps) + 1)[:-1], 0.0), shift)
+
+
+def ddim_uniform(steps: int, shift: float = 1.0) -> Times:
+    """Return every (1000 // steps)-th of the 1000 discrete times from the second smallest up, descending, then 0.
+
+    The list has the ceiling of 999 / (1000 // steps) steps, which is not always `steps`.
+
+    Source: ComfyUI, ddim_scheduler over ModelSamplingDiscreteFlow.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..999 or `shift` is not above 0.
+    """
+    indices = np.arange(1, 1000, 1000 // _count(steps, 999))
+    return _shift(np.append((indices[::-1] + 1) / 1000, 0.0), shift)
+
+
+def discrete(steps: int, spacing: str = "trailing", shift: float = 1.0) -> Times:
+    """Return `steps` of the 1000 discrete times k/1000, spaced as diffusers names it, then 0.
+
+    Args:
+        steps: 1 to 1000.
+        spacing: "trailing" (from 1000 down in equal steps), "leading" (whole steps up from 1), or "linspace"
+            (both ends).
+        shift: The model's own shift.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1000, the spacing is unknown, or `shift` is not above 0.
+
+    Source: "Common diffusion noise schedules and sample steps are flawed" (arXiv 2305.08891), table 2.
+    """
+    n = _count(steps, 1000)
+    spacings: dict[str, Callable[[], NDArray[Any]]] = {
+        "trailing": lambda: np.round(1000 - np.arange(n) * (1000 / n)),
+        "leading": lambda: np.arange(n)[::-1] * (1000 // n) + 1,
+        "linspace": lambda: np.round(np.linspace(0, 999, n))[::-1] + 1 if n > 1 else np.array([1000]),
+    }
+    if spacing not in spacings:
+        raise unknown_name("spacing", spacing, spacings)
+    return _shift(np.append(spacings[spacing]() / 1000, 0.0), shift)
+
+
+# The functions of this module that take a number of steps, by the name that follows @ in a scheduler spec.
+LISTS: dict[str, Callable[..., Times]] = {
+    f.__name__: f
+    for f in (
+        pid,
+        uniform,
+        shifted,
+        flux,
+        karras,
+        exponential,
+        polyexponential,
+        log_snr,
+        cosine,
+        linear_quadratic,
+        kl_optimal,
+        simple,
+        sgm_uniform,
+        ddim_uniform,
+        discrete,
+    )
+}
+
+
+def named(name: str, steps: int | None = None, **options: Any) -> Times:
+    """Return a list by its short name, as in the part after @ of a scheduler spec, such as "karras".
+
+    Args:
+        name: One of `LISTS`.
+        steps: How many; None takes the list's own default, which only "pid" has.
+        **options: The function's own, such as rho.
+
+    Raises:
+        PidSamplerError: The name or an option is unknown, or `steps` is missing or out of the list's range.
+    """
+    if name not in LISTS:
+        raise unknown_name("timestep list", name, LISTS)
+    check_options(name, LISTS[name], options)
     if steps is None:
         if name == "pid":
             return pid()
         raise PidSamplerError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
-    return _LISTS[name](steps)
+    return LISTS[name](steps, **options)
+
+
+_shift = shift  # for the functions with an argument of that name
+
+
+def _count(steps: int, most: int | None = None) -> int:
+    if steps < 1 or (most is not None and steps > most):
+        wanted = "at least 1" if most is None else f"1 to {most}"
+        raise PidSamplerError(f"steps={steps} must be {wanted}")
+    return steps
+
+
+def _range(t_max: float, t_min: float) -> tuple[float, float]:
+    if not 0.0 < t_min < t_max <= 1.0:
+        raise PidSamplerError(f"t_max={t_max!r} and t_min={t_min!r} must keep 0 < t_min < t_max <= 1")
+    return t_max, t_min
+
+
+def _to_zero(times: Times, first: float) -> Times:
+    """Append 0, and put the first time in place exactly, which powers and logarithms miss by a rounding."""
+    times[0] = first
+    return np.append(times, 0.0)

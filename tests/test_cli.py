@@ -11,7 +11,7 @@ from models import write_model
 from PIL import Image
 from test_images import encoded, header_only
 
-from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, timesteps
+from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, list_schedulers, timesteps
 from pidsampler.cli import main
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -275,7 +275,7 @@ def test_table(run):
 def test_lists(run):
     code, out, _ = run("schedulers")
     assert code == 0
-    assert [line.split()[0] for line in out.splitlines()] == ["name", "flow-sde", "flow-ode"]
+    assert [line.split()[0] for line in out.splitlines()] == ["name", *(info.name for info in list_schedulers())]
     code, out, _ = run("models")
     assert code == 0
     assert [line.split()[:2] for line in out.splitlines()][1:] == [["tiny", "Apache-2.0"], ["gaussian", "Apache-2.0"]]

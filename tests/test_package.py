@@ -31,7 +31,7 @@ def test_all_is_sorted_and_complete():
         for name, value in vars(pidsampler).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert pidsampler.__all__ == sorted(public | {"denoiser", "noise", "timesteps"})
+    assert pidsampler.__all__ == sorted(public | {"denoiser", "noise", "schedulers", "timesteps"})
 
 
 @pytest.mark.parametrize("name", pidsampler.__all__)
@@ -60,7 +60,7 @@ def test_every_module_has_a_docstring_and_few_lines():
     for path in Path(pidsampler.__file__).parent.rglob("*.py"):
         text = path.read_text()
         assert text.startswith('"""'), path
-        assert text.count("\n") < 400, path
+        assert text.count("\n") < 500, path
 
 
 def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):

@@ -1,11 +1,41 @@
+import functools
 import math
 
+import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from test_timesteps import valid_lists
 
-from pidsampler import FlowODE, FlowSDE, PidSamplerError, StepTable, get_scheduler, list_schedulers, timesteps
+from pidsampler import (
+    FlowODE,
+    FlowSDE,
+    PidSamplerError,
+    StepTable,
+    get_scheduler,
+    list_schedulers,
+    noise,
+    sample,
+    schedulers,
+    timesteps,
+)
+from pidsampler.denoiser import Gaussian, GaussianMixture
+from pidsampler.schedulers import (
+    DEIS,
+    RES,
+    RK4,
+    SSPRK3,
+    AdamsBashforth,
+    ButcherTableau,
+    DPMSolverPP2M,
+    DPMSolverPP3M,
+    Heun,
+    Kutta3,
+    Midpoint,
+    Ralston,
+    RungeKutta,
+)
+from pidsampler.schedulers.base import log_snr, log_snr_step, phi, time_of
 
 
 def test_pid_rows_are_pids_own_to_the_last_bit():
@@ -67,18 +97,203 @@ def test_bad_times_are_refused_at_once(cls):
 
 @pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
 def test_registry_sweep(info):
-    """Every registered scheduler: found by name, documented, sourced, right number of rows, repeatable."""
-    scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(6))
+    """Every registered scheduler: found by each name, documented, sourced, right number of rows, repeatable."""
+    times = timesteps.custom([0.95, 0.7, 0.5, 0.3, 0.1, 0.0])
+    scheduler = get_scheduler(info.name, timesteps=times)
     assert type(scheduler).info is info
     assert "Source:" in type(scheduler).__doc__
     assert info.source
-    assert info.accuracy_order >= 1
     table = scheduler.table()
     assert scheduler.table() == table  # no hidden state
-    assert len(table) == 6 * info.model_calls_per_step
+    for name in info.aliases:
+        assert get_scheduler(name, timesteps=times).table() == table
+    assert len(table) == 4 * info.model_calls_per_step + 1
+    assert table.slots <= 3  # what the kernel reads
+    assert max(len(c.h) for row in table.rows for c in (row, *dict(row.saves).values())) <= 3
     assert StepTable.from_json(table.to_json()) == table
     assert any(row.noise for row in table.rows) == info.stochastic
-    assert eval(repr(scheduler), {type(scheduler).__name__: type(scheduler)}).table() == table
+    assert eval(repr(scheduler), vars(schedulers)).table() == table
+    assert (table.rows[-1].a, table.rows[-1].b, table.rows[-1].h) == (0.0, 1.0, ())
+
+
+def test_names_are_unique():
+    names = [name for info in list_schedulers() for name in (info.name, *info.aliases)]
+    assert len(names) == len(set(names))
+
+
+OPTIONS = {
+    "flow-sde": [{"eta": 0.0}, {"eta": 0.3}],
+    "dpm-solver-2": [{"r": 0.3}],
+    "dpmpp-2s": [{"r": 0.7}],
+    "adams-bashforth": [{"order": 3}, {"order": 4}],
+    "gradient-estimation": [{"gamma": 1.5}],
+    "deis": [{"order": 3}],
+    "res-multistep": [{"order": 3}],
+    "unipc": [{"order": o, "b": b} for o in (1, 2, 3) for b in ("bh1", "bh2")],
+}
+VARIANTS = [(info.name, options) for info in list_schedulers() for options in ({}, *OPTIONS.get(info.name, []))]
+
+
+# Closer than 1e-4 to each other, to 0 or to 1, float64 may have no digits left for the weights of a far longer step.
+everyday_lists = (
+    st.lists(st.integers(1, 10_000), min_size=1, max_size=20, unique=True)
+    .map(lambda numbers: [*(n / 10_000 for n in sorted(numbers, reverse=True)), 0.0])
+)  # fmt: skip
+
+
+@settings(deadline=None, max_examples=40)
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+@given(times=everyday_lists)
+@example(times=[1.0, 0.0])
+@example(times=[1.0, 0.9, 0.6, 0.3, 0.1, 0.0])
+@example(times=[1.0, 0.9999, 0.5, 0.0])
+def test_any_list_gives_a_table_that_passes_its_checks(name, options, times):
+    table = get_scheduler(name, timesteps=times, **options).table()
+    assert table.times[0] == times[0]
+    assert StepTable.from_json(table.to_json()) == table
+
+
+LAWS = {"gaussian": Gaussian(0.3, 0.6), "mixture": GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])}
+# On a Gaussian the midpoint rule's terms of third order cancel each other; on the mixture they do not.
+MORE_THAN_CLAIMED = {("midpoint", "gaussian"): 3}
+X = noise.normal(0, 0, (3, 8, 8))[None].astype(np.float64)
+
+
+def states(scheduler, law, steps):
+    return sample(law, scheduler(np.linspace(0.9, 0.3, steps + 1)), x=X, dtype=np.float64)
+
+
+@functools.cache
+def converged(law):
+    return states(RK4, LAWS[law], 2048)
+
+
+def slope(scheduler, law):
+    """Minus the slope of log2(mean error) over log2(steps), 16 to 256 steps from t = 0.9 to 0.3."""
+    errors = [np.abs(states(scheduler, LAWS[law], n) - converged(law)).mean() for n in (16, 32, 64, 128, 256)]
+    return -np.polyfit(range(5), np.log2(errors), 1)[0]
+
+
+DETERMINISTIC = [info for info in list_schedulers() if not info.stochastic]
+STOCHASTIC_WITH_A_LAW_TEST = {"flow-sde"}  # test_sampler.test_law_on_the_gaussian_flow
+
+
+def test_no_method_is_without_a_proof():
+    assert {info.name for info in list_schedulers() if info.stochastic} == STOCHASTIC_WITH_A_LAW_TEST
+    assert len(DETERMINISTIC) + len(STOCHASTIC_WITH_A_LAW_TEST) == len(list_schedulers())
+
+
+@pytest.mark.parametrize("law", LAWS)
+@pytest.mark.parametrize("info", DETERMINISTIC, ids=lambda info: info.name)
+def test_order_of_convergence(info, law):
+    expected = MORE_THAN_CLAIMED.get((info.name, law), info.accuracy_order)
+    assert slope(functools.partial(get_scheduler, info.name), law) == pytest.approx(expected, abs=0.2)
+
+
+def leaning(cls):
+    """The method with each earlier evaluation's weight a twentieth too small: still exact for a constant."""
+
+    class Leaning(cls):
+        def _weights(self, times, t_next):
+            return [0.95 * w for w in super()._weights(times, t_next)]
+
+    return Leaning
+
+
+def with_b(cls, *b):
+    return lambda ts: RungeKutta(ts, ButcherTableau(cls.fixed.a, b))
+
+
+@pytest.mark.parametrize(
+    ("mutant", "order"),
+    [
+        (with_b(Heun, 0.45, 0.55), 2),
+        (with_b(Midpoint, 0.05, 0.95), 2),
+        (with_b(Kutta3, 0.2, 0.6, 0.2), 3),
+        (with_b(RK4, 0.15, 0.35, 0.35, 0.15), 4),
+        (leaning(AdamsBashforth), 2),
+        (leaning(DPMSolverPP2M), 2),
+        (leaning(DPMSolverPP3M), 2),
+        (leaning(DEIS), 2),
+        (leaning(RES), 2),
+    ],
+)
+def test_a_wrong_weight_loses_the_order(mutant, order):
+    """The table's own check passes for these, since a constant is still exact: the slope is what shows them."""
+    assert slope(mutant, "mixture") < order - 0.3
+
+
+def test_tableaux_know_their_order():
+    orders = {cls.info.name: cls.fixed.order for cls in (Midpoint, Heun, Ralston, SSPRK3, Kutta3, RK4)}
+    assert orders == {"midpoint": 2, "heun": 2, "ralston": 2, "ssprk3": 3, "kutta3": 3, "rk4": 4}
+    assert ButcherTableau((), (1.0,)).order == 1
+    assert ButcherTableau(((0.5,),), (0.5, 0.5)).order == 1
+
+
+@pytest.mark.parametrize("cls", [Midpoint, Heun, Ralston, SSPRK3, Kutta3, RK4])
+def test_registered_order_is_the_tableaus(cls):
+    assert cls.info.accuracy_order == cls.fixed.order
+    assert cls.info.model_calls_per_step == len(cls.fixed.b)
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (((0.5,),), (1.0,), "needs rows a of 1"),
+        (((0.5, 0.5),), (0.5, 0.5), r"found \[2\]"),
+        (((0.5,),), (0.5, 0.6), r"b sums to 1\.1, expected 1"),
+        (((1.5,),), (0.5, 0.5), r"stage is at 1\.5 of the step"),
+    ],
+)
+def test_a_tableau_that_does_not_fit(a, b, message):
+    with pytest.raises(PidSamplerError, match=message):
+        ButcherTableau(a, b)
+
+
+def test_a_tableau_of_ones_own():
+    three_eighths = ButcherTableau(((1 / 3,), (-1 / 3, 1), (1, -1, 1)), (1 / 8, 3 / 8, 3 / 8, 1 / 8))
+    assert three_eighths.order == 4
+    assert slope(lambda ts: RungeKutta(ts, three_eighths), "mixture") == pytest.approx(4, abs=0.2)
+
+
+@pytest.mark.parametrize(
+    ("k", "z"), [(k, z) for k in (1, 2, 3) for z in (-30.0, -1.0, -0.999, -1e-3, 0.0, 1e-8, 0.5, 3.0)]
+)
+def test_phi(k, z):
+    """Against phi_k(z) = 1/(k-1)! * the integral of e^((1-s)*z) * s^(k-1), by Gauss-Legendre."""
+    nodes, weights = np.polynomial.legendre.leggauss(60)
+    s = (nodes + 1) / 2
+    expected = np.sum(weights / 2 * np.exp((1 - s) * z) * s ** (k - 1)) / math.factorial(k - 1)
+    assert phi(k, z) == pytest.approx(expected, rel=1e-12)
+
+
+def test_log_snr_steps_keep_their_digits():
+    t, near = 0.9, math.nextafter(0.9, 0)
+    assert log_snr_step(t, near) == pytest.approx((t - near) / (t * (1 - t)), rel=1e-12)
+    assert log_snr_step(0.9, 0.2) == pytest.approx(log_snr(0.2) - log_snr(0.9), rel=1e-14)
+    assert log_snr_step(1.0, 0.5) == log_snr_step(0.5, 0.0) == math.inf
+
+
+def test_log_snr_and_back():
+    for t in (1.0, 1 - 2**-53, 0.999, 0.5, 0.1, 1e-9, 0.0):
+        assert time_of(log_snr(t)) == pytest.approx(t, rel=1e-7, abs=1e-16)
+    assert log_snr(0.25) == pytest.approx(math.log(3))
+
+
+@pytest.mark.parametrize(
+    ("name", "options", "message"),
+    [
+        ("dpm-solver-2", {"r": 1.0}, r"r=1\.0 is outside \(0, 1\)"),
+        ("adams-bashforth", {"order": 5}, r"order=5 of adams-bashforth is outside 2\.\.4"),
+        ("deis", {"order": 1}, r"order=1 of deis is outside 2\.\.3"),
+        ("unipc", {"order": 4}, r"order=4 of unipc is outside 1\.\.3"),
+        ("unipc", {"b": "bh3"}, "b='bh3' of unipc is neither"),
+        ("gradient-estimation", {"gamma": math.inf}, "gamma=inf is not finite"),
+    ],
+)
+def test_options_out_of_range(name, options, message):
+    with pytest.raises(PidSamplerError, match=message):
+        get_scheduler(name, **options)
 
 
 def test_specs():
@@ -86,14 +301,25 @@ def test_specs():
     assert get_scheduler("flow-ode@uniform:8").table() == FlowODE(timesteps.uniform(8)).table()
     assert get_scheduler("flow-sde@pid:2", eta=0.5).table() == FlowSDE([0.999, 0.634, 0], eta=0.5).table()
     assert get_scheduler("flow-sde", timesteps=[0.7, 0]).table() == FlowSDE([0.7, 0]).table()
+    assert get_scheduler("flow-sde(eta=0.5)").table() == FlowSDE(timesteps.pid(), eta=0.5).table()
+    made = get_scheduler("unipc(order=3, b='bh1')@karras(rho=5, t_min=0.01):7")
+    assert made.options == {"order": 3, "b": "bh1"}
+    assert made.timesteps.tolist() == timesteps.karras(7, rho=5, t_min=0.01).tolist()
+    assert get_scheduler("FlowMatchEulerDiscreteScheduler").table() == FlowODE(timesteps.pid()).table()
 
 
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
         ("flow_sde", {}, "unknown scheduler 'flow_sde': did you mean 'flow-sde'"),
-        ("zzz", {}, "unknown scheduler 'zzz': known are flow-ode, flow-sde"),
-        ("flow-sde@karas:8", {}, "unknown timestep list 'karas'"),
+        ("zzz", {}, "unknown scheduler 'zzz': known are .*flow-ode, flow-sde"),
+        ("", {}, "cannot read ''"),
+        ("heun(", {}, "cannot read 'heun"),
+        ("flow-sde(eta)", {}, "cannot read 'eta' in .*: expected option=value"),
+        ("flow-sde(eta=1,eta=2)", {}, "cannot read 'eta=2' in"),
+        ("flow-sde(eta=0.5)", {"eta": 0.1}, "has 'eta', and it was given too"),
+        ("flow-sde@karras(roh=7):8", {}, "karras has no option 'roh': it takes rho, t_max, t_min"),
+        ("flow-sde@karas:8", {}, "unknown timestep list 'karas': did you mean 'karras'"),
         ("flow-sde@uniform:x", {}, "'x' in 'flow-sde@uniform:x' is not a number of steps"),
         ("flow-sde@uniform:0", {}, "steps=0"),
         ("flow-sde@uniform:8", {"timesteps": [0.5, 0]}, "use one of them"),

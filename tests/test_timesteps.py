@@ -95,6 +95,129 @@ def test_subset_takes_ends_and_members(times, data):
     assert set(chosen) <= set(times)
 
 
+@pytest.mark.parametrize("name", timesteps.LISTS)
+@given(st.integers(1, 200))
+def test_every_list_is_valid_at_every_length(name, steps):
+    if name == "pid":
+        steps = 1 + steps % 4
+    if name == "log_snr":
+        steps += 1
+    times = timesteps.named(name, steps)
+    assert times.dtype == np.float64
+    assert timesteps.custom(times).tolist() == times.tolist()
+    assert len(times) == (len(range(1, 1000, 1000 // steps)) if name == "ddim_uniform" else steps) + 1
+    assert "Source:" in timesteps.LISTS[name].__doc__ or name == "uniform"
+    again = timesteps.named(name, steps)
+    again[0] = 0.5
+    assert timesteps.named(name, steps)[0] == times[0]  # no state is shared
+
+
+# Each by its formula, written again and evaluated by other means.
+def plain_karras(n, k, rho=7.0):
+    return (1.0 + k / (n - 1) * (0.001 ** (1 / rho) - 1.0)) ** rho
+
+
+FORMULAS = {
+    "karras": plain_karras,
+    "exponential": lambda n, k: 0.001 ** (k / (n - 1)),
+    "polyexponential": lambda n, k: 0.001 ** (k / (n - 1)),
+    "kl_optimal": lambda n, k: math.tan(k / (n - 1) * math.atan(0.001) + (1 - k / (n - 1)) * math.atan(1.0)),
+    "log_snr": lambda n, k: 1 / (1 + math.exp(math.log(999) * (2 * k / (n - 1) - 1))),
+    "cosine": lambda n, k: 1 - 1 / (math.tan(math.pi / 2 * (1 - k / n)) + 1),  # SD3's CosMap
+    "shifted": lambda n, k: 3 * (1 - k / n) / (1 + 2 * (1 - k / n)),
+    "flux": lambda n, k: math.exp(1.15) / (math.exp(1.15) + 1 / (1 - k / n) - 1),
+    "simple": lambda n, k: (1000 - int(k * 1000 / n)) / 1000,
+    "sgm_uniform": lambda n, k: 1 + k / n * (0.001 - 1),
+}
+
+
+@pytest.mark.parametrize("name", FORMULAS)
+@pytest.mark.parametrize("steps", [2, 5, 12])
+def test_lists_by_their_formulas(name, steps):
+    times = timesteps.named(name, steps)
+    assert times[:-1] == pytest.approx([FORMULAS[name](steps, k) for k in range(steps)], rel=1e-12)
+    assert times[-1] == 0.0
+
+
+def test_linear_quadratic_as_mochi_has_it():
+    """The coefficients of their a*i^2 + b*i + c, steps 10, threshold 0.025."""
+    n, half, threshold = 10, 5, 0.025
+    difference = half - threshold * n
+    a = difference / (half * (n - half) ** 2)
+    b = threshold / half - 2 * difference / (n - half) ** 2
+    c = a * half**2
+    below = [i * threshold / half for i in range(half)] + [a * i**2 + b * i + c for i in range(half, n)] + [1.0]
+    assert timesteps.linear_quadratic(n) == pytest.approx([1 - y for y in below], abs=1e-12)
+    assert timesteps.linear_quadratic(1).tolist() == [1.0, 0.0]
+
+
+def test_ddim_uniform_as_comfyui_has_it():
+    times = timesteps.ddim_uniform(4)
+    assert times.tolist() == [0.752, 0.502, 0.252, 0.002, 0.0]
+
+
+def test_discrete_spacings():
+    assert timesteps.discrete(4).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
+    assert timesteps.discrete(4, "leading").tolist() == [0.751, 0.501, 0.251, 0.001, 0.0]
+    assert timesteps.discrete(4, "linspace").tolist() == [1.0, 0.667, 0.334, 0.001, 0.0]
+    assert timesteps.discrete(1, "linspace").tolist() == [1.0, 0.0]
+    with pytest.raises(PidSamplerError, match="unknown spacing 'trail': did you mean 'trailing'"):
+        timesteps.discrete(4, "trail")
+
+
+@given(valid_lists, st.floats(1e-2, 1e2))
+def test_shift_multiplies_the_odds(times, factor):
+    shifted = timesteps.shift(times, factor)
+    for before, after in zip(times, shifted.tolist(), strict=True):
+        if 1e-6 < before < 1 - 1e-6:
+            assert after / (1 - after) == pytest.approx(factor * before / (1 - before), rel=1e-6)
+        if before in (0.0, 1.0):
+            assert after == before
+
+
+def test_resolution_dependent_shifts():
+    assert timesteps.flux_mu(256) == 0.5
+    assert timesteps.flux_mu(4096) == pytest.approx(1.15)
+    assert timesteps.pid_shift(1024, 1024) == 4.0
+    assert timesteps.pid_shift(512, 4096) == 8.0
+    assert timesteps.pid_shift(2048, 2048, base=6, size=2048) == 6.0
+
+
+def test_resample_keeps_a_list_at_its_own_length_and_its_ends_at_any():
+    own = timesteps.pid()
+    assert timesteps.resample(own, 4) == pytest.approx(own, rel=1e-12)
+    longer = timesteps.resample(own, 7)
+    assert longer[[0, -2, -1]].tolist() == [0.999, 0.342, 0.0]
+    lam = np.log1p(-longer[:-1]) - np.log(longer[:-1])
+    known = np.log1p(-own[:-1]) - np.log(own[:-1])
+    assert lam[::2] == pytest.approx(known, rel=1e-9)
+    assert lam[1::2] == pytest.approx((known[1:] + known[:-1]) / 2, rel=1e-9)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: timesteps.shift([0.5, 0], 0), "shift=0 must be a finite number above 0"),
+        (lambda: timesteps.flux(4, mu=1e4), "shift=inf"),
+        (lambda: timesteps.karras(4, rho=0), "rho=0 must be"),
+        (lambda: timesteps.polyexponential(4, rho=-1), "rho=-1 must be"),
+        (lambda: timesteps.karras(4, t_max=1.5), r"t_max=1\.5 and t_min=0\.001 must keep 0 < t_min < t_max <= 1"),
+        (lambda: timesteps.exponential(4, t_min=0), "t_min=0 must keep"),
+        (lambda: timesteps.log_snr(4, t_max=1.0), "start at 1.0, where log-SNR is infinite"),
+        (lambda: timesteps.resample([0.9, 0], 4), "a list of 1 steps cannot be resampled to 4"),
+        (lambda: timesteps.resample([0.9, 0.5], 4), "end in 0.5"),
+        (lambda: timesteps.linear_quadratic(4, threshold=1), r"threshold=1 is outside \(0, 1\)"),
+        (lambda: timesteps.simple(1001), r"steps=1001 must be 1 to 1000"),
+        (lambda: timesteps.ddim_uniform(0), "steps=0 must be 1 to 999"),
+        (lambda: timesteps.cosine(0), "steps=0 must be at least 1"),
+        (lambda: timesteps.named("karras", 4, roh=7), "karras has no option 'roh': it takes rho, t_max, t_min"),
+    ],
+)  # fmt: skip
+def test_lists_refuse(make, message):
+    with pytest.raises(PidSamplerError, match=message):
+        make()
+
+
 def test_named():
     assert timesteps.named("pid").tolist() == timesteps.pid().tolist()
     assert timesteps.named("uniform", 3).tolist() == timesteps.uniform(3).tolist()

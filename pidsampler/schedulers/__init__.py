@@ -6,20 +6,72 @@ that takes `timesteps` first and has a `SchedulerInfo` as `info`; it joins by on
 
 from __future__ import annotations
 
-import inspect
+import re
 from typing import Any
 
 from .. import timesteps as _timesteps
-from ..errors import PidSamplerError, unknown_name
+from ..errors import PidSamplerError, check_options, unknown_name
 from ..table import Scheduler
 from ..timesteps import TimesLike
+from .base import SchedulerInfo
 from .flow import FlowODE, FlowSDE
-from .info import SchedulerInfo
+from .multistep import DEIS, RES, AdamsBashforth, DPMSolverPP2M, DPMSolverPP3M, GradientEstimation
+from .runge_kutta import RK4, SSPRK3, ButcherTableau, Heun, Kutta3, Midpoint, Ralston, RungeKutta
+from .singlestep import DPMSolver2, DPMSolver3, DPMSolverPP2S
+from .unipc import UniPC
 
-__all__ = ["FlowODE", "FlowSDE", "SchedulerInfo", "get_scheduler", "list_schedulers"]
+__all__ = [
+    "DEIS",
+    "RES",
+    "RK4",
+    "SSPRK3",
+    "AdamsBashforth",
+    "ButcherTableau",
+    "DPMSolver2",
+    "DPMSolver3",
+    "DPMSolverPP2M",
+    "DPMSolverPP2S",
+    "DPMSolverPP3M",
+    "FlowODE",
+    "FlowSDE",
+    "GradientEstimation",
+    "Heun",
+    "Kutta3",
+    "Midpoint",
+    "Ralston",
+    "RungeKutta",
+    "SchedulerInfo",
+    "UniPC",
+    "get_scheduler",
+    "list_schedulers",
+]
 
-_REGISTERED: tuple[Any, ...] = (FlowSDE, FlowODE)
-_BY_NAME: dict[str, Any] = {cls.info.name: cls for cls in _REGISTERED}
+_REGISTERED: tuple[Any, ...] = (
+    FlowSDE,
+    FlowODE,
+    Midpoint,
+    Heun,
+    Ralston,
+    SSPRK3,
+    Kutta3,
+    RK4,
+    DPMSolver2,
+    DPMSolver3,
+    DPMSolverPP2S,
+    AdamsBashforth,
+    GradientEstimation,
+    DPMSolverPP2M,
+    DPMSolverPP3M,
+    DEIS,
+    RES,
+    UniPC,
+)
+_BY_NAME: dict[str, Any] = {name: cls for cls in _REGISTERED for name in (cls.info.name, *cls.info.aliases)}
+
+# NAME(options)@LIST(options):STEPS, where all but the first is optional
+_SPEC = re.compile(
+    r"(?P<name>[^@():]+)(\((?P<options>[^()]*)\))?(@(?P<list>[^@():]+)(\((?P<its>[^()]*)\))?(:(?P<steps>.*))?)?"
+)
 
 
 def list_schedulers() -> list[SchedulerInfo]:
@@ -31,30 +83,57 @@ def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any)
     """Make a registered scheduler from its name.
 
     Args:
-        spec: "NAME", "NAME@LIST" or "NAME@LIST:STEPS", such as "flow-sde@uniform:8".
+        spec: "NAME(options)@LIST(options):STEPS", where all but NAME may be left out, such as "heun",
+            "flow-sde(eta=0.5)@pid:2" or "dpmpp-2m@karras(rho=5):12". Names of other projects are known as aliases.
         timesteps: The times, if the spec names no list. With neither it is `timesteps.pid()`.
-        **options: The scheduler's own options, such as eta.
+        **options: The scheduler's own options, such as eta, if they are not in the spec.
 
     Raises:
-        PidSamplerError: Name, list or option is unknown, or times are given twice.
+        PidSamplerError: The spec cannot be read; a name, list or option is unknown; or times or an option are
+            given twice.
     """
-    name, at, where = spec.partition("@")
+    found = _SPEC.fullmatch(spec)
+    if found is None:
+        raise PidSamplerError(f"cannot read {spec!r}: expected NAME(option=value)@LIST(option=value):STEPS")
+    name = found["name"]
     if name not in _BY_NAME:
         raise unknown_name("scheduler", name, _BY_NAME)
-    if at:
+    cls = _BY_NAME[name]
+    given = _options(spec, found["options"])
+    if twice := sorted(given.keys() & options.keys()):
+        raise PidSamplerError(f"{spec!r} has {twice[0]!r}, and it was given too: use one of them")
+    options = {**given, **options}
+    check_options(name, cls, options)
+    if found["list"]:
         if timesteps is not None:
             raise PidSamplerError(f"{spec!r} names a timestep list and timesteps were given too: use one of them")
-        listed, colon, count = where.partition(":")
-        if colon and not count.isdecimal():
-            raise PidSamplerError(f"{count!r} in {spec!r} is not a number of steps")
-        timesteps = _timesteps.named(listed, int(count) if colon else None)
+        steps = found["steps"]
+        if steps is not None and not steps.isdecimal():
+            raise PidSamplerError(f"{steps!r} in {spec!r} is not a number of steps")
+        timesteps = _timesteps.named(
+            found["list"], None if steps is None else int(steps), **_options(spec, found["its"])
+        )
     elif timesteps is None:
         timesteps = _timesteps.pid()
-    cls = _BY_NAME[name]
-    known = [p for p in inspect.signature(cls).parameters if p != "timesteps"]
-    for option in options:
-        if option not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes none"
-            raise PidSamplerError(f"{name} has no option {option!r}: {takes}")
     scheduler: Scheduler = cls(timesteps, **options)
     return scheduler
+
+
+def _options(spec: str, text: str | None) -> dict[str, Any]:
+    """Read "a=1, b='x'"; a value is a Python number, or else a word."""
+    options: dict[str, Any] = {}
+    for part in (text or "").split(",") if text else []:
+        key, equals, value = (piece.strip() for piece in part.partition("="))
+        if not equals or not key.isidentifier() or key in options:
+            raise PidSamplerError(f"cannot read {part!r} in {spec!r}: expected option=value, each once")
+        options[key] = _value(value)
+    return options
+
+
+def _value(text: str) -> int | float | str:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            pass
+    return text.strip("'\"")

@@ -1,0 +1,165 @@
+"""What the schedulers share: a checked list of times, log-SNR, exact integrals, and assembling rows."""
+
+from __future__ import annotations
+
+import inspect
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any, ClassVar
+
+import numpy as np
+
+from ..table import Combination, Row, combined
+from ..timesteps import TimesLike, custom
+
+
+@dataclass(frozen=True)
+class SchedulerInfo:
+    """The facts about a method that users choose by.
+
+    Args:
+        name: Short name, as in a spec string.
+        accuracy_order: Proved order of global convergence between two noise levels above 0: the error falls as
+            steps**-accuracy_order. A method of higher nominal order may be capped by its cheap first rows.
+        model_calls_per_step: Network evaluations for each step of the timestep list; a step to 0 takes one.
+        stochastic: Whether any setting of it draws fresh noise.
+        source: Paper or project that the formula comes from.
+        aliases: Names of the same method elsewhere.
+    """
+
+    name: str
+    accuracy_order: int
+    model_calls_per_step: int
+    stochastic: bool
+    source: str
+    aliases: tuple[str, ...] = ()
+
+
+class TimesScheduler:
+    """A scheduler over a list of times; options of a subclass are attributes of the same names.
+
+    Args:
+        timesteps: A valid list of times, see `timesteps.custom`. One that ends above 0 stops there.
+
+    Raises:
+        PidSamplerError: The list is not valid.
+    """
+
+    info: ClassVar[SchedulerInfo]
+
+    def __init__(self, timesteps: TimesLike) -> None:
+        self.timesteps = custom(timesteps, partial=True)
+
+    @property
+    def steps(self) -> list[tuple[float, float]]:
+        """The pairs (t, t_next)."""
+        return list(pairwise(self.timesteps.tolist()))
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options and their values, without the times."""
+        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if name != "timesteps"}
+
+    def __repr__(self) -> str:
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        return f"{type(self).__name__}({self.timesteps.tolist()}{options})"
+
+
+# What a history or a stage holds, as combinations of x and x0 at time t.
+X0 = Combination(b=1.0)
+
+
+def velocity(t: float) -> Combination:
+    """v = (x - x0) / t."""
+    return Combination(a=1.0 / t, b=-1.0 / t)
+
+
+def eps(t: float) -> Combination:
+    """eps = (x - (1 - t)*x0) / t."""
+    return Combination(a=1.0 / t, b=-(1.0 - t) / t)
+
+
+def euler(t: float, t_next: float) -> Combination:
+    """x' = (t'/t)*x + (1 - t'/t)*x0: the first-order step of every deterministic method here; x0 itself at t' = 0."""
+    return Combination(a=t_next / t, b=1.0 - t_next / t)
+
+
+def row(t: float, t_next: float, update: Combination, saves: Mapping[int, Combination] | None = None) -> Row:
+    """The row whose update is a combination."""
+    return Row(t, t_next, a=update.a, b=update.b, h=update.h, noise=update.noise, saves=saves or {})
+
+
+def log_snr(t: float) -> float:
+    """lambda = log((1 - t)/t), half the log of the signal-to-noise ratio; -inf at t = 1 and inf at t = 0."""
+    if t in (0.0, 1.0):
+        return math.inf if t == 0.0 else -math.inf
+    return math.log1p(-t) - math.log(t)
+
+
+def log_snr_step(t: float, t_next: float) -> float:
+    """log_snr(t_next) - log_snr(t), without the cancellation of near times; infinite from t = 1 or to 0."""
+    if t == 1.0 or t_next == 0.0:
+        return math.inf
+    return math.log1p((t - t_next) / ((1.0 - t) * t_next))
+
+
+def time_of(lam: float) -> float:
+    """The t of a log-SNR: 1 / (1 + exp(lambda))."""
+    return 0.5 * (1.0 - math.tanh(0.5 * lam))
+
+
+def phi(k: int, z: float) -> float:
+    """phi_k(z) = sum_j z^j / (j + k)!, exact to rounding: by its series where the recursion would cancel.
+
+    Source: Hochbruck and Ostermann, "Exponential integrators", Acta Numerica 2010, equation 2.10.
+    """
+    if abs(z) < 1.0:
+        return math.fsum(z**j / math.factorial(j + k) for j in range(20))
+    value = math.exp(z)
+    for j in range(k):
+        value = (value - 1.0 / math.factorial(j)) / z
+    return value
+
+
+def interpolation_weights(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
+    """The weights that integrate every polynomial through `nodes`, given the integrals of 1, u, u^2, ..."""
+    matrix = np.vander(np.array(nodes), increasing=True).T
+    return [float(w) for w in np.linalg.solve(matrix, np.array(moments))]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """The state at `t` as start + sum_j weights[j]*q_j: a combination where the step began, q_j of stages before."""
+
+    t: float
+    start: Combination
+    weights: tuple[float, ...]
+
+
+def stage_rows(t: float, stages: Sequence[Stage], quantity: Callable[[float], Combination]) -> list[Row]:
+    """The rows of one step of a method with stages, the last of which is the result.
+
+    Each later stage is summed up as its parts become known, so a row reads one saved tensor; stages that are equal
+    so far share theirs.
+    """
+    rows: list[Row] = []
+    slots: dict[tuple[object, ...], int] = {}  # (start, weights so far) -> where that sum lies
+    times = [t, *(stage.t for stage in stages)]
+    for i, (now, after) in enumerate(pairwise(times)):
+        q = quantity(now)
+        later = {(stage.start, *stage.weights[: i + 1]): stage for stage in stages[i + 1 :]}
+        kept = {key: slots[key[:-1]] for key in later if i and key[-1] == 0.0}
+        free = (slot for slot in range(len(stages)) if slot not in kept.values())
+        new = {key: next(free) for key in later if key not in kept}
+        saves = {slot: _summed(later[key], i, q, slots) for key, slot in new.items()}
+        rows.append(row(now, after, _summed(stages[i], i, q, slots), saves))
+        slots = kept | new
+    return rows
+
+
+def _summed(stage: Stage, i: int, q: Combination, slots: dict[tuple[object, ...], int]) -> Combination:
+    """The sum for `stage` up to evaluation i, whose quantity is q."""
+    before = Combination(h={slots[stage.start, *stage.weights[:i]]: 1.0}) if i else stage.start
+    return combined([(1.0, before), (stage.weights[i], q)])

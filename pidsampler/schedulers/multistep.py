@@ -1,0 +1,244 @@
+"""Multistep methods: one evaluation a step, and the earlier ones saved.
+
+Each interpolates what it knows of v, eps or x0 by a polynomial and integrates that exactly over the step. The first
+row is Euler's, since there is no history, and so is the last, to t' = 0. lambda = log((1 - t)/t).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import ClassVar
+
+from ..errors import PidSamplerError
+from ..table import Combination, StepTable, combined
+from ..timesteps import TimesLike
+from .base import X0, SchedulerInfo, TimesScheduler, eps, euler, interpolation_weights, log_snr_step, phi, row, velocity
+
+
+class _Multistep(TimesScheduler):
+    """Rows x' = euler + sum_j w_j*(q_(n-j) - q_n), with q of the `order` - 1 evaluations before the row's own."""
+
+    highest: ClassVar[int]
+
+    def __init__(self, timesteps: TimesLike, order: int) -> None:
+        super().__init__(timesteps)
+        if not 2 <= order <= self.highest:
+            raise PidSamplerError(f"order={order!r} of {self.info.name} is outside 2..{self.highest}")
+        self.order = order
+
+    def table(self) -> StepTable:
+        """Return one row per step."""
+        times, keep = self.timesteps.tolist(), self.order - 1
+        rows = []
+        for n, (t, t_next) in enumerate(self.steps):
+            q, parts = self._quantity(t), [(1.0, euler(t, t_next))]
+            if n and t_next > 0.0:
+                weights = self._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
+                parts += [(w, Combination(h={(n - j) % keep: 1.0})) for j, w in enumerate(weights, 1)]
+                parts.append((-math.fsum(weights), q))
+            last = n == len(times) - 2
+            rows.append(row(t, t_next, combined(parts), {} if last else {n % keep: q}))
+        return StepTable(rows)
+
+    def _quantity(self, t: float) -> Combination:
+        """What the history holds."""
+        raise NotImplementedError
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        """Return the weights of the earlier q at times[1:], newest first; times[0] is the row's own."""
+        raise NotImplementedError
+
+
+class AdamsBashforth(_Multistep):
+    """Adams-Bashforth on the velocity, for unequal steps: LMS of k-diffusion, iPNDM for equal steps.
+
+    Args:
+        timesteps: A valid list of times.
+        order: Nominal order, 2 to 4. The first row is Euler's, which caps the global order at 2.
+
+    Raises:
+        PidSamplerError: The list or the order is not valid.
+
+    Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section III.5; PNDM, arXiv
+    2202.09778, for its use without Runge-Kutta start-up.
+    """
+
+    info = SchedulerInfo(
+        "adams-bashforth", 2, 1, False, "Hairer et al. I, III.5; PNDM, arXiv 2202.09778", ("lms", "ipndm")
+    )
+    highest = 4
+
+    def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
+        super().__init__(timesteps, order)
+
+    def _quantity(self, t: float) -> Combination:
+        return velocity(t)
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        h = t_next - times[0]
+        moments = [h / (p + 1) for p in range(len(times))]
+        return interpolation_weights([(t - times[0]) / h for t in times], moments)[1:]
+
+
+class GradientEstimation(_Multistep):
+    """Euler's step along 2*v_n - v_(n-1) (gamma = 2): less of the velocity's error, at first order.
+
+    Args:
+        timesteps: A valid list of times.
+        gamma: Weight of the new velocity; the earlier one has 1 - gamma.
+
+    Raises:
+        PidSamplerError: The list is not valid, or gamma is not finite.
+
+    Source: Permenter and Yuan, arXiv 2306.04848, section 5 (gradient estimation).
+    """
+
+    info = SchedulerInfo("gradient-estimation", 1, 1, False, "arXiv 2306.04848", ("gradient_estimation",))
+    highest = 2
+
+    def __init__(self, timesteps: TimesLike, gamma: float = 2.0) -> None:
+        super().__init__(timesteps, 2)
+        if not math.isfinite(gamma):
+            raise PidSamplerError(f"gamma={gamma!r} is not finite")
+        self.gamma = float(gamma)
+
+    def _quantity(self, t: float) -> Combination:
+        return velocity(t)
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        return [(t_next - times[0]) * (1.0 - self.gamma)]
+
+
+class DPMSolverPP2M(_Multistep):
+    """DPM-Solver++(2M): the exponential step for x0 extrapolated to the middle of the step.
+
+    Args:
+        timesteps: A valid list of times.
+
+    Raises:
+        PidSamplerError: The list is not valid.
+
+    Source: DPM-Solver++ (arXiv 2211.01095), algorithm 2.
+    """
+
+    info = SchedulerInfo(
+        "dpmpp-2m", 2, 1, False, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2m", "DPMSolverMultistepScheduler")
+    )
+    highest = 2
+
+    def __init__(self, timesteps: TimesLike) -> None:
+        super().__init__(timesteps, 2)
+
+    def _quantity(self, t: float) -> Combination:
+        return X0
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        return [_extrapolated(times, t_next)]
+
+
+class DPMSolverPP3M(_Multistep):
+    """DPM-Solver++(3M), as k-diffusion and diffusers have it.
+
+    Nominal order 3; its first rows, and its weight of the second difference (half of what a quadratic through the
+    points asks for), leave order 2.
+
+    Args:
+        timesteps: A valid list of times.
+
+    Raises:
+        PidSamplerError: The list is not valid.
+
+    Source: DPM-Solver++ (arXiv 2211.01095), appendix; k-diffusion's dpmpp_3m.
+    """
+
+    info = SchedulerInfo("dpmpp-3m", 2, 1, False, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_3m",))
+    highest = 3
+
+    def __init__(self, timesteps: TimesLike) -> None:
+        super().__init__(timesteps, 3)
+
+    def _quantity(self, t: float) -> Combination:
+        return X0
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        if times[-1] == 1.0 or len(times) == 2:
+            return [_extrapolated(times, t_next), 0.0][: len(times) - 1]
+        h = log_snr_step(times[0], t_next)
+        r0, r1 = log_snr_step(times[1], times[0]) / h, log_snr_step(times[2], times[1]) / h
+        # Of the first divided differences (q_n - q_(n-1))/r0 and (q_(n-1) - q_(n-2))/r1, the weights of the earlier q
+        bend = [(-1 / r0 - 1 / r1) / (r0 + r1), 1 / r1 / (r0 + r1)]
+        slope = [-1 / r0 + r0 * bend[0], r0 * bend[1]]
+        p2, p3 = (1 - t_next) * h * phi(2, -h), (1 - t_next) * h * phi(3, -h)
+        return [p2 * first + p3 * second for first, second in zip(slope, bend, strict=True)]
+
+
+class DEIS(_Multistep):
+    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight.
+
+    Args:
+        timesteps: A valid list of times.
+        order: Nominal order, 2 or 3 (the paper's 1 or 2). The first row is Euler's, which caps the order at 2.
+
+    Raises:
+        PidSamplerError: The list or the order is not valid.
+
+    Source: DEIS (arXiv 2204.13902), section 3.4, with the polynomial in log rho as in diffusers.
+    """
+
+    info = SchedulerInfo("deis", 2, 1, False, "DEIS, arXiv 2204.13902", ("DEISMultistepScheduler",))
+    highest = 3
+
+    def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
+        super().__init__(timesteps, order)
+
+    def _quantity(self, t: float) -> Combination:
+        return eps(t)
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        h = log_snr_step(times[0], t_next)
+        return _exponential(times, h, -t_next * h, h)
+
+
+class RES(_Multistep):
+    """Exponential Adams-Bashforth for x0 in log-SNR: res_multistep of ComfyUI.
+
+    Args:
+        timesteps: A valid list of times.
+        order: Nominal order, 2 or 3. The first row is Euler's, which caps the global order at 2.
+
+    Raises:
+        PidSamplerError: The list or the order is not valid.
+
+    Source: Refined exponential solver (arXiv 2308.02157), section 3.3; Hochbruck and Ostermann 2010, section 2.7.
+    """
+
+    info = SchedulerInfo("res-multistep", 2, 1, False, "RES, arXiv 2308.02157", ("res_multistep",))
+    highest = 3
+
+    def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
+        super().__init__(timesteps, order)
+
+    def _quantity(self, t: float) -> Combination:
+        return X0
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        h = log_snr_step(times[0], t_next)
+        return _exponential(times, h, (1 - t_next) * h, -h)
+
+
+def _extrapolated(times: Sequence[float], t_next: float) -> float:
+    """The weight of the earlier x0 in the exponential step for x0 extrapolated to the middle of the step."""
+    h, before = log_snr_step(times[0], t_next), log_snr_step(times[1], times[0])
+    return -(1.0 - t_next / times[0]) * 0.5 * h / before  # from t = 1, before is infinite: no extrapolation
+
+
+def _exponential(times: Sequence[float], h: float, scale: float, z: float) -> list[float]:
+    """The earlier q's weights in the integral of their polynomial in log-SNR times exp; an infinite node is left out.
+
+    The integral of u^p over the step, u = 0..1, is scale * p! * phi_(p+1)(z).
+    """
+    nodes = [0.0, *(-log_snr_step(t, times[0]) / h for t in times[1:])]
+    known = [u for u in nodes if math.isfinite(u)]
+    moments = [scale * math.factorial(p) * phi(p + 1, z) for p in range(len(known))]
+    return [*interpolation_weights(known, moments)[1:], *[0.0] * (len(nodes) - len(known))]

@@ -1,0 +1,160 @@
+"""Runge-Kutta methods on the velocity, dx/dt = v = (x - x0)/t, from one self-checking Butcher tableau."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from itertools import accumulate
+from typing import ClassVar
+
+from ..errors import PidSamplerError
+from ..table import Combination, Row, StepTable
+from ..timesteps import TimesLike
+from .base import SchedulerInfo, Stage, TimesScheduler, euler, row, stage_rows, velocity
+
+
+@dataclass(frozen=True)
+class ButcherTableau:
+    """An explicit method: stage i is x + h*sum_j a[i][j]*v_j at t + c[i]*h, and the step x + h*sum_i b[i]*v_i.
+
+    Args:
+        a: One row for each stage after the first, of 1, 2, ... weights.
+        b: One weight for each stage; they sum to 1.
+
+    The nodes c are the sums of a's rows, and the order (up to 4) is derived from the order conditions.
+
+    Raises:
+        PidSamplerError: Shapes do not fit, b does not sum to 1, or a node lies outside 0..1.
+
+    Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", sections II.1 and II.2.
+    """
+
+    a: tuple[tuple[float, ...], ...]
+    b: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        lengths = [len(row) for row in self.a]
+        if lengths != list(range(1, len(self.b))):
+            raise PidSamplerError(
+                f"a tableau with {len(self.b)} weights b needs rows a of 1.. weights, found {lengths}"
+            )
+        if not math.isclose(math.fsum(self.b), 1.0, abs_tol=1e-14):
+            raise PidSamplerError(f"a tableau's b sums to {math.fsum(self.b)!r}, expected 1")
+        for c in self.c:
+            if not 0.0 <= c <= 1.0:
+                raise PidSamplerError(f"a tableau's stage is at {c!r} of the step, expected 0..1")
+
+    @property
+    def c(self) -> tuple[float, ...]:
+        """Nodes: where in the step each stage lies, in 0..1."""
+        return (0.0, *(math.fsum(row) for row in self.a))
+
+    @property
+    def order(self) -> int:
+        """Order of accuracy, from the conditions of the rooted trees with up to four vertices."""
+        a = [(0.0,) * len(self.b), *(row + (0.0,) * (len(self.b) - len(row)) for row in self.a)]
+        c, n = self.c, range(len(self.b))
+
+        def total(f: list[float]) -> float:
+            return math.fsum(b * value for b, value in zip(self.b, f, strict=True))
+
+        ac = [math.fsum(a[i][j] * c[j] for j in n) for i in n]
+        ac2 = [math.fsum(a[i][j] * c[j] ** 2 for j in n) for i in n]
+        aac = [math.fsum(a[i][j] * ac[j] for j in n) for i in n]
+        conditions = [
+            [(total(list(c)), 1 / 2)],
+            [(total([x**2 for x in c]), 1 / 3), (total(ac), 1 / 6)],
+            [
+                (total([x**3 for x in c]), 1 / 4),
+                (total([c[i] * ac[i] for i in n]), 1 / 8),
+                (total(ac2), 1 / 12),
+                (total(aac), 1 / 24),
+            ],
+        ]
+        holds = (all(math.isclose(x, y, abs_tol=1e-12) for x, y in group) for group in conditions)
+        return 1 + sum(accumulate(holds, lambda before, this: before and this))
+
+
+class RungeKutta(TimesScheduler):
+    """A Runge-Kutta method of the user's own tableau, or a named one of the subclasses. A step to 0 is Euler's.
+
+    Args:
+        timesteps: A valid list of times.
+        tableau: The method.
+
+    Raises:
+        PidSamplerError: The list is not valid.
+
+    Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section II.1.
+    """
+
+    def __init__(self, timesteps: TimesLike, tableau: ButcherTableau) -> None:
+        super().__init__(timesteps)
+        self.tableau = tableau
+
+    def table(self) -> StepTable:
+        """Return one row per stage."""
+        rows: list[Row] = []
+        for t, t_next in self.steps:
+            rows += self._step(t, t_next) if t_next > 0.0 else [row(t, t_next, euler(t, t_next))]
+        return StepTable(rows)
+
+    def _step(self, t: float, t_next: float) -> list[Row]:
+        h = t_next - t
+        ends = [t + c * h if c < 1.0 else t_next for c in self.tableau.c[1:]]
+        stages = [
+            Stage(at, Combination(a=1.0), tuple(h * w for w in weights))
+            for at, weights in zip([*ends, t_next], [*self.tableau.a, self.tableau.b], strict=True)
+        ]
+        return stage_rows(t, stages, velocity)
+
+
+class _Named(RungeKutta):
+    """A method whose tableau is part of its class."""
+
+    fixed: ClassVar[ButcherTableau]
+
+    def __init__(self, timesteps: TimesLike) -> None:
+        super().__init__(timesteps, self.fixed)
+
+
+class Midpoint(_Named):
+    """The explicit midpoint method. Source: Runge 1895; Hairer et al. I, table II.1.1."""
+
+    info = SchedulerInfo("midpoint", 2, 2, False, "Runge 1895", ("dpm_2_flow",))
+    fixed = ButcherTableau(((1 / 2,),), (0, 1))
+
+
+class Heun(_Named):
+    """Heun's second-order method, the explicit trapezoid. Source: Heun 1900; EDM, arXiv 2206.00364, algorithm 1."""
+
+    info = SchedulerInfo("heun", 2, 2, False, "Heun 1900; EDM, arXiv 2206.00364", ("FlowMatchHeunDiscreteScheduler",))
+    fixed = ButcherTableau(((1,),), (1 / 2, 1 / 2))
+
+
+class Ralston(_Named):
+    """Ralston's second-order method, of least error bound. Source: Ralston, Math. Comp. 16 (1962)."""
+
+    info = SchedulerInfo("ralston", 2, 2, False, "Ralston 1962")
+    fixed = ButcherTableau(((2 / 3,),), (1 / 4, 3 / 4))
+
+
+class SSPRK3(_Named):
+    """The strong-stability-preserving third-order method. Source: Shu and Osher, J. Comput. Phys. 77 (1988)."""
+
+    info = SchedulerInfo("ssprk3", 3, 3, False, "Shu and Osher 1988")
+    fixed = ButcherTableau(((1,), (1 / 4, 1 / 4)), (1 / 6, 1 / 6, 2 / 3))
+
+
+class Kutta3(_Named):
+    """Kutta's third-order method. Source: Kutta 1901; Hairer et al. I, section II.1."""
+
+    info = SchedulerInfo("kutta3", 3, 3, False, "Kutta 1901")
+    fixed = ButcherTableau(((1 / 2,), (-1, 2)), (1 / 6, 2 / 3, 1 / 6))
+
+
+class RK4(_Named):
+    """The classical fourth-order method. Source: Kutta 1901; Hairer et al. I, table II.1.2."""
+
+    info = SchedulerInfo("rk4", 4, 4, False, "Kutta 1901")
+    fixed = ButcherTableau(((1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
