@@ -124,6 +124,28 @@ def test_the_readmes_options_exist(readme):
         assert option in help_text
 
 
+def test_the_readmes_table_has_every_scheduler_as_the_registry_says(readme):
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (\d) \| (\d) \| (yes|no) \|", readme, re.M)
+    expected = [
+        (i.name, str(i.accuracy_order), str(i.model_calls_per_step), "yes" if i.stochastic else "no")
+        for i in pidsampler.list_schedulers()
+    ]
+    assert rows == expected
+
+
+def test_the_readmes_lists_are_those_there_are(readme):
+    named = re.search(r"Lists: ([a-z_,\s]+);", readme)[1]
+    assert re.split(r",\s+", named) == list(timesteps.LISTS)
+
+
+def test_the_comparison_runs(load_script, capsys, monkeypatch):
+    script = load_script("examples/compare_schedulers.py")
+    monkeypatch.setattr(script, "SHAPE", (1, 3, 16, 16))
+    script.main()
+    lines = capsys.readouterr().out.splitlines()
+    assert len(lines) == 2 + len(pidsampler.list_schedulers())
+
+
 def test_the_readmes_picture_is_made_by_its_script(load_script, tmp_path):
     load_script("examples/readme_picture.py").main(str(tmp_path / "a.jpg"))
     assert (tmp_path / "a.jpg").stat().st_size > 10_000

@@ -14,24 +14,38 @@ from ..errors import PidSamplerError, check_options, unknown_name
 from ..table import Scheduler
 from ..timesteps import TimesLike
 from .base import SchedulerInfo
-from .flow import FlowODE, FlowSDE
-from .multistep import DEIS, RES, AdamsBashforth, DPMSolverPP2M, DPMSolverPP3M, GradientEstimation
+from .flow import FlowAncestral, FlowODE, FlowSDE
+from .multistep import (
+    DEIS,
+    RES,
+    AdamsBashforth,
+    DPMSolverPP2M,
+    DPMSolverPP2MSDE,
+    DPMSolverPP3M,
+    DPMSolverPP3MSDE,
+    GradientEstimation,
+)
 from .runge_kutta import RK4, SSPRK3, ButcherTableau, Heun, Kutta3, Midpoint, Ralston, RungeKutta
-from .singlestep import DPMSolver2, DPMSolver3, DPMSolverPP2S
+from .singlestep import SEEDS2, DPMSolver2, DPMSolver3, DPMSolverPP2S, DPMSolverPPSDE
 from .unipc import UniPC
 
 __all__ = [
     "DEIS",
     "RES",
     "RK4",
+    "SEEDS2",
     "SSPRK3",
     "AdamsBashforth",
     "ButcherTableau",
     "DPMSolver2",
     "DPMSolver3",
     "DPMSolverPP2M",
+    "DPMSolverPP2MSDE",
     "DPMSolverPP2S",
     "DPMSolverPP3M",
+    "DPMSolverPP3MSDE",
+    "DPMSolverPPSDE",
+    "FlowAncestral",
     "FlowODE",
     "FlowSDE",
     "GradientEstimation",
@@ -49,6 +63,7 @@ __all__ = [
 _REGISTERED: tuple[Any, ...] = (
     FlowSDE,
     FlowODE,
+    FlowAncestral,
     Midpoint,
     Heun,
     Ralston,
@@ -65,6 +80,10 @@ _REGISTERED: tuple[Any, ...] = (
     DEIS,
     RES,
     UniPC,
+    DPMSolverPPSDE,
+    SEEDS2,
+    DPMSolverPP2MSDE,
+    DPMSolverPP3MSDE,
 )
 _BY_NAME: dict[str, Any] = {name: cls for cls in _REGISTERED for name in (cls.info.name, *cls.info.aliases)}
 

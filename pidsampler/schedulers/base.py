@@ -11,7 +11,8 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..table import Combination, Row, combined
+from ..errors import PidSamplerError
+from ..table import Combination, Row, Terms, combined
 from ..timesteps import TimesLike, custom
 
 
@@ -22,7 +23,8 @@ class SchedulerInfo:
     Args:
         name: Short name, as in a spec string.
         accuracy_order: Proved order of global convergence between two noise levels above 0: the error falls as
-            steps**-accuracy_order. A method of higher nominal order may be capped by its cheap first rows.
+            steps**-accuracy_order. A method of higher nominal order may be capped by its cheap first rows. For a
+            stochastic method it is the weak order, of the law's moments, on a Gaussian flow.
         model_calls_per_step: Network evaluations for each step of the timestep list; a step to 0 takes one.
         stochastic: Whether any setting of it draws fresh noise.
         source: Paper or project that the formula comes from.
@@ -86,6 +88,30 @@ def euler(t: float, t_next: float) -> Combination:
     return Combination(a=t_next / t, b=1.0 - t_next / t)
 
 
+def renoised(t: float, t_next: float, shares: tuple[float, float], draw: int) -> Combination:
+    """Euler's step with only a share of the noise that x implies, the rest fresh; the marginal stays exact.
+
+    x' = (1 - t')*x0 + t'*(keep*eps_hat + fresh*N(draw)),  eps_hat = (x - (1 - t)*x0)/t,  keep^2 + fresh^2 = 1
+    """
+    keep, fresh = shares
+    a = keep * (t_next / t)
+    # (1 - t') - a*(1 - t), ordered so that keep = 1 and keep = 0 are exact: 1 - t'/t and 1 - t'.
+    b = (1.0 - a) - (1.0 - keep) * t_next
+    return Combination(a=a, b=b, noise={draw: fresh * t_next})
+
+
+def sde_shares(eta: float, h: float) -> tuple[float, float]:
+    """The shares of implied and fresh noise of an SDE of strength eta over a step h in log-SNR: exp(-eta*h) is kept."""
+    return (math.exp(-eta * h), math.sqrt(-math.expm1(-2.0 * eta * h))) if eta else (1.0, 0.0)  # h may be infinite
+
+
+def checked_eta(eta: float) -> float:
+    """Return the strength of an SDE's noise; raise PidSamplerError if it is negative or not finite."""
+    if not 0.0 <= eta < math.inf:
+        raise PidSamplerError(f"eta={eta!r} must be a finite number from 0: 0 is the ODE, 1 the usual SDE")
+    return float(eta)
+
+
 def row(t: float, t_next: float, update: Combination, saves: Mapping[int, Combination] | None = None) -> Row:
     """The row whose update is a combination."""
     return Row(t, t_next, a=update.a, b=update.b, h=update.h, noise=update.noise, saves=saves or {})
@@ -131,11 +157,15 @@ def interpolation_weights(nodes: Sequence[float], moments: Sequence[float]) -> l
 
 @dataclass(frozen=True)
 class Stage:
-    """The state at `t` as start + sum_j weights[j]*q_j: a combination where the step began, q_j of stages before."""
+    """The state at `t` as start + sum_j weights[j]*q_j: a combination where the step began, q_j of stages before.
+
+    `noise` is added to the state when it is complete.
+    """
 
     t: float
     start: Combination
     weights: tuple[float, ...]
+    noise: Terms = ()
 
 
 def stage_rows(t: float, stages: Sequence[Stage], quantity: Callable[[float], Combination]) -> list[Row]:
@@ -150,12 +180,13 @@ def stage_rows(t: float, stages: Sequence[Stage], quantity: Callable[[float], Co
     for i, (now, after) in enumerate(pairwise(times)):
         q = quantity(now)
         later = {(stage.start, *stage.weights[: i + 1]): stage for stage in stages[i + 1 :]}
-        kept = {key: slots[key[:-1]] for key in later if i and key[-1] == 0.0}
-        free = (slot for slot in range(len(stages)) if slot not in kept.values())
-        new = {key: next(free) for key in later if key not in kept}
+        same = {key: slots[key[:-1]] for key in later if i and key[-1] == 0.0}
+        free = (slot for slot in range(len(stages)) if slot not in same.values())
+        new = {key: next(free) for key in later if key not in same}
         saves = {slot: _summed(later[key], i, q, slots) for key, slot in new.items()}
-        rows.append(row(now, after, _summed(stages[i], i, q, slots), saves))
-        slots = kept | new
+        update = combined([(1.0, _summed(stages[i], i, q, slots)), (1.0, Combination(noise=stages[i].noise))])
+        rows.append(row(now, after, update, saves))
+        slots = same | new
     return rows
 
 

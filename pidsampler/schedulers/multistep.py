@@ -13,13 +13,30 @@ from typing import ClassVar
 from ..errors import PidSamplerError
 from ..table import Combination, StepTable, combined
 from ..timesteps import TimesLike
-from .base import X0, SchedulerInfo, TimesScheduler, eps, euler, interpolation_weights, log_snr_step, phi, row, velocity
+from .base import (
+    X0,
+    SchedulerInfo,
+    TimesScheduler,
+    checked_eta,
+    eps,
+    interpolation_weights,
+    log_snr_step,
+    phi,
+    renoised,
+    row,
+    sde_shares,
+    velocity,
+)
 
 
 class _Multistep(TimesScheduler):
-    """Rows x' = euler + sum_j w_j*(q_(n-j) - q_n), with q of the `order` - 1 evaluations before the row's own."""
+    """Rows x' = euler + sum_j w_j*(q_(n-j) - q_n), with q of the `order` - 1 evaluations before the row's own.
+
+    With eta above 0 it is the SDE's first-order step in place of Euler's; row i draws its noise as draw i + 1.
+    """
 
     highest: ClassVar[int]
+    eta: float = 0.0
 
     def __init__(self, timesteps: TimesLike, order: int) -> None:
         super().__init__(timesteps)
@@ -32,7 +49,8 @@ class _Multistep(TimesScheduler):
         times, keep = self.timesteps.tolist(), self.order - 1
         rows = []
         for n, (t, t_next) in enumerate(self.steps):
-            q, parts = self._quantity(t), [(1.0, euler(t, t_next))]
+            first = renoised(t, t_next, sde_shares(self.eta, log_snr_step(t, t_next)), n + 1)
+            q, parts = self._quantity(t), [(1.0, first)]
             if n and t_next > 0.0:
                 weights = self._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
                 parts += [(w, Combination(h={(n - j) % keep: 1.0})) for j, w in enumerate(weights, 1)]
@@ -165,12 +183,61 @@ class DPMSolverPP3M(_Multistep):
         if times[-1] == 1.0 or len(times) == 2:
             return [_extrapolated(times, t_next), 0.0][: len(times) - 1]
         h = log_snr_step(times[0], t_next)
-        r0, r1 = log_snr_step(times[1], times[0]) / h, log_snr_step(times[2], times[1]) / h
-        # Of the first divided differences (q_n - q_(n-1))/r0 and (q_(n-1) - q_(n-2))/r1, the weights of the earlier q
-        bend = [(-1 / r0 - 1 / r1) / (r0 + r1), 1 / r1 / (r0 + r1)]
-        slope = [-1 / r0 + r0 * bend[0], r0 * bend[1]]
-        p2, p3 = (1 - t_next) * h * phi(2, -h), (1 - t_next) * h * phi(3, -h)
-        return [p2 * first + p3 * second for first, second in zip(slope, bend, strict=True)]
+        return _differences(times, t_next, h, h)
+
+
+class DPMSolverPP2MSDE(DPMSolverPP2M):
+    """DPM-Solver++(2M) for the SDE of strength eta.
+
+    Args:
+        timesteps: A valid list of times.
+        eta: Strength of the noise, at least 0: 0 is the ODE, 1 the SDE of the paper. Over a step h in log-SNR the
+            share exp(-eta*h) of the implied noise is kept.
+        kind: "midpoint" or "heun": how the change of x0 is weighted.
+
+    Raises:
+        PidSamplerError: The list, eta or kind is not valid.
+
+    Source: DPM-Solver++ (arXiv 2211.01095), SDE-DPM-Solver++(2M); k-diffusion's dpmpp_2m_sde for eta and kind.
+    """
+
+    info = SchedulerInfo("dpmpp-2m-sde", 2, 1, True, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2m_sde",))
+
+    def __init__(self, timesteps: TimesLike, eta: float = 1.0, kind: str = "midpoint") -> None:
+        super().__init__(timesteps)
+        if kind not in ("midpoint", "heun"):
+            raise PidSamplerError(f"kind={kind!r} is neither 'midpoint' nor 'heun'")
+        self.eta, self.kind = checked_eta(eta), kind
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        h, before = log_snr_step(times[0], t_next), log_snr_step(times[1], times[0])
+        z = (1.0 + self.eta) * h
+        bend = z * phi(2, -z) if self.kind == "heun" else -0.5 * math.expm1(-z)
+        return [-(1.0 - t_next) * bend * h / before]
+
+
+class DPMSolverPP3MSDE(DPMSolverPP3M):
+    """DPM-Solver++(3M) for the SDE of strength eta.
+
+    Args:
+        timesteps: A valid list of times.
+        eta: As in `DPMSolverPP2MSDE`.
+
+    Raises:
+        PidSamplerError: The list or eta is not valid.
+
+    Source: k-diffusion, sample_dpmpp_3m_sde.
+    """
+
+    info = SchedulerInfo("dpmpp-3m-sde", 2, 1, True, "k-diffusion, dpmpp_3m_sde", ("dpmpp_3m_sde",))
+
+    def __init__(self, timesteps: TimesLike, eta: float = 1.0) -> None:
+        super().__init__(timesteps)
+        self.eta = checked_eta(eta)
+
+    def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
+        h = log_snr_step(times[0], t_next)
+        return _differences(times, t_next, h, (1.0 + self.eta) * h)
 
 
 class DEIS(_Multistep):
@@ -231,6 +298,19 @@ def _extrapolated(times: Sequence[float], t_next: float) -> float:
     """The weight of the earlier x0 in the exponential step for x0 extrapolated to the middle of the step."""
     h, before = log_snr_step(times[0], t_next), log_snr_step(times[1], times[0])
     return -(1.0 - t_next / times[0]) * 0.5 * h / before  # from t = 1, before is infinite: no extrapolation
+
+
+def _differences(times: Sequence[float], t_next: float, h: float, z: float) -> list[float]:
+    """The weights of the one or two earlier x0 in 3M's step: divided differences times phi_2 and phi_3 of -z."""
+    p2, p3 = (1 - t_next) * z * phi(2, -z), (1 - t_next) * z * phi(3, -z)
+    r0 = log_snr_step(times[1], times[0]) / h
+    if times[-1] == 1.0 or len(times) == 2:
+        return [-p2 / r0, 0.0][: len(times) - 1]
+    r1 = log_snr_step(times[2], times[1]) / h
+    # Of the first divided differences (q_n - q_(n-1))/r0 and (q_(n-1) - q_(n-2))/r1, the weights of the earlier q
+    bend = [(-1 / r0 - 1 / r1) / (r0 + r1), 1 / r1 / (r0 + r1)]
+    slope = [-1 / r0 + r0 * bend[0], r0 * bend[1]]
+    return [p2 * first + p3 * second for first, second in zip(slope, bend, strict=True)]
 
 
 def _exponential(times: Sequence[float], h: float, scale: float, z: float) -> list[float]:

@@ -10,21 +10,42 @@ from __future__ import annotations
 import math
 
 from ..errors import PidSamplerError
-from ..table import Combination, Row, StepTable
+from ..table import Combination, Row, StepTable, combined
 from ..timesteps import TimesLike
-from .base import X0, SchedulerInfo, Stage, TimesScheduler, eps, euler, log_snr, log_snr_step, row, stage_rows, time_of
+from .base import (
+    X0,
+    SchedulerInfo,
+    Stage,
+    TimesScheduler,
+    checked_eta,
+    eps,
+    euler,
+    log_snr,
+    log_snr_step,
+    phi,
+    renoised,
+    row,
+    sde_shares,
+    stage_rows,
+    time_of,
+)
 
 
 class _Singlestep(TimesScheduler):
     def table(self) -> StepTable:
         """Return the rows of each step's stages."""
         rows: list[Row] = []
-        for t, t_next in self.steps:
-            inside = t < 1.0 and t_next > 0.0
-            rows += self._step(t, t_next) if inside else [row(t, t_next, euler(t, t_next))]
+        for n, (t, t_next) in enumerate(self.steps):
+            inside, draw = t < 1.0 and t_next > 0.0, 2 * n + 1
+            rows += self._step(t, t_next, draw) if inside else [row(t, t_next, self._first(t, t_next, draw))]
         return StepTable(rows)
 
-    def _step(self, t: float, t_next: float) -> list[Row]:
+    def _first(self, t: float, t_next: float, draw: int) -> Combination:
+        """The first-order step."""
+        return euler(t, t_next)
+
+    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
+        """The rows of one step, whose noise may be the draws `draw` and `draw` + 1."""
         raise NotImplementedError
 
 
@@ -47,7 +68,7 @@ class DPMSolver2(_Singlestep):
         super().__init__(timesteps)
         self.r = _inside(r)
 
-    def _step(self, t: float, t_next: float) -> list[Row]:
+    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
         w = -t_next * math.expm1(h) * 0.5 / r
         stages = [Stage(middle, euler(t, middle), (0.0,)), Stage(t_next, euler(t, t_next), (-w, w))]
@@ -62,7 +83,7 @@ class DPMSolver3(_Singlestep):
 
     info = SchedulerInfo("dpm-solver-3", 3, 3, False, "DPM-Solver, arXiv 2206.00927")
 
-    def _step(self, t: float, t_next: float) -> list[Row]:
+    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         (t1, r1, h), (t2, r2, _) = _within(t, t_next, 1 / 3), _within(t, t_next, 2 / 3)
 
         def bend(r: float) -> float:  # (e^(r h) - 1)/(r h) - 1
@@ -96,11 +117,76 @@ class DPMSolverPP2S(_Singlestep):
         super().__init__(timesteps)
         self.r = _inside(r)
 
-    def _step(self, t: float, t_next: float) -> list[Row]:
+    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, _ = _within(t, t_next, self.r)
         w = (1.0 - t_next / t) * 0.5 / r
         stages = [Stage(middle, euler(t, middle), (0.0,)), Stage(t_next, euler(t, t_next), (-w, w))]
         return stage_rows(t, stages, _x0)
+
+
+class SEEDS2(_Singlestep):
+    """SEEDS-2: two stages for the SDE of strength eta, with the noise of the first part shared by both.
+
+    Args:
+        timesteps: A valid list of times.
+        eta: Strength of the noise, at least 0. Over a step h in log-SNR the share exp(-eta*h) of the implied noise
+            is kept.
+        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
+
+    Raises:
+        PidSamplerError: The list, eta or r is not valid.
+
+    Source: SEEDS (arXiv 2305.14267), algorithm 3, with eta as in ComfyUI's seeds_2.
+    """
+
+    info = SchedulerInfo("seeds-2", 2, 2, True, "SEEDS, arXiv 2305.14267", ("seeds_2",))
+
+    def __init__(self, timesteps: TimesLike, eta: float = 1.0, r: float = 0.5) -> None:
+        super().__init__(timesteps)
+        self.eta, self.r = checked_eta(eta), _inside(r)
+
+    def _first(self, t: float, t_next: float, draw: int) -> Combination:
+        return renoised(t, t_next, sde_shares(self.eta, log_snr_step(t, t_next)), draw)
+
+    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
+        middle, r, h = _within(t, t_next, self.r)
+        z = (1.0 + self.eta) * h
+        w = (1.0 - t_next) * self._bend(z, r)
+        shares = sde_shares(self.eta, (1.0 - r) * h)
+        early, late = self._first(t, middle, draw), renoised(middle, t_next, shares, draw + 1)
+        # The noise of the first part, as much of it as the second keeps, and the second's own
+        noise = combined(
+            [(shares[0] * t_next / middle, Combination(noise=early.noise)), (1.0, Combination(noise=late.noise))]
+        )
+        whole = self._first(t, t_next, draw)
+        stages = [
+            Stage(middle, Combination(a=early.a, b=early.b), (0.0,), early.noise),
+            Stage(t_next, Combination(a=whole.a, b=whole.b), (-w, w), noise.noise),
+        ]
+        return stage_rows(t, stages, _x0)
+
+    def _bend(self, z: float, r: float) -> float:
+        return z * phi(2, -z) / r
+
+
+class DPMSolverPPSDE(SEEDS2):
+    """DPM-Solver++ (2S) for the SDE of strength eta: SEEDS-2's rows with the paper's simpler weight of the change.
+
+    Args:
+        timesteps: A valid list of times.
+        eta: As in `SEEDS2`.
+        r: As in `SEEDS2`.
+
+    Raises:
+        PidSamplerError: The list, eta or r is not valid.
+
+    Source: k-diffusion, sample_dpmpp_sde (its noise comes from one Brownian path, so the parts share it).
+    """
+
+    info = SchedulerInfo("dpmpp-sde", 2, 2, True, "k-diffusion, dpmpp_sde", ("dpmpp_sde",))
+
+    def _bend(self, z: float, r: float) -> float:
+        return -math.expm1(-z) * 0.5 / r
 
 
 def _within(t: float, t_next: float, r: float) -> tuple[float, float, float]:

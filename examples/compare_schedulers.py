@@ -1,0 +1,51 @@
+"""Compare every scheduler on a flow whose exact law is known: the README's table.
+
+python examples/compare_schedulers.py
+
+The network is the exact velocity of a mixture of two Gaussians, so all error is the sampler's. Each method runs over
+equally spaced times with the same number of model calls; its result is 98,304 independent numbers. The error is their
+Wasserstein-1 distance to the mixture: the mean distance of sorted samples to the mixture's quantiles. Drawing that many
+exact samples instead gives about 0.002.
+"""
+
+import math
+
+import numpy as np
+
+from pidsampler import get_scheduler, list_schedulers, sample, timesteps
+from pidsampler.denoiser import GaussianMixture
+
+MEANS, STDS, WEIGHTS = (-0.6, 0.5), (0.1, 0.2), (1 / 3, 2 / 3)
+SHAPE = (1, 3, 128, 256)
+CALLS = (4, 8, 16)
+
+
+def quantiles(n):
+    """Return the mixture's quantiles at (k + 1/2)/n, from its distribution function on a fine grid."""
+    grid = np.linspace(-2.0, 2.0, 40_001)
+    erf = np.vectorize(math.erf)
+    laws = zip(MEANS, STDS, WEIGHTS, strict=True)
+    below = sum(w * 0.5 * (1.0 + erf((grid - m) / (s * math.sqrt(2.0)))) for m, s, w in laws)
+    return np.interp((np.arange(n) + 0.5) / n, below, grid)
+
+
+def main():
+    """Print the table in Markdown."""
+    exact = quantiles(math.prod(SHAPE))
+    print("| scheduler | order | calls a step | noise | " + " | ".join(f"{n} calls" for n in CALLS) + " |")
+    print("|---|---|---|---|" + "---|" * len(CALLS))
+    for info in list_schedulers():
+        errors = []
+        for calls in CALLS:
+            # The step to 0 takes one call, the others model_calls_per_step each.
+            steps = 1 + (calls - 1) // info.model_calls_per_step
+            table = get_scheduler(info.name, timesteps=timesteps.uniform(steps)).table()
+            x = sample(GaussianMixture(MEANS, STDS, WEIGHTS), table, SHAPE, seed=0)
+            errors.append(f"{np.abs(np.sort(x, axis=None) - exact).mean():.4f}")
+        noise = "yes" if info.stochastic else "no"
+        columns = [f"`{info.name}`", str(info.accuracy_order), str(info.model_calls_per_step), noise, *errors]
+        print(f"| {' | '.join(columns)} |")
+
+
+if __name__ == "__main__":
+    main()
