@@ -340,6 +340,10 @@ def test_log_snr_and_back():
         ("unipc", {"order": 4}, r"order=4 of unipc is outside 1\.\.3"),
         ("unipc", {"b": "bh3"}, "b='bh3' of unipc is neither"),
         ("gradient-estimation", {"gamma": math.inf}, "gamma=inf is not finite"),
+        ("flow-ancestral", {"eta": 1.5}, r"eta=1\.5 is outside 0\.\.1: 0 is the ODE"),
+        ("dpmpp-2m-sde", {"eta": -1}, "eta=-1 must be a finite number from 0"),
+        ("dpmpp-2m-sde", {"kind": "mid"}, "kind='mid' is neither 'midpoint' nor 'heun'"),
+        ("seeds-2", {"eta": math.nan}, "eta=nan must be a finite number"),
     ],
 )
 def test_options_out_of_range(name, options, message):
@@ -357,6 +361,58 @@ def test_specs():
     assert made.options == {"order": 3, "b": "bh1"}
     assert made.timesteps.tolist() == timesteps.karras(7, rho=5, t_min=0.01).tolist()
     assert get_scheduler("FlowMatchEulerDiscreteScheduler").table() == FlowODE(timesteps.pid()).table()
+
+
+PLUGIN = """
+from pidsampler import FlowODE
+from pidsampler.schedulers import SchedulerInfo
+
+class Mine(FlowODE):
+    info = SchedulerInfo("mine", 1, 1, False, "a test")
+
+class Nameless(FlowODE):
+    pass
+"""
+
+
+@pytest.fixture(name="plugin")
+def _plugin(tmp_path, monkeypatch):
+    """Install a package with entry points, as pip would."""
+
+    def install(**points):
+        (tmp_path / "plugin_of_a_test.py").write_text(PLUGIN)
+        folder = tmp_path / "plugin_of_a_test-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-of-a-test\nVersion: 1.0\n")
+        lines = [f"{name} = plugin_of_a_test:{value}" for name, value in points.items()]
+        (folder / "entry_points.txt").write_text("\n".join(["[pidsampler.schedulers]", *lines]))
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+def test_another_package_adds_a_scheduler(plugin):
+    plugin(mine="Mine", heun="Nameless")  # a name of ours stays ours
+    assert get_scheduler("mine@uniform:3").table() == FlowODE(timesteps.uniform(3)).table()
+    assert list_schedulers()[-1].name == "mine"
+    assert type(get_scheduler("heun")) is Heun
+    with pytest.raises(PidSamplerError, match="unknown scheduler 'minne': did you mean 'mine'"):
+        get_scheduler("minne")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("Missing", r"scheduler 'mine' \(plugin_of_a_test:Missing\) cannot be loaded: .*Missing"),
+        ("Nameless", r"\(plugin_of_a_test:Nameless\) has no SchedulerInfo of that name as info"),
+    ],
+)
+def test_a_broken_package_is_named(plugin, value, message):
+    plugin(mine=value)
+    with pytest.raises(PidSamplerError, match=message):
+        get_scheduler("mine")
+    with pytest.raises(PidSamplerError, match=message):
+        list_schedulers()
 
 
 @pytest.mark.parametrize(

@@ -1,12 +1,14 @@
 """How to step: schedulers, and the registry that finds them by name.
 
 A scheduler is anything with a `table()` that returns a StepTable. One that should be found by name is a class
-that takes `timesteps` first and has a `SchedulerInfo` as `info`; it joins by one line in `_REGISTERED`.
+that takes `timesteps` first and has a `SchedulerInfo` as `info`; it joins by one line in `_REGISTERED`, or from
+another package through the entry-point group "pidsampler.schedulers".
 """
 
 from __future__ import annotations
 
 import re
+from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
 from .. import timesteps as _timesteps
@@ -87,6 +89,8 @@ _REGISTERED: tuple[Any, ...] = (
 )
 _BY_NAME: dict[str, Any] = {name: cls for cls in _REGISTERED for name in (cls.info.name, *cls.info.aliases)}
 
+_GROUP = "pidsampler.schedulers"  # of entry points
+
 # NAME(options)@LIST(options):STEPS, where all but the first is optional
 _SPEC = re.compile(
     r"(?P<name>[^@():]+)(\((?P<options>[^()]*)\))?(@(?P<list>[^@():]+)(\((?P<its>[^()]*)\))?(:(?P<steps>.*))?)?"
@@ -94,8 +98,28 @@ _SPEC = re.compile(
 
 
 def list_schedulers() -> list[SchedulerInfo]:
-    """Return what each registered scheduler says about itself, in the registry's order."""
-    return [cls.info for cls in _REGISTERED]
+    """Return what each scheduler says about itself: ours in the registry's order, then those of other packages.
+
+    Raises:
+        PidSamplerError: Another package's scheduler cannot be loaded.
+    """
+    others = [_loaded(entry) for entry in _entry_points().values()]
+    return [cls.info for cls in (*_REGISTERED, *others)]
+
+
+def _entry_points() -> dict[str, EntryPoint]:
+    """Schedulers that other packages add, by name, unless it is one of ours."""
+    return {entry.name: entry for entry in entry_points(group=_GROUP) if entry.name not in _BY_NAME}
+
+
+def _loaded(entry: EntryPoint) -> Any:
+    try:
+        cls = entry.load()
+    except Exception as error:  # whatever another package's import raises
+        raise PidSamplerError(f"scheduler {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+    if not isinstance(getattr(cls, "info", None), SchedulerInfo) or cls.info.name != entry.name:
+        raise PidSamplerError(f"scheduler {entry.name!r} ({entry.value}) has no SchedulerInfo of that name as info")
+    return cls
 
 
 def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any) -> Scheduler:
@@ -115,9 +139,12 @@ def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any)
     if found is None:
         raise PidSamplerError(f"cannot read {spec!r}: expected NAME(option=value)@LIST(option=value):STEPS")
     name = found["name"]
-    if name not in _BY_NAME:
-        raise unknown_name("scheduler", name, _BY_NAME)
-    cls = _BY_NAME[name]
+    cls = _BY_NAME.get(name)
+    if cls is None:
+        others = _entry_points()
+        if name not in others:
+            raise unknown_name("scheduler", name, [*_BY_NAME, *others])
+        cls = _loaded(others[name])
     given = _options(spec, found["options"])
     if twice := sorted(given.keys() & options.keys()):
         raise PidSamplerError(f"{spec!r} has {twice[0]!r}, and it was given too: use one of them")
