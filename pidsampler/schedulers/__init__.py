@@ -27,9 +27,9 @@ from .multistep import (
     DPMSolverPP3MSDE,
     GradientEstimation,
 )
+from .predictor_corrector import SASolver, UniPC
 from .runge_kutta import RK4, SSPRK3, ButcherTableau, Heun, Kutta3, Midpoint, Ralston, RungeKutta
 from .singlestep import SEEDS2, DPMSolver2, DPMSolver3, DPMSolverPP2S, DPMSolverPPSDE
-from .unipc import UniPC
 
 __all__ = [
     "DEIS",
@@ -56,6 +56,7 @@ __all__ = [
     "Midpoint",
     "Ralston",
     "RungeKutta",
+    "SASolver",
     "SchedulerInfo",
     "UniPC",
     "get_scheduler",
@@ -86,6 +87,7 @@ _REGISTERED: tuple[Any, ...] = (
     SEEDS2,
     DPMSolverPP2MSDE,
     DPMSolverPP3MSDE,
+    SASolver,
 )
 _BY_NAME: dict[str, Any] = {name: cls for cls in _REGISTERED for name in (cls.info.name, *cls.info.aliases)}
 

@@ -1,0 +1,132 @@
+"""UniPC and SA-Solver: multistep predictors, with correctors that cost no further evaluation."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from ..errors import PidSamplerError
+from ..table import Combination, StepTable, combined
+from ..timesteps import TimesLike
+from .base import (
+    X0,
+    SchedulerInfo,
+    TimesScheduler,
+    checked_eta,
+    interpolation_weights,
+    log_snr_step,
+    phi,
+    renoised,
+    row,
+    sde_shares,
+)
+
+
+class _PredictorCorrector(TimesScheduler):
+    """Each evaluation first corrects the state that it was made at, then predicts the next one.
+
+    Both are the first-order step plus sum_j w_j*(x0_j - x0_n) over earlier x0, and for the corrector the one to come.
+    Slot 0 holds what the next corrector knows already, the others earlier x0. The corrector of a step from t = 1,
+    where log-SNR is infinite, and that of the one to 0 are left out. Row i draws its noise as draw i + 1.
+    """
+
+    eta: float = 0.0
+
+    def __init__(self, timesteps: TimesLike, order: int) -> None:
+        super().__init__(timesteps)
+        if order not in (1, 2, 3):
+            raise PidSamplerError(f"order={order!r} of {self.info.name} is outside 1..3")
+        self.order = order
+
+    def table(self) -> StepTable:
+        """Return one row per step."""
+        times, rows = self.timesteps.tolist(), []
+        begun: float | None = None  # weight of the row's x0 in the correction that slot 0 holds
+        for n, (t, t_next) in enumerate(self.steps):
+            state = Combination(a=1.0) if begun is None else Combination(b=begun, h={0: 1.0})
+            h = log_snr_step(t, t_next)
+            first = renoised(t, t_next, sde_shares(self.eta, h), n + 1)
+            parts = [(first.a, state), (1.0, Combination(b=first.b, noise=first.noise))]
+            earlier = range(1, min(self.order, n + 1))
+            history = [(times[n - j], Combination(h={self._slot(n - j): 1.0})) for j in earlier if times[n - j] < 1.0]
+            nodes = [-log_snr_step(before, t) / h for before, _ in history]
+            saves, begun, predicted = {}, None, list(parts)
+            if t < 1.0 and t_next > 0.0:
+                for correct in (False, True):
+                    weights = self._weights([*nodes, 1.0] if correct else nodes, h, t_next)
+                    known = [(w, x0) for w, (_, x0) in zip(weights, history, strict=False)]
+                    total = [*parts, *known, (-math.fsum(weights), X0)]
+                    if correct:
+                        saves, begun = {0: combined(total)}, weights[-1]
+                    else:
+                        predicted = total
+            if self.order > 1:
+                saves[self._slot(n)] = X0
+            rows.append(row(t, t_next, combined(predicted), {} if n == len(times) - 2 else saves))
+        return StepTable(rows)
+
+    def _slot(self, n: int) -> int:
+        return 1 + n % max(1, self.order - 1)
+
+    def _weights(self, nodes: Sequence[float], h: float, t_next: float) -> list[float]:
+        """Return the weights of x0_j - x0_n at `nodes`, where in the step h of log-SNR they lie: 1 is its end."""
+        raise NotImplementedError
+
+
+class UniPC(_PredictorCorrector):
+    """UniPC for x0.
+
+    Args:
+        timesteps: A valid list of times.
+        order: Order p of the predictor, 1 to 3; the corrector raises it by one. Fewer where history is short.
+        b: The paper's B(h): "bh2" is e^h - 1, "bh1" is h.
+
+    Raises:
+        PidSamplerError: The list, the order or b is not valid.
+
+    Source: UniPC (arXiv 2302.04867), algorithms 1 and 2 in the data-prediction form of its appendix; the weights at
+    order 2 (predictor) and 1 (corrector) are 1/2 as in the authors' code.
+    """
+
+    info = SchedulerInfo("unipc", 3, 1, False, "UniPC, arXiv 2302.04867", ("uni_pc", "UniPCMultistepScheduler"))
+
+    def __init__(self, timesteps: TimesLike, order: int = 2, b: str = "bh2") -> None:
+        super().__init__(timesteps, order)
+        if b not in ("bh1", "bh2"):
+            raise PidSamplerError(f"b={b!r} of unipc is neither 'bh1' nor 'bh2'")
+        self.b = b
+
+    def _weights(self, nodes: Sequence[float], h: float, t_next: float) -> list[float]:
+        b = -h if self.b == "bh1" else math.expm1(-h)
+        rhos = [0.5] * len(nodes)
+        if len(nodes) > 1:
+            moments = [-h * phi(i + 1, -h) * math.factorial(i) / b for i in range(1, len(nodes) + 1)]
+            rhos = interpolation_weights(nodes, moments)
+        return [-(1.0 - t_next) * b * rho / r for rho, r in zip(rhos, nodes, strict=True)]
+
+
+class SASolver(_PredictorCorrector):
+    """SA-Solver for x0 with a constant tau: stochastic Adams, predictor and corrector sharing their noise.
+
+    Args:
+        timesteps: A valid list of times.
+        order: How many evaluations the predictor uses, 1 to 3; the corrector uses one more. Fewer at the start.
+        tau: Strength of the noise, at least 0: 0 is the ODE. Over a step h in log-SNR exp(-tau^2*h) is kept.
+
+    Raises:
+        PidSamplerError: The list, the order or tau is not valid.
+
+    Source: SA-Solver (arXiv 2309.05019), algorithms 1 and 2, data prediction.
+    """
+
+    info = SchedulerInfo("sa-solver", 2, 1, True, "SA-Solver, arXiv 2309.05019", ("sa_solver", "SASolverScheduler"))
+
+    def __init__(self, timesteps: TimesLike, order: int = 2, tau: float = 1.0) -> None:
+        super().__init__(timesteps, order)
+        self.tau = checked_eta(tau)
+        self.eta = self.tau**2
+
+    def _weights(self, nodes: Sequence[float], h: float, t_next: float) -> list[float]:
+        z = (1.0 + self.eta) * h
+        moments = [(1.0 - t_next) * z * math.factorial(p) * phi(p + 1, -z) for p in range(len(nodes) + 1)]
+        return interpolation_weights([0.0, *nodes], moments)[1:]
