@@ -115,6 +115,10 @@ def _table(arguments: argparse.Namespace) -> int:
         table = _scheduler(arguments, timesteps.pid()).table()
     except PidSamplerError as error:
         return _fail(error, USAGE)
+    if arguments.plot is not None:
+        from .plot import plot_table
+
+        plot_table(table, arguments.plot, arguments.scheduler, arguments.overwrite)
     print(table.to_json(indent=2) if arguments.json else table)
     return OK
 
@@ -262,6 +266,8 @@ def _parser() -> argparse.ArgumentParser:
     sub.add_argument("scheduler", metavar="SPEC", help="spec such as heun@uniform:8 or unipc(order=3)@karras(rho=5):12")
     _add_times(sub)
     sub.add_argument("--json", action="store_true", help="as JSON, for StepTable.from_json")
+    sub.add_argument("--plot", type=Path, metavar="FILE", help="draw it too: .png, .svg or .pdf (extra 'plot')")
+    sub.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
 
     sub = command("inspect", _inspect, "print the contract found in a model folder")
     sub.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")

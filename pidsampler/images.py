@@ -151,9 +151,9 @@ def write(path: Path, picture: Picture, record: str, overwrite: bool = False) ->
         iio.imwrite(buffer, pixels, plugin="pillow", extension=suffix, is_batch=False, **options)
         file.write(buffer.getbuffer())
 
-    _place(path, encode, overwrite)
+    place(path, encode, overwrite)
     if not holds_text(path):
-        _place(sidecar(path), lambda file: file.write(record.encode() + b"\n"), overwrite)
+        place(sidecar(path), lambda file: file.write(record.encode() + b"\n"), overwrite)
 
 
 def holds_text(path: Path) -> bool:
@@ -178,6 +178,34 @@ def enlarge_plane(plane: NDArray[Any], height: int, width: int) -> NDArray[np.ui
     np.clip(large, 0.0, 255.0, out=large)
     np.rint(large, out=large)
     return large.astype(np.uint8)
+
+
+def place(path: Path, write: Callable[[IO[bytes]], object], overwrite: bool) -> None:
+    """Write a file in one go: to a temporary name beside `path`, then renamed; the temporary file never stays.
+
+    Args:
+        path: The file.
+        write: Called with the open temporary file.
+        overwrite: Replace an existing file.
+
+    Raises:
+        PidSamplerError: The file exists and `overwrite` is false, or cannot be written.
+    """
+    temporary = _temporary(path)
+    with _removed(temporary):
+        try:
+            with temporary.open("xb") as file:
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if overwrite:
+                temporary.replace(path)
+            else:
+                _rename_to_new(temporary, path)
+        except FileExistsError:
+            raise PidSamplerError(f"{path} exists already: pass --overwrite (overwrite=True) to replace it") from None
+        except OSError as error:
+            raise PidSamplerError(f"cannot write {path}: {_reason(error)}") from error
 
 
 def _decode(data: bytes) -> Picture:
@@ -265,25 +293,6 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
 
 def _temporary(path: Path) -> Path:
     return path.with_name(f".pidsampler-{secrets.token_hex(8)}.tmp")
-
-
-def _place(path: Path, write: Callable[[IO[bytes]], object], overwrite: bool) -> None:
-    """Write to a temporary name beside `path`, then rename; the temporary file never stays."""
-    temporary = _temporary(path)
-    with _removed(temporary):
-        try:
-            with temporary.open("xb") as file:
-                write(file)
-                file.flush()
-                os.fsync(file.fileno())
-            if overwrite:
-                temporary.replace(path)
-            else:
-                _rename_to_new(temporary, path)
-        except FileExistsError:
-            raise PidSamplerError(f"{path} exists already: pass --overwrite (overwrite=True) to replace it") from None
-        except OSError as error:
-            raise PidSamplerError(f"cannot write {path}: {_reason(error)}") from error
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:

@@ -272,6 +272,30 @@ def test_table(run):
     assert err.startswith("pidsampler: error: unknown scheduler 'flow-odd': did you mean 'flow-ode'")
 
 
+@pytest.mark.parametrize("spec", ["flow-sde", "heun@uniform:4", "unipc(order=3)@karras:6"])
+def test_table_plot(here, run, spec):
+    code, out, err = run("table", spec, "--plot", "a.png")
+    assert (code, err) == (0, "")
+    assert out.startswith("row")
+    assert pixels("a.png").shape[:2] == (800, 800)
+    code, out, err = run("table", spec, "--plot", "a.png")
+    message = "pidsampler: error: a.png exists already: pass --overwrite (overwrite=True) to replace it\n"
+    assert (code, out, err) == (1, "", message)
+    assert run("table", spec, "--plot", "a.png", "--overwrite")[0] == 0
+    run("table", spec, "--plot", "a.svg")
+    assert "</svg>" in (here / "a.svg").read_text()
+
+
+def test_table_plot_refuses(here, run, monkeypatch):
+    code, out, err = run("table", "flow-ode", "--plot", "a.nope")
+    assert (code, out) == (1, "")
+    assert err.startswith("pidsampler: error: cannot write a.nope: Format 'nope' is not supported")
+    assert run("table", "flow-ode", "--plot", "no/a.png")[2].startswith("pidsampler: error: cannot write no/a.png: ")
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    message = "pidsampler: error: matplotlib is not installed: pip install 'pidsampler[plot]'\n"
+    assert run("table", "flow-ode", "--plot", "a.png") == (1, "", message)
+
+
 def test_lists(run):
     code, out, _ = run("schedulers")
     assert code == 0

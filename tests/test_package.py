@@ -73,7 +73,7 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
     assert runtimes(project["dependencies"]) == set()
     assert runtimes(extras["cpu"]) == {"onnxruntime"}
     assert runtimes(extras["cuda12"]) == runtimes(extras["cuda13"]) == {"onnxruntime-gpu"}
-    assert set(extras) == {"cpu", "cuda12", "cuda13", "test", "dev"}
+    assert set(extras) == {"cpu", "cuda12", "cuda13", "plot", "test", "dev"}
 
 
 def test_the_readmes_tour_runs(readme, repository, tmp_path):
@@ -115,10 +115,11 @@ def test_the_readmes_commands_are_the_ones_ci_runs(readme, repository):
 
 def test_the_readmes_options_exist(readme):
     section = readme.split("## On the command line")[1].split("## ")[0]
-    help_text = subprocess.run(
-        [sys.executable, "-P", "-m", "pidsampler.cli", "upscale", "--help"], capture_output=True, text=True, check=True
-    ).stdout
-    options = set(re.findall(r"--[a-z-]+", section)) - {"--json"}
+    help_text = ""
+    for name in ("upscale", "table"):
+        command = [sys.executable, "-P", "-m", "pidsampler.cli", name, "--help"]
+        help_text += subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    options = set(re.findall(r"--[a-z-]+", section))
     assert {"--steps", "--timesteps", "--degrade-sigma"} <= options
     for option in options:
         assert option in help_text
