@@ -238,7 +238,7 @@ def resample(times: TimesLike, steps: int) -> Times:
         raise PidSamplerError(f"a list of {len(t)} steps cannot be resampled to {steps}: both must be at least 2")
     lam = np.log1p(-t) - np.log(t)
     at = np.interp(np.linspace(0, len(t) - 1, steps), np.arange(len(t)), lam)
-    result = 0.5 * (1.0 - np.tanh(0.5 * at))
+    result: Times = np.exp(-np.logaddexp(0.0, at))  # 1 / (1 + e^lambda)
     result[-1] = t[-1]
     return _to_zero(result, float(t[0]))
 

@@ -132,8 +132,8 @@ def log_snr_step(t: float, t_next: float) -> float:
 
 
 def time_of(lam: float) -> float:
-    """The t of a log-SNR: 1 / (1 + exp(lambda))."""
-    return 0.5 * (1.0 - math.tanh(0.5 * lam))
+    """The t of a log-SNR: 1 / (1 + exp(lambda)), for any lambda."""
+    return float(np.exp(-np.logaddexp(0.0, lam)))
 
 
 def phi(k: int, z: float) -> float:
