@@ -19,6 +19,7 @@ from .base import SchedulerInfo
 from .flow import FlowAncestral, FlowODE, FlowSDE
 from .multistep import (
     DEIS,
+    ERSDE,
     RES,
     AdamsBashforth,
     DPMSolverPP2M,
@@ -29,13 +30,15 @@ from .multistep import (
 )
 from .predictor_corrector import SASolver, UniPC
 from .runge_kutta import RK4, SSPRK3, ButcherTableau, Heun, Kutta3, Midpoint, Ralston, RungeKutta
-from .singlestep import SEEDS2, DPMSolver2, DPMSolver3, DPMSolverPP2S, DPMSolverPPSDE
+from .singlestep import SEEDS2, SEEDS3, DPMSolver2, DPMSolver3, DPMSolverPP2S, DPMSolverPPSDE
 
 __all__ = [
     "DEIS",
+    "ERSDE",
     "RES",
     "RK4",
     "SEEDS2",
+    "SEEDS3",
     "SSPRK3",
     "AdamsBashforth",
     "ButcherTableau",
@@ -85,8 +88,10 @@ _REGISTERED: tuple[Any, ...] = (
     UniPC,
     DPMSolverPPSDE,
     SEEDS2,
+    SEEDS3,
     DPMSolverPP2MSDE,
     DPMSolverPP3MSDE,
+    ERSDE,
     SASolver,
 )
 _BY_NAME: dict[str, Any] = {name: cls for cls in _REGISTERED for name in (cls.info.name, *cls.info.aliases)}

@@ -1,4 +1,4 @@
-"""Exponential methods with stages inside the step: DPM-Solver-2 and -3, and DPM-Solver++(2S).
+"""Exponential methods with stages inside the step: DPM-Solver-2 and -3, DPM-Solver++(2S) and SDE, SEEDS-2 and -3.
 
 With lambda = log((1 - t)/t) the flow's equation is solved exactly for constant eps (DPM-Solver) or constant x0
 (DPM-Solver++), which both is Euler's step, and the stages add how those change. A step from t = 1 or to t' = 0, where
@@ -8,6 +8,7 @@ lambda is infinite, is Euler's alone.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 from ..errors import PidSamplerError
 from ..table import Combination, Row, StepTable, combined
@@ -36,7 +37,7 @@ class _Singlestep(TimesScheduler):
         """Return the rows of each step's stages."""
         rows: list[Row] = []
         for n, (t, t_next) in enumerate(self.steps):
-            inside, draw = t < 1.0 and t_next > 0.0, 2 * n + 1
+            inside, draw = t < 1.0 and t_next > 0.0, 3 * n + 1
             rows += self._step(t, t_next, draw) if inside else [row(t, t_next, self._first(t, t_next, draw))]
         return StepTable(rows)
 
@@ -45,7 +46,7 @@ class _Singlestep(TimesScheduler):
         return euler(t, t_next)
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
-        """The rows of one step, whose noise may be the draws `draw` and `draw` + 1."""
+        """The rows of one step, whose noise may be the draws `draw` to `draw` + 2."""
         raise NotImplementedError
 
 
@@ -124,7 +125,29 @@ class DPMSolverPP2S(_Singlestep):
         return stage_rows(t, stages, _x0)
 
 
-class SEEDS2(_Singlestep):
+class _SDE(_Singlestep):
+    """Stages for x0 and the SDE of strength eta. The parts of a step each add noise, and later stages carry it on."""
+
+    def __init__(self, timesteps: TimesLike, eta: float) -> None:
+        super().__init__(timesteps)
+        self.eta = checked_eta(eta)
+
+    def _first(self, t: float, t_next: float, draw: int) -> Combination:
+        return renoised(t, t_next, sde_shares(self.eta, log_snr_step(t, t_next)), draw)
+
+    def _sde_rows(self, t: float, times: Sequence[float], weights: Sequence[Sequence[float]], draw: int) -> list[Row]:
+        """Rows of stages at `times`, each the first-order step plus weights of x0_j - x0 of the stages j = 1, 2, ..."""
+        stages, noise, before = [], Combination(), t
+        for k, (at, w) in enumerate(zip(times, weights, strict=True)):
+            whole, part = self._first(t, at, draw), self._first(before, at, draw + k)
+            # Of the noise so far the part keeps as much as of any that x implies, and adds its own.
+            noise = combined([(part.a, noise), (1.0, Combination(noise=part.noise))])
+            stages.append(Stage(at, Combination(a=whole.a, b=whole.b), (-math.fsum(w), *w), noise.noise))
+            before = at
+        return stage_rows(t, stages, _x0)
+
+
+class SEEDS2(_SDE):
     """SEEDS-2: two stages for the SDE of strength eta, with the noise of the first part shared by both.
 
     Args:
@@ -142,31 +165,44 @@ class SEEDS2(_Singlestep):
     info = SchedulerInfo("seeds-2", 2, 2, True, "SEEDS, arXiv 2305.14267", ("seeds_2",))
 
     def __init__(self, timesteps: TimesLike, eta: float = 1.0, r: float = 0.5) -> None:
-        super().__init__(timesteps)
-        self.eta, self.r = checked_eta(eta), _inside(r)
-
-    def _first(self, t: float, t_next: float, draw: int) -> Combination:
-        return renoised(t, t_next, sde_shares(self.eta, log_snr_step(t, t_next)), draw)
+        super().__init__(timesteps, eta)
+        self.r = _inside(r)
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
-        z = (1.0 + self.eta) * h
-        w = (1.0 - t_next) * self._bend(z, r)
-        shares = sde_shares(self.eta, (1.0 - r) * h)
-        early, late = self._first(t, middle, draw), renoised(middle, t_next, shares, draw + 1)
-        # The noise of the first part, as much of it as the second keeps, and the second's own
-        noise = combined(
-            [(shares[0] * t_next / middle, Combination(noise=early.noise)), (1.0, Combination(noise=late.noise))]
-        )
-        whole = self._first(t, t_next, draw)
-        stages = [
-            Stage(middle, Combination(a=early.a, b=early.b), (0.0,), early.noise),
-            Stage(t_next, Combination(a=whole.a, b=whole.b), (-w, w), noise.noise),
-        ]
-        return stage_rows(t, stages, _x0)
+        w = (1.0 - t_next) * self._bend((1.0 + self.eta) * h, r)
+        return self._sde_rows(t, [middle, t_next], [(), (w,)], draw)
 
     def _bend(self, z: float, r: float) -> float:
         return z * phi(2, -z) / r
+
+
+class SEEDS3(_SDE):
+    """SEEDS-3: three stages for the SDE of strength eta, at a third and two thirds of the step in log-SNR.
+
+    Nominal order 3, which eta = 0 has; with noise the weak order is 2.
+
+    Args:
+        timesteps: A valid list of times.
+        eta: As in `SEEDS2`.
+
+    Raises:
+        PidSamplerError: The list or eta is not valid.
+
+    Source: SEEDS (arXiv 2305.14267), algorithm 4, with eta as in ComfyUI's seeds_3.
+    """
+
+    info = SchedulerInfo("seeds-3", 2, 3, True, "SEEDS, arXiv 2305.14267", ("seeds_3",))
+
+    def __init__(self, timesteps: TimesLike, eta: float = 1.0) -> None:
+        super().__init__(timesteps, eta)
+
+    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
+        (t1, r1, h), (t2, r2, _) = _within(t, t_next, 1 / 3), _within(t, t_next, 2 / 3)
+        z = (1.0 + self.eta) * h
+        second = (1.0 - t2) * (r2 / r1) * (r2 * z) * phi(2, -r2 * z)
+        last = (1.0 - t_next) / r2 * z * phi(2, -z)
+        return self._sde_rows(t, [t1, t2, t_next], [(), (second,), (0.0, last)], draw)
 
 
 class DPMSolverPPSDE(SEEDS2):
