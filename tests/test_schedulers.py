@@ -107,7 +107,8 @@ def test_registry_sweep(info):
     assert scheduler.table() == table  # no hidden state
     for name in info.aliases:
         assert get_scheduler(name, timesteps=times).table() == table
-    assert len(table) == 4 * info.model_calls_per_step + 1
+    again = 1 if info.name == "restart" else 0  # from 0.3 back to 0.5
+    assert len(table) == 4 * info.model_calls_per_step + 1 + again
     assert table.slots <= 3  # what the kernel reads
     assert max(len(c.h) for row in table.rows for c in (row, *dict(row.saves).values())) <= 3
     assert StepTable.from_json(table.to_json()) == table
@@ -156,6 +157,10 @@ everyday_lists = (
 @example(times=[1.0, 0.9, 0.6, 0.3, 0.1, 0.0])
 @example(times=[1.0, 0.9999, 0.5, 0.0])
 def test_any_list_gives_a_table_that_passes_its_checks(name, options, times):
+    if name == "restart" and len(times) < 4:
+        with pytest.raises(PidSamplerError, match="must keep 0 < t_min < t_max"):
+            get_scheduler(name, timesteps=times)
+        return
     table = get_scheduler(name, timesteps=times, **options).table()
     assert table.times[0] == times[0]
     assert StepTable.from_json(table.to_json()) == table
@@ -298,6 +303,33 @@ def test_without_noise_it_is_the_ode_method(sde, ode):
     x = noise.normal(1, 0, (3, 8, 8))[None]
     made = [sample(LAWS["mixture"], get_scheduler(s), x=x, dtype=np.float64) for s in (sde, ode)]
     assert made[0] == pytest.approx(made[1], abs=1e-12)
+
+
+def test_restart_goes_back_up_within_a_row():
+    table = get_scheduler("restart(t_max=0.6,t_min=0.4,repeats=2)", timesteps=[0.9, 0.6, 0.4, 0.2, 0.0]).table()
+    assert table.times == (0.9, 0.6, 0.6, 0.6, 0.4, 0.2, 0.0)
+    assert [row.t_next for row in table.rows] == [0.6, 0.6, 0.6, 0.4, 0.2, 0.0]
+    r = 0.4 / 0.6
+    up, fresh = table.rows[1], math.sqrt(0.6**2 - (r * 0.4) ** 2)
+    assert up.a == pytest.approx(r * 0.4 / 0.6)
+    assert dict(up.noise) == {1: pytest.approx(fresh)}
+    assert dict(table.rows[2].noise) == {2: pytest.approx(fresh)}
+    plain = get_scheduler("restart(repeats=0)", timesteps=[0.9, 0.6, 0.4, 0.2, 0.0]).table()
+    assert plain == FlowODE([0.9, 0.6, 0.4, 0.2, 0.0]).table()
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"t_max": 0.65}, r"t_max=0\.65 is not one of the timesteps \[0\.9, "),
+        ({"t_max": 0.4, "t_min": 0.6}, r"t_min=0\.6 and t_max=0\.4 must keep 0 < t_min < t_max"),
+        ({"t_min": 0.0}, "must keep 0 < t_min"),
+        ({"repeats": -1}, "repeats=-1 must be at least 0"),
+    ],
+)
+def test_restart_refuses(options, message):
+    with pytest.raises(PidSamplerError, match=message):
+        get_scheduler("restart", timesteps=[0.9, 0.6, 0.4, 0.2, 0.0], **options)
 
 
 def test_tableaux_know_their_order():

@@ -29,6 +29,7 @@ from .multistep import (
     GradientEstimation,
 )
 from .predictor_corrector import SASolver, UniPC
+from .restart import Restart
 from .runge_kutta import RK4, SSPRK3, ButcherTableau, Heun, Kutta3, Midpoint, Ralston, RungeKutta
 from .singlestep import SEEDS2, SEEDS3, DPMSolver2, DPMSolver3, DPMSolverPP2S, DPMSolverPPSDE
 
@@ -58,6 +59,7 @@ __all__ = [
     "Kutta3",
     "Midpoint",
     "Ralston",
+    "Restart",
     "RungeKutta",
     "SASolver",
     "SchedulerInfo",
@@ -70,6 +72,7 @@ _REGISTERED: tuple[Any, ...] = (
     FlowSDE,
     FlowODE,
     FlowAncestral,
+    Restart,
     Midpoint,
     Heun,
     Ralston,

@@ -1,0 +1,68 @@
+"""Restart: go back up in noise and down again, which contracts the errors made before."""
+
+from __future__ import annotations
+
+import math
+from itertools import pairwise
+
+from ..errors import PidSamplerError
+from ..table import Combination, Row, StepTable, combined
+from ..timesteps import TimesLike
+from .base import SchedulerInfo, TimesScheduler, euler, row
+
+
+class Restart(TimesScheduler):
+    """Euler's ODE, but from t_min noise is added back up to t_max, and the part between is done again.
+
+    The row that arrives at t_min goes on to t_max at once: x' = r*x + sqrt(t_max^2 - (r*t_min)^2)*N with
+    r = (1 - t_max)/(1 - t_min), so going back costs no model call; each repeat costs those of the part.
+
+    Args:
+        timesteps: A valid list of times, of at least three steps unless the part is given.
+        t_max: One of the list's times; None takes the one after a third of the steps.
+        t_min: A smaller one of the list's times, above 0; None takes the one after two thirds of the steps.
+        repeats: How often the part is done again, at least 0.
+
+    Raises:
+        PidSamplerError: The list is not valid, t_max or t_min is not in it, or they are in the wrong order.
+
+    Source: Restart (Xu et al. 2023, arXiv 2306.14878), algorithm 1 in flow time.
+    """
+
+    info = SchedulerInfo("restart", 1, 1, True, "Restart, arXiv 2306.14878")
+
+    def __init__(
+        self, timesteps: TimesLike, t_max: float | None = None, t_min: float | None = None, repeats: int = 1
+    ) -> None:
+        super().__init__(timesteps)
+        if repeats < 0:
+            raise PidSamplerError(f"repeats={repeats!r} must be at least 0")
+        times = self.timesteps.tolist()
+        steps = len(times) - 1
+        self.t_max = times[round(steps / 3)] if t_max is None else t_max
+        self.t_min = times[round(2 * steps / 3)] if t_min is None else t_min
+        for name, t in (("t_max", self.t_max), ("t_min", self.t_min)):
+            if t not in times:
+                raise PidSamplerError(f"{name}={t!r} is not one of the timesteps {times}")
+        if not 0.0 < self.t_min < self.t_max:
+            raise PidSamplerError(f"t_min={self.t_min!r} and t_max={self.t_max!r} must keep 0 < t_min < t_max")
+        self.repeats = repeats
+
+    def table(self) -> StepTable:
+        """Return one row per model call; the k-th return draws its noise as draw k."""
+        times = self.timesteps.tolist()
+        top, bottom = times.index(self.t_max), times.index(self.t_min)
+        visited = [*times[: bottom + 1], *times[top : bottom + 1] * self.repeats, *times[bottom + 1 :]]
+        r = (1.0 - self.t_max) / (1.0 - self.t_min)
+        fresh = math.sqrt(self.t_max**2 - (r * self.t_min) ** 2)
+        rows: list[Row] = []
+        draw = 0
+        for t, after in pairwise(visited):
+            if after > t:  # back up: a part of the row before
+                draw += 1
+                arrived = rows.pop()
+                update = combined([(r, arrived), (1.0, Combination(noise={draw: fresh}))])
+                rows.append(row(arrived.t, after, update))
+            else:
+                rows.append(row(t, after, euler(t, after)))
+        return StepTable(rows)
