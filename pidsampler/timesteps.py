@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import PidSamplerError, check_options, unknown_name
+from .errors import PidSamplerError, check_options, missing_extra, unknown_name
 
 Times = NDArray[np.float64]
 TimesLike = Sequence[float] | NDArray[Any]
@@ -338,6 +338,33 @@ def ddim_uniform(steps: int, shift: float = 1.0) -> Times:
     return _shift(np.append((indices[::-1] + 1) / 1000, 0.0), shift)
 
 
+def beta(steps: int, a: float = 0.6, b: float = 0.6, shift: float = 1.0) -> Times:
+    """Return discrete times k/1000 at equally spaced quantiles of the beta distribution, shifted, then 0.
+
+    Quantiles that round to the same time count once, so from about 500 on the list is shorter than `steps`.
+
+    Args:
+        steps: 1 to 1000.
+        a: First shape parameter, above 0; below 1 it crowds times near 0.
+        b: Second shape parameter, above 0; below 1 it crowds times near 1.
+        shift: The model's own shift.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1000, a parameter is not above 0, or SciPy (extra `beta`) is missing.
+
+    Source: "Beta sampling is all you need" (arXiv 2407.12173), as in ComfyUI's beta_scheduler.
+    """
+    if not (0.0 < a < math.inf and 0.0 < b < math.inf):
+        raise PidSamplerError(f"a={a!r} and b={b!r} of the beta distribution must be finite numbers above 0")
+    try:
+        from scipy.special import betaincinv
+    except ImportError:
+        raise missing_extra("scipy", "beta") from None
+    levels = 1.0 - np.linspace(0.0, 1.0, _count(steps, 1000), endpoint=False)
+    indices = np.unique(np.rint(betaincinv(a, b, levels) * 999))[::-1]
+    return _shift(np.append((indices + 1) / 1000, 0.0), shift)
+
+
 def discrete(steps: int, spacing: str = "trailing", shift: float = 1.0) -> Times:
     """Return `steps` of the 1000 discrete times k/1000, spaced as diffusers names it, then 0.
 
@@ -381,6 +408,7 @@ LISTS: dict[str, Callable[..., Times]] = {
         simple,
         sgm_uniform,
         ddim_uniform,
+        beta,
         discrete,
     )
 }

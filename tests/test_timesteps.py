@@ -1,4 +1,5 @@
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -105,7 +106,10 @@ def test_every_list_is_valid_at_every_length(name, steps):
     times = timesteps.named(name, steps)
     assert times.dtype == np.float64
     assert timesteps.custom(times).tolist() == times.tolist()
-    assert len(times) == (len(range(1, 1000, 1000 // steps)) if name == "ddim_uniform" else steps) + 1
+    if name == "ddim_uniform":
+        assert len(times) == len(range(1, 1000, 1000 // steps)) + 1
+    elif name != "beta" or steps <= 50:
+        assert len(times) == steps + 1
     assert "Source:" in timesteps.LISTS[name].__doc__ or name == "uniform"
     again = timesteps.named(name, steps)
     again[0] = 0.5
@@ -154,6 +158,25 @@ def test_linear_quadratic_as_mochi_has_it():
 def test_ddim_uniform_as_comfyui_has_it():
     times = timesteps.ddim_uniform(4)
     assert times.tolist() == [0.752, 0.502, 0.252, 0.002, 0.0]
+
+
+def test_beta_by_its_distribution_function():
+    """The share of the distribution below each time is the level it was made for, to the grid's coarseness."""
+    times = timesteps.beta(8)
+    assert len(times) == 9
+    x = np.linspace(0, 1, 2_000_001)[1:-1]
+    density = x**-0.4 * (1 - x) ** -0.4
+    below = np.cumsum(density) / density.sum()
+    levels = 1 - np.arange(8) / 8
+    assert np.interp(levels, below, x) == pytest.approx((1000 * times[:-1] - 1) / 999, abs=2e-3)
+    assert timesteps.beta(8, shift=3.0) == pytest.approx(timesteps.shift(times, 3.0))
+    assert len(timesteps.beta(1000)) < 1001
+
+
+def test_beta_without_scipy_names_the_extra(monkeypatch):
+    monkeypatch.setitem(sys.modules, "scipy.special", None)
+    with pytest.raises(PidSamplerError, match=r"scipy is not installed: pip install 'pidsampler\[beta\]'"):
+        timesteps.beta(8)
 
 
 def test_discrete_spacings():
@@ -207,6 +230,7 @@ def test_resample_keeps_a_list_at_its_own_length_and_its_ends_at_any():
         (lambda: timesteps.resample([0.9, 0], 4), "a list of 1 steps cannot be resampled to 4"),
         (lambda: timesteps.resample([0.9, 0.5], 4), "end in 0.5"),
         (lambda: timesteps.linear_quadratic(4, threshold=1), r"threshold=1 is outside \(0, 1\)"),
+        (lambda: timesteps.beta(4, a=0), "a=0 and b=0.6 of the beta distribution must be"),
         (lambda: timesteps.simple(1001), r"steps=1001 must be 1 to 1000"),
         (lambda: timesteps.ddim_uniform(0), "steps=0 must be 1 to 999"),
         (lambda: timesteps.cosine(0), "steps=0 must be at least 1"),
