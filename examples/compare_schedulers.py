@@ -3,9 +3,9 @@
 python examples/compare_schedulers.py
 
 The network is the exact velocity of a mixture of two Gaussians, so all error is the sampler's. Each method runs over
-equally spaced times with the same number of model calls; its result is 98,304 independent numbers. The error is their
-Wasserstein-1 distance to the mixture: the mean distance of sorted samples to the mixture's quantiles. Drawing that many
-exact samples instead gives about 0.002.
+as many equally spaced times as the number of model calls allows; its result is 98,304 independent numbers. The error is
+their Wasserstein-1 distance to the mixture: the mean distance of sorted samples to the mixture's quantiles. That many
+exact samples are 0.0018 away on average (20 draws, standard deviation 0.0008).
 """
 
 import math
