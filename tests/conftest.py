@@ -1,7 +1,13 @@
 import importlib.util
+import os
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+if "CI" not in os.environ:  # there hypothesis loads a profile of its own, without deadline and randomness
+    settings.register_profile("local", deadline=None)
+    settings.load_profile("local")
 
 REPOSITORY = Path(__file__).parent.parent
 

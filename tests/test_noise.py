@@ -2,7 +2,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pidsampler import PidSamplerError, noise
@@ -73,7 +73,6 @@ def test_normals_equal_plain_python(seed, draw, stream, start, count):
     assert found == pytest.approx(expected, rel=2**-23, abs=1e-30)
 
 
-@settings(deadline=None)
 @given(seeds, st.integers(0, 40_000), st.integers(1, 40_000), st.integers(0, 70_000))
 def test_chunks_do_not_matter(seed, start, size, longer):
     whole = noise.normal(seed, 3, (start + size + longer,))

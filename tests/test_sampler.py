@@ -95,7 +95,7 @@ def test_large_images_cross_chunks():
         assert np.abs(found - reference(network, TABLES[name], x, [9])).max() < 1e-12
 
 
-@settings(deadline=None, max_examples=30)
+@settings(max_examples=30)
 @given(st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=4), st.integers(0, 3))
 def test_an_image_does_not_depend_on_its_batch(seeds, k):
     k %= len(seeds)

@@ -150,7 +150,7 @@ everyday_lists = (
 )  # fmt: skip
 
 
-@settings(deadline=None, max_examples=40)
+@settings(max_examples=40)
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
 @given(times=everyday_lists)
 @example(times=[1.0, 0.0])

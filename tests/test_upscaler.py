@@ -49,7 +49,7 @@ def test_at_least_bicubic_quality_on_a_photo_reduced_4x(tiny, repository, name):
     assert abs(psnr(result.array, np.asarray(photo)) - psnr(np.asarray(bicubic), np.asarray(photo))) < 0.2
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40))
 def test_any_size_from_one_pixel_up(tiny, height, width):
     image = np.full((height, width, 3), [200, 100, 50], np.uint8)
@@ -58,7 +58,7 @@ def test_any_size_from_one_pixel_up(tiny, height, width):
     assert np.abs(array.astype(int) - [200, 100, 50]).max() <= 2  # flat stays flat, up to the model's own grain
 
 
-@settings(deadline=None, max_examples=20)
+@settings(max_examples=20)
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 20), st.integers(0, 20))
 def test_padding_reflects(height, width, more, wider):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
