@@ -73,6 +73,11 @@ class TimesScheduler:
 X0 = Combination(b=1.0)
 
 
+def x0(t: float) -> Combination:
+    """x0 itself."""
+    return X0
+
+
 def velocity(t: float) -> Combination:
     """v = (x - x0) / t."""
     return Combination(a=1.0 / t, b=-1.0 / t)

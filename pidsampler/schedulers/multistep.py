@@ -17,7 +17,6 @@ from ..errors import PidSamplerError
 from ..table import Combination, StepTable, combined
 from ..timesteps import TimesLike
 from .base import (
-    X0,
     SchedulerInfo,
     TimesScheduler,
     checked_eta,
@@ -29,6 +28,7 @@ from .base import (
     row,
     sde_shares,
     velocity,
+    x0,
 )
 
 
@@ -39,9 +39,10 @@ class _Multistep(TimesScheduler):
     """
 
     highest: ClassVar[int]
+    quantity: ClassVar[staticmethod[[float], Combination]] = staticmethod(x0)  # what the history holds
     eta: float = 0.0
 
-    def __init__(self, timesteps: TimesLike, order: int) -> None:
+    def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
         super().__init__(timesteps)
         if not 2 <= order <= self.highest:
             raise PidSamplerError(f"order={order!r} of {self.info.name} is outside 2..{self.highest}")
@@ -53,7 +54,7 @@ class _Multistep(TimesScheduler):
         rows = []
         for n, (t, t_next) in enumerate(self.steps):
             first = renoised(t, t_next, self._shares(t, t_next), n + 1)
-            q, parts = self._quantity(t), [(1.0, first)]
+            q, parts = self.quantity(t), [(1.0, first)]
             if n and t_next > 0.0:
                 weights = self._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
                 parts += [(w, Combination(h={(n - j) % keep: 1.0})) for j, w in enumerate(weights, 1)]
@@ -65,10 +66,6 @@ class _Multistep(TimesScheduler):
     def _shares(self, t: float, t_next: float) -> tuple[float, float]:
         """The shares of implied and fresh noise."""
         return sde_shares(self.eta, log_snr_step(t, t_next))
-
-    def _quantity(self, t: float) -> Combination:
-        """What the history holds."""
-        raise NotImplementedError
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         """Return the weights of the earlier q at times[1:], newest first; times[0] is the row's own."""
@@ -93,12 +90,7 @@ class AdamsBashforth(_Multistep):
         "adams-bashforth", 2, 1, False, "Hairer et al. I, III.5; PNDM, arXiv 2202.09778", ("lms", "ipndm")
     )
     highest = 4
-
-    def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
-        super().__init__(timesteps, order)
-
-    def _quantity(self, t: float) -> Combination:
-        return velocity(t)
+    quantity = staticmethod(velocity)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = t_next - times[0]
@@ -121,15 +113,13 @@ class GradientEstimation(_Multistep):
 
     info = SchedulerInfo("gradient-estimation", 1, 1, False, "arXiv 2306.04848", ("gradient_estimation",))
     highest = 2
+    quantity = staticmethod(velocity)
 
     def __init__(self, timesteps: TimesLike, gamma: float = 2.0) -> None:
         super().__init__(timesteps, 2)
         if not math.isfinite(gamma):
             raise PidSamplerError(f"gamma={gamma!r} is not finite")
         self.gamma = float(gamma)
-
-    def _quantity(self, t: float) -> Combination:
-        return velocity(t)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         return [(t_next - times[0]) * (1.0 - self.gamma)]
@@ -155,9 +145,6 @@ class DPMSolverPP2M(_Multistep):
     def __init__(self, timesteps: TimesLike) -> None:
         super().__init__(timesteps, 2)
 
-    def _quantity(self, t: float) -> Combination:
-        return X0
-
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         return [_extrapolated(times, t_next)]
 
@@ -182,9 +169,6 @@ class DPMSolverPP3M(_Multistep):
 
     def __init__(self, timesteps: TimesLike) -> None:
         super().__init__(timesteps, 3)
-
-    def _quantity(self, t: float) -> Combination:
-        return X0
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         if times[-1] == 1.0 or len(times) == 2:
@@ -275,9 +259,6 @@ class ERSDE(_Multistep):
         keep = _er_scale(t_next / (1.0 - t_next)) / _er_scale(t / (1.0 - t))
         return keep, math.sqrt((1.0 - keep) * (1.0 + keep))
 
-    def _quantity(self, t: float) -> Combination:
-        return X0
-
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         known = [t / (1.0 - t) for t in times if t < 1.0]
         if len(known) == 1:
@@ -315,12 +296,7 @@ class DEIS(_Multistep):
 
     info = SchedulerInfo("deis", 2, 1, False, "DEIS, arXiv 2204.13902", ("DEISMultistepScheduler",))
     highest = 3
-
-    def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
-        super().__init__(timesteps, order)
-
-    def _quantity(self, t: float) -> Combination:
-        return eps(t)
+    quantity = staticmethod(eps)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)
@@ -342,12 +318,6 @@ class RES(_Multistep):
 
     info = SchedulerInfo("res-multistep", 2, 1, False, "RES, arXiv 2308.02157", ("res_multistep",))
     highest = 3
-
-    def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
-        super().__init__(timesteps, order)
-
-    def _quantity(self, t: float) -> Combination:
-        return X0
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from ..errors import PidSamplerError
 from ..table import Combination, Row, StepTable, combined
 from ..timesteps import TimesLike
 from .base import (
-    X0,
     SchedulerInfo,
     Stage,
     TimesScheduler,
@@ -29,6 +29,7 @@ from .base import (
     sde_shares,
     stage_rows,
     time_of,
+    x0,
 )
 
 
@@ -50,7 +51,27 @@ class _Singlestep(TimesScheduler):
         raise NotImplementedError
 
 
-class DPMSolver2(_Singlestep):
+class _TwoStage(_Singlestep):
+    """A second evaluation inside the step, and the change since the first weighted for the whole."""
+
+    quantity: ClassVar[staticmethod[[float], Combination]]
+
+    def __init__(self, timesteps: TimesLike, r: float = 0.5) -> None:
+        super().__init__(timesteps)
+        self.r = _inside(r)
+
+    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
+        middle, r, h = _within(t, t_next, self.r)
+        w = self._whole(t, t_next, h) * 0.5 / r
+        stages = [Stage(middle, euler(t, middle), (0.0,)), Stage(t_next, euler(t, t_next), (-w, w))]
+        return stage_rows(t, stages, self.quantity)
+
+    def _whole(self, t: float, t_next: float, h: float) -> float:
+        """The weight of the quantity in the first-order step."""
+        raise NotImplementedError
+
+
+class DPMSolver2(_TwoStage):
     """DPM-Solver-2: a midpoint in log-SNR for eps.
 
     Args:
@@ -64,16 +85,30 @@ class DPMSolver2(_Singlestep):
     """
 
     info = SchedulerInfo("dpm-solver-2", 2, 2, False, "DPM-Solver, arXiv 2206.00927", ("dpm_2",))
+    quantity = staticmethod(eps)
 
-    def __init__(self, timesteps: TimesLike, r: float = 0.5) -> None:
-        super().__init__(timesteps)
-        self.r = _inside(r)
+    def _whole(self, t: float, t_next: float, h: float) -> float:
+        return -t_next * math.expm1(h)
 
-    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
-        middle, r, h = _within(t, t_next, self.r)
-        w = -t_next * math.expm1(h) * 0.5 / r
-        stages = [Stage(middle, euler(t, middle), (0.0,)), Stage(t_next, euler(t, t_next), (-w, w))]
-        return stage_rows(t, stages, eps)
+
+class DPMSolverPP2S(_TwoStage):
+    """DPM-Solver++(2S): a midpoint in log-SNR for x0.
+
+    Args:
+        timesteps: A valid list of times.
+        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
+
+    Raises:
+        PidSamplerError: The list is not valid, or r is outside (0, 1).
+
+    Source: DPM-Solver++ (arXiv 2211.01095), algorithm 1.
+    """
+
+    info = SchedulerInfo("dpmpp-2s", 2, 2, False, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2s",))
+    quantity = staticmethod(x0)
+
+    def _whole(self, t: float, t_next: float, h: float) -> float:
+        return 1.0 - t_next / t
 
 
 class DPMSolver3(_Singlestep):
@@ -99,32 +134,6 @@ class DPMSolver3(_Singlestep):
         return stage_rows(t, stages, eps)
 
 
-class DPMSolverPP2S(_Singlestep):
-    """DPM-Solver++(2S): a midpoint in log-SNR for x0.
-
-    Args:
-        timesteps: A valid list of times.
-        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
-
-    Raises:
-        PidSamplerError: The list is not valid, or r is outside (0, 1).
-
-    Source: DPM-Solver++ (arXiv 2211.01095), algorithm 1.
-    """
-
-    info = SchedulerInfo("dpmpp-2s", 2, 2, False, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2s",))
-
-    def __init__(self, timesteps: TimesLike, r: float = 0.5) -> None:
-        super().__init__(timesteps)
-        self.r = _inside(r)
-
-    def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
-        middle, r, _ = _within(t, t_next, self.r)
-        w = (1.0 - t_next / t) * 0.5 / r
-        stages = [Stage(middle, euler(t, middle), (0.0,)), Stage(t_next, euler(t, t_next), (-w, w))]
-        return stage_rows(t, stages, _x0)
-
-
 class _SDE(_Singlestep):
     """Stages for x0 and the SDE of strength eta. The parts of a step each add noise, and later stages carry it on."""
 
@@ -144,7 +153,7 @@ class _SDE(_Singlestep):
             noise = combined([(part.a, noise), (1.0, Combination(noise=part.noise))])
             stages.append(Stage(at, Combination(a=whole.a, b=whole.b), (-math.fsum(w), *w), noise.noise))
             before = at
-        return stage_rows(t, stages, _x0)
+        return stage_rows(t, stages, x0)
 
 
 class SEEDS2(_SDE):
@@ -230,10 +239,6 @@ def _within(t: float, t_next: float, r: float) -> tuple[float, float, float]:
     h = log_snr_step(t, t_next)
     middle = time_of(log_snr(t) + r * h)
     return middle, log_snr_step(t, middle) / h, h
-
-
-def _x0(t: float) -> Combination:
-    return X0
 
 
 def _inside(r: float) -> float:
