@@ -47,25 +47,23 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from . import images
     from .backends import resolve_device
     from .noise import check_seeds
+    from .onnx import model_manifest
     from .source import Source
     from .upscaler import Upscaler, check_sigma
 
+    # The model may be large: what is wrong on the command line is said before its graphs are loaded.
+    own = model_manifest(arguments.model).own_timesteps
     try:
+        scheduler = _scheduler(arguments, own)
+        check_sigma(arguments.degrade_sigma)
+        check_seeds(arguments.seed, 1)
+        resolve_device(arguments.device)
         jobs = _outputs(arguments.inputs, arguments.output)
         for _, output in jobs:
             images.check_output(output, arguments.overwrite)
-        resolve_device(arguments.device)
-        check_sigma(arguments.degrade_sigma)
-        check_seeds(arguments.seed, 1)
-        # The model may be large: a wrong name or time is said before it is loaded.
-        _scheduler(arguments, timesteps.uniform(max(arguments.steps or 1, 4)))
     except PidSamplerError as error:
         return _fail(error, USAGE)
     up = Upscaler.load(arguments.model, arguments.device)
-    try:
-        scheduler = _scheduler(arguments, up.model.contract.timesteps)
-    except PidSamplerError as error:
-        return _fail(error, USAGE)
     code = OK
     with _progress(arguments.quiet, len(jobs) * len(scheduler.table())) as advance:
         for path, output in jobs:

@@ -88,6 +88,27 @@ def test_steps_choose_from_the_models_own_list(here, run):
     assert "steps=7 would repeat times of a list of 6: pass 1..6" in err
 
 
+def test_options_may_name_the_models_own_times(here, run):
+    spec = "restart(t_max=0.866,t_min=0.342)"
+    assert run("upscale", "in.png", "-o", "a.png", "--scheduler", spec)[::2] == (0, "")
+    assert [row["t"] for row in record("a.png")["table"]["rows"]] == [0.999, 0.866, 0.634, 0.866, 0.634, 0.342]
+    write_model(here / "m", {"timesteps": [0.9, 0.8, 0.7, 0.0]})
+    spec = "restart(t_max=0.8,t_min=0.7)"
+    assert run("upscale", "in.png", "-o", "b.png", "--model", "m", "--scheduler", spec)[::2] == (0, "")
+
+
+def test_a_wrong_scheduler_is_said_before_a_model_is_loaded(here, run, monkeypatch):
+    monkeypatch.setattr("pidsampler.upscaler.Upscaler.load", lambda *arguments: pytest.fail("loaded"))
+    assert run("upscale", "in.png", "-o", "a.png", "--scheduler", "flow-sed")[0] == 2
+    assert run("upscale", "in.png", "-o", "a.png", "--steps", "5")[0] == 2
+
+
+def test_a_file_for_a_model_folder(here, run):
+    code, _, err = run("upscale", "in.png", "-o", "a.png", "--model", "in.png")
+    assert code == 1
+    assert "no model 'in.png': pass a folder with vae_encoder.onnx" in err
+
+
 def test_the_same_file_twice_and_in_a_batch(here, run):
     Image.fromarray(RGB[::-1]).save("other.png")
     run("upscale", "in.png", "-o", "one.png", "--seed", "3")
@@ -204,6 +225,7 @@ BAD = {
     "both": (None, ["in.png", "--steps", "2", "--timesteps", "0.5,0"], 2, "not allowed with argument --steps"),
     "list twice": (None, ["in.png", "--scheduler", "flow-ode@pid", "--steps", "2"], 2, "use one of them"),
     "scheduler": (None, ["in.png", "--scheduler", "flow-sed"], 2, "'flow-sed': did you mean 'flow-sde'"),
+    "scheduler, new folder": (None, ["in.png", "x.png", "-o", "new", "--scheduler", "zzz"], 2, "unknown scheduler 'zzz'"),
     "eta": (None, ["in.png", "--eta", "1.5"], 2, "eta=1.5 is outside 0..1"),
     "eta of ode": (None, ["in.png", "--scheduler", "flow-ode", "--eta", "0"], 2, "flow-ode has no option 'eta'"),
     "sigma": (None, ["in.png", "--degrade-sigma", "1.2"], 2, "degrade_sigma=1.2 is outside 0..1"),

@@ -1,6 +1,7 @@
 import functools
 import math
 
+import methods
 import numpy as np
 import pytest
 from hypothesis import example, given, settings
@@ -283,6 +284,17 @@ def with_b(cls, *b):
 def test_a_wrong_weight_loses_the_order(mutant, order):
     """The table's own check passes for these, since a constant is still exact: the slope is what shows them."""
     assert slope(mutant, "mixture") < order - 0.3
+
+
+@pytest.mark.parametrize(("name", "by_hand"), [("heun", methods.heun), ("adams-bashforth", methods.adams_bashforth_2)])
+def test_rows_equal_those_written_by_hand(name, by_hand):
+    times = [1.0, 0.8, 0.5, 0.35, 0.1, 0.0]
+    x = noise.normal(1, 0, (3, 8, 8))[None]
+    found, expected = (
+        sample(LAWS["mixture"], table, x=x, dtype=np.float64)
+        for table in (get_scheduler(name, timesteps=times).table(), by_hand(times))
+    )
+    assert found == pytest.approx(expected, abs=1e-12)
 
 
 def test_seeds_3_without_noise_is_of_third_order():

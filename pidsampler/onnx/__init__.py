@@ -1,5 +1,5 @@
 """The network: ONNX Runtime sessions, IO binding on the backend's memory, and model folders."""
 
-from .model import Model, bundled_models
+from .model import Model, bundled_models, model_manifest
 
-__all__ = ["Model", "bundled_models"]
+__all__ = ["Model", "bundled_models", "model_manifest"]

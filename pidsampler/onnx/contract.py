@@ -14,7 +14,6 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import timesteps
 from ..errors import PidSamplerError
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest
@@ -107,7 +106,7 @@ class _Reader:
             licence=manifest.licence or "not stated",
             prediction=manifest.prediction or "velocity",
             timescale=manifest.timescale or 1000.0,
-            timesteps=manifest.timesteps or tuple(timesteps.pid().tolist()),
+            timesteps=manifest.own_timesteps,
             # SDXL's is the only variance-preserving latent among PiD's backbones, and the only one of 4 channels.
             noise_frame=manifest.noise_frame or ("vp" if channels == _SDXL_CHANNELS else "flow"),
             scale=scale,

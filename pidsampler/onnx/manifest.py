@@ -42,6 +42,11 @@ class Manifest:
     scale: int | None = None
     vae_factor: int | None = None
 
+    @property
+    def own_timesteps(self) -> tuple[float, ...]:
+        """The list that the model runs over unless told otherwise: its own, or PiD's."""
+        return self.timesteps or tuple(timesteps.pid().tolist())
+
 
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a model folder; without one, all is None.
@@ -52,7 +57,7 @@ def read_manifest(folder: Path) -> Manifest:
     path = folder / NAME
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # that there is no such folder is said where it is loaded
         return Manifest()
     except (OSError, ValueError) as error:
         raise PidSamplerError(f"{path} cannot be read as JSON: {error}") from None

@@ -53,10 +53,7 @@ class Model:
         Raises:
             PidSamplerError: There is no such model, or the folder breaks the contract.
         """
-        bundled = _BUNDLED.get(str(model))
-        if bundled is None:
-            return cls(Path(model), backend)
-        return cls(_BUNDLED_FOLDER / bundled, backend)
+        return cls(_folder(model), backend)
 
     def encode(self, image: Array) -> Array:
         """Run the encoder.
@@ -188,9 +185,23 @@ class OnnxDenoiser:
         return array
 
 
+def model_manifest(model: str | Path) -> Manifest:
+    """Return the manifest of a bundled model or a folder, without loading its graphs.
+
+    Raises:
+        PidSamplerError: The manifest is not valid; see `manifest.read_manifest`.
+    """
+    return read_manifest(_folder(model))
+
+
 def bundled_models() -> dict[str, Manifest]:
     """Return the manifests of the models in the package, by each name that `Model.load` takes."""
-    return {name: read_manifest(_BUNDLED_FOLDER / directory) for name, directory in _BUNDLED.items()}
+    return {name: model_manifest(name) for name in _BUNDLED}
+
+
+def _folder(model: str | Path) -> Path:
+    bundled = _BUNDLED.get(str(model))
+    return Path(model) if bundled is None else _BUNDLED_FOLDER / bundled
 
 
 def _mentions(graph: Path, name: str) -> bool:
