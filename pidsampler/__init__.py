@@ -4,7 +4,7 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 `sample` for a whole run, `start` for a loop of your own, `Upscaler` for a photo in and a 4x photo out.
 """
 
-from . import denoiser, noise, schedulers, timesteps
+from . import denoiser, draws, noise, schedulers, timesteps, torch_noise
 from .errors import PidSamplerError
 from .sampler import Run, sample, start
 from .schedulers import FlowODE, FlowSDE, SchedulerInfo, get_scheduler, list_schedulers
@@ -25,6 +25,7 @@ __all__ = [
     "StepTable",
     "Upscaler",
     "denoiser",
+    "draws",
     "get_scheduler",
     "list_schedulers",
     "noise",
@@ -32,4 +33,5 @@ __all__ = [
     "schedulers",
     "start",
     "timesteps",
+    "torch_noise",
 ]

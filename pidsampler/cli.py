@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__, timesteps
+from .draws import NOISES, with_noise
 from .errors import PidSamplerError
 from .schedulers import get_scheduler, list_schedulers
 from .table import Scheduler
@@ -55,6 +56,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
     own = model_manifest(arguments.model).own_timesteps
     try:
         scheduler = _scheduler(arguments, own)
+        with_noise(scheduler.table(), arguments.noise)
         check_sigma(arguments.degrade_sigma)
         check_seeds(arguments.seed, 1)
         resolve_device(arguments.device)
@@ -73,7 +75,8 @@ def _upscale(arguments: argparse.Namespace) -> int:
                 height, width = up.output_size(source)
                 images.check_fits(output, height, width, alpha=source.alpha is not None)
                 on_step = partial(advance, path.name)
-                result = up(source, scheduler, arguments.seed, arguments.degrade_sigma, on_step)
+                sigma, noise = arguments.degrade_sigma, arguments.noise
+                result = up(source, scheduler, arguments.seed, sigma, noise, on_step)
                 result.save(output, arguments.overwrite)
             except PidSamplerError as error:
                 code = _fail(error)
@@ -110,7 +113,7 @@ def _outputs(inputs: list[Path], output: str) -> list[tuple[Path, Path]]:
 
 def _table(arguments: argparse.Namespace) -> int:
     try:
-        table = _scheduler(arguments, timesteps.pid()).table()
+        table, _ = with_noise(_scheduler(arguments, timesteps.pid()).table(), arguments.noise)
     except PidSamplerError as error:
         return _fail(error, USAGE)
     if arguments.plot is not None:
@@ -279,6 +282,7 @@ def _add_times(sub: argparse.ArgumentParser) -> None:
     where = sub.add_mutually_exclusive_group()
     where.add_argument("--steps", type=int, metavar="N", help="that many of the model's own timesteps")
     where.add_argument("--timesteps", metavar="T,T,...", help="descending noise levels that end in 0, kept bit for bit")
+    sub.add_argument("--noise", default="independent", help=f"{', '.join(NOISES)} (default: %(default)s)")
     sub.add_argument("--eta", type=float, help="share of fresh noise, 0..1, of schedulers that draw some")
 
 

@@ -53,9 +53,9 @@ def fill(out: NDArray[np.floating], seed: int, draw: int, stream: int = SAMPLER,
     Raises:
         PidSamplerError: A number is outside its range, see `normal`.
     """
-    _check("seed", seed, 64)
-    _check("draw", draw, 32)
-    _check("stream", stream, 32)
+    check_number("seed", seed, 64)
+    check_number("draw", draw, 32)
+    check_number("stream", stream, 32)
     stop = start + len(out)
     first, last = start // 4, -(-stop // 4)
     block = np.empty((min(_CHUNK, last - first), 4), np.float32)
@@ -76,11 +76,16 @@ def check_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     if len(seeds) != batch:
         raise PidSamplerError(f"{len(seeds)} seeds for a batch of {batch}: pass one for each image, or a single one")
     for value in seeds:
-        _check("seed", value, 64)
+        check_number("seed", value, 64)
     return seeds
 
 
-def _check(name: str, value: int, bits: int) -> None:
+def check_number(name: str, value: int, bits: int) -> None:
+    """Check that a value is a whole number of so many bits.
+
+    Raises:
+        PidSamplerError: It is not.
+    """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value < 1 << bits:
         raise PidSamplerError(f"{name}={value!r} must be a whole number in 0..2^{bits}-1")
 

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
 from .backends import Backend, get_backend
 from .denoiser import Denoiser, as_denoiser
+from .draws import NoiseFunction, with_noise
 from .errors import PidSamplerError
 from .noise import check_seeds
-from .table import Row, Scheduler, StepTable, as_table
+from .table import Combination, Row, Scheduler, StepTable, as_table
 
 Array = Any
 
@@ -27,17 +29,20 @@ class Run:
     All state of a run is in this object: two runs can interleave, and a loop can be left at any row.
 
     Attributes:
-        table: The StepTable.
+        table: The StepTable, with the draws of the noise asked for.
         x: (B, ...) array, the state; changed in place by each step.
         index: How many rows have been done, 0..len(run).
     """
 
-    def __init__(self, table: StepTable, x: Array, seeds: tuple[int, ...], backend: Backend) -> None:
+    def __init__(
+        self, table: StepTable, x: Array, seeds: tuple[int, ...], backend: Backend, noise: NoiseFunction | None
+    ) -> None:
         self.table = table
         self.x = x
         self.index = 0
         self._seeds = seeds
         self._backend = backend
+        self._noise = noise
         self._saved = [backend.empty(x.shape, x.dtype) for _ in range(table.slots)]
 
     def __len__(self) -> int:
@@ -71,7 +76,10 @@ class Run:
         Raises:
             PidSamplerError: m has another shape than x, or all rows are done.
         """
-        self._backend.step(self.row, self.x, self._output(m), self._saved, self._seeds)
+        row, saved = self.row, self._saved
+        if self._noise is not None:
+            row, saved = self._with_given_noise(row)
+        self._backend.step(row, self.x, self._output(m), saved, self._seeds)
         self.index += 1
 
     def predict_x0(self, m: Array, out: Array | None = None) -> Array:
@@ -91,6 +99,32 @@ class Run:
         self._backend.predict_x0(self.row, self.x, self._output(m), out)
         return out
 
+    def _with_given_noise(self, row: Row) -> tuple[Row, list[Array]]:
+        """Return the row with its draws as further saved tensors, and the saved tensors with them."""
+        draws = sorted({draw for c in (row, *(c for _, c in row.saves)) for draw, _ in c.noise})
+        slots = {draw: len(self._saved) + k for k, draw in enumerate(draws)}
+
+        def reading(c: Combination) -> dict[str, Any]:
+            return {"h": (*c.h, *((slots[draw], w) for draw, w in c.noise)), "noise": ()}
+
+        saves = tuple((slot, replace(c, **reading(c))) for slot, c in row.saves)
+        given = []
+        for draw in draws:
+            given.append(self._backend.empty(self.x.shape, self.x.dtype))
+            self._fill(given[-1], draw)
+        return replace(row, **reading(row), saves=saves), [*self._saved, *given]
+
+    def _fill(self, x: Array, draw: int) -> None:
+        """x = N(draw), by the backend or the function given."""
+        if self._noise is None:
+            self._backend.noise(x, self._seeds, draw)
+            return
+        for image, seed in zip(x, self._seeds, strict=True):
+            values = self._backend.adopt(self._noise(seed, draw, tuple(image.shape)))
+            if values.shape != image.shape:
+                raise PidSamplerError(f"the noise function returned shape {values.shape}, expected {image.shape}")
+            image[...] = values
+
     def _output(self, m: Array) -> Array:
         m = self._backend.adopt(m)
         if m.shape != self.x.shape:
@@ -98,7 +132,14 @@ class Run:
         return m
 
 
-def start(table: StepTable | Scheduler, x: Array, *, seed: int | Sequence[int] = 0, inplace: bool = False) -> Run:
+def start(
+    table: StepTable | Scheduler,
+    x: Array,
+    *,
+    seed: int | Sequence[int] = 0,
+    noise: str | NoiseFunction = "independent",
+    inplace: bool = False,
+) -> Run:
     """Begin a run whose loop the caller writes: see `Run`.
 
     Args:
@@ -106,10 +147,14 @@ def start(table: StepTable | Scheduler, x: Array, *, seed: int | Sequence[int] =
         x: (B, ...) float32 or float64: noise, or images at the noise level of the table's first row. A numpy
             array or any CPU tensor that numpy can view.
         seed: Seed of the noise that rows add: one for each image, or a single one s for s, s+1, ...
+        noise: How the noise of a run hangs together: "independent" draws, "fixed" (the initial noise each time),
+            "brownian" (increments of one path, see `draws.brownian`), "torch" (PyTorch's CPU noise, see
+            `torch_noise`), or a function (seed, draw, shape of one image) -> array, where draw 0 is the initial noise.
         inplace: Use x's own memory as the state instead of a copy.
 
     Raises:
-        PidSamplerError: x is of another type or shape, or in place and not contiguous, or a seed is wrong.
+        PidSamplerError: x is of another type or shape, or in place and not contiguous, a seed is wrong, or the
+            noise is unknown or does not suit the table.
     """
     backend = get_backend("numpy")
     x = backend.adopt(x)
@@ -123,7 +168,8 @@ def start(table: StepTable | Scheduler, x: Array, *, seed: int | Sequence[int] =
         x = copy
     elif not (x.flags.c_contiguous and x.flags.writeable):
         raise PidSamplerError("with inplace=True x must be contiguous and writable: pass a copy")
-    return Run(as_table(table), x, check_seeds(seed, len(x)), backend)
+    steps, given = with_noise(as_table(table), noise)
+    return Run(steps, x, check_seeds(seed, len(x)), backend, given)
 
 
 def sample(
@@ -134,6 +180,7 @@ def sample(
     x: Array | None = None,
     backend: str = "numpy",
     dtype: Any = np.float32,
+    noise: str | NoiseFunction = "independent",
     on_step: Callable[[Run, Array], object] | None = None,
 ) -> Array:
     """Sample a batch of images.
@@ -148,6 +195,7 @@ def sample(
             noise, draw 0, which suits tables that begin near t = 1.
         backend: "numpy".
         dtype: float32, or float64 to measure accuracy below float32's rounding. The noise is the same.
+        noise: "independent", "fixed", "brownian", "torch" or a function, as in `start`; for the initial noise too.
         on_step: Called as on_step(run, m) after each network evaluation and before the update: `run.index` and
             `len(run)` are the progress, `run.predict_x0(m)` is a preview, and an exception cancels the run.
 
@@ -169,11 +217,12 @@ def sample(
         state[...] = x
     elif shape is not None and len(shape) >= 2 and all(n > 0 for n in shape):
         state = where.empty(shape, dtype)
-        where.noise(state, check_seeds(seed, len(state)), draw=0)
     else:
         raise PidSamplerError(f"shape is {shape}, expected (batch, 3, height, width), all above 0, or x instead")
     network = as_denoiser(denoiser)
-    run = start(table, state, seed=seed, inplace=True)
+    run = start(table, state, seed=seed, noise=noise, inplace=True)
+    if x is None:
+        run._fill(run.x, draw=0)
     m = where.empty(state.shape, dtype)
     for row in run:
         network.predict(run.x, row.t, m)

@@ -14,9 +14,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import images, noise
+from . import images
 from .backends import resolve_device
+from .draws import NoiseFunction, with_noise
 from .errors import PidSamplerError
+from .noise import DEGRADE, check_seeds
 from .onnx import Model
 from .sampler import Run, sample
 from .schedulers import FlowSDE, get_scheduler
@@ -33,7 +35,7 @@ class Result:
     Args:
         array: uint8 (H, W, C): gray, gray + alpha, RGB or RGB + alpha as the input was.
         record: What is needed to make it again, as plain JSON data: model and file hashes, scheduler, timesteps,
-            table, seed, sigma, device and versions.
+            table, noise, seed, sigma, device and versions.
     """
 
     array: NDArray[np.uint8]
@@ -81,6 +83,7 @@ class Upscaler:
         scheduler: str | Scheduler | StepTable | None = None,
         seed: int = 0,
         degrade_sigma: float = 0.0,
+        noise: str | NoiseFunction = "independent",
         on_step: Callable[[Run, Any], object] | None = None,
     ) -> Result:
         """Enlarge one picture, or decode one latent.
@@ -94,18 +97,19 @@ class Upscaler:
             seed: 0..2^64-1.
             degrade_sigma: The noise level of the latent, 0..1; PiD is trained for 0..0.8. For a picture this
                 much noise is added to its latent, in the model's frame. A latent is taken to have it already.
+            noise: Of the sampler, as in `start`: "independent", "fixed", "brownian", "torch" or a function.
             on_step: As in `sample`.
 
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
         """
         scheduler = self._scheduler(scheduler)
-        table = self._table(scheduler)
+        table, given = with_noise(self._table(scheduler), noise)
         check_sigma(degrade_sigma)
         sigma = float(degrade_sigma)
         if sigma > _TRAINED_SIGMA:
             warnings.warn(f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2)
-        noise.check_seeds(seed, 1)
+        check_seeds(seed, 1)
         source = image if isinstance(image, Source) else Source.of(image)
         contract, backend = self.model.contract, self._backend
         height, width = self.output_size(source)
@@ -117,12 +121,13 @@ class Upscaler:
             latent = self.model.encode(backend.image_to_tensor(source.rgb, *padded))
             if sigma > 0.0:
                 keep = 1.0 - sigma if contract.noise_frame == "flow" else float(np.sqrt(1.0 - sigma**2))
-                backend.noise(latent, [seed], draw=0, stream=noise.DEGRADE, keep=keep, scale=sigma)
+                backend.noise(latent, [seed], draw=0, stream=DEGRADE, keep=keep, scale=sigma)
         shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
         denoiser = self.model.denoiser(latent, sigma)
-        x = sample(denoiser, table, shape, seed=seed, backend=backend.name, on_step=on_step)
+        made = given or "independent"  # the table has its draws already
+        x = sample(denoiser, table, shape, seed=seed, backend=backend.name, noise=made, on_step=on_step)
         array = source.like(backend.tensor_to_image(x, height, width))
-        record = self._record(scheduler, table, seed, sigma, source.described, array)
+        record = self._record(scheduler, table, noise, seed, sigma, source.described, array)
         return Result(array, record, source.icc, source.dpi)
 
     def output_size(self, source: Source) -> tuple[int, int]:
@@ -159,6 +164,7 @@ class Upscaler:
         self,
         scheduler: Scheduler | StepTable,
         table: StepTable,
+        noise: str | NoiseFunction,
         seed: int,
         sigma: float,
         described: dict[str, Any],
@@ -173,6 +179,7 @@ class Upscaler:
             # The list as it was given; a table of several evaluations a step holds more times.
             "timesteps": [float(t) for t in getattr(scheduler, "timesteps", table.times)],
             "table": table.to_dict(),
+            "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
             "seed": int(seed),
             "degrade_sigma": sigma,
             "noise_frame": contract.noise_frame,

@@ -11,7 +11,17 @@ from models import write_model
 from PIL import Image
 from test_images import encoded, header_only
 
-from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, list_schedulers, timesteps
+from pidsampler import (
+    FlowODE,
+    FlowSDE,
+    StepTable,
+    Upscaler,
+    __version__,
+    draws,
+    get_scheduler,
+    list_schedulers,
+    timesteps,
+)
 from pidsampler.cli import main
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -144,6 +154,23 @@ def test_a_latent_file(here, run):
     np.save("z.npy", latent)
     assert run("upscale", "z.npy", "-o", "z.png", "--degrade-sigma", "0.3")[0] == 0
     assert np.array_equal(pixels("z.png"), Upscaler.load()(latent, degrade_sigma=0.3).array)
+
+
+def test_noise(here, run):
+    assert run("upscale", "in.png", "-o", "a.png", "--noise", "brownian")[0] == 0
+    result = Upscaler.load()("in.png", noise="brownian")
+    assert np.array_equal(pixels("a.png"), result.array)
+    assert result.record["noise"] == "brownian"
+    assert StepTable.from_json(json.dumps(result.record["table"])) == draws.brownian(get_scheduler("flow-sde").table())
+    code, out, _ = run("table", "flow-sde", "--noise", "fixed")
+    assert code == 0
+    assert out.count("*N(0)") == 3
+    code, _, err = run("upscale", "in.png", "-o", "b.png", "--noise", "fixd")
+    assert (code, err.count("\n")) == (2, 1)
+    assert err.startswith("pidsampler: error: unknown noise 'fixd': did you mean 'fixed'? known are brownian, ")
+    code, _, err = run("table", "restart@uniform:6", "--noise", "brownian")
+    assert (code, err.count("\n")) == (2, 1)
+    assert sorted(os.listdir()) == ["a.png", "in.png"]
 
 
 def test_jpeg_gets_its_record_beside(here, run):

@@ -31,7 +31,9 @@ def test_all_is_sorted_and_complete():
         for name, value in vars(pidsampler).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert pidsampler.__all__ == sorted(public | {"denoiser", "noise", "schedulers", "timesteps"})
+    assert pidsampler.__all__ == sorted(
+        public | {"denoiser", "draws", "noise", "schedulers", "timesteps", "torch_noise"}
+    )
 
 
 @pytest.mark.parametrize("name", pidsampler.__all__)

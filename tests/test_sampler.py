@@ -49,7 +49,7 @@ def reference(network, table, x, seeds):
     def combined(c, x0):
         total = c.a * x + c.b * x0 + sum(w * saved[k] for k, w in c.h)
         for draw, w in c.noise:
-            total = total + w * np.stack([noise.normal(s, draw, x.shape[1:]) for s in seeds])
+            total = total + w * np.stack([noise.normal(s, draw, x.shape[1:]) for s in seeds]).astype(np.float64)
         return total
 
     for row in table.rows:

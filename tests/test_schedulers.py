@@ -193,29 +193,9 @@ STOCHASTIC = [info for info in list_schedulers() if info.stochastic]
 
 
 def moments(table, mean, std):
-    """Mean and standard deviation of what a table makes of N(0, 1) and the exact denoiser of N(mean, std^2).
-
-    That denoiser's x0 is affine in x, so every tensor is a number plus independent draws with weights: exact, without
-    a sample. It starts on the marginal of the table's first time.
-    """
-    t = table.times[0]
-    x, saved = (np.array([(1 - t) * mean]), {0: np.hypot((1 - t) * std, t)}), {}
-    for row in table.rows:
-        g = (1 - row.t) * std**2 / ((1 - row.t) ** 2 * std**2 + row.t**2)
-        x0 = (mean + g * (x[0] - (1 - row.t) * mean), {k: g * w for k, w in x[1].items()})
-
-        def combined(c, x=x, x0=x0, saved=saved):
-            parts = [(c.a, x), (c.b, x0), *((w, saved[k]) for k, w in c.h), *((w, (0.0, {k: 1.0})) for k, w in c.noise)]
-            draws = {}
-            for w, part in parts:
-                for k, v in part[1].items():
-                    draws[k] = draws.get(k, 0.0) + w * v
-            return sum(w * part[0] for w, part in parts), draws
-
-        new = combined(row)
-        saved = {**saved, **{slot: combined(c) for slot, c in row.saves}}
-        x = new
-    return float(x[0][0]), float(np.sqrt(sum(w**2 for w in x[1].values())))
+    """Mean and standard deviation of what a table makes of N(0, 1) and the exact denoiser of N(mean, std^2)."""
+    constant, draws = methods.on_gaussian(table, mean, std)
+    return constant, math.hypot(*draws.values())
 
 
 @pytest.mark.parametrize(("name", "options"), [v for v in VARIANTS if v[0] in {i.name for i in STOCHASTIC}], ids=str)

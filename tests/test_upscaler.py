@@ -121,6 +121,7 @@ def test_record_says_how_it_was_made(tiny, tmp_path):
     assert StepTable.from_json(json.dumps(record["table"])) == FlowSDE(times, eta=0.5).table()
     assert (record["seed"], record["degrade_sigma"], record["noise_frame"]) == (7, 0.25, "flow")
     assert record["scheduler"] == "FlowSDE([0.9990000000000001, 0.30000000000000004, 0.0], eta=0.5)"
+    assert record["noise"] == "independent"
     assert record["model"]["name"] == "gaussian"
     assert record["model"]["sha256"] == tiny.model.hashes
     assert record["input"] == {"width": 13, "height": 11}
@@ -130,6 +131,18 @@ def test_record_says_how_it_was_made(tiny, tmp_path):
     result.save(tmp_path / "a.png")
     with Image.open(tmp_path / "a.png") as image:
         assert json.loads(image.text["pidsampler"]) == record
+
+
+def test_noise_of_ones_own(tiny):
+    """A function in place of the package's noise; the record names it."""
+
+    def flat(seed, draw, shape):
+        return noise.normal(seed, 0, shape)
+
+    found = tiny(np.zeros((5, 6, 3), np.uint8), seed=3, noise=flat)
+    assert np.array_equal(found.array, tiny(np.zeros((5, 6, 3), np.uint8), seed=3, noise="fixed").array)
+    assert found.record["noise"].endswith("flat")
+    assert found.record["table"] == FlowSDE(timesteps.pid()).table().to_dict()
 
 
 def test_a_file_keeps_its_name_profile_and_resolution(tiny, tmp_path):

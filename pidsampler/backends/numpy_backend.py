@@ -87,7 +87,7 @@ class NumpyBackend:
                     _weighted_sum(terms, result[:n], term[:n])
                     for draw, w in c.noise:
                         noise.fill(eps[:n], seed, draw, noise.SAMPLER, part.start)
-                        result[:n] += np.multiply(eps[:n], w, out=term[:n])
+                        result[:n] += np.multiply(eps[:n], w, out=term[:n], dtype=x.dtype)
                 xs[part] = results[0][:n]
                 for (slot, _), result in zip(row.saves, results[1:], strict=True):
                     slots[slot][part] = result[:n]
