@@ -6,8 +6,9 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 
 from . import denoiser, draws, noise, schedulers, timesteps, torch_noise
 from .errors import PidSamplerError
+from .registry import get_scheduler, list_schedulers
 from .sampler import Run, sample, start
-from .schedulers import FlowODE, FlowSDE, SchedulerInfo, get_scheduler, list_schedulers
+from .schedulers import FlowODE, FlowSDE, SchedulerInfo
 from .table import Combination, Row, StepTable
 from .upscaler import Result, Upscaler
 

@@ -21,7 +21,7 @@ from typing import Any, NoReturn
 from . import __version__, timesteps
 from .draws import NOISES, with_noise
 from .errors import PidSamplerError
-from .schedulers import get_scheduler, list_schedulers
+from .registry import get_scheduler, list_schedulers
 from .table import Scheduler
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -38,6 +38,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _fail(error)
     except KeyboardInterrupt:
         return _fail("interrupted", INTERRUPTED)
+    except MemoryError:
+        return _fail("not enough memory")
     except BrokenPipeError:  # the reader of our output, such as head, is gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return FAILED
@@ -113,14 +115,15 @@ def _outputs(inputs: list[Path], output: str) -> list[tuple[Path, Path]]:
 
 def _table(arguments: argparse.Namespace) -> int:
     try:
-        table, _ = with_noise(_scheduler(arguments, timesteps.pid()).table(), arguments.noise)
+        scheduler = _scheduler(arguments, timesteps.pid())
+        table, _ = with_noise(scheduler.table(), arguments.noise)
     except PidSamplerError as error:
         return _fail(error, USAGE)
     if arguments.plot is not None:
         from .plot import plot_table
 
-        plot_table(table, arguments.plot, arguments.scheduler, arguments.overwrite)
-    print(table.to_json(indent=2) if arguments.json else table)
+        plot_table(table, arguments.plot, str(scheduler), arguments.overwrite)
+    print(table.to_json(indent=2) if arguments.json else f"{scheduler}\n\n{table}")
     return OK
 
 

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any
 
 from .errors import PidSamplerError, unknown_name
-from .schedulers.base import log_snr
+from .schedulers.exact import log_snr
 from .table import Combination, Row, StepTable, Terms, combined
 
 # (seed, draw, shape of one image) -> its float32 noise, such as `noise.normal`. Draw 0 is the initial noise.

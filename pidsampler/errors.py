@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
+from numbers import Integral, Real
 from typing import Any
 
 
@@ -28,14 +29,25 @@ def missing_extra(module: str, extra: str) -> PidSamplerError:
     return PidSamplerError(f"{module} is not installed: pip install 'pidsampler[{extra}]'")
 
 
-def check_options(name: str, function: Callable[..., Any], options: Iterable[str]) -> None:
-    """Check that `function`, known to the user as `name`, has the options after its first argument.
+def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
+    """Check that `function`, known to the user as `name`, has the options after its first argument, of such types.
 
     Raises:
-        PidSamplerError: It has not; the message lists those it takes.
+        PidSamplerError: It has not; the message lists those it takes, or says what the value should be.
     """
-    known = list(inspect.signature(function).parameters)[1:]
-    for option in options:
-        if option not in known:
-            takes = f"it takes {', '.join(known)}" if known else "it takes none"
+    _, *known = inspect.signature(function).parameters.values()
+    kinds = {p.name: str(getattr(p.annotation, "__name__", p.annotation)).removesuffix(" | None") for p in known}
+    for option, value in options.items():
+        if option not in kinds:
+            takes = f"it takes {', '.join(kinds)}" if kinds else "it takes none"
             raise PidSamplerError(f"{name} has no option {option!r}: {takes}")
+        kind, words = _KINDS.get(kinds[option], (object, ""))
+        if not isinstance(value, kind):
+            raise PidSamplerError(f"option {option}={value!r} of {name} is not {words}")
+
+
+_KINDS: dict[str, tuple[type, str]] = {
+    "int": (Integral, "a whole number"),
+    "float": (Real, "a number"),
+    "str": (str, "a word"),
+}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from .errors import PidSamplerError, missing_extra
 from .images import place
-from .schedulers.base import log_snr
+from .schedulers.exact import log_snr
 from .table import StepTable
 
 

@@ -1,19 +1,23 @@
 """Where to evaluate the network: descending lists of times t in [0, 1] that end in 0.
 
 t is the noise level of the flow: x_t = (1 - t)*x0 + t*eps. A list of n + 1 times makes n steps. Every function
-here returns a float64 array; `custom` checks a list of the user's own and changes no bit of it.
+here returns a new float64 array; `custom` checks a list of the user's own and changes no bit of it.
+
+Arguments that recur: `times` is a list that `custom` accepts; `steps` is at least 1; `t_max` and `t_min` are the first
+and the last time before 0, 0 < t_min < t_max <= 1; `shift`, above 0, is the model's own (see `shift`). An argument
+outside its range raises PidSamplerError.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import PidSamplerError, check_options, missing_extra, unknown_name
+from .errors import PidSamplerError, missing_extra, unknown_name
 
 Times = NDArray[np.float64]
 TimesLike = Sequence[float] | NDArray[Any]
@@ -25,10 +29,7 @@ def pid(steps: int = 4) -> Times:
     """Return the times that the PiD students were distilled with: [0.999, 0.866, 0.634, 0.342, 0].
 
     Args:
-        steps: 1 to 4. Fewer than 4 are the published choice of indices, see `subset`.
-
-    Raises:
-        PidSamplerError: `steps` is outside 1..4. Above 4 the rule would repeat times; pass an explicit list.
+        steps: 1 to 4: fewer than 4 are a `subset`, and above 4 its rule would repeat times.
 
     Source: PiD (arXiv 2605.23902) and its published inference code.
     """
@@ -36,14 +37,7 @@ def pid(steps: int = 4) -> Times:
 
 
 def subset(times: TimesLike, steps: int) -> Times:
-    """Choose `steps` steps from a list of n: the times at indices round(linspace(0, n, steps + 1)).
-
-    Args:
-        times: A valid list of n + 1 times, see `custom`.
-        steps: 1 to n.
-
-    Raises:
-        PidSamplerError: `steps` is outside 1..n.
+    """Choose `steps` steps, 1 to n, from a list of n: the times at indices round(linspace(0, n, steps + 1)).
 
     Source: PiD's inference code, which applies this rule to its own list of four steps.
     """
@@ -56,11 +50,7 @@ def subset(times: TimesLike, steps: int) -> Times:
 
 
 def uniform(steps: int) -> Times:
-    """Return `steps` + 1 equally spaced times from 1 to 0.
-
-    Raises:
-        PidSamplerError: `steps` is below 1.
-    """
+    """Return `steps` + 1 equally spaced times from 1 to 0."""
     return np.linspace(1.0, 0.0, _count(steps) + 1)
 
 
@@ -70,9 +60,6 @@ def custom(times: TimesLike, partial: bool = False) -> Times:
     Args:
         times: At least two finite numbers in [0, 1], strictly descending, the last one 0.
         partial: Allow the list to end above 0, for work that stops at a noise level.
-
-    Returns:
-        A new float64 array of the same values.
 
     Raises:
         PidSamplerError: The list breaks one of these rules; the message names the offending value.
@@ -106,27 +93,15 @@ def shift(times: TimesLike, shift: float) -> Times:
 
     It multiplies the ratio t/(1 - t) of noise to signal by `shift`; 0 and 1 stay.
 
-    Args:
-        times: A valid list, partial or not.
-        shift: Above 0.
-
-    Raises:
-        PidSamplerError: The list or the shift is not valid.
-
     Source: SD3 (arXiv 2403.03206), equation 23; FLUX's mu is log(shift).
     """
     t = custom(times, partial=True)
-    if not 0.0 < shift < math.inf:
-        raise PidSamplerError(f"shift={shift!r} must be a finite number above 0")
-    moved: Times = shift * t / (shift * t + (1.0 - t))  # exact at 0 and 1
+    moved: Times = _positive("shift", shift) * t / (shift * t + (1.0 - t))  # exact at 0 and 1
     return moved
 
 
 def shifted(steps: int, shift: float = 3.0) -> Times:
     """Return `uniform(steps)`, shifted; 3 is SD3's shift at 1024x1024.
-
-    Raises:
-        PidSamplerError: `steps` is below 1 or `shift` is not above 0.
 
     Source: SD3 (arXiv 2403.03206), section 5.3.2.
     """
@@ -135,9 +110,6 @@ def shifted(steps: int, shift: float = 3.0) -> Times:
 
 def flux(steps: int, mu: float = 1.15) -> Times:
     """Return FLUX's list: `uniform(steps)` shifted by e^mu; for an image's size see `flux_mu`.
-
-    Raises:
-        PidSamplerError: `steps` is below 1 or mu is too large to be a shift.
 
     Source: black-forest-labs/flux, sampling.py (time_shift with sigma = 1).
     """
@@ -153,13 +125,9 @@ def flux_mu(tokens: int) -> float:
 
 
 def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> float:
-    """Return PiD's resolution-dependent shift, base * sqrt(max(height, width) / size).
+    """Return PiD's resolution-dependent shift, base * sqrt(max(height, width) / size), of a result in pixels.
 
-    Args:
-        height: Of the result, in pixels.
-        width: Of the result, in pixels.
-        base: 4 for v1, 6 for v1.5.
-        size: Side at which the shift is `base`: 1024 for v1, 2048 for v1.5.
+    `base`, the shift at a side of `size` pixels, is 4 at 1024 for v1 and 6 at 2048 for v1.5.
 
     Source: PiD (arXiv 2605.23902) and its published inference code.
     """
@@ -167,39 +135,26 @@ def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> f
 
 
 def karras(steps: int, rho: float = 7.0, t_max: float = 1.0, t_min: float = 0.001) -> Times:
-    """Return `steps` times from t_max to t_min, equally spaced in t^(1/rho), then 0.
-
-    Raises:
-        PidSamplerError: `steps` is below 1, rho is not above 0, or not 0 < t_min < t_max <= 1.
+    """Return `steps` times from t_max to t_min, equally spaced in t^(1/rho) for a rho above 0, then 0.
 
     Source: EDM (arXiv 2206.00364), equation 5, in t as ComfyUI and diffusers use it for flows.
     """
-    if not 0.0 < rho < math.inf:
-        raise PidSamplerError(f"rho={rho!r} must be a finite number above 0")
-    top, bottom = (t ** (1.0 / rho) for t in _range(t_max, t_min))
+    top, bottom = (t ** (1.0 / _positive("rho", rho)) for t in _range(t_max, t_min))
     return _to_zero(np.linspace(top, bottom, _count(steps)) ** rho, t_max)
 
 
 def polyexponential(steps: int, rho: float = 1.0, t_max: float = 1.0, t_min: float = 0.001) -> Times:
-    """Return `steps` times from t_max to t_min whose logarithm falls as (1 - k/(steps - 1))^rho, then 0.
-
-    Raises:
-        PidSamplerError: `steps` is below 1, rho is not above 0, or not 0 < t_min < t_max <= 1.
+    """Return `steps` times from t_max to t_min whose logarithm falls as (1 - k/(steps - 1))^rho, rho above 0, then 0.
 
     Source: k-diffusion, get_sigmas_polyexponential.
     """
-    if not 0.0 < rho < math.inf:
-        raise PidSamplerError(f"rho={rho!r} must be a finite number above 0")
     top, bottom = (math.log(t) for t in _range(t_max, t_min))
-    ramp = np.linspace(1.0, 0.0, _count(steps)) ** rho
+    ramp = np.linspace(1.0, 0.0, _count(steps)) ** _positive("rho", rho)
     return _to_zero(np.exp(ramp * (top - bottom) + bottom), t_max)
 
 
 def exponential(steps: int, t_max: float = 1.0, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min, equally spaced in their logarithm, then 0.
-
-    Raises:
-        PidSamplerError: `steps` is below 1, or not 0 < t_min < t_max <= 1.
 
     Source: k-diffusion, get_sigmas_exponential.
     """
@@ -207,10 +162,7 @@ def exponential(steps: int, t_max: float = 1.0, t_min: float = 0.001) -> Times:
 
 
 def log_snr(steps: int, t_max: float = 0.999, t_min: float = 0.001) -> Times:
-    """Return `steps` times from t_max to t_min, equally spaced in log-SNR log((1 - t)/t), then 0.
-
-    Raises:
-        PidSamplerError: `steps` is below 1, or not 0 < t_min < t_max < 1.
+    """Return `steps` times, at least 2, from t_max < 1 to t_min, equally spaced in log-SNR log((1 - t)/t), then 0.
 
     Source: DPM-Solver (arXiv 2206.00927), section 3.4 (uniform lambda).
     """
@@ -218,16 +170,10 @@ def log_snr(steps: int, t_max: float = 0.999, t_min: float = 0.001) -> Times:
 
 
 def resample(times: TimesLike, steps: int) -> Times:
-    """Stretch or thin a list to `steps` steps, by linear interpolation of its log-SNR.
+    """Stretch or thin a list to `steps` steps, at least 2, by linear interpolation of its log-SNR.
 
-    This is how a trained list such as PiD's is taken to another length: the first time and 0 stay.
-
-    Args:
-        times: A valid list of at least two steps that starts below 1, where log-SNR is infinite, and ends in 0.
-        steps: At least 2.
-
-    Raises:
-        PidSamplerError: The list starts at 1 or does not end in 0, or there are too few steps.
+    This is how a trained list such as PiD's is taken to another length: the first time, the last one and 0 stay. The
+    list has at least two steps, starts below 1, where log-SNR is infinite, and ends in 0.
 
     Source: the log-linear interpolation of "Align your steps" (arXiv 2404.14507), in log-SNR.
     """
@@ -246,9 +192,6 @@ def resample(times: TimesLike, steps: int) -> Times:
 def cosine(steps: int) -> Times:
     """Return the cosine schedule in flow time, sin(u) / (sin(u) + cos(u)) for u from pi/2 to 0.
 
-    Raises:
-        PidSamplerError: `steps` is below 1.
-
     Source: Nichol and Dhariwal (arXiv 2102.09672); in flow time it is CosMap of SD3 (arXiv 2403.03206), equation 21.
     """
     u = uniform(steps) * (math.pi / 2)
@@ -258,14 +201,7 @@ def cosine(steps: int) -> Times:
 
 
 def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
-    """Return a list that leaves 1 in small equal steps, for the first half, and then ever larger ones to 0.
-
-    Args:
-        steps: At least 1.
-        threshold: How far below 1 the linear half ends, in (0, 1).
-
-    Raises:
-        PidSamplerError: `steps` is below 1 or `threshold` is outside (0, 1).
+    """Return a list that leaves 1 in small equal steps, by `threshold` in (0, 1) in its first half, then larger ones.
 
     Source: Mochi (genmoai/mochi), linear_quadratic_schedule, as in ComfyUI.
     """
@@ -286,24 +222,14 @@ def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
 def kl_optimal(steps: int, t_max: float = 1.0, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min, equally spaced in arctan(t), then 0.
 
-    Raises:
-        PidSamplerError: `steps` is below 1, or not 0 < t_min < t_max <= 1.
-
     Source: "Align your steps" (arXiv 2404.14507), equation for the KL-optimal Gaussian schedule, as in ComfyUI.
     """
-    top, bottom = (math.atan(t) for t in _range(t_max, t_min))
+    top, bottom = map(math.atan, _range(t_max, t_min))
     return _to_zero(np.tan(np.linspace(top, bottom, _count(steps))), t_max)
 
 
 def simple(steps: int, shift: float = 1.0) -> Times:
-    """Return every (1000/steps)-th of the 1000 discrete times of a flow model, from 1 down, then 0.
-
-    Args:
-        steps: 1 to 1000.
-        shift: The model's own shift.
-
-    Raises:
-        PidSamplerError: `steps` is outside 1..1000 or `shift` is not above 0.
+    """Return every (1000/steps)-th of the 1000 discrete times of a flow model, from 1 down, then 0; 1 to 1000 steps.
 
     Source: ComfyUI, simple_scheduler over ModelSamplingDiscreteFlow.
     """
@@ -316,9 +242,6 @@ def sgm_uniform(steps: int, shift: float = 1.0) -> Times:
 
     Source: ComfyUI, normal_scheduler with sgm over ModelSamplingDiscreteFlow, whose smallest time, the shifted
     1/1000, is shifted once more. This is theirs; for a plain shift use `shifted`.
-
-    Raises:
-        PidSamplerError: `steps` is below 1 or `shift` is not above 0.
     """
     smallest = float(_shift(np.array([0.001, 0.0]), shift)[0])
     return _shift(np.append(np.linspace(1.0, smallest, _count(steps) + 1)[:-1], 0.0), shift)
@@ -327,12 +250,9 @@ def sgm_uniform(steps: int, shift: float = 1.0) -> Times:
 def ddim_uniform(steps: int, shift: float = 1.0) -> Times:
     """Return every (1000 // steps)-th of the 1000 discrete times from the second smallest up, descending, then 0.
 
-    The list has the ceiling of 999 / (1000 // steps) steps, which is not always `steps`.
+    The list has the ceiling of 999 / (1000 // steps) steps, which is not always `steps`, 1 to 999.
 
     Source: ComfyUI, ddim_scheduler over ModelSamplingDiscreteFlow.
-
-    Raises:
-        PidSamplerError: `steps` is outside 1..999 or `shift` is not above 0.
     """
     indices = np.arange(1, 1000, 1000 // _count(steps, 999))
     return _shift(np.append((indices[::-1] + 1) / 1000, 0.0), shift)
@@ -341,98 +261,37 @@ def ddim_uniform(steps: int, shift: float = 1.0) -> Times:
 def beta(steps: int, a: float = 0.6, b: float = 0.6, shift: float = 1.0) -> Times:
     """Return discrete times k/1000 at equally spaced quantiles of the beta distribution, shifted, then 0.
 
-    Quantiles that round to the same time count once, so from about 500 on the list is shorter than `steps`.
-
-    Args:
-        steps: 1 to 1000.
-        a: First shape parameter, above 0; below 1 it crowds times near 0.
-        b: Second shape parameter, above 0; below 1 it crowds times near 1.
-        shift: The model's own shift.
-
-    Raises:
-        PidSamplerError: `steps` is outside 1..1000, a parameter is not above 0, or SciPy (extra `beta`) is missing.
+    The shape parameters are above 0: below 1, `a` crowds times near 0 and `b` near 1. Quantiles that round to the same
+    time count once, so from about 500 of the at most 1000 steps on the list is shorter. Needs SciPy (extra `beta`).
 
     Source: "Beta sampling is all you need" (arXiv 2407.12173), as in ComfyUI's beta_scheduler.
     """
-    if not (0.0 < a < math.inf and 0.0 < b < math.inf):
-        raise PidSamplerError(f"a={a!r} and b={b!r} of the beta distribution must be finite numbers above 0")
     try:
         from scipy.special import betaincinv
     except ImportError:
         raise missing_extra("scipy", "beta") from None
     levels = 1.0 - np.linspace(0.0, 1.0, _count(steps, 1000), endpoint=False)
-    indices = np.unique(np.rint(betaincinv(a, b, levels) * 999))[::-1]
+    indices = np.unique(np.rint(betaincinv(_positive("a", a), _positive("b", b), levels) * 999))[::-1]
     return _shift(np.append((indices + 1) / 1000, 0.0), shift)
 
 
 def discrete(steps: int, spacing: str = "trailing", shift: float = 1.0) -> Times:
-    """Return `steps` of the 1000 discrete times k/1000, spaced as diffusers names it, then 0.
+    """Return `steps`, 1 to 1000, of the discrete times k/1000, spaced as diffusers names it, then 0.
 
-    Args:
-        steps: 1 to 1000.
-        spacing: "trailing" (from 1000 down in equal steps), "leading" (whole steps up from 1), or "linspace"
-            (both ends).
-        shift: The model's own shift.
-
-    Raises:
-        PidSamplerError: `steps` is outside 1..1000, the spacing is unknown, or `shift` is not above 0.
+    `spacing` is "trailing" (from 1000 down in equal steps), "leading" (whole steps up from 1), "linspace" (both ends).
 
     Source: "Common diffusion noise schedules and sample steps are flawed" (arXiv 2305.08891), table 2.
     """
     n = _count(steps, 1000)
-    spacings: dict[str, Callable[[], NDArray[Any]]] = {
-        "trailing": lambda: np.round(1000 - np.arange(n) * (1000 / n)),
-        "leading": lambda: np.arange(n)[::-1] * (1000 // n) + 1,
-        "linspace": lambda: np.round(np.linspace(0, 999, n))[::-1] + 1 if n > 1 else np.array([1000]),
-    }
-    if spacing not in spacings:
-        raise unknown_name("spacing", spacing, spacings)
-    return _shift(np.append(spacings[spacing]() / 1000, 0.0), shift)
-
-
-# The functions of this module that take a number of steps, by the name that follows @ in a scheduler spec.
-LISTS: dict[str, Callable[..., Times]] = {
-    f.__name__: f
-    for f in (
-        pid,
-        uniform,
-        shifted,
-        flux,
-        karras,
-        exponential,
-        polyexponential,
-        log_snr,
-        cosine,
-        linear_quadratic,
-        kl_optimal,
-        simple,
-        sgm_uniform,
-        ddim_uniform,
-        beta,
-        discrete,
-    )
-}
-
-
-def named(name: str, steps: int | None = None, **options: Any) -> Times:
-    """Return a list by its short name, as in the part after @ of a scheduler spec, such as "karras".
-
-    Args:
-        name: One of `LISTS`.
-        steps: How many; None takes the list's own default, which only "pid" has.
-        **options: The function's own, such as rho.
-
-    Raises:
-        PidSamplerError: The name or an option is unknown, or `steps` is missing or out of the list's range.
-    """
-    if name not in LISTS:
-        raise unknown_name("timestep list", name, LISTS)
-    check_options(name, LISTS[name], options)
-    if steps is None:
-        if name == "pid":
-            return pid()
-        raise PidSamplerError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
-    return LISTS[name](steps, **options)
+    if spacing == "trailing":
+        numbers: NDArray[Any] = np.round(1000 - np.arange(n) * (1000 / n))
+    elif spacing == "leading":
+        numbers = np.arange(n)[::-1] * (1000 // n) + 1
+    elif spacing == "linspace":
+        numbers = np.round(np.linspace(0, 999, n))[::-1] + 1 if n > 1 else np.array([1000])
+    else:
+        raise unknown_name("spacing", spacing, ("trailing", "leading", "linspace"))
+    return _shift(np.append(numbers / 1000, 0.0), shift)
 
 
 _shift = shift  # for the functions with an argument of that name
@@ -443,6 +302,12 @@ def _count(steps: int, most: int | None = None) -> int:
         wanted = "at least 1" if most is None else f"1 to {most}"
         raise PidSamplerError(f"steps={steps} must be {wanted}")
     return steps
+
+
+def _positive(name: str, value: float) -> float:
+    if not 0.0 < value < math.inf:
+        raise PidSamplerError(f"{name}={value!r} must be a finite number above 0")
+    return value
 
 
 def _range(t_max: float, t_min: float) -> tuple[float, float]:

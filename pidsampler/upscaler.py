@@ -20,8 +20,9 @@ from .draws import NoiseFunction, with_noise
 from .errors import PidSamplerError
 from .noise import DEGRADE, check_seeds
 from .onnx import Model
+from .registry import get_scheduler
 from .sampler import Run, sample
-from .schedulers import FlowSDE, get_scheduler
+from .schedulers import FlowSDE
 from .source import Source
 from .table import Scheduler, StepTable, as_table
 

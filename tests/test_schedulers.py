@@ -36,7 +36,7 @@ from pidsampler.schedulers import (
     Ralston,
     RungeKutta,
 )
-from pidsampler.schedulers.base import log_snr, log_snr_step, phi, time_of
+from pidsampler.schedulers.exact import log_snr, log_snr_step, phi, time_of
 
 
 def test_pid_rows_are_pids_own_to_the_last_bit():
@@ -244,7 +244,7 @@ def leaning(cls):
 
 
 def with_b(cls, *b):
-    return lambda ts: RungeKutta(ts, ButcherTableau(cls.fixed.a, b))
+    return lambda ts: RungeKutta(ts, ButcherTableau(cls.tableau.a, b))
 
 
 @pytest.mark.parametrize(
@@ -325,7 +325,7 @@ def test_restart_refuses(options, message):
 
 
 def test_tableaux_know_their_order():
-    orders = {cls.info.name: cls.fixed.order for cls in (Midpoint, Heun, Ralston, SSPRK3, Kutta3, RK4)}
+    orders = {cls.info.name: cls.tableau.order for cls in (Midpoint, Heun, Ralston, SSPRK3, Kutta3, RK4)}
     assert orders == {"midpoint": 2, "heun": 2, "ralston": 2, "ssprk3": 3, "kutta3": 3, "rk4": 4}
     assert ButcherTableau((), (1.0,)).order == 1
     assert ButcherTableau(((0.5,),), (0.5, 0.5)).order == 1
@@ -333,8 +333,8 @@ def test_tableaux_know_their_order():
 
 @pytest.mark.parametrize("cls", [Midpoint, Heun, Ralston, SSPRK3, Kutta3, RK4])
 def test_registered_order_is_the_tableaus(cls):
-    assert cls.info.accuracy_order == cls.fixed.order
-    assert cls.info.model_calls_per_step == len(cls.fixed.b)
+    assert cls.info.accuracy_order == cls.tableau.order
+    assert cls.info.model_calls_per_step == len(cls.tableau.b)
 
 
 @pytest.mark.parametrize(
@@ -385,12 +385,12 @@ def test_log_snr_and_back():
     ("name", "options", "message"),
     [
         ("dpm-solver-2", {"r": 1.0}, r"r=1\.0 is outside \(0, 1\)"),
-        ("adams-bashforth", {"order": 5}, r"order=5 of adams-bashforth is outside 2\.\.4"),
-        ("deis", {"order": 1}, r"order=1 of deis is outside 2\.\.3"),
+        ("adams-bashforth", {"order": 5}, r"order=5 of adams-bashforth is outside 1\.\.4"),
+        ("deis", {"order": 4}, r"order=4 of deis is outside 1\.\.3"),
         ("unipc", {"order": 4}, r"order=4 of unipc is outside 1\.\.3"),
         ("unipc", {"b": "bh3"}, "b='bh3' of unipc is neither"),
         ("gradient-estimation", {"gamma": math.inf}, "gamma=inf is not finite"),
-        ("sa-solver", {"tau": -1}, "eta=-1 must be"),
+        ("sa-solver", {"tau": -1}, "tau=-1 must be"),
         ("flow-ancestral", {"eta": 1.5}, r"eta=1\.5 is outside 0\.\.1: 0 is the ODE"),
         ("dpmpp-2m-sde", {"eta": -1}, "eta=-1 must be a finite number from 0"),
         ("dpmpp-2m-sde", {"kind": "mid"}, "kind='mid' is neither 'midpoint' nor 'heun'"),
@@ -412,6 +412,30 @@ def test_specs():
     assert made.options == {"order": 3, "b": "bh1"}
     assert made.timesteps.tolist() == timesteps.karras(7, rho=5, t_min=0.01).tolist()
     assert get_scheduler("FlowMatchEulerDiscreteScheduler").table() == FlowODE(timesteps.pid()).table()
+
+
+@pytest.mark.parametrize(
+    ("spec", "canonical"),
+    [
+        ("dpmpp-2m(order=2)@karras(rho=7):12", "dpmpp-2m(order=2)@karras(rho=7):12"),
+        (" dpmpp_2m ( order = 2 ) @ karras ( rho = 7.0 ) : 012", "dpmpp-2m(order=2)@karras(rho=7):12"),
+        ("euler@uniform:08", "flow-ode@uniform:8"),
+        ("uni_pc(b='bh1',order=3)@karras(t_min=1e-2,rho=5.50):7", "unipc(order=3,b=bh1)@karras(rho=5.5,t_min=0.01):7"),
+        ("lcm@pid", "flow-sde@pid"),
+        ('seeds-2(eta=1e-20)@discrete(spacing="leading"):5', "seeds-2(eta=1e-20)@discrete(spacing=leading):5"),
+    ],
+)
+def test_a_spec_prints_back_canonically(spec, canonical):
+    made = get_scheduler(spec)
+    assert str(made) == canonical
+    again = get_scheduler(canonical)
+    assert (again.table(), str(again)) == (made.table(), canonical)
+
+
+def test_options_beside_the_spec_are_printed_too_and_times_of_ones_own_as_they_are():
+    assert str(get_scheduler("flow-sde@pid:2", eta=0.5)) == "flow-sde(eta=0.5)@pid:2"
+    assert str(get_scheduler("flow-sde", [0.5, 0.0], eta=0.5)) == "FlowSDE([0.5, 0.0], eta=0.5)"
+    assert str(FlowODE([0.5, 0.0])) == "FlowODE([0.5, 0.0])"
 
 
 PLUGIN = """
@@ -483,6 +507,12 @@ def test_a_broken_package_is_named(plugin, value, message):
         ("flow-sde@uniform:8", {"timesteps": [0.5, 0]}, "use one of them"),
         ("flow-ode", {"eta": 0.5}, "flow-ode has no option 'eta': it takes none"),
         ("flow-sde", {"etta": 0.5}, "flow-sde has no option 'etta': it takes eta"),
+        ("flow-sde(eta=x)", {}, "option eta='x' of flow-sde is not a number"),
+        ("flow-sde", {"eta": None}, "option eta=None of flow-sde is not a number"),
+        ("deis(order=2.5)", {}, r"option order=2\.5 of deis is not a whole number"),
+        ("restart(t_max=x)@uniform:6", {}, "option t_max='x' of restart is not a number"),
+        ("flow-sde@karras(rho=x):4", {}, "option rho='x' of karras is not a number"),
+        ("flow-sde@discrete(spacing=3):4", {}, "option spacing=3 of discrete is not a word"),
     ],
 )
 def test_bad_specs(spec, options, message):

@@ -1,4 +1,4 @@
-"""What the schedulers share: a checked list of times, log-SNR, exact integrals, and assembling rows."""
+"""What the schedulers share: a checked list of times, the first-order steps, and putting rows together."""
 
 from __future__ import annotations
 
@@ -9,9 +9,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
-import numpy as np
-
 from ..errors import PidSamplerError
+from ..spec import Spec
 from ..table import Combination, Row, Terms, combined
 from ..timesteps import TimesLike, custom
 
@@ -40,16 +39,17 @@ class SchedulerInfo:
 
 
 class TimesScheduler:
-    """A scheduler over a list of times; options of a subclass are attributes of the same names.
+    """A scheduler over a list of times; the options of a subclass are attributes of the same names.
 
     Args:
         timesteps: A valid list of times, see `timesteps.custom`. One that ends above 0 stops there.
 
     Raises:
-        PidSamplerError: The list is not valid.
+        PidSamplerError: The list is not valid, or an option is outside the range that its class states.
     """
 
     info: ClassVar[SchedulerInfo]
+    spec: Spec | None = None  # what it was made from, if that names its list
 
     def __init__(self, timesteps: TimesLike) -> None:
         self.timesteps = custom(timesteps, partial=True)
@@ -67,6 +67,9 @@ class TimesScheduler:
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items())
         return f"{type(self).__name__}({self.timesteps.tolist()}{options})"
+
+    def __str__(self) -> str:
+        return repr(self) if self.spec is None else str(self.spec)
 
 
 # What a history or a stage holds, as combinations of x and x0 at time t.
@@ -110,54 +113,16 @@ def sde_shares(eta: float, h: float) -> tuple[float, float]:
     return (math.exp(-eta * h), math.sqrt(-math.expm1(-2.0 * eta * h))) if eta else (1.0, 0.0)  # h may be infinite
 
 
-def checked_eta(eta: float) -> float:
+def checked_eta(eta: float, name: str = "eta") -> float:
     """Return the strength of an SDE's noise; raise PidSamplerError if it is negative or not finite."""
     if not 0.0 <= eta < math.inf:
-        raise PidSamplerError(f"eta={eta!r} must be a finite number from 0: 0 is the ODE, 1 the usual SDE")
+        raise PidSamplerError(f"{name}={eta!r} must be a finite number from 0: 0 is the ODE, 1 the usual SDE")
     return float(eta)
 
 
 def row(t: float, t_next: float, update: Combination, saves: Mapping[int, Combination] | None = None) -> Row:
     """The row whose update is a combination."""
     return Row(t, t_next, a=update.a, b=update.b, h=update.h, noise=update.noise, saves=saves or {})
-
-
-def log_snr(t: float) -> float:
-    """lambda = log((1 - t)/t), half the log of the signal-to-noise ratio; -inf at t = 1 and inf at t = 0."""
-    if t in (0.0, 1.0):
-        return math.inf if t == 0.0 else -math.inf
-    return math.log1p(-t) - math.log(t)
-
-
-def log_snr_step(t: float, t_next: float) -> float:
-    """log_snr(t_next) - log_snr(t), without the cancellation of near times; infinite from t = 1 or to 0."""
-    if t == 1.0 or t_next == 0.0:
-        return math.inf
-    return math.log1p((t - t_next) / ((1.0 - t) * t_next))
-
-
-def time_of(lam: float) -> float:
-    """The t of a log-SNR: 1 / (1 + exp(lambda)), for any lambda."""
-    return float(np.exp(-np.logaddexp(0.0, lam)))
-
-
-def phi(k: int, z: float) -> float:
-    """phi_k(z) = sum_j z^j / (j + k)!, exact to rounding: by its series where the recursion would cancel.
-
-    Source: Hochbruck and Ostermann, "Exponential integrators", Acta Numerica 2010, equation 2.10.
-    """
-    if abs(z) < 1.0:
-        return math.fsum(z**j / math.factorial(j + k) for j in range(20))
-    value = math.exp(z)
-    for j in range(k):
-        value = (value - 1.0 / math.factorial(j)) / z
-    return value
-
-
-def interpolation_weights(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
-    """The weights that integrate every polynomial through `nodes`, given the integrals of 1, u, u^2, ..."""
-    matrix = np.vander(np.array(nodes), increasing=True).T
-    return [float(w) for w in np.linalg.solve(matrix, np.array(moments))]
 
 
 @dataclass(frozen=True)

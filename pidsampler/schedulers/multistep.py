@@ -16,26 +16,19 @@ import numpy as np
 from ..errors import PidSamplerError
 from ..table import Combination, StepTable, combined
 from ..timesteps import TimesLike
-from .base import (
-    SchedulerInfo,
-    TimesScheduler,
-    checked_eta,
-    eps,
-    interpolation_weights,
-    log_snr_step,
-    phi,
-    renoised,
-    row,
-    sde_shares,
-    velocity,
-    x0,
-)
+from .base import SchedulerInfo, TimesScheduler, checked_eta, eps, renoised, row, sde_shares, velocity, x0
+from .exact import interpolation_weights, log_snr_step, phi
 
 
 class _Multistep(TimesScheduler):
     """Rows x' = euler + sum_j w_j*(q_(n-j) - q_n), with q of the `order` - 1 evaluations before the row's own.
 
     With eta above 0 it is the SDE's first-order step in place of Euler's; row i draws its noise as draw i + 1.
+
+    Args:
+        timesteps: A valid list of times.
+        order: Nominal order, 1 (the first-order step alone) to `highest`. The first row is of first order, which caps
+            the global order at 2.
     """
 
     highest: ClassVar[int]
@@ -44,8 +37,8 @@ class _Multistep(TimesScheduler):
 
     def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
         super().__init__(timesteps)
-        if not 2 <= order <= self.highest:
-            raise PidSamplerError(f"order={order!r} of {self.info.name} is outside 2..{self.highest}")
+        if not 1 <= order <= self.highest:
+            raise PidSamplerError(f"order={order!r} of {self.info.name} is outside 1..{self.highest}")
         self.order = order
 
     def table(self) -> StepTable:
@@ -55,12 +48,12 @@ class _Multistep(TimesScheduler):
         for n, (t, t_next) in enumerate(self.steps):
             first = renoised(t, t_next, self._shares(t, t_next), n + 1)
             q, parts = self.quantity(t), [(1.0, first)]
-            if n and t_next > 0.0:
+            if n and keep and t_next > 0.0:
                 weights = self._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
                 parts += [(w, Combination(h={(n - j) % keep: 1.0})) for j, w in enumerate(weights, 1)]
                 parts.append((-math.fsum(weights), q))
-            last = n == len(times) - 2
-            rows.append(row(t, t_next, combined(parts), {} if last else {n % keep: q}))
+            saves = {n % keep: q} if keep and n < len(times) - 2 else {}
+            rows.append(row(t, t_next, combined(parts), saves))
         return StepTable(rows)
 
     def _shares(self, t: float, t_next: float) -> tuple[float, float]:
@@ -68,27 +61,18 @@ class _Multistep(TimesScheduler):
         return sde_shares(self.eta, log_snr_step(t, t_next))
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
-        """Return the weights of the earlier q at times[1:], newest first; times[0] is the row's own."""
+        """Return the weights of the first of the earlier q at times[1:], newest first; times[0] is the row's own."""
         raise NotImplementedError
 
 
 class AdamsBashforth(_Multistep):
-    """Adams-Bashforth on the velocity, for unequal steps: LMS of k-diffusion, iPNDM for equal steps.
-
-    Args:
-        timesteps: A valid list of times.
-        order: Nominal order, 2 to 4. The first row is Euler's, which caps the global order at 2.
-
-    Raises:
-        PidSamplerError: The list or the order is not valid.
+    """Adams-Bashforth on the velocity, for unequal steps, of order 1 to 4: k-diffusion's LMS, iPNDM for equal steps.
 
     Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section III.5; PNDM, arXiv
     2202.09778, for its use without Runge-Kutta start-up.
     """
 
-    info = SchedulerInfo(
-        "adams-bashforth", 2, 1, False, "Hairer et al. I, III.5; PNDM, arXiv 2202.09778", ("lms", "ipndm")
-    )
+    info = SchedulerInfo("adams-bashforth", 2, 1, False, "Hairer et al. I, III.5; arXiv 2202.09778", ("lms", "ipndm"))
     highest = 4
     quantity = staticmethod(velocity)
 
@@ -103,10 +87,7 @@ class GradientEstimation(_Multistep):
 
     Args:
         timesteps: A valid list of times.
-        gamma: Weight of the new velocity; the earlier one has 1 - gamma.
-
-    Raises:
-        PidSamplerError: The list is not valid, or gamma is not finite.
+        gamma: Weight of the new velocity, finite; the earlier one has 1 - gamma.
 
     Source: Permenter and Yuan, arXiv 2306.04848, section 5 (gradient estimation).
     """
@@ -126,13 +107,7 @@ class GradientEstimation(_Multistep):
 
 
 class DPMSolverPP2M(_Multistep):
-    """DPM-Solver++(2M): the exponential step for x0 extrapolated to the middle of the step.
-
-    Args:
-        timesteps: A valid list of times.
-
-    Raises:
-        PidSamplerError: The list is not valid.
+    """DPM-Solver++(2M): the exponential step for x0 extrapolated to the middle of the step. Of order 1 or 2.
 
     Source: DPM-Solver++ (arXiv 2211.01095), algorithm 2.
     """
@@ -141,9 +116,6 @@ class DPMSolverPP2M(_Multistep):
         "dpmpp-2m", 2, 1, False, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2m", "DPMSolverMultistepScheduler")
     )
     highest = 2
-
-    def __init__(self, timesteps: TimesLike) -> None:
-        super().__init__(timesteps, 2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         return [_extrapolated(times, t_next)]
@@ -154,12 +126,6 @@ class DPMSolverPP3M(_Multistep):
 
     Nominal order 3; its first rows, and its weight of the second difference (half of what a quadratic through the
     points asks for), leave order 2.
-
-    Args:
-        timesteps: A valid list of times.
-
-    Raises:
-        PidSamplerError: The list is not valid.
 
     Source: DPM-Solver++ (arXiv 2211.01095), appendix; k-diffusion's dpmpp_3m.
     """
@@ -172,9 +138,8 @@ class DPMSolverPP3M(_Multistep):
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         if times[-1] == 1.0 or len(times) == 2:
-            return [_extrapolated(times, t_next), 0.0][: len(times) - 1]
-        h = log_snr_step(times[0], t_next)
-        return _differences(times, t_next, h, h)
+            return [_extrapolated(times, t_next)]
+        return _differences(times, t_next)
 
 
 class DPMSolverPP2MSDE(DPMSolverPP2M):
@@ -185,9 +150,6 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
         eta: Strength of the noise, at least 0: 0 is the ODE, 1 the SDE of the paper. Over a step h in log-SNR the
             share exp(-eta*h) of the implied noise is kept.
         kind: "midpoint" or "heun": how the change of x0 is weighted.
-
-    Raises:
-        PidSamplerError: The list, eta or kind is not valid.
 
     Source: DPM-Solver++ (arXiv 2211.01095), SDE-DPM-Solver++(2M); k-diffusion's dpmpp_2m_sde for eta and kind.
     """
@@ -208,14 +170,7 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
 
 
 class DPMSolverPP3MSDE(DPMSolverPP3M):
-    """DPM-Solver++(3M) for the SDE of strength eta.
-
-    Args:
-        timesteps: A valid list of times.
-        eta: As in `DPMSolverPP2MSDE`.
-
-    Raises:
-        PidSamplerError: The list or eta is not valid.
+    """DPM-Solver++(3M) for the SDE of strength eta, which is as in `DPMSolverPP2MSDE`.
 
     Source: k-diffusion, sample_dpmpp_3m_sde.
     """
@@ -227,8 +182,7 @@ class DPMSolverPP3MSDE(DPMSolverPP3M):
         self.eta = checked_eta(eta)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
-        h = log_snr_step(times[0], t_next)
-        return _differences(times, t_next, h, (1.0 + self.eta) * h)
+        return _differences(times, t_next, self.eta)
 
 
 class ERSDE(_Multistep):
@@ -239,10 +193,7 @@ class ERSDE(_Multistep):
 
     Args:
         timesteps: A valid list of times.
-        order: Nominal order, 2 or 3 (the paper's ER-SDE-Solver-2 and -3). The first row is of first order.
-
-    Raises:
-        PidSamplerError: The list or the order is not valid.
+        order: Nominal order, 1 to 3 (the paper's ER-SDE-Solver-1 to -3).
 
     Source: ER-SDE-Solver (arXiv 2309.06169), algorithms 2 and 3 with its recommended noise scale; ComfyUI's er_sde.
     """
@@ -262,7 +213,7 @@ class ERSDE(_Multistep):
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         known = [t / (1.0 - t) for t in times if t < 1.0]
         if len(known) == 1:
-            return [0.0] * (len(times) - 1)
+            return []
         s, end = known[0], t_next / (1.0 - t_next)
         gaps = [b - a for a, b in pairwise(known)]  # above 0: s falls
         u, share = np.polynomial.legendre.leggauss(40)
@@ -272,7 +223,7 @@ class ERSDE(_Multistep):
         slope = (1.0 - t_next) * (end - s + float(np.sum(measure)))
         first = slope / gaps[0]
         if len(gaps) == 1:
-            return [first, *[0.0] * (len(times) - 2)]
+            return [first]
         bend = (1.0 - t_next) * ((end - s) ** 2 / 2 + float(np.sum(measure * (at - s)))) * 2.0 / (gaps[0] + gaps[1])
         return [first - bend * (1.0 / gaps[0] + 1.0 / gaps[1]), bend / gaps[1]]
 
@@ -282,14 +233,7 @@ def _er_scale(s: Any) -> Any:
 
 
 class DEIS(_Multistep):
-    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight.
-
-    Args:
-        timesteps: A valid list of times.
-        order: Nominal order, 2 or 3 (the paper's 1 or 2). The first row is Euler's, which caps the order at 2.
-
-    Raises:
-        PidSamplerError: The list or the order is not valid.
+    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight. Of order 1 to 3.
 
     Source: DEIS (arXiv 2204.13902), section 3.4, with the polynomial in log rho as in diffusers.
     """
@@ -304,14 +248,7 @@ class DEIS(_Multistep):
 
 
 class RES(_Multistep):
-    """Exponential Adams-Bashforth for x0 in log-SNR: res_multistep of ComfyUI.
-
-    Args:
-        timesteps: A valid list of times.
-        order: Nominal order, 2 or 3. The first row is Euler's, which caps the global order at 2.
-
-    Raises:
-        PidSamplerError: The list or the order is not valid.
+    """Exponential Adams-Bashforth for x0 in log-SNR, of order 1 to 3: res_multistep of ComfyUI.
 
     Source: Refined exponential solver (arXiv 2308.02157), section 3.3; Hochbruck and Ostermann 2010, section 2.7.
     """
@@ -330,12 +267,14 @@ def _extrapolated(times: Sequence[float], t_next: float) -> float:
     return -(1.0 - t_next / times[0]) * 0.5 * h / before  # from t = 1, before is infinite: no extrapolation
 
 
-def _differences(times: Sequence[float], t_next: float, h: float, z: float) -> list[float]:
+def _differences(times: Sequence[float], t_next: float, eta: float = 0.0) -> list[float]:
     """The weights of the one or two earlier x0 in 3M's step: divided differences times phi_2 and phi_3 of -z."""
+    h = log_snr_step(times[0], t_next)
+    z = (1.0 + eta) * h
     p2, p3 = (1 - t_next) * z * phi(2, -z), (1 - t_next) * z * phi(3, -z)
     r0 = log_snr_step(times[1], times[0]) / h
     if times[-1] == 1.0 or len(times) == 2:
-        return [-p2 / r0, 0.0][: len(times) - 1]
+        return [-p2 / r0]
     r1 = log_snr_step(times[2], times[1]) / h
     # Of the first divided differences (q_n - q_(n-1))/r0 and (q_(n-1) - q_(n-2))/r1, the weights of the earlier q
     bend = [(-1 / r0 - 1 / r1) / (r0 + r1), 1 / r1 / (r0 + r1)]
@@ -351,4 +290,4 @@ def _exponential(times: Sequence[float], h: float, scale: float, z: float) -> li
     nodes = [0.0, *(-log_snr_step(t, times[0]) / h for t in times[1:])]
     known = [u for u in nodes if math.isfinite(u)]
     moments = [scale * math.factorial(p) * phi(p + 1, z) for p in range(len(known))]
-    return [*interpolation_weights(known, moments)[1:], *[0.0] * (len(nodes) - len(known))]
+    return interpolation_weights(known, moments)[1:]

@@ -8,18 +8,8 @@ from collections.abc import Sequence
 from ..errors import PidSamplerError
 from ..table import Combination, StepTable, combined
 from ..timesteps import TimesLike
-from .base import (
-    X0,
-    SchedulerInfo,
-    TimesScheduler,
-    checked_eta,
-    interpolation_weights,
-    log_snr_step,
-    phi,
-    renoised,
-    row,
-    sde_shares,
-)
+from .base import X0, SchedulerInfo, TimesScheduler, checked_eta, renoised, row, sde_shares
+from .exact import interpolation_weights, log_snr_step, phi
 
 
 class _PredictorCorrector(TimesScheduler):
@@ -81,9 +71,6 @@ class UniPC(_PredictorCorrector):
         order: Order p of the predictor, 1 to 3; the corrector raises it by one. Fewer where history is short.
         b: The paper's B(h): "bh2" is e^h - 1, "bh1" is h.
 
-    Raises:
-        PidSamplerError: The list, the order or b is not valid.
-
     Source: UniPC (arXiv 2302.04867), algorithms 1 and 2 in the data-prediction form of its appendix; the weights at
     order 2 (predictor) and 1 (corrector) are 1/2 as in the authors' code.
     """
@@ -113,9 +100,6 @@ class SASolver(_PredictorCorrector):
         order: How many evaluations the predictor uses, 1 to 3; the corrector uses one more. Fewer at the start.
         tau: Strength of the noise, at least 0: 0 is the ODE. Over a step h in log-SNR exp(-tau^2*h) is kept.
 
-    Raises:
-        PidSamplerError: The list, the order or tau is not valid.
-
     Source: SA-Solver (arXiv 2309.05019), algorithms 1 and 2, data prediction.
     """
 
@@ -123,7 +107,7 @@ class SASolver(_PredictorCorrector):
 
     def __init__(self, timesteps: TimesLike, order: int = 2, tau: float = 1.0) -> None:
         super().__init__(timesteps, order)
-        self.tau = checked_eta(tau)
+        self.tau = checked_eta(tau, "tau")
         self.eta = self.tau**2
 
     def _weights(self, nodes: Sequence[float], h: float, t_next: float) -> list[float]:

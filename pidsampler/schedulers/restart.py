@@ -23,9 +23,6 @@ class Restart(TimesScheduler):
         t_min: A smaller one of the list's times, above 0; None takes the one after two thirds of the steps.
         repeats: How often the part is done again, at least 0.
 
-    Raises:
-        PidSamplerError: The list is not valid, t_max or t_min is not in it, or they are in the wrong order.
-
     Source: Restart (Xu et al. 2023, arXiv 2306.14878), algorithm 1 in flow time.
     """
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from itertools import accumulate
-from typing import ClassVar
 
 from ..errors import PidSamplerError
 from ..table import Combination, Row, StepTable
@@ -75,22 +74,10 @@ class ButcherTableau:
         return 1 + sum(accumulate(holds, lambda before, this: before and this))
 
 
-class RungeKutta(TimesScheduler):
-    """A Runge-Kutta method of the user's own tableau, or a named one of the subclasses. A step to 0 is Euler's.
+class _Stages(TimesScheduler):
+    """Runge-Kutta by the class's or the object's tableau. A step to 0 is Euler's."""
 
-    Args:
-        timesteps: A valid list of times.
-        tableau: The method.
-
-    Raises:
-        PidSamplerError: The list is not valid.
-
-    Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section II.1.
-    """
-
-    def __init__(self, timesteps: TimesLike, tableau: ButcherTableau) -> None:
-        super().__init__(timesteps)
-        self.tableau = tableau
+    tableau: ButcherTableau
 
     def table(self) -> StepTable:
         """Return one row per stage."""
@@ -109,52 +96,54 @@ class RungeKutta(TimesScheduler):
         return stage_rows(t, stages, velocity)
 
 
-class _Named(RungeKutta):
-    """A method whose tableau is part of its class."""
+class RungeKutta(_Stages):
+    """The Runge-Kutta method of a tableau of one's own.
 
-    fixed: ClassVar[ButcherTableau]
+    Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section II.1.
+    """
 
-    def __init__(self, timesteps: TimesLike) -> None:
-        super().__init__(timesteps, self.fixed)
+    def __init__(self, timesteps: TimesLike, tableau: ButcherTableau) -> None:
+        super().__init__(timesteps)
+        self.tableau = tableau
 
 
-class Midpoint(_Named):
+class Midpoint(_Stages):
     """The explicit midpoint method. Source: Runge 1895; Hairer et al. I, table II.1.1."""
 
-    info = SchedulerInfo("midpoint", 2, 2, False, "Runge 1895", ("dpm_2_flow",))
-    fixed = ButcherTableau(((1 / 2,),), (0, 1))
+    info = SchedulerInfo("midpoint", 2, 2, False, "Runge 1895")
+    tableau = ButcherTableau(((1 / 2,),), (0, 1))
 
 
-class Heun(_Named):
+class Heun(_Stages):
     """Heun's second-order method, the explicit trapezoid. Source: Heun 1900; EDM, arXiv 2206.00364, algorithm 1."""
 
     info = SchedulerInfo("heun", 2, 2, False, "Heun 1900; EDM, arXiv 2206.00364", ("FlowMatchHeunDiscreteScheduler",))
-    fixed = ButcherTableau(((1,),), (1 / 2, 1 / 2))
+    tableau = ButcherTableau(((1,),), (1 / 2, 1 / 2))
 
 
-class Ralston(_Named):
+class Ralston(_Stages):
     """Ralston's second-order method, of least error bound. Source: Ralston, Math. Comp. 16 (1962)."""
 
     info = SchedulerInfo("ralston", 2, 2, False, "Ralston 1962")
-    fixed = ButcherTableau(((2 / 3,),), (1 / 4, 3 / 4))
+    tableau = ButcherTableau(((2 / 3,),), (1 / 4, 3 / 4))
 
 
-class SSPRK3(_Named):
+class SSPRK3(_Stages):
     """The strong-stability-preserving third-order method. Source: Shu and Osher, J. Comput. Phys. 77 (1988)."""
 
     info = SchedulerInfo("ssprk3", 3, 3, False, "Shu and Osher 1988")
-    fixed = ButcherTableau(((1,), (1 / 4, 1 / 4)), (1 / 6, 1 / 6, 2 / 3))
+    tableau = ButcherTableau(((1,), (1 / 4, 1 / 4)), (1 / 6, 1 / 6, 2 / 3))
 
 
-class Kutta3(_Named):
+class Kutta3(_Stages):
     """Kutta's third-order method. Source: Kutta 1901; Hairer et al. I, section II.1."""
 
     info = SchedulerInfo("kutta3", 3, 3, False, "Kutta 1901")
-    fixed = ButcherTableau(((1 / 2,), (-1, 2)), (1 / 6, 2 / 3, 1 / 6))
+    tableau = ButcherTableau(((1 / 2,), (-1, 2)), (1 / 6, 2 / 3, 1 / 6))
 
 
-class RK4(_Named):
+class RK4(_Stages):
     """The classical fourth-order method. Source: Kutta 1901; Hairer et al. I, table II.1.2."""
 
     info = SchedulerInfo("rk4", 4, 4, False, "Kutta 1901")
-    fixed = ButcherTableau(((1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))
+    tableau = ButcherTableau(((1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))

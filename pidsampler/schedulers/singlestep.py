@@ -21,16 +21,13 @@ from .base import (
     checked_eta,
     eps,
     euler,
-    log_snr,
-    log_snr_step,
-    phi,
     renoised,
     row,
     sde_shares,
     stage_rows,
-    time_of,
     x0,
 )
+from .exact import log_snr, log_snr_step, phi, time_of
 
 
 class _Singlestep(TimesScheduler):
@@ -52,7 +49,12 @@ class _Singlestep(TimesScheduler):
 
 
 class _TwoStage(_Singlestep):
-    """A second evaluation inside the step, and the change since the first weighted for the whole."""
+    """A second evaluation inside the step, and the change since the first weighted for the whole.
+
+    Args:
+        timesteps: A valid list of times.
+        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
+    """
 
     quantity: ClassVar[staticmethod[[float], Combination]]
 
@@ -72,14 +74,7 @@ class _TwoStage(_Singlestep):
 
 
 class DPMSolver2(_TwoStage):
-    """DPM-Solver-2: a midpoint in log-SNR for eps.
-
-    Args:
-        timesteps: A valid list of times.
-        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
-
-    Raises:
-        PidSamplerError: The list is not valid, or r is outside (0, 1).
+    """DPM-Solver-2: a second evaluation at the share r of the step in log-SNR, in (0, 1), for eps.
 
     Source: DPM-Solver (arXiv 2206.00927), algorithm 4; r = 1/2 is its algorithm 1.
     """
@@ -92,14 +87,7 @@ class DPMSolver2(_TwoStage):
 
 
 class DPMSolverPP2S(_TwoStage):
-    """DPM-Solver++(2S): a midpoint in log-SNR for x0.
-
-    Args:
-        timesteps: A valid list of times.
-        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
-
-    Raises:
-        PidSamplerError: The list is not valid, or r is outside (0, 1).
+    """DPM-Solver++(2S): a second evaluation at the share r of the step in log-SNR, in (0, 1), for x0.
 
     Source: DPM-Solver++ (arXiv 2211.01095), algorithm 1.
     """
@@ -137,7 +125,7 @@ class DPMSolver3(_Singlestep):
 class _SDE(_Singlestep):
     """Stages for x0 and the SDE of strength eta. The parts of a step each add noise, and later stages carry it on."""
 
-    def __init__(self, timesteps: TimesLike, eta: float) -> None:
+    def __init__(self, timesteps: TimesLike, eta: float = 1.0) -> None:
         super().__init__(timesteps)
         self.eta = checked_eta(eta)
 
@@ -165,9 +153,6 @@ class SEEDS2(_SDE):
             is kept.
         r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
 
-    Raises:
-        PidSamplerError: The list, eta or r is not valid.
-
     Source: SEEDS (arXiv 2305.14267), algorithm 3, with eta as in ComfyUI's seeds_2.
     """
 
@@ -187,24 +172,14 @@ class SEEDS2(_SDE):
 
 
 class SEEDS3(_SDE):
-    """SEEDS-3: three stages for the SDE of strength eta, at a third and two thirds of the step in log-SNR.
+    """SEEDS-3: three stages for the SDE of strength eta (see `SEEDS2`), at thirds of the step in log-SNR.
 
     Nominal order 3, which eta = 0 has; with noise the weak order is 2.
-
-    Args:
-        timesteps: A valid list of times.
-        eta: As in `SEEDS2`.
-
-    Raises:
-        PidSamplerError: The list or eta is not valid.
 
     Source: SEEDS (arXiv 2305.14267), algorithm 4, with eta as in ComfyUI's seeds_3.
     """
 
     info = SchedulerInfo("seeds-3", 2, 3, True, "SEEDS, arXiv 2305.14267", ("seeds_3",))
-
-    def __init__(self, timesteps: TimesLike, eta: float = 1.0) -> None:
-        super().__init__(timesteps, eta)
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         (t1, r1, h), (t2, r2, _) = _within(t, t_next, 1 / 3), _within(t, t_next, 2 / 3)
@@ -215,15 +190,7 @@ class SEEDS3(_SDE):
 
 
 class DPMSolverPPSDE(SEEDS2):
-    """DPM-Solver++ (2S) for the SDE of strength eta: SEEDS-2's rows with the paper's simpler weight of the change.
-
-    Args:
-        timesteps: A valid list of times.
-        eta: As in `SEEDS2`.
-        r: As in `SEEDS2`.
-
-    Raises:
-        PidSamplerError: The list, eta or r is not valid.
+    """DPM-Solver++ (2S) for the SDE of strength eta: SEEDS-2's rows with a simpler weight of the change.
 
     Source: k-diffusion, sample_dpmpp_sde (its noise comes from one Brownian path, so the parts share it).
     """

@@ -1,0 +1,46 @@
+"""Log-SNR and exact integrals, without the cancellation that the plain formulas have near t = 0, t = 1 and t' = t."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def log_snr(t: float) -> float:
+    """lambda = log((1 - t)/t), half the log of the signal-to-noise ratio; -inf at t = 1 and inf at t = 0."""
+    if t in (0.0, 1.0):
+        return math.inf if t == 0.0 else -math.inf
+    return math.log1p(-t) - math.log(t)
+
+
+def log_snr_step(t: float, t_next: float) -> float:
+    """log_snr(t_next) - log_snr(t), without the cancellation of near times; infinite from t = 1 or to 0."""
+    if t == 1.0 or t_next == 0.0:
+        return math.inf
+    return math.log1p((t - t_next) / ((1.0 - t) * t_next))
+
+
+def time_of(lam: float) -> float:
+    """The t of a log-SNR: 1 / (1 + exp(lambda)), for any lambda."""
+    return float(np.exp(-np.logaddexp(0.0, lam)))
+
+
+def phi(k: int, z: float) -> float:
+    """phi_k(z) = sum_j z^j / (j + k)!, exact to rounding: by its series where the recursion would cancel.
+
+    Source: Hochbruck and Ostermann, "Exponential integrators", Acta Numerica 2010, equation 2.10.
+    """
+    if abs(z) < 1.0:
+        return math.fsum(z**j / math.factorial(j + k) for j in range(20))
+    value = math.exp(z)
+    for j in range(k):
+        value = (value - 1.0 / math.factorial(j)) / z
+    return value
+
+
+def interpolation_weights(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
+    """The weights that integrate every polynomial through `nodes`, given the integrals of 1, u, u^2, ..."""
+    matrix = np.vander(np.array(nodes), increasing=True).T
+    return [float(w) for w in np.linalg.solve(matrix, np.array(moments))]
