@@ -6,6 +6,7 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 
 from . import denoiser, draws, noise, schedulers, timesteps, torch_noise
 from .errors import PidSamplerError
+from .interop import from_diffusers
 from .registry import get_scheduler, list_schedulers
 from .sampler import Run, sample, start
 from .schedulers import FlowODE, FlowSDE, SchedulerInfo
@@ -27,6 +28,7 @@ __all__ = [
     "Upscaler",
     "denoiser",
     "draws",
+    "from_diffusers",
     "get_scheduler",
     "list_schedulers",
     "noise",

@@ -1,4 +1,4 @@
-"""Denoisers: what the sampler asks of a network, and closed-form ones whose exact answer is known.
+"""Denoisers: what the sampler asks of a network, guidance, and closed-form ones whose exact answer is known.
 
 The closed-form flows are for tests and research: with x_t = (1 - t)*x0 + t*eps and x0 Gaussian or a mixture of
 Gaussians, the velocity v = E[eps - x0 | x_t] has an exact formula, so a sampler's error is its own.
@@ -55,6 +55,60 @@ class _Function:
                 f"the network returned shape {getattr(m, 'shape', None)}, expected that of x, {out.shape}"
             )
         out[...] = m
+
+
+class Guided:
+    """Classifier-free guidance: m = m_uncond + scale*(m_cond - m_uncond), a Denoiser of two.
+
+    Guidance is linear, so it means the same for a velocity, x0 or eps. It is a wrapper rather than a second network
+    output in a table's row, which would have cost 8 bytes an element less (16 read and written in float32 where wrapper
+    and row take 12 each: 0.1 ms of a guided step at 3x4096x4096 and 4 TB/s) beside the second network call. In
+    return tables, records and loops of one's own are the same with guidance and without.
+
+    Args:
+        conditional: A Denoiser or callable net(x, t) -> m, with the conditions bound.
+        unconditional: The same without them (or with the negative ones).
+        scale: Guidance scale: 1 is the conditional alone, 0 the unconditional alone, above 1 overshoots.
+        interval: Noise levels (lowest, highest) within which to guide; elsewhere only the conditional is called
+            (Kynkaanniemi et al., arXiv 2404.07724).
+
+    Raises:
+        PidSamplerError: A network is none, the scale is not finite, or the interval is not within 0..1.
+
+    Source: Ho and Salimans, arXiv 2207.12598, equation 6 with scale = 1 + w.
+    """
+
+    def __init__(
+        self,
+        conditional: Denoiser | Callable[[Any, float], Any],
+        unconditional: Denoiser | Callable[[Any, float], Any],
+        scale: float,
+        interval: tuple[float, float] = (0.0, 1.0),
+    ) -> None:
+        self.conditional, self.unconditional = as_denoiser(conditional), as_denoiser(unconditional)
+        if not np.isfinite(scale):
+            raise PidSamplerError(f"guidance scale {scale!r} is not finite")
+        lowest, highest = interval
+        if not 0.0 <= lowest <= highest <= 1.0:
+            raise PidSamplerError(f"guidance interval {interval!r} must keep 0 <= lowest <= highest <= 1")
+        self.scale, self.interval = scale, interval
+        self._other: Array = None
+
+    def predict(self, x: Array, t: float, out: Array) -> None:
+        """Write the guided output at x, t in (0, 1]; one network call where one is enough, else two."""
+        lowest, highest = self.interval
+        if self.scale == 1.0 or not lowest <= t <= highest:
+            self.conditional.predict(x, t, out)
+            return
+        self.unconditional.predict(x, t, out)
+        if self.scale == 0.0:
+            return
+        if self._other is None or self._other.shape != x.shape or self._other.dtype != x.dtype:
+            self._other = x.__array_namespace__().empty_like(x)
+        self.conditional.predict(x, t, self._other)
+        self._other -= out
+        self._other *= self.scale
+        out += self._other
 
 
 class Gaussian:

@@ -3,8 +3,8 @@ import math
 import numpy as np
 import pytest
 
-from pidsampler import PidSamplerError
-from pidsampler.denoiser import Gaussian, GaussianMixture
+from pidsampler import FlowODE, PidSamplerError, sample, timesteps
+from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
 
 X = np.linspace(-3, 3, 41)[None, None]
 
@@ -76,3 +76,64 @@ def test_keeps_float32():
 def test_refuses(make, message):
     with pytest.raises(PidSamplerError, match=message):
         make()
+
+
+class Counted:
+    """A Denoiser that counts its calls."""
+
+    def __init__(self, law):
+        self.law, self.calls = law, 0
+
+    def predict(self, x, t, out):
+        self.calls += 1
+        self.law.predict(x, t, out)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("scale", [0.0, 0.5, 1.0, 2.5, -1.0])
+def test_guidance_between_gaussians_is_another_gaussian(scale, dtype):
+    """Of one std, since their velocity is affine in the mean: that of N(m0 + scale*(m1 - m0), std^2)."""
+    conditional, unconditional = Counted(Gaussian(0.5, 0.3)), Counted(Gaussian(-0.2, 0.3))
+    guided = Guided(conditional, unconditional, scale)
+    x = sample(guided, FlowODE(timesteps.uniform(5)), (2, 3, 4, 5), dtype=dtype)
+    expected = sample(Gaussian(-0.2 + scale * 0.7, 0.3), FlowODE(timesteps.uniform(5)), (2, 3, 4, 5), dtype=dtype)
+    assert x == pytest.approx(expected, abs=1e-5 if dtype == np.float32 else 1e-12)
+    assert conditional.calls == (0 if scale == 0.0 else 5)
+    assert unconditional.calls == (0 if scale == 1.0 else 5)
+
+
+def test_guidance_within_an_interval():
+    conditional, unconditional = Counted(Gaussian(0.5, 0.3)), Counted(Gaussian(-0.2, 0.3))
+    guided = Guided(conditional, unconditional, 3.0, interval=(0.3, 0.7))
+    for t in (0.9, 0.71, 0.25):
+        assert np.array_equal(velocity(guided, t), velocity(Gaussian(0.5, 0.3), t))
+    assert unconditional.calls == 0
+    for t in (0.7, 0.5, 0.3):
+        assert velocity(guided, t) == pytest.approx(velocity(Gaussian(-0.2 + 3 * 0.7, 0.3), t), abs=1e-12)
+    assert (conditional.calls, unconditional.calls) == (6, 3)
+
+
+def test_guidance_takes_functions_and_any_shape():
+    guided = Guided(lambda x, t: x, lambda x, t: -x, 2.0)
+    for shape in ((1, 3, 4, 4), (2, 3, 5, 4), (1, 3, 4, 4)):
+        x, out = np.ones(shape, np.float32), np.empty(shape, np.float32)
+        guided.predict(x, 0.5, out)
+        assert (out == 3.0).all()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((3, Gaussian(0, 1), 2.0), "expected a Denoiser with predict"),
+        ((Gaussian(0, 1), None, 2.0), "expected a Denoiser with predict"),
+        ((Gaussian(0, 1), Gaussian(0, 1), math.nan), "guidance scale nan is not finite"),
+        (
+            (Gaussian(0, 1), Gaussian(0, 1), 2.0, (0.7, 0.3)),
+            r"interval \(0\.7, 0\.3\) must keep 0 <= lowest <= highest",
+        ),
+        ((Gaussian(0, 1), Gaussian(0, 1), 2.0, (0.0, 1.5)), "must keep"),
+    ],
+)
+def test_guidance_refuses(arguments, message):
+    with pytest.raises(PidSamplerError, match=message):
+        Guided(*arguments)

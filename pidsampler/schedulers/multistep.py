@@ -150,14 +150,15 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
         eta: Strength of the noise, at least 0: 0 is the ODE, 1 the SDE of the paper. Over a step h in log-SNR the
             share exp(-eta*h) of the implied noise is kept.
         kind: "midpoint" or "heun": how the change of x0 is weighted.
+        order: 1 or 2.
 
     Source: DPM-Solver++ (arXiv 2211.01095), SDE-DPM-Solver++(2M); k-diffusion's dpmpp_2m_sde for eta and kind.
     """
 
     info = SchedulerInfo("dpmpp-2m-sde", 2, 1, True, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2m_sde",))
 
-    def __init__(self, timesteps: TimesLike, eta: float = 1.0, kind: str = "midpoint") -> None:
-        super().__init__(timesteps)
+    def __init__(self, timesteps: TimesLike, eta: float = 1.0, kind: str = "midpoint", order: int = 2) -> None:
+        super().__init__(timesteps, order)
         if kind not in ("midpoint", "heun"):
             raise PidSamplerError(f"kind={kind!r} is neither 'midpoint' nor 'heun'")
         self.eta, self.kind = checked_eta(eta), kind

@@ -11,6 +11,7 @@ import math
 from pathlib import Path
 
 import diffusers
+import numpy as np
 import torch
 
 X = torch.linspace(-2.5, 2.5, 12, dtype=torch.float64)[None]  # diffusers' sums want a batch
@@ -25,70 +26,67 @@ def velocity(x, t):
     return (posterior * ((t - (1 - t) * stds**2) / spread * off - means)).sum(-1)
 
 
-def run(name, steps, spec, **config):
-    """Return every state of a run over the scheduler's own sigmas."""
+def run(name, steps=None, mu=None, given=None, **config):
+    """Return a run's own sigmas and every state, with noise from torch.manual_seed(5)."""
     scheduler = getattr(diffusers, name)(**config)
-    scheduler.set_timesteps(steps)
+    arguments = {"num_inference_steps": steps, "mu": mu, "sigmas": given and np.array(given)}
+    scheduler.set_timesteps(**{key: value for key, value in arguments.items() if value is not None})
     scheduler.sigmas = scheduler.sigmas.double()
-    x, states, sigmas = X.clone(), [], []
+    x, states = X.clone(), []
+    torch.manual_seed(5)
     for t in scheduler.timesteps:
         if scheduler.step_index is None:
             scheduler._init_step_index(t)
         sigma = scheduler.sigmas[scheduler.step_index]
-        sigmas.append(float(sigma))
-        x = scheduler.step(velocity(x, sigma), t, x).prev_sample
+        x = scheduler.step(velocity(x, sigma), t, x).prev_sample.double()
         states.append([v if math.isfinite(v) else None for v in x[0].tolist()])
-    last = float(scheduler.sigmas[-1])
-    if last == sigmas[-1]:  # DEIS repeats its smallest sigma at the end: a step of no length
-        states.pop()
-    else:
-        sigmas.append(last)
-    return {
-        "class": name,
-        "config": config,
-        "spec": spec,
-        "sigmas": sigmas,
-        "states": states,
-    }
-
-
-def sigmas(spec, steps, mu=None, **config):
-    """Return the sigmas that diffusers makes for steps that begin at 1 and are 1/steps apart."""
-    scheduler = diffusers.FlowMatchEulerDiscreteScheduler(**config)
-    scheduler.set_timesteps(sigmas=[1 - k / steps for k in range(steps)], mu=mu)
-    return {"config": config, "spec": spec.format(last=1 / steps), "sigmas": scheduler.sigmas.tolist()}
+    sigmas = scheduler.sigmas.tolist()
+    if name == "FlowMatchHeunDiscreteScheduler":  # lists both evaluations of a step
+        sigmas = [*sigmas[:-1:2], 0.0]
+    saved = json.loads(scheduler.to_json_string())
+    return {"config": saved, "steps": steps, "mu": mu, "given": given, "sigmas": sigmas, "states": states}
 
 
 def main():
     """Write diffusers.json beside this script."""
+    euler, heun, lcm = (f"FlowMatch{kind}Scheduler" for kind in ("EulerDiscrete", "HeunDiscrete", "LCM"))
+    dpm, unipc = "DPMSolverMultistepScheduler", "UniPCMultistepScheduler"
     flow = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "flow_shift": 3.0}
+    dynamic = {"use_flow_sigmas": True, "prediction_type": "flow_prediction", "use_dynamic_shifting": True}
+    eight = [1 - k / 8 for k in range(8)]
     runs = [
-        run("FlowMatchEulerDiscreteScheduler", 12, "flow-ode", shift=3.0),
-        run("FlowMatchHeunDiscreteScheduler", 8, "heun", shift=3.0),
-        run("DPMSolverMultistepScheduler", 20, "dpmpp-2m", solver_order=2, **flow),
-        run("DPMSolverMultistepScheduler", 20, "dpmpp-3m", solver_order=3, **flow),
-        run("DEISMultistepScheduler", 20, "deis(order=2)", solver_order=2, **flow),
-        run("DEISMultistepScheduler", 20, "deis(order=3)", solver_order=3, **flow),
+        run(euler, 12, shift=3.0),
+        run(euler, 1, shift=3.0),
+        run(euler, given=eight),
+        run(euler, given=eight, shift=3.0),
+        run(euler, given=eight, use_karras_sigmas=True),
+        run(euler, given=eight, use_exponential_sigmas=True),
+        run(euler, given=eight, mu=1.15, use_dynamic_shifting=True, shift=3.0),
+        run(euler, 8, mu=1.8, use_dynamic_shifting=True, time_shift_type="linear", shift_terminal=0.1),
+        run(euler, 8, shift=2.0, use_karras_sigmas=True),
+        run(euler, 8, shift=2.0, use_exponential_sigmas=True),
+        run(euler, 8, shift=2.0, use_beta_sigmas=True),
+        run(euler, 6, stochastic_sampling=True),
+        run(heun, 8, shift=3.0),
+        run(lcm, 4, shift=2.5, num_train_timesteps=500),
+        *(run(dpm, 20, solver_order=order, **flow) for order in (1, 2, 3)),
+        run(dpm, 20, solver_type="heun", **flow),
+        run(dpm, 20, mu=0.7, **dynamic),
+        *(run(dpm, 20, algorithm_type="sde-dpmsolver++", solver_order=order, **flow) for order in (1, 2)),
+        *(run(dpm, 20, algorithm_type="sde-dpmsolver++", solver_order=k, solver_type="heun", **flow) for k in (2, 3)),
+        *(run(unipc, 20, solver_order=k, solver_type=b, **flow) for k in (1, 2, 3) for b in ("bh1", "bh2")),
+        run(unipc, 20, mu=0.7, shift_terminal=0.02, **dynamic),
+        run(unipc, given=eight, **flow),
     ]
-    for order in (1, 2, 3):
-        for b in ("bh1", "bh2"):
-            spec = f"unipc(order={order},b={b})"
-            runs.append(run("UniPCMultistepScheduler", 20, spec, solver_order=order, solver_type=b, **flow))
-    lists = [
-        sigmas("uniform:8", 8),
-        sigmas("shifted(shift=3):8", 8, shift=3.0),
-        sigmas("flux(mu=1.15):8", 8, mu=1.15, use_dynamic_shifting=True),
-        sigmas("karras(t_min={last}):8", 8, use_karras_sigmas=True),
-        sigmas("exponential(t_min={last}):8", 8, use_exponential_sigmas=True),
-    ]
+    deis = diffusers.DEISMultistepScheduler
     data = {
         "diffusers": diffusers.__version__,
         "torch": torch.__version__,
         "x": X[0].tolist(),
-        "lists": lists,
         "runs": runs,
+        "deis": [run(deis.__name__, 20, solver_order=order, **flow) for order in (2, 3)],
     }
-    Path(__file__).with_name("diffusers.json").write_text(json.dumps(data, indent=1) + "\n")
+    Path(__file__).with_name("diffusers.json").write_text(json.dumps(data) + "\n")
 
 
 if __name__ == "__main__":
