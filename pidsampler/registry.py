@@ -23,6 +23,15 @@ _REGISTERED: list[Any] = sorted(
 )
 _BY_NAME: dict[str, Any] = {name: cls for cls in _REGISTERED for name in (cls.info.name, *cls.info.aliases)}
 
+# Names elsewhere for a method with other options than its own defaults.
+_VARIANTS = {
+    "dpmpp_2m_sde_heun": "dpmpp-2m-sde(kind=heun)",
+    "ipndm_v": "adams-bashforth(order=4)",
+    "lms": "adams-bashforth(order=4)",
+    "uni_pc": "unipc(order=3,b=bh1)",
+    "uni_pc_bh2": "unipc(order=3)",
+}
+
 _GROUP = "pidsampler.schedulers"  # of entry points
 
 # The functions of `timesteps` that take a number of steps, by the name that follows @ in a spec.
@@ -97,11 +106,14 @@ def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any)
             given twice.
     """
     parsed = Spec.parse(spec)
+    if parsed.name in _VARIANTS:
+        variant = Spec.parse(_VARIANTS[parsed.name])
+        parsed = replace(parsed, name=variant.name, options={**variant.options, **parsed.options})
     cls = _BY_NAME.get(parsed.name)
     if cls is None:
         others = _entry_points()
         if parsed.name not in others:
-            raise unknown_name("scheduler", parsed.name, [*_BY_NAME, *others])
+            raise unknown_name("scheduler", parsed.name, [*_BY_NAME, *_VARIANTS, *others])
         cls = _loaded(others[parsed.name])
     if twice := sorted(parsed.options.keys() & options.keys()):
         raise PidSamplerError(f"{spec!r} has {twice[0]!r}, and it was given too: use one of them")

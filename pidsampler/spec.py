@@ -57,7 +57,7 @@ class Spec:
 def _options(spec: str, text: str | None) -> dict[str, Value]:
     """Read "a=1, b='x'"; a value is a Python number, or else a word."""
     options: dict[str, Value] = {}
-    for part in (text or "").split(",") if text else []:
+    for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")
         if not equals or not key.isidentifier() or key in options:
             raise PidSamplerError(f"cannot read {part!r} in {spec!r}: expected option=value, each once")

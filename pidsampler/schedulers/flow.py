@@ -17,7 +17,7 @@ class FlowODE(TimesScheduler):
     """
 
     info = SchedulerInfo(
-        "flow-ode", 1, 1, False, "Flow matching, arXiv 2210.02747", ("euler", "FlowMatchEulerDiscreteScheduler")
+        "flow-ode", 1, 1, False, "Flow matching, arXiv 2210.02747", ("euler", "ddim", "FlowMatchEulerDiscreteScheduler")
     )
 
     def table(self) -> StepTable:

@@ -72,7 +72,7 @@ class AdamsBashforth(_Multistep):
     2202.09778, for its use without Runge-Kutta start-up.
     """
 
-    info = SchedulerInfo("adams-bashforth", 2, 1, False, "Hairer et al. I, III.5; arXiv 2202.09778", ("lms", "ipndm"))
+    info = SchedulerInfo("adams-bashforth", 2, 1, False, "Hairer et al. I, III.5; arXiv 2202.09778")
     highest = 4
     quantity = staticmethod(velocity)
 

@@ -75,7 +75,7 @@ class UniPC(_PredictorCorrector):
     order 2 (predictor) and 1 (corrector) are 1/2 as in the authors' code.
     """
 
-    info = SchedulerInfo("unipc", 3, 1, False, "UniPC, arXiv 2302.04867", ("uni_pc", "UniPCMultistepScheduler"))
+    info = SchedulerInfo("unipc", 3, 1, False, "UniPC, arXiv 2302.04867", ("UniPCMultistepScheduler",))
 
     def __init__(self, timesteps: TimesLike, order: int = 2, b: str = "bh2") -> None:
         super().__init__(timesteps, order)

@@ -79,7 +79,7 @@ class DPMSolver2(_TwoStage):
     Source: DPM-Solver (arXiv 2206.00927), algorithm 4; r = 1/2 is its algorithm 1.
     """
 
-    info = SchedulerInfo("dpm-solver-2", 2, 2, False, "DPM-Solver, arXiv 2206.00927", ("dpm_2",))
+    info = SchedulerInfo("dpm-solver-2", 2, 2, False, "DPM-Solver, arXiv 2206.00927")
     quantity = staticmethod(eps)
 
     def _whole(self, t: float, t_next: float, h: float) -> float:
