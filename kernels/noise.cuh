@@ -6,21 +6,7 @@
 // Sources: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC11); Box-Muller in cuRAND's convention.
 #pragma once
 
-#ifdef __CUDACC__
-#define PID_DEVICE __device__ __forceinline__
-#else
-#include <cmath>
-#define PID_DEVICE inline
-#endif
-
-#ifdef __CUDACC_RTC__
-typedef unsigned int pid_u32;
-typedef unsigned long long pid_u64;
-#else
-#include <cstdint>
-typedef std::uint32_t pid_u32;
-typedef std::uint64_t pid_u64;
-#endif
+#include "common.cuh"
 
 struct PidWords {
     pid_u32 w[4];

@@ -1,0 +1,83 @@
+// One row of a table in one pass over the image:
+//
+//     x0 = clip(p*x + q*m)
+//     x  = a*x + b*x0 + sum_k h[k]*S[k] + sum_d c[d]*N(draw[d]), and likewise each tensor that the row saves
+//
+// in float32, rounded once when stored. N is made in registers. Each element is read and written by one thread, all its
+// reads before its writes, so x, the saved tensors read and those written may be the same memory, element for element.
+//
+// Bytes an element, float32: 12 (x and m in, x out), and 4 for each saved tensor read or written; 2 in half precision.
+// The grid's y is the image of the batch; x strides over its elements in groups of 16 bytes. A result does not depend
+// on the grid. With PID_VECTOR each image of each tensor begins at a multiple of 16 bytes.
+#include "noise.cuh"
+
+#define PID_MOST_SLOTS 3  // saved tensors that a row reads, and that it writes
+#define PID_MOST_DRAWS 128
+
+template <int SLOTS, int SAVES, int DRAWS>
+struct PidRow {  // of 4-byte members only, so that it has no padding
+    float p, q, clip;
+    float a[1 + SAVES], b[1 + SAVES], h[1 + SAVES][SLOTS > 0 ? SLOTS : 1];
+    pid_u32 draws;  // how many of the next are used, where DRAWS is -1
+    pid_u32 draw[DRAWS < 0 ? PID_MOST_DRAWS : DRAWS > 0 ? DRAWS : 1];
+    float c[1 + SAVES][DRAWS < 0 ? PID_MOST_DRAWS : DRAWS > 0 ? DRAWS : 1];
+};
+
+template <int X, int M, bool READS_X, bool CLIP, int SLOTS, int SAVES, int DRAWS, int CAST, bool VECTOR>
+PID_DEVICE void pid_step_body(pid_u64 n, const pid_u64* seeds, const void* x, const void* m, const void* const (&from)[3],
+                              void* out, void* const (&to)[3], void* cast, const PidRow<SLOTS, SAVES, DRAWS>& row) {
+    constexpr int V = X == PID_F32 && M == PID_F32 && CAST <= PID_F32 ? 4 : 8;
+    const pid_u64 image = (pid_u64)blockIdx.y * n, stride = (pid_u64)gridDim.x * blockDim.x;
+    const pid_u64 seed = DRAWS != 0 ? seeds[blockIdx.y] : 0;
+    for (pid_u64 g = (pid_u64)blockIdx.x * blockDim.x + threadIdx.x; g * V < n; g += stride) {
+        const int count = n - g * V < V ? (int)(n - g * V) : V;
+        const pid_u64 i = image + g * V;
+        float xs[V], x0[V], s[SLOTS > 0 ? SLOTS : 1][V], result[1 + SAVES][V];
+        pid_load<M, V, VECTOR>(m, i, count, x0);
+        if (READS_X) pid_load<X, V, VECTOR>(x, i, count, xs);
+#pragma unroll
+        for (int k = 0; k < SLOTS; ++k) pid_load<X, V, VECTOR>(from[k], i, count, s[k]);
+#pragma unroll
+        for (int j = 0; j < V; ++j) {
+            x0[j] = READS_X ? row.q * x0[j] + row.p * xs[j] : row.q * x0[j];
+            if (CLIP) x0[j] = x0[j] > row.clip ? row.clip : x0[j] < -row.clip ? -row.clip : x0[j];  // NaN stays
+#pragma unroll
+            for (int r = 0; r <= SAVES; ++r) {
+                float total = row.b[r] * x0[j];
+                if (READS_X) total += row.a[r] * xs[j];
+#pragma unroll
+                for (int k = 0; k < SLOTS; ++k) total += row.h[r][k] * s[k][j];
+                result[r][j] = total;
+            }
+        }
+        const int draws = DRAWS < 0 ? (int)row.draws : DRAWS;
+        for (int d = 0; d < draws; ++d) {
+#pragma unroll
+            for (int part = 0; part < V / 4; ++part) {
+                float normals[4];
+                pid_normals(g * (V / 4) + part, row.draw[d], 0, seed, normals);
+#pragma unroll
+                for (int r = 0; r <= SAVES; ++r) {
+#pragma unroll
+                    for (int j = 0; j < 4; ++j) result[r][4 * part + j] += row.c[r][d] * normals[j];
+                }
+            }
+        }
+        pid_store<X, V, VECTOR>(out, i, count, result[0]);
+        if (CAST >= 0) pid_store<CAST < 0 ? PID_F32 : CAST, V, VECTOR>(cast, i, count, result[0]);
+#pragma unroll
+        for (int k = 0; k < SAVES; ++k) pid_store<X, V, VECTOR>(to[k], i, count, result[1 + k]);
+    }
+}
+
+#ifdef PID_X  // compiled for one variant
+extern "C" __global__ void __launch_bounds__(256)
+    pid_step(pid_u64 n, const pid_u64* seeds, const void* x, const void* m, const void* from0, const void* from1,
+             const void* from2, void* out, void* to0, void* to1, void* to2, void* cast,
+             PidRow<PID_SLOTS, PID_SAVES, PID_DRAWS> row) {
+    const void* const from[3] = {from0, from1, from2};
+    void* const to[3] = {to0, to1, to2};
+    pid_step_body<PID_X, PID_M, PID_READS_X, PID_CLIP, PID_SLOTS, PID_SAVES, PID_DRAWS, PID_CAST, PID_VECTOR>(
+        n, seeds, x, m, from, out, to, cast, row);
+}
+#endif

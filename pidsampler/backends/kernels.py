@@ -1,0 +1,159 @@
+"""What the CUDA kernels are compiled from and called with: source text, flags, and a row as a struct. No GPU needed.
+
+A variant of a kernel is a set of flags; a term that a row has not is compiled out. Headers are put into the source
+text, so that its hash stands for all of it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PidSamplerError
+from ..table import Combination, Row
+
+# Element types as kernels/common.cuh numbers them.
+KINDS = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(ml_dtypes.bfloat16): 2}
+
+MOST_SLOTS, MOST_DRAWS = 3, 128  # of one row, as in kernels/step.cu
+
+
+@cache
+def source(name: str) -> str:
+    """Return a kernel file with the headers that it includes in their place, each once."""
+    folder = files("pidsampler") / "kernels"
+    if not folder.is_dir():  # a development install: they lie beside the package
+        folder = Path(__file__).parents[2] / "kernels"
+    seen: set[str] = set()
+
+    def inlined(file: str) -> str:
+        if file in seen:
+            return ""
+        seen.add(file)
+        text = (folder / file).read_text(encoding="utf-8").replace("#pragma once\n", "")
+        return re.sub(r'^#include "([^"]+)"\n', lambda found: inlined(found[1]), text, flags=re.MULTILINE)
+
+    return inlined(name)
+
+
+def kind(dtype: Any) -> int:
+    """Return the number of an element type.
+
+    Raises:
+        PidSamplerError: The kernels have no such type.
+    """
+    found = KINDS.get(np.dtype(dtype))
+    if found is None:
+        raise PidSamplerError(f"dtype {np.dtype(dtype)} on the GPU is not {', '.join(map(str, KINDS))}")
+    return found
+
+
+def definitions(**flags: int | bool | str) -> tuple[str, ...]:
+    """Return flags as options of the compiler: x=0, clip=True are -DPID_X=0, -DPID_CLIP=1."""
+    return tuple(f"-DPID_{name.upper()}={v if isinstance(v, str) else int(v)}" for name, v in flags.items())
+
+
+@dataclass(frozen=True)
+class StepVariant:
+    """The flags of `pid_step`.
+
+    Args:
+        x: Element type of the state and the saved tensors, see `KINDS`.
+        m: Element type of the network's output.
+        reads_x: Whether the old x has a part in anything.
+        clip: Whether x0 is clipped.
+        slots: How many saved tensors are read, at most 3.
+        saves: How many are written, at most 3.
+        draws: How many draws are added, or -1 for any number up to 128 that the row itself says.
+        cast: Element type of a second copy of the result for the network, or -1 for none.
+        vector: Whether every image of every tensor begins at a multiple of 16 bytes.
+    """
+
+    x: int
+    m: int
+    reads_x: bool
+    clip: bool
+    slots: int
+    saves: int
+    draws: int
+    cast: int
+    vector: bool
+
+    @classmethod
+    def of(cls, row: Row, x: int = 0, m: int = 0, cast: int = -1, vector: bool = True) -> StepVariant:
+        """Return the leanest variant that does a row.
+
+        Raises:
+            PidSamplerError: The row reads or writes more saved tensors, or adds more draws, than a kernel can.
+        """
+        slots, draws = len(slots_read(row)), len(draws_added(row))
+        for what, number, most in (
+            ("reads {} saved tensors", slots, MOST_SLOTS),
+            ("writes {} saved tensors", len(row.saves), MOST_SLOTS),
+            ("adds {} draws", draws, MOST_DRAWS),
+        ):
+            if number > most:
+                raise PidSamplerError(
+                    f"the row at t={row.t!r} {what.format(number)}, more than the {most} of a GPU kernel: "
+                    "run it with backend='numpy'"
+                )
+        reads_x = row.p != 0.0 or any(c.a != 0.0 for c in _combinations(row))
+        return cls(
+            x, m, reads_x, row.clip is not None, slots, len(row.saves), draws if draws <= 3 else -1, cast, vector
+        )
+
+    @property
+    def flags(self) -> tuple[str, ...]:
+        """Options of the compiler."""
+        return definitions(**asdict(self))
+
+    @property
+    def layout(self) -> np.dtype[Any]:
+        """The struct PidRow of this variant."""
+        results, draws = 1 + self.saves, MOST_DRAWS if self.draws < 0 else max(1, self.draws)
+        f, u = np.float32, np.uint32
+        fields: list[Any] = [("p", f), ("q", f), ("clip", f), ("a", f, results), ("b", f, results)]
+        fields += [
+            ("h", f, (results, max(1, self.slots))),
+            ("draws", u),
+            ("draw", u, draws),
+            ("c", f, (results, draws)),
+        ]
+        return np.dtype(fields)
+
+    def pack(self, row: Row) -> NDArray[Any]:
+        """Return a row as a struct, an array of one element."""
+        packed = np.zeros(1, self.layout)
+        slots, draws = slots_read(row), draws_added(row)
+        packed["p"], packed["q"], packed["clip"], packed["draws"] = row.p, row.q, row.clip or 0.0, len(draws)
+        packed["draw"][0, : len(draws)] = draws
+        for r, c in enumerate(_combinations(row)):
+            packed["a"][0, r], packed["b"][0, r] = c.a, c.b
+            for slot, weight in c.h:
+                packed["h"][0, r, slots.index(slot)] = weight
+            for draw, weight in c.noise:
+                packed["c"][0, r, draws.index(draw)] = weight
+        return packed
+
+
+def slots_read(row: Row) -> Sequence[int]:
+    """Return the saved tensors that a row reads, in the kernel's order."""
+    return sorted({slot for c in _combinations(row) for slot, _ in c.h})
+
+
+def draws_added(row: Row) -> Sequence[int]:
+    """Return the draws that a row adds to x or to what it saves, in the kernel's order."""
+    return sorted({draw for c in _combinations(row) for draw, _ in c.noise})
+
+
+def _combinations(row: Row) -> list[Combination]:
+    return [row, *(c for _, c in row.saves)]
