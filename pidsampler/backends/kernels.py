@@ -26,6 +26,8 @@ KINDS = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(ml_dtypes.bf
 
 MOST_SLOTS, MOST_DRAWS = 3, 128  # of one row, as in kernels/step.cu
 
+OPTIONS = ("--std=c++17",)  # of the compiler, beside the flags
+
 
 @cache
 def source(name: str) -> str:

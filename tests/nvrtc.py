@@ -1,0 +1,41 @@
+"""NVRTC from its wheel (nvidia-cuda-nvrtc), through ctypes: CUDA source to machine code without a GPU or a driver."""
+
+import ctypes
+import re
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+
+
+@cache
+def library():
+    """Return libnvrtc, or None where the wheel is not installed."""
+    spec = find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec else []
+    found = [path for folder in folders for path in Path(folder).glob("*/lib/libnvrtc.so.*")]
+    return ctypes.CDLL(str(found[0])) if found else None
+
+
+def compiled(text, options):
+    """Compile a source; return {kernel: {"registers", "stack", "spills"}} and its PTX, or raise what NVRTC said."""
+    nvrtc, program = library(), ctypes.c_void_p()
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None) == 0
+    given = [*options, "--ptxas-options=-v"]
+    result = nvrtc.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*map(str.encode, given)))
+    size = ctypes.c_size_t()
+    nvrtc.nvrtcGetProgramLogSize(program, ctypes.byref(size))
+    log = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetProgramLog(program, log)
+    said = log.value.decode()
+    if result != 0:
+        raise RuntimeError(said)
+    nvrtc.nvrtcGetPTXSize(program, ctypes.byref(size))
+    ptx = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetPTX(program, ptx)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    usage = {}
+    for part in said.split("Compiling entry function")[1:]:
+        stack, stores, loads = map(int, re.search(r"(\d+) bytes stack frame, (\d+) .* stores, (\d+)", part).groups())
+        registers = int(re.search(r"Used (\d+) registers", part)[1])
+        usage[re.match(r" '(\w+)'", part)[1]] = {"registers": registers, "stack": stack, "spills": stores + loads}
+    return usage, ptx.value.decode()

@@ -1,0 +1,64 @@
+"""Every kernel compiled by NVRTC for every architecture, as CuPy would: no GPU and no driver are needed."""
+
+import re
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+
+import nvrtc
+import pytest
+from test_kernels import FILLS, FULL, IMAGES, VARIANTS
+
+from pidsampler.backends.kernels import OPTIONS, definitions, source
+
+pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvrtc is not installed")
+
+ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+FILL_FLAGS = [definitions(x=x, keep=keep, vector=vector) for x, keep, vector in FILLS]
+IMAGE_FLAGS = [definitions(pixel=f"pid_u{p}", channels=c, bgr=bgr, x=x) for p, c, bgr, x in IMAGES]
+EVERY = [
+    *(("step.cu", v.flags) for v in VARIANTS),
+    *(("fill.cu", flags) for flags in FILL_FLAGS),
+    *(("image.cu", flags) for flags in IMAGE_FLAGS),
+]
+
+
+@pytest.mark.parametrize("architecture", ARCHITECTURES)
+def test_every_variant_compiles_without_spills_or_local_memory(architecture, record_property):
+    """At most 64 registers, so that four blocks of 256 threads fit a multiprocessor; nothing in float64."""
+
+    def compiled(job):
+        name, flags = job
+        return nvrtc.compiled(source(name), [*OPTIONS, "-ftz=true", *flags, f"-arch=sm_{architecture}"])
+
+    with ThreadPoolExecutor(2) as pool:
+        results = list(pool.map(compiled, EVERY))
+    assert len(results) == len(EVERY) > 60
+    for (name, flags), (usage, ptx) in zip(EVERY, results, strict=True):
+        assert set(usage) == ({"pid_to_tensor", "pid_to_image"} if name == "image.cu" else {f"pid_{name[:-3]}"})
+        assert ".f64" not in ptx, flags
+        for kernel, used in usage.items():
+            record_property(f"{kernel} {' '.join(flags)}", used["registers"])
+            assert (used["stack"], used["spills"]) == (0, 0), (kernel, flags)
+            assert used["registers"] <= 64, (kernel, flags)
+
+
+@pytest.mark.parametrize(
+    ("v", "loads", "stores"),
+    [
+        (replace(FULL, slots=0, saves=0), 2, 1),  # x and m in, x out
+        (replace(FULL, slots=0, saves=0, draws=0, reads_x=False), 1, 1),
+        (replace(FULL, slots=2, saves=1), 4, 2),
+        (replace(FULL, x=0, m=1, slots=0, saves=0), 3, 2),  # eight elements: x is two times 16 bytes, m one
+        (replace(FULL, x=1, m=1, slots=1, saves=1, cast=2), 3, 3),
+    ],
+    ids=str,
+)
+def test_tensors_move_16_bytes_at_a_time(v, loads, stores):
+    _, ptx = nvrtc.compiled(source("step.cu"), [*OPTIONS, *v.flags, "-arch=sm_90"])
+    assert len(re.findall(r"ld\.global\.v4\.[fu]32", ptx)) == loads
+    assert len(re.findall(r"st\.global\.v4\.[fu]32", ptx)) == stores
+
+
+def test_a_flag_that_is_missing_is_an_error():
+    with pytest.raises(RuntimeError, match="PID_DRAWS"):
+        nvrtc.compiled(source("step.cu"), [*OPTIONS, *FULL.flags[:6], "-arch=sm_90"])
