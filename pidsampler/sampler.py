@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from .backends import Backend, get_backend
+from .backends import Backend, backend_of, get_backend
 from .denoiser import Denoiser, as_denoiser
 from .draws import NoiseFunction, with_noise
 from .errors import PidSamplerError
@@ -144,8 +144,9 @@ def start(
 
     Args:
         table: A StepTable, or a scheduler with `table()`.
-        x: (B, ...) float32 or float64: noise, or images at the noise level of the table's first row. A numpy
-            array or any CPU tensor that numpy can view.
+        x: (B, ...): noise, or images at the noise level of the table's first row. float32 or float64 as a numpy
+            array or any CPU tensor that numpy can view; float32, float16 or bfloat16 as a CuPy array or CUDA tensor,
+            which the run then stays with.
         seed: Seed of the noise that rows add: one for each image, or a single one s for s, s+1, ...
         noise: How the noise of a run hangs together: "independent" draws, "fixed" (the initial noise each time),
             "brownian" (increments of one path, see `draws.brownian`), "torch" (PyTorch's CPU noise, see
@@ -156,17 +157,16 @@ def start(
         PidSamplerError: x is of another type or shape, or in place and not contiguous, a seed is wrong, or the
             noise is unknown or does not suit the table.
     """
-    backend = get_backend("numpy")
+    backend = backend_of(x)
     x = backend.adopt(x)
-    if x.ndim < 2 or x.dtype not in (np.float32, np.float64):
-        raise PidSamplerError(
-            f"x is {x.dtype} of shape {x.shape}, expected float32 or float64 of shape (batch, 3, height, width)"
-        )
+    if x.ndim < 2 or x.dtype not in backend.state_types:
+        types = " or ".join(map(str, backend.state_types))
+        raise PidSamplerError(f"x is {x.dtype} of shape {x.shape}, expected {types} of shape (batch, 3, height, width)")
     if not inplace:
         copy = backend.empty(x.shape, x.dtype)
         copy[...] = x
         x = copy
-    elif not (x.flags.c_contiguous and x.flags.writeable):
+    elif not (x.flags.c_contiguous and getattr(x.flags, "writeable", True)):
         raise PidSamplerError("with inplace=True x must be contiguous and writable: pass a copy")
     steps, given = with_noise(as_table(table), noise)
     return Run(steps, x, check_seeds(seed, len(x)), backend, given)
@@ -193,8 +193,8 @@ def sample(
             on the batch.
         x: Where to start, at the noise level of the table's first row; it is copied. None starts from pure
             noise, draw 0, which suits tables that begin near t = 1.
-        backend: "numpy".
-        dtype: float32, or float64 to measure accuracy below float32's rounding. The noise is the same.
+        backend: "numpy", or "cupy" for the GPU.
+        dtype: float32, or with numpy float64 to measure accuracy below float32's rounding. The noise is the same.
         noise: "independent", "fixed", "brownian", "torch" or a function, as in `start`; for the initial noise too.
         on_step: Called as on_step(run, m) after each network evaluation and before the update: `run.index` and
             `len(run)` are the progress, `run.predict_x0(m)` is a preview, and an exception cancels the run.
@@ -207,8 +207,8 @@ def sample(
     """
     where = get_backend(backend)
     dtype = np.dtype(dtype)
-    if dtype not in (np.float32, np.float64):
-        raise PidSamplerError(f"dtype {dtype} is not float32 or float64")
+    if dtype not in where.state_types:
+        raise PidSamplerError(f"dtype {dtype} is not {' or '.join(map(str, where.state_types))}")
     if x is not None:
         x = where.adopt(x)
         if shape is not None and tuple(shape) != x.shape:

@@ -114,20 +114,21 @@ class Upscaler:
         source = image if isinstance(image, Source) else Source.of(image)
         contract, backend = self.model.contract, self._backend
         height, width = self.output_size(source)
-        if source.latent is not None:
-            latent = source.latent
-            padded = latent.shape[2] * contract.vae_factor, latent.shape[3] * contract.vae_factor
-        else:
-            padded = contract.padded_size(*source.rgb.shape[:2])
-            latent = self.model.encode(backend.image_to_tensor(source.rgb, *padded))
-            if sigma > 0.0:
-                keep = 1.0 - sigma if contract.noise_frame == "flow" else float(np.sqrt(1.0 - sigma**2))
-                backend.noise(latent, [seed], draw=0, stream=DEGRADE, keep=keep, scale=sigma)
-        shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
-        denoiser = self.model.denoiser(latent, sigma)
-        made = given or "independent"  # the table has its draws already
-        x = sample(denoiser, table, shape, seed=seed, backend=backend.name, noise=made, on_step=on_step)
-        array = source.like(backend.tensor_to_image(x, height, width))
+        with backend.active():
+            if source.latent is not None:
+                latent = source.latent
+                padded = latent.shape[2] * contract.vae_factor, latent.shape[3] * contract.vae_factor
+            else:
+                padded = contract.padded_size(*source.rgb.shape[:2])
+                latent = self.model.encode(backend.image_to_tensor(source.rgb, *padded))
+                if sigma > 0.0:
+                    keep = 1.0 - sigma if contract.noise_frame == "flow" else float(np.sqrt(1.0 - sigma**2))
+                    backend.noise(latent, [seed], draw=0, stream=DEGRADE, keep=keep, scale=sigma)
+            shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
+            denoiser = self.model.denoiser(latent, sigma)
+            made = given or "independent"  # the table has its draws already
+            x = sample(denoiser, table, shape, seed=seed, backend=backend.name, noise=made, on_step=on_step)
+            array = source.like(backend.tensor_to_image(x, height, width))
         record = self._record(scheduler, table, noise, seed, sigma, source.described, array)
         return Result(array, record, source.icc, source.dpi)
 

@@ -1,15 +1,25 @@
 import importlib.util
 import os
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from pidsampler.backends import _cupy_backend
 
 if "CI" not in os.environ:  # there hypothesis loads a profile of its own, without deadline and randomness
     settings.register_profile("local", deadline=None)
     settings.load_profile("local")
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+@pytest.fixture(name="no_gpu")
+def _no_gpu(monkeypatch):
+    """As on a machine without CuPy, whatever this one has."""
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    _cupy_backend.cache_clear()
 
 
 @pytest.fixture(scope="session", name="repository")

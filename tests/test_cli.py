@@ -266,7 +266,7 @@ BAD = {
 
 
 @pytest.mark.parametrize("name", BAD)
-def test_bad_input_is_one_line_a_code_and_no_file(here, capsys, name):
+def test_bad_input_is_one_line_a_code_and_no_file(here, capsys, name, no_gpu):
     make, arguments, expected, message = BAD[name]
     if make is not None:
         make(here)

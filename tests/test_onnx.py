@@ -374,7 +374,7 @@ def test_another_provider_than_asked_for_is_an_error(monkeypatch, tmp_path):
 
     write_encoder(tmp_path / "vae_encoder.onnx")
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["OtherProvider"])
-    with pytest.raises(PidSamplerError, match="asked for CPUExecutionProvider, onnxruntime gave"):
+    with pytest.raises(PidSamplerError, match="asked for CPUExecutionProvider, but onnxruntime took Other"):
         Session(tmp_path / "vae_encoder.onnx", BACKEND)
 
 

@@ -319,7 +319,6 @@ GOOD = noise.normal(0, 0, (3, 4, 4))[None]
         (lambda: sample(network, TABLES["sde"], (4,)), "expected .batch"),
         (lambda: sample(network, TABLES["sde"], (1, 3, 0, 4)), "all above 0"),
         (lambda: sample(network, TABLES["sde"], (1, 3, 4, 5), x=GOOD), "disagree"),
-        (lambda: sample(network, TABLES["sde"], SHAPE, backend="cupy"), "no cupy backend yet"),
         (lambda: sample(network, TABLES["sde"], SHAPE, backend="nunpy"), "did you mean 'numpy'"),
         (lambda: sample(network, TABLES["sde"], SHAPE, dtype=np.float16), "dtype float16 is not float32 or float64"),
         (lambda: sample(network, TABLES["sde"], SHAPE, seed=[1]), "1 seeds for a batch of 2"),

@@ -312,7 +312,7 @@ def test_refuses_latent_files(tiny, tmp_path, name, content, message):
         tiny(tmp_path / name)
 
 
-def test_refuses_other_arguments(tiny):
+def test_refuses_other_arguments(tiny, no_gpu):
     with pytest.raises(PidSamplerError, match="seed=-1"):
         tiny(RGB, seed=-1)
     partial = StepTable([Row(0.9, 0.5, b=0.5, noise={1: 0.5})])

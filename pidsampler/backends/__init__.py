@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from functools import cache
 from typing import Any, Protocol
 
 from ..errors import PidSamplerError, unknown_name
 from ..table import Row
 
-Array = Any  # numpy.ndarray, later cupy.ndarray
+Array = Any  # numpy.ndarray or cupy.ndarray
+
+DLPACK_CPU = 1  # DLPack's device types
+DLPACK_CUDA = (2, 13)  # the card's own memory, and managed
 
 
 class Backend(Protocol):
@@ -19,6 +24,13 @@ class Backend(Protocol):
 
     name: str
     device: str  # as ONNX Runtime calls it: "cpu" or "cuda"
+    device_id: int
+    state_types: tuple[Any, ...]  # element types of x that `step` takes
+    stream_pointer: int  # of the CUDA stream of all its work, 0 on the CPU
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Make its stream the current one: what array operations do inside is ordered with its own work."""
+        ...
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
         """Allocate."""
@@ -67,18 +79,35 @@ class Backend(Protocol):
 
 
 def get_backend(name: str) -> Backend:
-    """Return a backend by name.
+    """Return a backend by name; that of the GPU is made once, so that its kernels compile once.
 
     Raises:
-        PidSamplerError: The name is unknown, or the backend is not in this version.
+        PidSamplerError: The name is unknown, or the backend cannot be had here.
     """
     if name == "numpy":
         from .numpy_backend import NumpyBackend
 
         return NumpyBackend()
     if name == "cupy":
-        raise PidSamplerError("this version of pidsampler has no cupy backend yet: pass backend='numpy'")
+        return _cupy_backend()
     raise unknown_name("backend", name, ("cupy", "numpy"))
+
+
+@cache
+def _cupy_backend() -> Backend:
+    from .cupy_backend import CupyBackend
+
+    return CupyBackend()
+
+
+def backend_of(x: Any) -> Backend:
+    """Return the backend of the memory that an array lies in: CUDA's for CuPy arrays and CUDA tensors, else numpy's.
+
+    Raises:
+        PidSamplerError: x lies on a GPU that cannot be used from here.
+    """
+    where = x.__dlpack_device__()[0] if hasattr(x, "__dlpack_device__") else DLPACK_CPU
+    return get_backend("cupy" if where in DLPACK_CUDA else "numpy")
 
 
 def resolve_device(device: str) -> Backend:
@@ -87,10 +116,18 @@ def resolve_device(device: str) -> Backend:
     Raises:
         PidSamplerError: The device is unknown, or cannot be had: never a silent CPU run.
     """
-    if device in ("auto", "cpu"):
+    if device not in ("auto", "cpu", "cuda"):
+        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+    if device == "cpu":
         return get_backend("numpy")
-    if device == "cuda":
-        raise PidSamplerError(
-            "device 'cuda' was asked for, but this version of pidsampler has no CUDA backend yet: pass 'cpu'"
-        )
-    raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+    try:
+        from ..onnx.session import check_cuda
+
+        check_cuda()
+        return get_backend("cupy")
+    except PidSamplerError as error:
+        if device == "cuda":
+            raise PidSamplerError(
+                f"device 'cuda' was asked for, but {error}; pass 'cpu' to run without a GPU"
+            ) from None
+        return get_backend("numpy")

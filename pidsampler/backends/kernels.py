@@ -88,10 +88,10 @@ class StepVariant:
     saves: int
     draws: int
     cast: int
-    vector: bool
+    vector: bool = True
 
     @classmethod
-    def of(cls, row: Row, x: int = 0, m: int = 0, cast: int = -1, vector: bool = True) -> StepVariant:
+    def of(cls, row: Row, x: int = 0, m: int = 0, cast: int = -1) -> StepVariant:
         """Return the leanest variant that does a row.
 
         Raises:
@@ -109,9 +109,7 @@ class StepVariant:
                     "run it with backend='numpy'"
                 )
         reads_x = row.p != 0.0 or any(c.a != 0.0 for c in _combinations(row))
-        return cls(
-            x, m, reads_x, row.clip is not None, slots, len(row.saves), draws if draws <= 3 else -1, cast, vector
-        )
+        return cls(x, m, reads_x, row.clip is not None, slots, len(row.saves), draws if draws <= 3 else -1, cast)
 
     @property
     def flags(self) -> tuple[str, ...]:

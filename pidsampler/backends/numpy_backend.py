@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,13 @@ class NumpyBackend:
 
     name = "numpy"
     device = "cpu"
+    device_id = 0
+    stream_pointer = 0
+    state_types = (np.dtype(np.float32), np.dtype(np.float64))
+
+    def active(self) -> AbstractContextManager[Any]:
+        """Nothing to make current: the CPU's work is done in order."""
+        return nullcontext()
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
         """Allocate."""

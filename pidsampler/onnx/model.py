@@ -149,6 +149,7 @@ class OnnxDenoiser:
         self._time = self._scalar(self._t, 0.0)
         self._binding.input("t", self._time)
         self._binding.input("degrade_sigma", self._scalar(tensors["degrade_sigma"], sigma))
+        latent = self._backend.adopt(latent)
         self._binding.input("lq_latent", latent.astype(tensors["lq_latent"].dtype, copy=False))
 
     @np.errstate(over="ignore")
@@ -159,17 +160,18 @@ class OnnxDenoiser:
             PidSamplerError: onnxruntime refused the run.
         """
         time = t * self._timescale
-        self._time[...] = round(time) if self._time.dtype.kind == "i" else time
-        for b in range(len(x)):
-            image, result = x[b : b + 1], out[b : b + 1]
-            source, target = self._bindable(self._x, image), self._bindable(self._output, result)
-            if source is not image:
-                source[...] = image
-            self._binding.input("x", source)
-            self._binding.output(self._output.name, target)
-            self._binding.run()
-            if target is not result:
-                result[...] = target
+        with self._backend.active():
+            self._time.fill(round(time) if self._time.dtype.kind == "i" else time)  # no upload: a number in a launch
+            for b in range(len(x)):
+                image, result = x[b : b + 1], out[b : b + 1]
+                source, target = self._bindable(self._x, image), self._bindable(self._output, result)
+                if source is not image:
+                    source[...] = image
+                self._binding.input("x", source)
+                self._binding.output(self._output.name, target)
+                self._binding.run()
+                if target is not result:
+                    result[...] = target
 
     def _bindable(self, tensor: Tensor, array: Array) -> Array:
         """Return the array itself where the graph has its element type, else this tensor's own buffer."""
@@ -181,7 +183,7 @@ class OnnxDenoiser:
 
     def _scalar(self, tensor: Tensor, value: float) -> Array:
         array = self._backend.empty((1,) * len(tensor.shape), tensor.dtype)
-        array[...] = value
+        array.fill(value)
         return array
 
 

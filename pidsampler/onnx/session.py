@@ -23,7 +23,7 @@ _ELEMENT_TYPES = {
 }
 _ONNX_NUMBER = dict(_ELEMENT_TYPES.values())
 
-_PROVIDERS = {"cpu": "CPUExecutionProvider"}
+_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 @dataclass(frozen=True)
@@ -64,11 +64,15 @@ class Session:
         options.log_severity_level = 4  # what fails raises; a line on stderr as well would only repeat it
         provider = _PROVIDERS[backend.device]
         try:
-            self._session = runtime.InferenceSession(str(path), options, providers=[provider])
+            chosen = [(provider, _provider_options(backend))]
+            self._session = runtime.InferenceSession(str(path), options, providers=chosen)
         except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
             raise PidSamplerError(_load_error(path, str(error))) from error
         if self._session.get_providers()[0] != provider:
-            raise PidSamplerError(f"{path}: asked for {provider}, onnxruntime gave {self._session.get_providers()}")
+            raise PidSamplerError(
+                f"{path}: asked for {provider}, but onnxruntime took {self._session.get_providers()[0]}: a library of "
+                "CUDA or cuDNN is missing or of another version; 'pidsampler[cuda13]' (or [cuda12]) brings them"
+            )
         self.inputs = [self._tensor(node) for node in self._session.get_inputs()]
         self.outputs = [self._tensor(node) for node in self._session.get_outputs()]
 
@@ -83,7 +87,7 @@ class Session:
             PidSamplerError: onnxruntime refused the run.
         """
         binding = self.bind()
-        binding.input(self.inputs[0].name, array)
+        binding.input(self.inputs[0].name, self._backend.adopt(array))
         return binding.run_for_shape(self.outputs[0].name)
 
     def _tensor(self, node: Any) -> Tensor:
@@ -105,6 +109,9 @@ class Binding:
         self._session, self._backend, self._path = session, backend, path
         self._binding = session.io_binding()
         self._held: dict[str, Array] = {}
+        self._options = import_onnxruntime().RunOptions()
+        if backend.device == "cuda":  # all work is on the stream that the session shares: nothing has to wait for it
+            self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
 
     def input(self, name: str, array: Array) -> None:
         """Bind a contiguous array as an input; its values are read at each run."""
@@ -121,7 +128,7 @@ class Binding:
             PidSamplerError: onnxruntime refused, as for an output of another shape than the bound array's.
         """
         try:
-            self._session.run_with_iobinding(self._binding)
+            self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
             bound = ", ".join(f"{name} {array.shape}" for name, array in self._held.items())
             raise PidSamplerError(f"{self._path} failed to run with {bound}: {_one_line(str(error))}") from error
@@ -146,7 +153,7 @@ class Binding:
             raise PidSamplerError(f"an array of shape {array.shape} is not contiguous and cannot be bound to {name!r}")
         self._held[name] = array
         number, where = _ONNX_NUMBER[array.dtype], self._backend.device
-        return name, where, 0, number, array.shape, self._backend.pointer(array)
+        return name, where, self._backend.device_id, number, array.shape, self._backend.pointer(array)
 
 
 def import_onnxruntime() -> Any:
@@ -160,6 +167,35 @@ def import_onnxruntime() -> Any:
     except ImportError:
         raise missing_extra("onnxruntime", "cpu") from None
     return onnxruntime
+
+
+def check_cuda() -> None:
+    """Check that the onnxruntime which is installed was built for CUDA, and load CUDA's libraries for it.
+
+    Raises:
+        PidSamplerError: It is not installed, or is the one for the CPU.
+    """
+    runtime = import_onnxruntime()
+    if _PROVIDERS["cuda"] not in runtime.get_available_providers():
+        raise PidSamplerError(
+            "the onnxruntime that is installed is the one for the CPU: pip uninstall onnxruntime, then "
+            "pip install 'pidsampler[cuda13]' (or [cuda12] for an older driver)"
+        )
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+
+
+def _provider_options(backend: Backend) -> dict[str, str]:
+    """Options of the backend's provider: on CUDA its stream, no memory beyond what is asked for, and true float32."""
+    if backend.device == "cpu":
+        return {}
+    return {
+        "device_id": str(backend.device_id),
+        "user_compute_stream": str(backend.stream_pointer),
+        "arena_extend_strategy": "kSameAsRequested",
+        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all on each new size, for minutes on a large one
+        "use_tf32": "0",
+    }
 
 
 def _load_error(path: Path, message: str) -> str:

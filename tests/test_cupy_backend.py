@@ -1,0 +1,398 @@
+"""The cupy backend on a stand-in for CuPy that runs the shipped kernels on the CPU (fake_cupy.py).
+
+So one test body compares both backends, and what a launch is given, which stream it is on and what would move between
+host and device are seen without a GPU.
+"""
+
+import shutil
+import sys
+import types
+
+import fake_cupy
+import numpy as np
+import onnxruntime
+import pytest
+from models import write_model
+
+from pidsampler import (
+    FlowSDE,
+    PidSamplerError,
+    Row,
+    Upscaler,
+    get_scheduler,
+    list_schedulers,
+    sample,
+    start,
+    timesteps,
+)
+from pidsampler.backends import _cupy_backend, get_backend, resolve_device
+from pidsampler.denoiser import GaussianMixture
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
+
+LAW = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
+SHAPE = (2, 3, 6, 8)
+
+
+@pytest.fixture(scope="module", name="folder")
+def _folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cupy")
+
+
+@pytest.fixture(scope="module", name="libraries")
+def _libraries():
+    return {}
+
+
+@pytest.fixture(name="cupy")
+def _cupy(folder, libraries, monkeypatch):
+    """A new stand-in in place of cupy; what g++ built is shared."""
+    fake = fake_cupy.FakeCupy(folder)
+    fake._libraries = libraries
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    _cupy_backend.cache_clear()
+    yield fake
+    _cupy_backend.cache_clear()
+
+
+@pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
+def test_every_method_as_on_numpy(cupy, info):
+    scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(5))
+    found = sample(LAW, scheduler, SHAPE, seed=[4, 2**40], backend="cupy")
+    assert isinstance(found, cupy.ndarray)
+    expected = sample(LAW, scheduler, SHAPE, seed=[4, 2**40])
+    assert np.asarray(found) == pytest.approx(expected, abs=3e-5)
+
+
+@pytest.mark.parametrize("noise", ["fixed", "brownian", "torch"])
+def test_every_noise_as_on_numpy(cupy, noise):
+    found, expected = (
+        sample(LAW, FlowSDE(timesteps.pid()), SHAPE, seed=7, backend=name, noise=noise) for name in ("cupy", "numpy")
+    )
+    assert np.asarray(found) == pytest.approx(expected, abs=3e-5)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 3, 5, 5), (1, 3, 16, 16)])
+def test_tables_of_other_predictions_and_clips_and_odd_sizes(cupy, shape):
+    for table in (FlowSDE([0.9, 0.4, 0.0]).table().predicting("x0"), FlowSDE([0.9, 0.4, 0.0]).table().clipped(0.2)):
+        found, expected = (sample(LAW, table, shape, seed=7, backend=name) for name in ("cupy", "numpy"))
+        assert np.asarray(found) == pytest.approx(expected, abs=3e-5)
+
+
+def test_a_loop_of_ones_own_on_device_arrays(cupy):
+    x = get_backend("numpy").empty(SHAPE, np.float32)
+    get_backend("numpy").noise(x, [0, 1], 0)
+    expected = sample(LAW, FlowSDE(timesteps.pid()), x=x, seed=[0, 1])
+    on_device = cupy.asarray(x)
+    run = start(FlowSDE(timesteps.pid()), on_device, seed=[0, 1])
+    m = cupy.empty(SHAPE, np.float32)
+    for row in run:
+        LAW.predict(run.x, row.t, m)
+        preview = run.predict_x0(m)
+        assert np.asarray(preview) == pytest.approx(np.asarray(run.x) - row.t * np.asarray(m), abs=1e-5)
+        run.step(m)
+    assert np.asarray(run.x) == pytest.approx(expected, abs=3e-5)
+    assert np.array_equal(on_device, x)  # it was copied
+    again = start(FlowSDE(timesteps.pid()), on_device, seed=[0, 1], inplace=True)
+    assert again.x is on_device
+
+
+class CudaTensor:
+    """What PyTorch's CUDA tensors show of themselves."""
+
+    def __init__(self, values):
+        self.on_device = np.array(values)
+
+    def __dlpack_device__(self):
+        return 2, 0
+
+    def __dlpack__(self, **_):
+        raise AssertionError("CuPy's from_dlpack asks for it")
+
+
+def test_cuda_tensors_are_viewed_not_copied(cupy):
+    x = CudaTensor(np.ones((1, 3, 4, 4), np.float32))
+    run = start(FlowSDE([0.9, 0.0]), x, inplace=True)
+    run.step(CudaTensor(np.full((1, 3, 4, 4), 0.5, np.float32)))
+    assert x.on_device == pytest.approx(np.full((1, 3, 4, 4), 1 - 0.9 * 0.5))
+    assert "upload" not in cupy.log
+    assert "download" not in cupy.log
+
+
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
+def test_half_precision_state(cupy, dtype):
+    import ml_dtypes
+
+    kind = np.dtype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
+    found = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), (1, 3, 8, 8), backend="cupy", dtype=kind)
+    expected = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), (1, 3, 8, 8))
+    assert found.dtype == kind
+    assert np.asarray(found).astype(np.float32) == pytest.approx(expected, abs=16 * float(ml_dtypes.finfo(kind).eps))
+
+
+def test_float64_is_numpys_alone(cupy):
+    with pytest.raises(PidSamplerError, match="dtype float64 is not float32 or float16 or bfloat16"):
+        sample(LAW, FlowSDE([0.9, 0.0]), SHAPE, backend="cupy", dtype=np.float64)
+    with pytest.raises(PidSamplerError, match=r"x is float64 of shape .* expected float32 or float16 or bfloat16"):
+        start(FlowSDE([0.9, 0.0]), cupy.asarray(np.zeros((1, 3, 4, 4))))
+
+
+class Quiet:
+    """A network that writes without help of the array library."""
+
+    def predict(self, x, t, out):
+        np.multiply(np.asarray(x), 0.5, out=np.asarray(out))
+
+
+def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
+    """Every method: after its first step only launches remain, one a row; no upload, no download, no allocation."""
+    for info in list_schedulers():
+        backend = get_backend("cupy")
+        scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(6))
+        cupy.forbidden, launches = set(), []
+
+        def after(run, m, launches=launches):
+            launches.append(sum(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple)))
+            if run.index == 2:  # the first step with noise has uploaded the seeds
+                cupy.forbidden = {"upload", "download", "allocation"}
+
+        cupy.log.clear()
+        sample(Quiet(), scheduler, SHAPE, seed=3, backend="cupy", on_step=after)
+        assert launches == list(range(1, 1 + len(scheduler.table())))  # the initial noise, then one a row
+        assert cupy.log.count("upload") <= 1
+        cupy.forbidden = set()
+        assert get_backend("cupy") is backend
+
+
+def test_kernels_are_compiled_once(cupy):
+    cupy._libraries = {}
+    for _ in range(3):
+        sample(LAW, FlowSDE(timesteps.pid()), SHAPE, backend="cupy")
+    assert sorted(name for name, _ in cupy.compiled) == ["pid_fill", "pid_step", "pid_step"]  # with noise and without
+    assert all("--std=c++17" in options for _, options in cupy.compiled)
+
+
+def test_launches_are_on_one_stream_ordered_with_the_callers(cupy):
+    backend = get_backend("cupy")
+    assert backend.stream.non_blocking
+    x, m = cupy.asarray(np.ones((1, 8), np.float32)), cupy.asarray(np.ones((1, 8), np.float32))
+    row = FlowSDE([0.9, 0.0]).table().rows[0]
+    caller, ours = cupy.cuda.get_current_stream().ptr, backend.stream.ptr
+    cupy.log.clear()
+    backend.step(row, x, m, [], [0])
+    assert cupy.log == [
+        ("record", caller), ("wait", ours), ("launch", "pid_step", ours), ("record", ours), ("wait", caller)
+    ]  # fmt: skip
+    cupy.log.clear()
+    with backend.stream:  # as around a whole upscale: nothing to wait for
+        backend.step(row, x, m, [], [0])
+    assert cupy.log == [("launch", "pid_step", ours)]
+
+
+def test_pictures_as_on_numpy(cupy):
+    backend, numpy = get_backend("cupy"), get_backend("numpy")
+    rng = np.random.default_rng(0)
+    for kind in (np.uint8, np.uint16):
+        picture = rng.integers(0, np.iinfo(kind).max, (5, 7, 3)).astype(kind)
+        tensor = backend.image_to_tensor(picture, 8, 16)
+        assert np.asarray(tensor) == pytest.approx(numpy.image_to_tensor(picture, 8, 16), abs=2e-7)
+        cupy.log.clear()
+        image = backend.tensor_to_image(tensor, 5, 7)
+        assert type(image) is np.ndarray
+        assert np.array_equal(image, numpy.tensor_to_image(np.asarray(tensor), 5, 7))
+        assert cupy.log.count("download") == 1
+    broken = cupy.asarray(np.full((1, 3, 2, 3), np.nan, np.float32))
+    with pytest.raises(PidSamplerError, match="holds NaN or infinity"):
+        backend.tensor_to_image(broken, 2, 3)
+
+
+def arrays(cupy, *shapes, dtype=np.float32):
+    return [cupy.asarray(np.ones(shape, dtype)) for shape in shapes]
+
+
+def test_the_launch_wrapper_refuses(cupy):
+    backend = get_backend("cupy")
+    row = Row(0.9, 0.4, a=0.5, b=0.3, h={0: 0.1}, p=1.0)
+
+    def step(x, m, saved):
+        backend.step(row, x, m, [saved], [0])
+
+    x, m, saved = arrays(cupy, (1, 8), (1, 8), (1, 8))
+    with pytest.raises(PidSamplerError, match="expected a CuPy array, found ndarray: pass it through adopt"):
+        step(x, np.ones((1, 8), np.float32), saved)
+    with pytest.raises(PidSamplerError, match=r"arrays of shapes \(1, 9\) and \(1, 8\) in one row"):
+        step(x, *arrays(cupy, (1, 9)), saved)
+    with pytest.raises(PidSamplerError, match=r"is not contiguous: pass cupy\.ascontiguousarray"):
+        step(x, arrays(cupy, (1, 16))[0][:, ::2], saved)
+    with pytest.raises(PidSamplerError, match="dtype float64 on the GPU is not"):
+        step(x, *arrays(cupy, (1, 8), dtype=np.float64), saved)
+    with pytest.raises(PidSamplerError, match="a saved tensor or result is float16, expected float32"):
+        step(x, m, *arrays(cupy, (1, 8), dtype=np.float16))
+    elsewhere = arrays(cupy, (1, 8))[0]
+    elsewhere.where = 1
+    with pytest.raises(PidSamplerError, match="an array is on GPU 1, expected GPU 0"):
+        step(x, elsewhere, saved)
+    memory = arrays(cupy, (1, 12))[0]
+    with pytest.raises(PidSamplerError, match="two arrays of one row overlap in part"):
+        step(memory[:, :8], m, memory[:, 4:])
+    odd = cupy.asarray(np.zeros(33, np.uint8))[1:].view(np.float32).reshape(1, 8)
+    with pytest.raises(PidSamplerError, match=r"begins at 0x[0-9a-f]+, not at a whole element"):
+        step(x, odd, saved)
+    step(x, m, saved)  # and the same memory twice is fine
+    step(x, m, m)
+
+
+def test_arrays_that_16_does_not_divide_take_the_scalar_kernel(cupy):
+    backend = get_backend("cupy")
+    row = FlowSDE([0.9, 0.4, 0.0]).table().rows[0]
+    values = np.random.default_rng(0).normal(size=(2, 1, 9)).astype(np.float32)
+    plain = [v.copy() for v in values]
+    get_backend("numpy").step(row, plain[0], plain[1], [], [5])
+    memory = cupy.asarray(np.zeros(40, np.float32))
+    x, m = memory[1:10].reshape(1, 9), memory[12:21].reshape(1, 9)
+    x[...], m[...] = values
+    backend.step(row, x, m, [], [5])
+    assert np.asarray(x) == pytest.approx(plain[0], abs=1e-6)
+    assert (memory[[0, 10, 11, 21, 22]] == 0).all()
+    assert "-DPID_VECTOR=0" in next(flags for name, flags in backend._kernels if name == "pid_step")
+
+
+def test_an_empty_batch_launches_nothing(cupy):
+    backend = get_backend("cupy")
+    cupy.log.clear()
+    backend.noise(backend.empty((0, 3, 4), np.float32), [], 0)
+    assert not any(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple))
+
+
+def test_arrays_that_cannot_be_adopted(cupy):
+    with pytest.raises(PidSamplerError, match="str cannot be read as a CUDA array"):
+        get_backend("cupy").adopt("x")
+    cupy.from_dlpack = lambda x: (_ for _ in ()).throw(RuntimeError("another GPU"))
+    with pytest.raises(PidSamplerError, match="CudaTensor cannot be read as a CUDA array: another GPU"):
+        get_backend("cupy").adopt(CudaTensor(np.zeros(3)))
+
+
+def test_no_cupy_no_driver_and_no_gpu(cupy, folder, monkeypatch):
+    monkeypatch.setitem(sys.modules, "cupy", fake_cupy.FakeCupy(folder, devices=0))
+    with pytest.raises(PidSamplerError, match="no GPU can be used: the driver finds none"):
+        get_backend("cupy")
+
+    def raises():
+        raise RuntimeError("cudaErrorInsufficientDriver: CUDA driver version is insufficient")
+
+    broken = fake_cupy.FakeCupy(folder)
+    broken.cuda.runtime = types.SimpleNamespace(getDeviceCount=raises)
+    monkeypatch.setitem(sys.modules, "cupy", broken)
+    with pytest.raises(PidSamplerError, match="no GPU can be used: cudaErrorInsufficientDriver"):
+        get_backend("cupy")
+    monkeypatch.setitem(sys.modules, "cupy", None)
+    with pytest.raises(PidSamplerError, match=r"cupy is not installed: pip install 'pidsampler\[cuda13\]'"):
+        get_backend("cupy")
+
+
+class FakeCuda:
+    """onnxruntime as if it had CUDA: sessions are the CPU's, since the stand-in's device memory is the host's."""
+
+    def __init__(self, cupy, monkeypatch):
+        self.asked, self.runs = [], []
+        real, fake = onnxruntime.InferenceSession, self
+
+        class Binding:
+            def __init__(self, session):
+                self.real = real.io_binding(session)
+
+            def bind_input(self, name, where, device, *rest):
+                assert (where, device) == ("cuda", 0)
+                self.real.bind_input(name, "cpu", 0, *rest)
+
+            def bind_output(self, name, where, *rest):
+                assert where == ("cuda" if rest else "cpu")
+                self.real.bind_output(name, "cpu", *rest)
+
+            def get_outputs(self):
+                return self.real.get_outputs()
+
+        class Session(real):
+            def __init__(self, path, options, providers):
+                self.provider = providers[0][0]
+                if self.provider != "CPUExecutionProvider":
+                    fake.asked.append(providers)
+                super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+            def get_providers(self):
+                return [self.provider, "CPUExecutionProvider"]
+
+            def io_binding(self):
+                return Binding(self) if self.provider == "CUDAExecutionProvider" else super().io_binding()
+
+            def run_with_iobinding(self, binding, options):
+                if not isinstance(binding, Binding):
+                    return super().run_with_iobinding(binding, options)
+                cupy.log.append(("network", cupy.cuda.get_current_stream().ptr))
+                fake.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
+                return super().run_with_iobinding(binding.real, options)
+
+        available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: None, raising=False)
+
+
+@pytest.fixture(name="cuda")
+def _cuda(cupy, monkeypatch):
+    return FakeCuda(cupy, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_a_whole_upscale_as_on_the_cpu(cupy, cuda, tmp_path, kind):
+    write_model(tmp_path / "m", kind=kind)
+    picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    up = Upscaler.load(tmp_path / "m", "cuda")
+    found = up(picture, seed=3, degrade_sigma=0.2)
+    expected = Upscaler.load(tmp_path / "m", "cpu")(picture, seed=3, degrade_sigma=0.2)
+    assert np.abs(found.array.astype(int) - expected.array).max() <= (1 if kind == "float32" else 8)
+    assert (found.record["device"], expected.record["device"]) == ("cuda", "cpu")
+    ours = str(get_backend("cupy").stream.ptr)
+    [[(provider, options)], [(_, again)]] = cuda.asked[:2]
+    assert provider == "CUDAExecutionProvider"
+    assert options == again
+    assert (options["user_compute_stream"], options["use_tf32"]) == (ours, "0")
+    assert cuda.runs[-4:] == ["1"] * 4
+
+
+def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
+    """Between the picture's upload and the result's download: launches and network calls on one stream, no wait."""
+    up = Upscaler.load("tiny", "cuda")
+    picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    up(picture)
+    counts = []
+
+    def on_step(run, m):
+        moved = [entry for entry in cupy.log if entry in ("upload", "download")]
+        counts.append((len(moved), cupy.log.count("allocation")))
+
+    cupy.log.clear()
+    up(picture, on_step=on_step)
+    assert len(set(counts)) == 1  # nothing is moved or allocated from one step to the next
+    assert (cupy.log.count("upload"), cupy.log.count("download")) == (1, 1)  # the seeds are there already
+    ours = get_backend("cupy").stream.ptr
+    work = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
+    assert {entry[-1] for entry in work} == {ours}
+    assert [entry[0] for entry in work].count("network") == 5  # the encoder and four steps
+    waits = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("wait", "record")]
+    assert len(waits) == 4  # before all of it, and after
+
+
+def test_devices(cupy, cuda, monkeypatch):
+    assert resolve_device("auto").name == resolve_device("cuda").name == "cupy"
+    assert resolve_device("cpu").name == "numpy"
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(PidSamplerError, match="device 'cuda' was asked for, but the onnxruntime that is installed is"):
+        resolve_device("cuda")
+    assert resolve_device("auto").name == "numpy"
+
+
+def test_a_silent_fall_back_to_the_cpu_is_an_error(cupy, cuda, monkeypatch):
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
+    with pytest.raises(PidSamplerError, match="asked for CUDAExecutionProvider, but onnxruntime took CPUExecution"):
+        Upscaler.load("tiny", "cuda")
