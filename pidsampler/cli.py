@@ -166,6 +166,12 @@ def _inspect(arguments: argparse.Namespace) -> int:
     return OK
 
 
+def _doctor(arguments: argparse.Namespace) -> int:
+    from .doctor import report
+
+    return OK if report() else FAILED
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return "any"
@@ -276,6 +282,7 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("inspect", _inspect, "print the contract found in a model folder")
     sub.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")
 
+    command("doctor", _doctor, "say whether a GPU run would work here, and what to install if not")
     command("models", _models, "list the bundled models")
     command("schedulers", _schedulers, "list the schedulers")
     return parser

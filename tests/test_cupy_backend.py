@@ -55,44 +55,62 @@ def _cupy(folder, libraries, monkeypatch):
     _cupy_backend.cache_clear()
 
 
+@pytest.fixture(name="xp", params=["stand-in", pytest.param("gpu", marks=pytest.mark.gpu)])
+def _xp(request):
+    """The stand-in, and CuPy itself where there is a GPU: one test body for all."""
+    if request.param == "stand-in":
+        return request.getfixturevalue("cupy")
+    real = pytest.importorskip("cupy", reason="CuPy is not installed")
+    try:
+        real.cuda.runtime.getDeviceCount()
+    except RuntimeError as error:
+        pytest.skip(f"no GPU: {error}")
+    _cupy_backend.cache_clear()
+    return real
+
+
+def host(x):
+    return x.get()
+
+
 @pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
-def test_every_method_as_on_numpy(cupy, info):
+def test_every_method_as_on_numpy(xp, info):
     scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(5))
     found = sample(LAW, scheduler, SHAPE, seed=[4, 2**40], backend="cupy")
-    assert isinstance(found, cupy.ndarray)
+    assert isinstance(found, xp.ndarray)
     expected = sample(LAW, scheduler, SHAPE, seed=[4, 2**40])
-    assert np.asarray(found) == pytest.approx(expected, abs=3e-5)
+    assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
 @pytest.mark.parametrize("noise", ["fixed", "brownian", "torch"])
-def test_every_noise_as_on_numpy(cupy, noise):
+def test_every_noise_as_on_numpy(xp, noise):
     found, expected = (
         sample(LAW, FlowSDE(timesteps.pid()), SHAPE, seed=7, backend=name, noise=noise) for name in ("cupy", "numpy")
     )
-    assert np.asarray(found) == pytest.approx(expected, abs=3e-5)
+    assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 3, 5, 5), (1, 3, 16, 16)])
-def test_tables_of_other_predictions_and_clips_and_odd_sizes(cupy, shape):
+def test_tables_of_other_predictions_and_clips_and_odd_sizes(xp, shape):
     for table in (FlowSDE([0.9, 0.4, 0.0]).table().predicting("x0"), FlowSDE([0.9, 0.4, 0.0]).table().clipped(0.2)):
         found, expected = (sample(LAW, table, shape, seed=7, backend=name) for name in ("cupy", "numpy"))
-        assert np.asarray(found) == pytest.approx(expected, abs=3e-5)
+        assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
-def test_a_loop_of_ones_own_on_device_arrays(cupy):
+def test_a_loop_of_ones_own_on_device_arrays(xp):
     x = get_backend("numpy").empty(SHAPE, np.float32)
     get_backend("numpy").noise(x, [0, 1], 0)
     expected = sample(LAW, FlowSDE(timesteps.pid()), x=x, seed=[0, 1])
-    on_device = cupy.asarray(x)
+    on_device = xp.asarray(x)
     run = start(FlowSDE(timesteps.pid()), on_device, seed=[0, 1])
-    m = cupy.empty(SHAPE, np.float32)
+    m = xp.empty(SHAPE, np.float32)
     for row in run:
         LAW.predict(run.x, row.t, m)
         preview = run.predict_x0(m)
-        assert np.asarray(preview) == pytest.approx(np.asarray(run.x) - row.t * np.asarray(m), abs=1e-5)
+        assert host(preview) == pytest.approx(host(run.x) - row.t * host(m), abs=1e-5)
         run.step(m)
-    assert np.asarray(run.x) == pytest.approx(expected, abs=3e-5)
-    assert np.array_equal(on_device, x)  # it was copied
+    assert host(run.x) == pytest.approx(expected, abs=3e-5)
+    assert np.array_equal(host(on_device), x)  # it was copied
     again = start(FlowSDE(timesteps.pid()), on_device, seed=[0, 1], inplace=True)
     assert again.x is on_device
 
@@ -120,14 +138,14 @@ def test_cuda_tensors_are_viewed_not_copied(cupy):
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
-def test_half_precision_state(cupy, dtype):
+def test_half_precision_state(xp, dtype):
     import ml_dtypes
 
     kind = np.dtype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
     found = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), (1, 3, 8, 8), backend="cupy", dtype=kind)
     expected = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), (1, 3, 8, 8))
     assert found.dtype == kind
-    assert np.asarray(found).astype(np.float32) == pytest.approx(expected, abs=16 * float(ml_dtypes.finfo(kind).eps))
+    assert host(found).astype(np.float32) == pytest.approx(expected, abs=16 * float(ml_dtypes.finfo(kind).eps))
 
 
 def test_float64_is_numpys_alone(cupy):
@@ -189,21 +207,27 @@ def test_launches_are_on_one_stream_ordered_with_the_callers(cupy):
     assert cupy.log == [("launch", "pid_step", ours)]
 
 
-def test_pictures_as_on_numpy(cupy):
+def test_pictures_as_on_numpy(xp):
     backend, numpy = get_backend("cupy"), get_backend("numpy")
     rng = np.random.default_rng(0)
     for kind in (np.uint8, np.uint16):
         picture = rng.integers(0, np.iinfo(kind).max, (5, 7, 3)).astype(kind)
         tensor = backend.image_to_tensor(picture, 8, 16)
-        assert np.asarray(tensor) == pytest.approx(numpy.image_to_tensor(picture, 8, 16), abs=2e-7)
-        cupy.log.clear()
+        assert host(tensor) == pytest.approx(numpy.image_to_tensor(picture, 8, 16), abs=2e-7)
         image = backend.tensor_to_image(tensor, 5, 7)
         assert type(image) is np.ndarray
-        assert np.array_equal(image, numpy.tensor_to_image(np.asarray(tensor), 5, 7))
-        assert cupy.log.count("download") == 1
-    broken = cupy.asarray(np.full((1, 3, 2, 3), np.nan, np.float32))
+        assert np.array_equal(image, numpy.tensor_to_image(host(tensor), 5, 7))
+    broken = xp.asarray(np.full((1, 3, 2, 3), np.nan, np.float32))
     with pytest.raises(PidSamplerError, match="holds NaN or infinity"):
         backend.tensor_to_image(broken, 2, 3)
+
+
+def test_a_result_is_one_download(cupy):
+    backend = get_backend("cupy")
+    x = cupy.asarray(np.zeros((1, 3, 5, 7), np.float32))
+    cupy.log.clear()
+    backend.tensor_to_image(x, 5, 7)
+    assert cupy.log.count("download") == 1
 
 
 def arrays(cupy, *shapes, dtype=np.float32):
