@@ -79,12 +79,9 @@ def _problems(found: Inventory) -> Iterator[Problem]:
     elif len(cupys) > 1:
         yield Problem(f"{' and '.join(cupys)} hide each other", f"pip uninstall -y {' '.join(cupys)} && {extra}")
     elif cupys == ["cupy-cuda13x"] and suits == 12:
-        older = found.driver < (13, 0)
-        why = (
-            f"the driver runs CUDA {found.driver[0]}.{found.driver[1]}"
-            if older
-            else f"it has none for {_described(card)}"
-        )
+        why = f"it has no code for {_described(card)}"
+        if found.driver < (13, 0):
+            why = f"the driver runs CUDA {found.driver[0]}.{found.driver[1]}"
         yield Problem(f"cupy-cuda13x needs CUDA 13, but {why}", f"pip uninstall -y cupy-cuda13x && {extra}")
     gpu = found.packages.get("onnxruntime-gpu")
     if "onnxruntime" in found.packages:

@@ -55,7 +55,7 @@ BROKEN = {
         "pip uninstall -y cupy-cuda13x && pip install 'pidsampler[cuda12]'",
     ),
     "CUDA 13 on a card before Turing": (
-        here(CUDA13, card=V100), "cupy-cuda13x needs CUDA 13, but it has none for Tesla V100 (sm_70)", "pidsampler[cuda12]"
+        here(CUDA13, card=V100), "cupy-cuda13x needs CUDA 13, but it has no code for Tesla V100", "[cuda12]"
     ),
     "onnxruntime for 13 on a driver for 12": (
         here({**CUDA12, "onnxruntime-gpu": "1.31.1"}, (12, 4)), "onnxruntime-gpu 1.31.1 needs CUDA 13",
