@@ -18,7 +18,11 @@ Array = Any
 
 @runtime_checkable
 class Denoiser(Protocol):
-    """A network whose conditions were bound when it was made."""
+    """A network whose conditions were bound when it was made.
+
+    One that reads or writes another type than the state's may say so by attributes `input_dtype` and `output_dtype`;
+    `sample` then gives it x and `out` of those, so that nothing is converted in a pass of its own.
+    """
 
     def predict(self, x: Array, t: float, out: Array) -> None:
         """Write the network's output for the noisy images x at noise level t into `out`.

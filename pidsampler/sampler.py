@@ -67,11 +67,13 @@ class Run:
             raise PidSamplerError(f"all {len(self)} rows of this run are done: start another run")
         return self.table.rows[self.index]
 
-    def step(self, m: Array) -> None:
+    def step(self, m: Array, copy: Array | None = None) -> None:
         """Do the current row, given the network's output at (run.x, row.t).
 
         Args:
             m: Array like x, of any floating type; it is only read.
+            copy: Array of x's shape and any floating type, which becomes the new x too: on the GPU in the same pass,
+                for a network that reads half precision.
 
         Raises:
             PidSamplerError: m has another shape than x, or all rows are done.
@@ -79,7 +81,7 @@ class Run:
         row, saved = self.row, self._saved
         if self._noise is not None:
             row, saved = self._with_given_noise(row)
-        self._backend.step(row, self.x, self._output(m), saved, self._seeds)
+        self._backend.step(row, self.x, self._output(m), saved, self._seeds, copy)
         self.index += 1
 
     def predict_x0(self, m: Array, out: Array | None = None) -> Array:
@@ -223,10 +225,15 @@ def sample(
     run = start(table, state, seed=seed, noise=noise, inplace=True)
     if x is None:
         run._fill(run.x, draw=0)
-    m = where.empty(state.shape, dtype)
+    m = where.empty(state.shape, getattr(network, "output_dtype", dtype))
+    copy = None  # of x, in the type that the network reads
+    if (read := getattr(network, "input_dtype", dtype)) != dtype:
+        copy = where.empty(state.shape, read)
+        with np.errstate(over="ignore"):
+            copy[...] = run.x
     for row in run:
-        network.predict(run.x, row.t, m)
+        network.predict(run.x if copy is None else copy, row.t, m)
         if on_step is not None:
             on_step(run, m)
-        run.step(m)
+        run.step(m, copy if run.index + 1 < len(run) else None)
     return run.x

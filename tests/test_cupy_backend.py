@@ -150,6 +150,41 @@ def test_half_precision_state(xp, dtype):
     assert host(found).astype(np.float32) == pytest.approx(expected, abs=16 * float(ml_dtypes.finfo(kind).eps))
 
 
+class Half:
+    """A network that reads and writes float16, and says so."""
+
+    input_dtype = output_dtype = np.dtype(np.float16)
+
+    def __init__(self):
+        self.seen = []
+
+    def predict(self, x, t, out):
+        assert (x.dtype, out.dtype) == (np.float16, np.float16)
+        self.seen.append(host(x) if hasattr(x, "get") else x.copy())
+        out[...] = x * np.float16(0.25)
+
+
+@pytest.mark.parametrize("backend", ["numpy", "cupy"])
+def test_a_network_of_half_precision_gets_its_copy_of_x_from_the_row(xp, backend):
+    """The state stays float32: only what the network reads and writes is rounded."""
+    network, states = Half(), []
+
+    def keep(run, m):
+        states.append(host(run.x) if backend == "cupy" else run.x.copy())
+
+    found = sample(network, FlowSDE(timesteps.pid()), SHAPE, seed=3, backend=backend, on_step=keep)
+    assert found.dtype == np.float32
+    for seen, state in zip(network.seen, states, strict=True):
+        assert np.array_equal(seen, state.astype(np.float16))
+        assert not np.array_equal(seen.astype(np.float32), state)
+
+    def plain(x, t):
+        return (x.astype(np.float16) * np.float16(0.25)).astype(np.float32)
+
+    expected = sample(plain, FlowSDE(timesteps.pid()), SHAPE, seed=3)
+    assert (host(found) if backend == "cupy" else found) == pytest.approx(expected, abs=2e-3)
+
+
 def test_float64_is_numpys_alone(cupy):
     with pytest.raises(PidSamplerError, match="dtype float64 is not float32 or float16 or bfloat16"):
         sample(LAW, FlowSDE([0.9, 0.0]), SHAPE, backend="cupy", dtype=np.float64)

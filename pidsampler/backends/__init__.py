@@ -57,8 +57,13 @@ class Backend(Protocol):
         """x = keep*x + scale*N(seed of the image, draw, stream), in place."""
         ...
 
-    def step(self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int]) -> None:
-        """Do one row of a table: x and the saved tensors it names change in place."""
+    def step(
+        self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
+    ) -> None:
+        """Do one row of a table: x and the saved tensors it names change in place.
+
+        `copy`, of any floating type, becomes the new x too: what a network of another type reads next.
+        """
         ...
 
     def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:

@@ -97,10 +97,12 @@ class CupyBackend:
         numbers = np.uint32(draw), np.uint32(stream), np.float32(keep), np.float32(scale)
         self._launch("fill.cu", "pid_fill", flags, [x], (_size(x), self._on_device(seeds), x, *numbers))
 
-    def step(self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int]) -> None:
+    def step(
+        self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
+    ) -> None:
         """Do one row of a table, in place, in one launch."""
         read = [saved[slot] for slot in slots_read(row)]
-        self._row(row, x, m, x, read, [saved[slot] for slot, _ in row.saves], seeds)
+        self._row(row, x, m, x, read, [saved[slot] for slot, _ in row.saves], seeds, copy)
 
     def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:
         """out = clip(p*x + q*m)."""
@@ -151,18 +153,19 @@ class CupyBackend:
         read: Sequence[Array],
         written: Sequence[Array],
         seeds: Sequence[int],
+        copy: Array | None = None,
     ) -> None:
         for other in (*read, *written, out):
             if other.dtype != x.dtype:
                 raise PidSamplerError(f"a saved tensor or result is {other.dtype}, expected {x.dtype} as the state")
-        tensors = [x, m, out, *read, *written]
-        variant = StepVariant.of(row, kind(x.dtype), kind(m.dtype))
+        tensors = [x, m, out, *read, *written, *([] if copy is None else [copy])]
+        variant = StepVariant.of(row, kind(x.dtype), kind(m.dtype), -1 if copy is None else kind(copy.dtype))
         arguments = (
             *(_size(x), self._on_device(seeds) if variant.draws else _NULL, x, m),
             *([*read, _NULL, _NULL, _NULL][:3]),
             out,
             *([*written, _NULL, _NULL, _NULL][:3]),
-            *(_NULL, variant.pack(row)),
+            *(_NULL if copy is None else copy, variant.pack(row)),
         )
         self._launch("step.cu", "pid_step", lambda vector: replace(variant, vector=vector).flags, tensors, arguments)
 

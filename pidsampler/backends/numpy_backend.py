@@ -79,7 +79,9 @@ class NumpyBackend:
                     flat[part] += np.multiply(e, scale, out=e)
 
     @_quiet
-    def step(self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int]) -> None:
+    def step(
+        self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
+    ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
         combinations: list[Combination] = [row, *(c for _, c in row.saves)]
         x0, term, *results = np.empty((2 + len(combinations), _CHUNK), x.dtype)
@@ -99,6 +101,8 @@ class NumpyBackend:
                 xs[part] = results[0][:n]
                 for (slot, _), result in zip(row.saves, results[1:], strict=True):
                     slots[slot][part] = result[:n]
+        if copy is not None:
+            copy[...] = x
 
     @_quiet
     def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:

@@ -134,8 +134,8 @@ class Model:
 class OnnxDenoiser:
     """The network behind IO binding: `predict` reads x and writes `out` where they lie.
 
-    Only a graph of another element type than x goes through a buffer of its own, made once. The images of a
-    batch pass one at a time, so that none depends on its neighbours.
+    Given arrays of other types than `input_dtype` and `output_dtype`, it goes through buffers of its own, made once.
+    The images of a batch pass one at a time, so that none depends on its neighbours.
     """
 
     def __init__(self, model: Model, latent: Array, sigma: float) -> None:
@@ -144,6 +144,7 @@ class OnnxDenoiser:
         tensors = {tensor.name: tensor for tensor in model.network.inputs}
         self._x, self._t = tensors["x"], tensors["t"]
         self._output = model.network.outputs[0]
+        self.input_dtype, self.output_dtype = self._x.dtype, self._output.dtype
         self._binding: Binding = model.network.bind()
         self._staged: dict[str, Array] = {}
         self._time = self._scalar(self._t, 0.0)
