@@ -7,6 +7,7 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 from . import denoiser, draws, noise, schedulers, timesteps, torch_noise
 from .errors import PidSamplerError
 from .interop import from_diffusers
+from .onnx import CudaOptions
 from .registry import get_scheduler, list_schedulers
 from .sampler import Run, sample, start
 from .schedulers import FlowODE, FlowSDE, SchedulerInfo
@@ -17,6 +18,7 @@ __version__ = "0.1.0"
 
 __all__ = [
     "Combination",
+    "CudaOptions",
     "FlowODE",
     "FlowSDE",
     "PidSamplerError",

@@ -19,7 +19,7 @@ from .backends import resolve_device
 from .draws import NoiseFunction, with_noise
 from .errors import PidSamplerError
 from .noise import DEGRADE, check_seeds
-from .onnx import Model
+from .onnx import CudaOptions, Model
 from .registry import get_scheduler
 from .sampler import Run, sample
 from .schedulers import FlowSDE
@@ -65,18 +65,19 @@ class Upscaler:
         self._backend = backend
 
     @classmethod
-    def load(cls, model: str | Path = "tiny", device: str = "auto") -> Upscaler:
+    def load(cls, model: str | Path = "tiny", device: str = "auto", options: CudaOptions | None = None) -> Upscaler:
         """Load a model.
 
         Args:
             model: A bundled model's name ("tiny"), or a folder with vae_encoder.onnx and pid_upscaler.onnx.
             device: "auto", "cpu" or "cuda".
+            options: How ONNX Runtime uses the GPU; on the CPU there is nothing to choose.
 
         Raises:
             PidSamplerError: The folder breaks the contract, onnxruntime is missing, or the device cannot be had.
         """
         backend = resolve_device(device)
-        return cls(Model.load(model, backend), backend)
+        return cls(Model.load(model, backend, options), backend)
 
     def __call__(
         self,

@@ -89,10 +89,10 @@ class FakeCupy(types.ModuleType):
             def get_function(self, name):
                 library = fake._library(self.code, self.options, name)
 
-                def kernel(grid, block, args, stream=None):
+                def kernel(grid, block, args):
                     converted = [fake._address(a) for a in args]
                     array = (ctypes.c_void_p * len(args))(*(address for address, _ in converted))
-                    fake.log.append(("launch", name, stream.ptr))
+                    fake.log.append(("launch", name, streams[-1].ptr))
                     library.run(ctypes.c_uint(grid[0]), ctypes.c_uint(grid[1]), ctypes.c_uint(block[0]), array)
 
                 return kernel

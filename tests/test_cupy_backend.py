@@ -17,6 +17,7 @@ import pytest
 from models import write_model
 
 from pidsampler import (
+    CudaOptions,
     FlowSDE,
     PidSamplerError,
     Row,
@@ -351,24 +352,41 @@ def test_no_cupy_no_driver_and_no_gpu(cupy, folder, monkeypatch):
         get_backend("cupy")
 
 
+def entry(options, key):
+    try:
+        return options.get_run_config_entry(key)
+    except Exception:  # onnxruntime's own, where there is none
+        return None
+
+
 class FakeCuda:
     """onnxruntime as if it had CUDA: sessions are the CPU's, since the stand-in's device memory is the host's."""
 
     def __init__(self, cupy, monkeypatch):
-        self.asked, self.runs = [], []
+        self.asked, self.runs, self.recorded = [], [], {}
         real, fake = onnxruntime.InferenceSession, self
 
         class Binding:
             def __init__(self, session):
                 self.real = real.io_binding(session)
 
+                self.calls, self.session = {}, session
+
             def bind_input(self, name, where, device, *rest):
                 assert (where, device) == ("cuda", 0)
+                self.calls[name] = ("bind_input", name, "cpu", 0, *rest)
                 self.real.bind_input(name, "cpu", 0, *rest)
 
             def bind_output(self, name, where, *rest):
                 assert where == ("cuda" if rest else "cpu")
+                self.calls[name] = ("bind_output", name, "cpu", *rest)
                 self.real.bind_output(name, "cpu", *rest)
+
+            def frozen(self):
+                recorded = real.io_binding(self.session)
+                for method, *arguments in self.calls.values():
+                    getattr(recorded, method)(*arguments)
+                return recorded
 
             def get_outputs(self):
                 return self.real.get_outputs()
@@ -384,14 +402,17 @@ class FakeCuda:
                 return [self.provider, "CPUExecutionProvider"]
 
             def io_binding(self):
-                return Binding(self) if self.provider == "CUDAExecutionProvider" else super().io_binding()
+                return super().io_binding() if self.provider == "CPUExecutionProvider" else Binding(self)
 
             def run_with_iobinding(self, binding, options):
                 if not isinstance(binding, Binding):
                     return super().run_with_iobinding(binding, options)
                 cupy.log.append(("network", cupy.cuda.get_current_stream().ptr))
                 fake.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
-                return super().run_with_iobinding(binding.real, options)
+                graph = entry(options, "gpu_graph_id")
+                if graph is not None:  # a replay ignores what is bound: it reads and writes where it was recorded
+                    binding = fake.recorded.setdefault((id(self), graph), binding.frozen())
+                return super().run_with_iobinding(getattr(binding, "real", binding))
 
         available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
         monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
@@ -442,6 +463,56 @@ def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
     assert [entry[0] for entry in work].count("network") == 5  # the encoder and four steps
     waits = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("wait", "record")]
     assert len(waits) == 4  # before all of it, and after
+
+
+def test_a_replayed_cuda_graph_sees_new_data(cupy, cuda, tmp_path):
+    """Pictures of two sizes in turn, other seeds and latents: each as without a graph, though the graph stays put."""
+    write_model(tmp_path / "m")
+    rng = np.random.default_rng(0)
+    plain, replayed = (Upscaler.load(tmp_path / "m", "cuda", CudaOptions(cuda_graph=g)) for g in (False, True))
+    for seed, size in enumerate([(6, 9), (6, 9), (16, 8), (6, 9), (16, 8)]):
+        picture = rng.integers(0, 256, (*size, 3), np.uint8)
+        found, expected = (up(picture, seed=seed, degrade_sigma=0.1 * seed).array for up in (replayed, plain))
+        assert np.array_equal(found, expected)
+    assert [graph for _, graph in cuda.recorded] == ["1", "2"]
+    assert [options["enable_cuda_graph"] for [(_, options)] in cuda.asked] == ["0", "0", "0", "1"]
+
+
+def test_one_session_at_a_time(cupy, cuda, tmp_path):
+    write_model(tmp_path / "m")
+    picture = np.zeros((6, 9, 3), np.uint8)
+    up = Upscaler.load(tmp_path / "m", "cuda", CudaOptions(one_at_a_time=True))
+    alive = []
+
+    def on_step(run, m):
+        alive.append((up.model.encoder._open is not None, up.model.network._open is not None))
+
+    first = up(picture, on_step=on_step).array
+    assert set(alive) == {(False, True)}
+    assert np.array_equal(up(picture).array, first)
+    assert np.array_equal(first, Upscaler.load(tmp_path / "m", "cuda")(picture).array)
+    assert len(cuda.asked) == 2 + 4 + 2  # to read the contract, then both for each picture, then both once
+
+
+@pytest.mark.parametrize(("tf32", "limit"), [(False, None), (True, 2**30)])
+def test_tensorrt_and_its_options(cupy, cuda, monkeypatch, tmp_path, tf32, limit):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    Upscaler.load("tiny", "cuda", CudaOptions("tensorrt", tf32=tf32, memory_limit=limit))
+    encoder, network = cuda.asked
+    assert [name for name, _ in network] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert (encoder[0][1]["trt_bf16_enable"], network[0][1]["trt_bf16_enable"]) == ("0", "1")
+    assert network[0][1]["trt_engine_cache_path"] == str(tmp_path / "pidsampler" / "tensorrt")
+    ours = str(get_backend("cupy").stream.ptr)
+    assert {options["user_compute_stream"] for _, options in (*encoder, *network)} == {ours}
+    assert network[1][1]["use_tf32"] == str(int(tf32))
+    assert network[1][1].get("gpu_mem_limit") == (None if limit is None else str(limit))
+
+
+def test_options_out_of_range():
+    with pytest.raises(PidSamplerError, match="unknown provider 'trt': known are cuda, tensorrt"):
+        CudaOptions("trt")
+    with pytest.raises(PidSamplerError, match="memory_limit=0 must be a number of bytes above 0"):
+        CudaOptions(memory_limit=0)
 
 
 def test_devices(cupy, cuda, monkeypatch):

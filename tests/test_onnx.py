@@ -73,14 +73,14 @@ def test_onnxruntime_reads_and_writes_our_memory(tmp_path):
     x, out = np.ones((1, 3, 64, 96), np.float32), np.full((1, 3, 64, 96), np.nan, np.float32)
     denoiser.predict(x, 0.5, out)
     first = out.copy()
-    assert denoiser._binding.addresses() == {"v_pred": out.ctypes.data}
+    assert denoiser._at.binding.addresses() == {"v_pred": out.ctypes.data}
     assert np.isfinite(first).all()
     x += 1.0
-    denoiser._binding.run()  # nothing bound again: it must read x where x lies
+    denoiser._at.binding.run()  # nothing bound again: it must read x where x lies
     assert out == pytest.approx(first + 1.0 / 0.5, abs=1e-5)
-    latent = denoiser._binding._held["lq_latent"]
+    latent = denoiser._at.binding._held["lq_latent"]
     latent += 0.5
-    denoiser._binding.run()
+    denoiser._at.binding.run()
     assert out == pytest.approx(first + (1.0 - 0.5) / 0.5, abs=1e-5)
 
 
@@ -102,10 +102,10 @@ def test_only_other_element_types_are_staged(tmp_path):
     for model, staged in ((single, set()), (half, {"x", "v_pred"})):
         denoiser = model.denoiser(model.encode(IMAGE), 0.0)
         denoiser.predict(x, 0.5, out)
-        assert set(denoiser._staged) == staged
-        before = {name: array.ctypes.data for name, array in denoiser._staged.items()}
+        assert set(denoiser._at._staged) == staged
+        before = {name: array.ctypes.data for name, array in denoiser._at._staged.items()}
         denoiser.predict(x, 0.25, out)
-        assert {name: array.ctypes.data for name, array in denoiser._staged.items()} == before
+        assert {name: array.ctypes.data for name, array in denoiser._at._staged.items()} == before
 
 
 def test_a_batch_passes_image_by_image(tmp_path):
@@ -121,7 +121,7 @@ def test_int64_times_are_rounded(tmp_path):
     denoiser = model.denoiser(model.encode(IMAGE), 0.0)
     out = np.empty((1, 3, 64, 96), np.float32)
     denoiser.predict(np.zeros_like(out), 0.5678, out)
-    assert denoiser._time.tolist() == [568]
+    assert denoiser._at.time.tolist() == [568]
 
 
 def test_contract_without_a_manifest_comes_from_the_graphs(tmp_path):

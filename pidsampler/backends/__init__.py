@@ -126,7 +126,7 @@ def resolve_device(device: str) -> Backend:
     if device == "cpu":
         return get_backend("numpy")
     try:
-        from ..onnx.session import check_cuda
+        from ..onnx.providers import check_cuda
 
         check_cuda()
         return get_backend("cupy")

@@ -194,8 +194,8 @@ class CupyBackend:
             self._kernels[key] = module.get_function(name)
         kernel = self._kernels[key]
         blocks = min(-(-groups // _THREADS), 1 << 20)
-        with self._after_and_before_the_caller():
-            kernel((blocks, images), (_THREADS,), arguments, stream=self.stream)
+        with self.active():
+            kernel((blocks, images), (_THREADS,), arguments)
 
     def _check(self, tensors: Sequence[Array]) -> None:
         spans = []

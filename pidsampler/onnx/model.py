@@ -14,7 +14,8 @@ from ..errors import PidSamplerError
 from .contract import ENCODER, NETWORK, read_contract
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, read_manifest
-from .session import Binding, Session, Tensor, import_onnxruntime
+from .providers import CudaOptions, import_onnxruntime
+from .session import Binding, Session, Tensor
 
 _BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
 _BUNDLED = {"tiny": "gaussian", "gaussian": "gaussian"}
@@ -26,14 +27,17 @@ class Model:
     Args:
         path: The folder.
         backend: Whose device runs the graphs.
+        options: Of the GPU.
 
     Raises:
         PidSamplerError: The folder breaks the contract; the message says what was found and expected.
     """
 
-    def __init__(self, path: Path, backend: Backend) -> None:
+    def __init__(self, path: Path, backend: Backend, options: CudaOptions | None = None) -> None:
         self.path = path
         self._backend = backend
+        self._options = options or CudaOptions()
+        self._graphs: dict[tuple[int, ...], _Captured] = {}
         if not path.is_dir():
             raise PidSamplerError(
                 f"no model {str(path)!r}: pass a folder with {ENCODER} and {NETWORK}, or one of {', '.join(_BUNDLED)}"
@@ -42,18 +46,21 @@ class Model:
         if missing:
             raise PidSamplerError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
         manifest = read_manifest(path)  # before the graphs: it is read in no time
-        self.encoder = Session(path / ENCODER, backend)
-        self.network = Session(path / NETWORK, backend)
+        self.encoder = Session(path / ENCODER, backend, self._options)
+        self.network = Session(path / NETWORK, backend, self._options, network=True)
         self.contract = read_contract(path, manifest, self.encoder, self.network)
+        if self._options.one_at_a_time:
+            self.encoder.close()
+            self.network.close()
 
     @classmethod
-    def load(cls, model: str | Path, backend: Backend) -> Model:
+    def load(cls, model: str | Path, backend: Backend, options: CudaOptions | None = None) -> Model:
         """Load a bundled model by name, or a folder.
 
         Raises:
             PidSamplerError: There is no such model, or the folder breaks the contract.
         """
-        return cls(_folder(model), backend)
+        return cls(_folder(model), backend, options)
 
     def encode(self, image: Array) -> Array:
         """Run the encoder.
@@ -70,11 +77,17 @@ class Model:
         (source,), (target,) = self.encoder.inputs, self.encoder.outputs
         f = self.contract.vae_factor
         shape = (1, self.contract.latent_channels, image.shape[2] // f, image.shape[3] // f)
+        if self._options.one_at_a_time:
+            self._graphs.clear()
+            self.network.close()
         latent = self._backend.empty(shape, target.dtype)
-        binding = self.encoder.bind()
+        binding = self.encoder.bind(shrink=True)
         binding.input(source.name, image.astype(source.dtype, copy=False))
         binding.output(target.name, latent)
         binding.run()
+        del binding
+        if self._options.one_at_a_time:
+            self.encoder.close()
         latent = latent.astype(np.float32, copy=False)
         if not np.isfinite(latent).all():
             raise PidSamplerError(
@@ -112,6 +125,15 @@ class Model:
         """
         return OnnxDenoiser(self, latent, sigma)
 
+    def _captured(self, latent_shape: tuple[int, ...]) -> _Captured:
+        """The network's binding for a latent of this size: a new one, or with CUDA graphs the one that was recorded."""
+        if not self._options.cuda_graph or self._backend.device == "cpu":
+            return _Captured(self.network, self._backend, latent_shape, None)
+        if latent_shape not in self._graphs:
+            number = 1 + len(self._graphs)
+            self._graphs[latent_shape] = _Captured(self.network, self._backend, latent_shape, number)
+        return self._graphs[latent_shape]
+
     @property
     def runtime_version(self) -> str:
         """Version of onnxruntime."""
@@ -131,27 +153,56 @@ class Model:
         return result
 
 
+class _Captured:
+    """The network's binding and the arrays that stay at their addresses, for one size of the latent.
+
+    A CUDA graph reads and writes where it was recorded, whatever is bound later: so it has a set of its own, which
+    every denoiser of that size fills anew.
+    """
+
+    def __init__(self, session: Session, backend: Backend, latent_shape: tuple[int, ...], graph: int | None) -> None:
+        self._backend = backend
+        self.graph = graph
+        self.tensors = {tensor.name: tensor for tensor in session.inputs}
+        self.output = session.outputs[0]
+        self.binding: Binding = session.bind(graph)
+        self.time, self.sigma = self._scalar("t"), self._scalar("degrade_sigma")
+        self.latent = backend.empty(latent_shape, self.tensors["lq_latent"].dtype)
+        self.binding.input("t", self.time)
+        self.binding.input("degrade_sigma", self.sigma)
+        self.binding.input("lq_latent", self.latent)
+        self._staged: dict[str, Array] = {}
+
+    def bindable(self, tensor: Tensor, array: Array) -> Array:
+        """Return the array itself where it can be bound as it is, else a buffer for this tensor, made once."""
+        if array.dtype == tensor.dtype and self.graph is None:
+            return array
+        if tensor.name not in self._staged or self._staged[tensor.name].shape != array.shape:
+            self._staged[tensor.name] = self._backend.empty(array.shape, tensor.dtype)
+        return self._staged[tensor.name]
+
+    def _scalar(self, name: str) -> Array:
+        tensor = self.tensors[name]
+        return self._backend.empty((1,) * len(tensor.shape), tensor.dtype)
+
+
 class OnnxDenoiser:
     """The network behind IO binding: `predict` reads x and writes `out` where they lie.
 
     Given arrays of other types than `input_dtype` and `output_dtype`, it goes through buffers of its own, made once.
-    The images of a batch pass one at a time, so that none depends on its neighbours.
+    The images of a batch pass one at a time, so that none depends on its neighbours. With a CUDA graph a model has one
+    denoiser at a time for each size: a later one takes over its arrays.
     """
 
     def __init__(self, model: Model, latent: Array, sigma: float) -> None:
         self._backend = model._backend
         self._timescale = model.contract.timescale
-        tensors = {tensor.name: tensor for tensor in model.network.inputs}
-        self._x, self._t = tensors["x"], tensors["t"]
-        self._output = model.network.outputs[0]
+        self._at = model._captured(latent.shape)
+        self._x, self._output = self._at.tensors["x"], self._at.output
         self.input_dtype, self.output_dtype = self._x.dtype, self._output.dtype
-        self._binding: Binding = model.network.bind()
-        self._staged: dict[str, Array] = {}
-        self._time = self._scalar(self._t, 0.0)
-        self._binding.input("t", self._time)
-        self._binding.input("degrade_sigma", self._scalar(tensors["degrade_sigma"], sigma))
-        latent = self._backend.adopt(latent)
-        self._binding.input("lq_latent", latent.astype(tensors["lq_latent"].dtype, copy=False))
+        with self._backend.active(), np.errstate(over="ignore"):
+            self._at.sigma.fill(sigma)
+            self._at.latent[...] = self._backend.adopt(latent)
 
     @np.errstate(over="ignore")
     def predict(self, x: Array, t: float, out: Array) -> None:
@@ -160,32 +211,19 @@ class OnnxDenoiser:
         Raises:
             PidSamplerError: onnxruntime refused the run.
         """
-        time = t * self._timescale
+        at, time = self._at, t * self._timescale
         with self._backend.active():
-            self._time.fill(round(time) if self._time.dtype.kind == "i" else time)  # no upload: a number in a launch
+            at.time.fill(round(time) if at.time.dtype.kind == "i" else time)  # no upload: a number in a launch
             for b in range(len(x)):
                 image, result = x[b : b + 1], out[b : b + 1]
-                source, target = self._bindable(self._x, image), self._bindable(self._output, result)
+                source, target = at.bindable(self._x, image), at.bindable(self._output, result)
                 if source is not image:
                     source[...] = image
-                self._binding.input("x", source)
-                self._binding.output(self._output.name, target)
-                self._binding.run()
+                at.binding.input("x", source)
+                at.binding.output(self._output.name, target)
+                at.binding.run()
                 if target is not result:
                     result[...] = target
-
-    def _bindable(self, tensor: Tensor, array: Array) -> Array:
-        """Return the array itself where the graph has its element type, else this tensor's own buffer."""
-        if array.dtype == tensor.dtype:
-            return array
-        if tensor.name not in self._staged or self._staged[tensor.name].shape != array.shape:
-            self._staged[tensor.name] = self._backend.empty(array.shape, tensor.dtype)
-        return self._staged[tensor.name]
-
-    def _scalar(self, tensor: Tensor, value: float) -> Array:
-        array = self._backend.empty((1,) * len(tensor.shape), tensor.dtype)
-        array.fill(value)
-        return array
 
 
 def model_manifest(model: str | Path) -> Manifest:

@@ -11,7 +11,8 @@ import ml_dtypes
 import numpy as np
 
 from ..backends import Array, Backend
-from ..errors import PidSamplerError, missing_extra
+from ..errors import PidSamplerError
+from .providers import CudaOptions, import_onnxruntime, providers
 
 # ONNX's own numbers: the binding takes them for every type, also for those numpy has no name for.
 _ELEMENT_TYPES = {
@@ -22,8 +23,6 @@ _ELEMENT_TYPES = {
     "tensor(bfloat16)": (np.dtype(ml_dtypes.bfloat16), 16),
 }
 _ONNX_NUMBER = dict(_ELEMENT_TYPES.values())
-
-_PROVIDERS = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
 
 
 @dataclass(frozen=True)
@@ -45,40 +44,40 @@ class Tensor:
 
 
 class Session:
-    """One graph, loaded on one device.
+    """One graph on one device. It is loaded when made, and again when used after `close`.
 
     Args:
         path: An .onnx file; its external data lies beside it.
         backend: Whose device runs it, and whose arrays are bound.
+        options: Of the GPU.
+        network: Whether it is the network, not the encoder: some options are for one of them.
 
     Raises:
-        PidSamplerError: onnxruntime is missing, the file or its external data is, the file is no graph, or a
-            tensor has an element type that cannot be bound.
+        PidSamplerError: onnxruntime is missing, the file or its external data is, the file is no graph, a tensor has
+            an element type that cannot be bound, or the provider asked for cannot be had.
     """
 
-    def __init__(self, path: Path, backend: Backend) -> None:
+    def __init__(self, path: Path, backend: Backend, options: CudaOptions | None = None, network: bool = False) -> None:
         self.path = path
         self._backend = backend
-        runtime = import_onnxruntime()
-        options = runtime.SessionOptions()
-        options.log_severity_level = 4  # what fails raises; a line on stderr as well would only repeat it
-        provider = _PROVIDERS[backend.device]
-        try:
-            chosen = [(provider, _provider_options(backend))]
-            self._session = runtime.InferenceSession(str(path), options, providers=chosen)
-        except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
-            raise PidSamplerError(_load_error(path, str(error))) from error
-        if self._session.get_providers()[0] != provider:
-            raise PidSamplerError(
-                f"{path}: asked for {provider}, but onnxruntime took {self._session.get_providers()[0]}: a library of "
-                "CUDA or cuDNN is missing or of another version; 'pidsampler[cuda13]' (or [cuda12]) brings them"
-            )
-        self.inputs = [self._tensor(node) for node in self._session.get_inputs()]
-        self.outputs = [self._tensor(node) for node in self._session.get_outputs()]
+        self._providers = providers(backend, options or CudaOptions(), network)
+        self._open: Any = None
+        session = self._opened()
+        self.inputs = [self._tensor(node) for node in session.get_inputs()]
+        self.outputs = [self._tensor(node) for node in session.get_outputs()]
 
-    def bind(self) -> Binding:
-        """Return an empty binding of this session."""
-        return Binding(self._session, self._backend, self.path)
+    def bind(self, graph: int | None = None, shrink: bool = False) -> Binding:
+        """Return an empty binding of this session.
+
+        Args:
+            graph: Number of the CUDA graph that its runs record and replay.
+            shrink: Give memory back to the device after each run.
+        """
+        return Binding(self._opened(), self._backend, self.path, graph, shrink)
+
+    def close(self) -> None:
+        """Free the graph's memory once its bindings are gone."""
+        self._open = None
 
     def output_shape(self, array: Array) -> tuple[int, ...]:
         """Run a graph of one input and one output once, and return the shape that came out.
@@ -89,6 +88,26 @@ class Session:
         binding = self.bind()
         binding.input(self.inputs[0].name, self._backend.adopt(array))
         return binding.run_for_shape(self.outputs[0].name)
+
+    def _opened(self) -> Any:
+        if self._open is not None:
+            return self._open
+        runtime = import_onnxruntime()
+        options = runtime.SessionOptions()
+        options.log_severity_level = 4  # what fails raises; a line on stderr as well would only repeat it
+        asked = self._providers[0][0]
+        try:
+            session = runtime.InferenceSession(str(self.path), options, providers=self._providers)
+        except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
+            raise PidSamplerError(_load_error(self.path, str(error))) from error
+        if session.get_providers()[0] != asked:
+            raise PidSamplerError(
+                f"{self.path}: asked for {asked}, but onnxruntime took {session.get_providers()[0]}: a library that it "
+                "needs is missing or of another version; 'pidsampler[cuda13]' (or [cuda12]) brings CUDA's, and "
+                "'pip install tensorrt-cu13' TensorRT's"
+            )
+        self._open = session
+        return session
 
     def _tensor(self, node: Any) -> Tensor:
         if node.type not in _ELEMENT_TYPES:
@@ -105,13 +124,20 @@ class Binding:
     onnxruntime keeps a raw pointer, so the binding holds each array until another takes its name.
     """
 
-    def __init__(self, session: Any, backend: Backend, path: Path) -> None:
+    def __init__(
+        self, session: Any, backend: Backend, path: Path, graph: int | None = None, shrink: bool = False
+    ) -> None:
         self._session, self._backend, self._path = session, backend, path
         self._binding = session.io_binding()
         self._held: dict[str, Array] = {}
         self._options = import_onnxruntime().RunOptions()
         if backend.device == "cuda":  # all work is on the stream that the session shares: nothing has to wait for it
             self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
+            if graph is not None:
+                self._options.add_run_config_entry("gpu_graph_id", str(graph))
+            if shrink:
+                device = f"gpu:{backend.device_id}"
+                self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", device)
 
     def input(self, name: str, array: Array) -> None:
         """Bind a contiguous array as an input; its values are read at each run."""
@@ -154,48 +180,6 @@ class Binding:
         self._held[name] = array
         number, where = _ONNX_NUMBER[array.dtype], self._backend.device
         return name, where, self._backend.device_id, number, array.shape, self._backend.pointer(array)
-
-
-def import_onnxruntime() -> Any:
-    """Return the onnxruntime module.
-
-    Raises:
-        PidSamplerError: It is not installed; the message names the extra.
-    """
-    try:
-        import onnxruntime
-    except ImportError:
-        raise missing_extra("onnxruntime", "cpu") from None
-    return onnxruntime
-
-
-def check_cuda() -> None:
-    """Check that the onnxruntime which is installed was built for CUDA, and load CUDA's libraries for it.
-
-    Raises:
-        PidSamplerError: It is not installed, or is the one for the CPU.
-    """
-    runtime = import_onnxruntime()
-    if _PROVIDERS["cuda"] not in runtime.get_available_providers():
-        raise PidSamplerError(
-            "the onnxruntime that is installed is the one for the CPU: pip uninstall onnxruntime, then "
-            "pip install 'pidsampler[cuda13]' (or [cuda12] for an older driver)"
-        )
-    if hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()
-
-
-def _provider_options(backend: Backend) -> dict[str, str]:
-    """Options of the backend's provider: on CUDA its stream, no memory beyond what is asked for, and true float32."""
-    if backend.device == "cpu":
-        return {}
-    return {
-        "device_id": str(backend.device_id),
-        "user_compute_stream": str(backend.stream_pointer),
-        "arena_extend_strategy": "kSameAsRequested",
-        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all on each new size, for minutes on a large one
-        "use_tf32": "0",
-    }
 
 
 def _load_error(path: Path, message: str) -> str:

@@ -1,0 +1,109 @@
+"""How ONNX Runtime uses a device: execution providers and their options, stated and never left to its defaults."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..backends import Backend
+from ..errors import PidSamplerError, missing_extra, unknown_name
+
+CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+
+
+@dataclass(frozen=True)
+class CudaOptions:
+    """Options of ONNX Runtime on the GPU.
+
+    Args:
+        provider: "cuda", or "tensorrt": it builds an engine for each graph and size, which takes minutes once and is
+            kept in the user's cache folder; the network in bfloat16, the encoder in float32.
+        tf32: Let float32 products round their factors to 10 bits, which is faster and less exact.
+        memory_limit: Bytes that a session's own memory may take, or None.
+        cuda_graph: Record the network's launches at its first step and replay them, for many small ones. x and the
+            velocity go through buffers that stay in place.
+        one_at_a_time: Hold the encoder or the network, never both: the peak is the larger one's memory and not the
+            sum, and each picture loads both again.
+
+    Raises:
+        PidSamplerError: The provider is unknown, or the limit is not above 0.
+    """
+
+    provider: str = "cuda"
+    tf32: bool = False
+    memory_limit: int | None = None
+    cuda_graph: bool = False
+    one_at_a_time: bool = False
+
+    def __post_init__(self) -> None:
+        if self.provider not in ("cuda", "tensorrt"):
+            raise unknown_name("provider", self.provider, ("cuda", "tensorrt"))
+        if self.memory_limit is not None and self.memory_limit <= 0:
+            raise PidSamplerError(f"memory_limit={self.memory_limit!r} must be a number of bytes above 0")
+
+
+def import_onnxruntime() -> Any:
+    """Return the onnxruntime module.
+
+    Raises:
+        PidSamplerError: It is not installed; the message names the extra.
+    """
+    try:
+        import onnxruntime
+    except ImportError:
+        raise missing_extra("onnxruntime", "cpu") from None
+    return onnxruntime
+
+
+def check_cuda() -> None:
+    """Check that the onnxruntime which is installed was built for CUDA, and load CUDA's libraries for it.
+
+    Raises:
+        PidSamplerError: It is not installed, or is the one for the CPU.
+    """
+    runtime = import_onnxruntime()
+    if CUDA not in runtime.get_available_providers():
+        raise PidSamplerError(
+            "the onnxruntime that is installed is the one for the CPU: pip uninstall onnxruntime, then "
+            "pip install 'pidsampler[cuda13]' (or [cuda12] for an older driver)"
+        )
+    if hasattr(runtime, "preload_dlls"):
+        runtime.preload_dlls()
+
+
+def providers(backend: Backend, options: CudaOptions, network: bool) -> Sequence[tuple[str, dict[str, str]]]:
+    """Return the providers of a session, the one asked for first.
+
+    Args:
+        backend: Whose device and stream it shares.
+        options: Of the GPU; without effect on the CPU, which has none.
+        network: Whether it is the network's session, not the encoder's.
+    """
+    if backend.device == "cpu":
+        return [(CPU, {})]
+    shared = {"device_id": str(backend.device_id), "user_compute_stream": str(backend.stream_pointer)}
+    cuda = {
+        **shared,
+        "arena_extend_strategy": "kSameAsRequested",  # the default doubles
+        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all, for each size anew
+        "use_tf32": str(int(options.tf32)),
+        "enable_cuda_graph": str(int(options.cuda_graph and network)),
+    }
+    if options.memory_limit is not None:
+        cuda["gpu_mem_limit"] = str(options.memory_limit)
+    if options.provider == "cuda":
+        return [(CUDA, cuda)]
+    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pidsampler" / "tensorrt"
+    tensorrt = {
+        **shared,
+        "trt_engine_cache_enable": "1",
+        "trt_engine_cache_path": str(cache),
+        "trt_timing_cache_enable": "1",
+        "trt_timing_cache_path": str(cache),
+        "trt_bf16_enable": str(int(network)),  # in half precision the VAE of SDXL overflows
+        "trt_cuda_graph_enable": str(int(options.cuda_graph and network)),
+    }
+    return [(TENSORRT, tensorrt), (CUDA, {**cuda, "enable_cuda_graph": "0"})]
