@@ -128,8 +128,9 @@ def resolve_device(device: str) -> Backend:
     try:
         from ..onnx.providers import check_cuda
 
+        backend = get_backend("cupy")
         check_cuda()
-        return get_backend("cupy")
+        return backend
     except PidSamplerError as error:
         if device == "cuda":
             raise PidSamplerError(

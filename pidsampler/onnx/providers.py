@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +73,8 @@ def check_cuda() -> None:
             "pip install 'pidsampler[cuda13]' (or [cuda12] for an older driver)"
         )
     if hasattr(runtime, "preload_dlls"):
-        runtime.preload_dlls()
+        with redirect_stdout(StringIO()):  # it prints what it cannot find; a session that needs it says so
+            runtime.preload_dlls()
 
 
 def providers(backend: Backend, options: CudaOptions, network: bool) -> Sequence[tuple[str, dict[str, str]]]:
