@@ -116,7 +116,7 @@ def step_times(backend, cupy, sides):
 
 
 def torch_times(cupy, sides):
-    """Yield PyTorch's times of the flow-sde row in float32: plain, compiled, and with PiD's x0 in float64."""
+    """Yield times of the flow-sde row in float32 by PyTorch: plain, compiled, with PiD's x0 in float64, by diffusers."""
     try:
         import torch
     except ImportError:
@@ -132,9 +132,23 @@ def torch_times(cupy, sides):
         eps = torch.randn_like(x)
         return (1 - T_NEXT) * x0 + T_NEXT * eps
 
+    steps = {"eager": plain, "compiled": torch.compile(plain), "PiD's reference": reference}
+    try:
+        from diffusers import FlowMatchEulerDiscreteScheduler
+    except ImportError:
+        pass
+    else:
+        scheduler = FlowMatchEulerDiscreteScheduler(stochastic_sampling=True)
+        scheduler.set_timesteps(sigmas=[T, T_NEXT], device="cuda")
+
+        def diffusers_step(x, v):
+            scheduler._step_index = 0
+            return scheduler.step(v, scheduler.timesteps[0], x).prev_sample
+
+        steps["diffusers"] = diffusers_step
     for side in sides:
         x, v = (torch.randn((1, 3, side, side), device="cuda") for _ in range(2))
-        for name, step in (("eager", plain), ("compiled", torch.compile(plain)), ("PiD's reference", reference)):
+        for name, step in steps.items():
             with torch.inference_mode():
                 ms, spread = median_ms(cupy, [lambda step=step, x=x, v=v: step(x, v)] * 4)
             yield {"name": f"PyTorch, {name}", "side": side, "ms": ms, "iqr_ms": spread, "torch": torch.__version__}

@@ -2,6 +2,11 @@
 
 So one test body compares both backends, and what a launch is given, which stream it is on and what would move between
 host and device are seen without a GPU.
+
+Tried mutations, each of which fails here: slots, draws, seeds or saved tensors in another order, clip forgotten, x said
+to be unread, vector loads from any address, seeds uploaded or kernels compiled anew each time, either wait of the two
+streams left out, a blocking stream, what is not finite unreported, the copy of x in x's own type or not written, the
+encoder in bfloat16, an output bound elsewhere, a CUDA graph's arrays bound anew.
 """
 
 import itertools
