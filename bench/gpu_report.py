@@ -116,7 +116,7 @@ def step_times(backend, cupy, sides):
 
 
 def torch_times(cupy, sides):
-    """Yield times of the flow-sde row in float32 by PyTorch: plain, compiled, with PiD's x0 in float64, by diffusers."""
+    """Yield PyTorch's times of the flow-sde row in float32: plain, compiled, PiD's x0 in float64, diffusers."""
     try:
         import torch
     except ImportError:
