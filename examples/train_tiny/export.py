@@ -1,0 +1,139 @@
+"""Write the trained network as a model folder: python examples/train_tiny/export.py checkpoint.pt FOLDER
+
+    pip install torch onnx numpy
+
+The encoder folds the picture 8x8 into channels: nothing is lost, and the latent has a VAE's size. Weights are stored in
+float16 and computed with in float32.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from network import SCALE, STUDENT_TIMES, enlarging_weights
+from onnx import TensorProto, helper, numpy_helper
+
+FOLD = 8
+OPSET, IR = 18, 9  # old enough for ONNX Runtime 1.24 and TensorRT 10
+
+
+class Graph:
+    """Nodes and constants, put together line by line."""
+
+    def __init__(self) -> None:
+        self.nodes: list[Any] = []
+        self.constants: list[Any] = []
+
+    def add(self, kind: str, *inputs: str, to: str | None = None, **attributes: Any) -> str:
+        """Add a node and return the name of its output."""
+        name = to or f"{kind}_{len(self.nodes)}"
+        self.nodes.append(helper.make_node(kind, list(inputs), [name], **attributes))
+        return name
+
+    def constant(self, value: Any, half: bool = False) -> str:
+        """Add a constant, in float16 with a cast behind it where `half`, and return its name."""
+        array = np.asarray(value)
+        name = f"constant_{len(self.constants)}"
+        self.constants.append(numpy_helper.from_array(array.astype(np.float16) if half else array, name))
+        if half:
+            self.nodes.append(helper.make_node("Cast", [name], [name + "_float"], to=TensorProto.FLOAT))
+        return name + "_float" if half else name
+
+    def save(self, path: Path, inputs: dict[str, list[Any]], outputs: dict[str, list[Any]]) -> None:
+        """Check the graph and write it."""
+
+        def infos(tensors: dict[str, list[Any]]) -> list[Any]:
+            return [helper.make_tensor_value_info(n, TensorProto.FLOAT, shape) for n, shape in tensors.items()]
+
+        graph = helper.make_graph(self.nodes, path.stem, infos(inputs), infos(outputs), self.constants)
+        model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR)
+        onnx.checker.check_model(model, full_check=True)
+        onnx.save(model, path)
+
+
+def encoder(path: Path) -> None:
+    """Write the encoder: the picture folded 8x8."""
+    g = Graph()
+    g.add("SpaceToDepth", "image", to="latent", blocksize=FOLD)
+    g.save(path, {"image": [1, 3, "h", "w"]}, {"latent": [1, 3 * FOLD**2, "lh", "lw"]})
+
+
+def network(path: Path, state: dict[str, Any]) -> None:
+    """Write the network from its weights, by the names of network.py."""
+    g = Graph()
+
+    def weights(name: str) -> list[str]:
+        return [g.constant(state[f"{name}.{part}"].numpy(), half=True) for part in ("weight", "bias")]
+
+    def conv(name: str, h: str) -> str:
+        return g.add("Conv", h, *weights(name), pads=[1, 1, 1, 1])
+
+    def silu(h: str) -> str:
+        return g.add("Mul", h, g.add("Sigmoid", h))
+
+    one, column = g.constant(np.float32(1)), g.constant(np.array([1, 1], np.int64))
+    plane = g.constant(np.array([1, 1, 1, 1], np.int64))
+    t = g.add("Reshape", g.add("Div", "t", g.constant(np.float32(1000))), column)
+    sigma = g.add("Reshape", "degrade_sigma", column)
+    condition = g.add("Concat", t, g.add("Mul", t, t), sigma, g.add("Sqrt", sigma), axis=1)
+    for name in ("embed.0", "embed.2"):
+        condition = silu(g.add("Gemm", condition, *weights(name), transB=1))
+    picture = g.add("DepthToSpace", "lq_latent", blocksize=FOLD, mode="DCR")
+    padded = g.add("Pad", picture, g.constant(np.array([0, 0, 2, 2, 0, 0, 2, 2], np.int64)), mode="edge")
+    taps = enlarging_weights().repeat(3, 1, 1)[:, None].numpy()
+    base = g.add("Conv", padded, g.constant(taps), group=3)
+    # ONNX folds block by block, PyTorch channel by channel.
+    order = np.arange(3 * SCALE**2).reshape(SCALE**2, 3).T.ravel()
+    folded = g.add("Gather", g.add("SpaceToDepth", "x", blocksize=SCALE), g.constant(order.astype(np.int64)), axis=1)
+    keep = g.add("Reshape", g.add("Sub", one, t), plane)
+    beyond = g.add("Sub", folded, g.add("Mul", keep, base))
+    h = conv("enter", g.add("Concat", folded, beyond, picture, axis=1))
+    width = state["enter.weight"].shape[0]
+    halves = g.constant(np.array([width, width], np.int64))
+    spatial = g.constant(np.array([1, width, 1, 1], np.int64))
+    for k in range(sum(name.endswith("first.weight") for name in state)):
+        modulation = g.add("Gemm", condition, *weights(f"blocks.{k}.modulation"), transB=1)
+        scale, shift = f"scale_{k}", f"shift_{k}"
+        g.nodes.append(helper.make_node("Split", [modulation, halves], [scale, shift], axis=1))
+        scale, shift = g.add("Reshape", g.add("Add", scale, one), spatial), g.add("Reshape", shift, spatial)
+        inner = g.add("Add", g.add("Mul", conv(f"blocks.{k}.first", h), scale), shift)
+        h = g.add("Add", h, conv(f"blocks.{k}.second", silu(inner)))
+    x0 = g.add("DepthToSpace", g.add("Add", base, conv("leave", h)), blocksize=SCALE, mode="CRD")
+    g.add("Div", g.add("Sub", "x", x0), g.add("Reshape", t, plane), to="v_pred")
+    image = [1, 3, "h", "w"]
+    inputs = {"x": image, "t": [1], "lq_latent": [1, 3 * FOLD**2, "lh", "lw"], "degrade_sigma": [1]}
+    g.save(path, inputs, {"v_pred": image})
+
+
+def main(checkpoint: str, folder: str) -> None:
+    """Write both graphs and the manifest."""
+    saved = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
+    state = {name.removeprefix("module."): value for name, value in saved.items() if name != "n_averaged"}
+    path = Path(folder)
+    path.mkdir(parents=True, exist_ok=True)
+    encoder(path / "vae_encoder.onnx")
+    network(path / "pid_upscaler.onnx", state)
+    manifest = {
+        "name": "tiny",
+        "description": "a small PiD trained by this project: 4x, flow in pixels on the small picture's grid",
+        "licence": "Apache-2.0",
+        "prediction": "velocity",
+        "timescale": 1000,
+        "timesteps": [*STUDENT_TIMES, 0.0],
+        "noise_frame": "flow",
+        "scale": SCALE,
+        "vae_factor": FOLD,
+    }
+    (path / "pidsampler.json").write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 3:
+        raise SystemExit(__doc__.splitlines()[0])
+    main(*sys.argv[1:])
