@@ -12,6 +12,7 @@ students, where x comes from the network's own x0 of the time before as it will 
 from __future__ import annotations
 
 import argparse
+import math
 import time
 from pathlib import Path
 
@@ -51,6 +52,11 @@ def loss_of(network: TinyPiD, large: Tensor, small: Tensor, generator: torch.Gen
         clean[:half] = torch.where((step > 0)[:, None, None, None], guess, large[:half])
     x0 = network(noised(clean, t, generator), t, picture, sigma)
     return (x0 - large).square().mean()
+
+
+def averaged(old: Tensor, new: Tensor, count: Tensor) -> Tensor:
+    """Return the running average of a weight, which forgets its beginning quickly at first."""
+    return torch.lerp(new, old, min(0.999, (1 + int(count)) / (10 + int(count))))
 
 
 @torch.no_grad()
@@ -96,14 +102,12 @@ def main() -> None:
 
     torch.manual_seed(arguments.seed)
     network = TinyPiD(arguments.width, arguments.blocks)
-    average = torch.optim.swa_utils.AveragedModel(
-        network, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.999)
-    )
+    average = torch.optim.swa_utils.AveragedModel(network, avg_fn=averaged)
     optimizer = torch.optim.AdamW(network.parameters(), arguments.rate, betas=(0.9, 0.99), weight_decay=0.0)
     warm, total = 200, arguments.steps
 
     def rate(step: int) -> float:
-        return min(1.0, (step + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + np.cos(np.pi * min(1.0, step / total))))
+        return min(1.0, (step + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
 
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
     begin = 0
