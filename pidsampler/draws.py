@@ -95,8 +95,9 @@ def brownian(table: StepTable) -> StepTable:
     increments = {0: Combination(noise={0: 1.0})}
     rows = []
     for i, row in enumerate(table.rows):
-        drawn = {draw for c in (row, *(c for _, c in row.saves)) for draw, _ in c.noise}
-        for draw in drawn - increments.keys():
+        for draw in row.draws:
+            if draw in increments:
+                continue
             begin, end = _place(row.t), _place(row.t_next)
             if not begin // _CELL < end // _CELL:
                 raise PidSamplerError(
@@ -104,7 +105,6 @@ def brownian(table: StepTable) -> StepTable:
                     f"{_CELL:.2g}: a Brownian path has no increment there; use independent or fixed noise"
                 )
             increments[draw] = Combination(noise=_increment(begin, end))
-
         rows.append(_redrawn(row, partial(_along, increments=increments)))
     return StepTable(rows)
 

@@ -44,6 +44,7 @@ class Run:
         self._backend = backend
         self._noise = noise
         self._saved = [backend.empty(x.shape, x.dtype) for _ in range(table.slots)]
+        self._given: list[Array] = []  # noise of a function, one tensor a draw of a row
 
     def __len__(self) -> int:
         return len(self.table)
@@ -103,18 +104,17 @@ class Run:
 
     def _with_given_noise(self, row: Row) -> tuple[Row, list[Array]]:
         """Return the row with its draws as further saved tensors, and the saved tensors with them."""
-        draws = sorted({draw for c in (row, *(c for _, c in row.saves)) for draw, _ in c.noise})
-        slots = {draw: len(self._saved) + k for k, draw in enumerate(draws)}
+        slots = {draw: len(self._saved) + k for k, draw in enumerate(row.draws)}
 
         def reading(c: Combination) -> dict[str, Any]:
             return {"h": (*c.h, *((slots[draw], w) for draw, w in c.noise)), "noise": ()}
 
         saves = tuple((slot, replace(c, **reading(c))) for slot, c in row.saves)
-        given = []
-        for draw in draws:
-            given.append(self._backend.empty(self.x.shape, self.x.dtype))
-            self._fill(given[-1], draw)
-        return replace(row, **reading(row), saves=saves), [*self._saved, *given]
+        while len(self._given) < len(slots):
+            self._given.append(self._backend.empty(self.x.shape, self.x.dtype))
+        for draw, array in zip(slots, self._given, strict=False):
+            self._fill(array, draw)
+        return replace(row, **reading(row), saves=saves), [*self._saved, *self._given]
 
     def _fill(self, x: Array, draw: int) -> None:
         """x = N(draw), by the backend or the function given."""

@@ -154,6 +154,16 @@ class Row(Combination):
             raise PidSamplerError(f"clip is {self.clip!r}, expected a bound above 0, or None for no clipping")
         _terms("slot", [(slot, 1.0) for slot, _ in self.saves])
 
+    @property
+    def combinations(self) -> tuple[Combination, ...]:
+        """All that the row computes: its update, then what it saves, slot by slot."""
+        return (self, *(c for _, c in self.saves))
+
+    @property
+    def draws(self) -> list[int]:
+        """The noise draws in any of its combinations, ascending."""
+        return sorted({draw for c in self.combinations for draw, _ in c.noise})
+
     def prediction(self) -> str:
         """Return the row's x0 as text, such as "x - 0.999*m"."""
         text = Combination(a=self.p, h={0: self.q}).formula().replace("S0", "m")
@@ -286,7 +296,7 @@ class StepTable:
             where = f"row {i} (t {row.t:.6g} -> {row.t_next:.6g})"
             if i and row.t != self.rows[i - 1].t_next:
                 raise PidSamplerError(f"{where} begins at another time than row {i - 1} ends: they must join")
-            for c in (row, *(c for _, c in row.saves)):
+            for c in row.combinations:
                 for slot, _ in c.h:
                     if slot not in saved:
                         raise PidSamplerError(f"{where} reads slot {slot} before any row has saved it")

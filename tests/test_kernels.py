@@ -20,7 +20,7 @@ import pytest
 from emulated import DTYPES, Guarded
 
 from pidsampler import Combination, PidSamplerError, Row, draws, get_scheduler, list_schedulers, noise, timesteps
-from pidsampler.backends.kernels import StepVariant, definitions, draws_added, kind, slots_read, source
+from pidsampler.backends.kernels import StepVariant, definitions, kind, slots_read, source
 from pidsampler.backends.numpy_backend import NumpyBackend
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the kernels with")
@@ -292,7 +292,7 @@ def test_every_method_and_its_brownian_form_fits_a_kernel():
             for row in change(table).rows:
                 v = StepVariant.of(row)
                 assert v.layout.itemsize <= 4096 - 12 * 8  # a launch's parameters
-                assert len(draws_added(row)) <= 128
+                assert len(row.draws) <= 128
 
 
 FILL = """

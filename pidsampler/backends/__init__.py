@@ -12,6 +12,11 @@ from ..table import Row
 
 Array = Any  # numpy.ndarray or cupy.ndarray
 
+NOT_FINITE = (
+    "the sampled image holds NaN or infinity: the network's output is broken, or overflows in its element type "
+    "(an fp16 graph often does; use its fp32 or bf16 export)"
+)
+
 DLPACK_CPU = 1  # DLPack's device types
 DLPACK_CUDA = (2, 13)  # the card's own memory, and managed
 

@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from ..errors import PidSamplerError, missing_extra
 from ..table import Row
-from . import DLPACK_CUDA
+from . import DLPACK_CUDA, NOT_FINITE
 from .kernels import KINDS, OPTIONS, StepVariant, definitions, kind, slots_read, source
 
 Array = Any  # cupy.ndarray
@@ -137,10 +137,7 @@ class CupyBackend:
         with self.stream:
             host = memory.get()
         if host[-4:].any():
-            raise PidSamplerError(
-                "the sampled image holds NaN or infinity: the network's output is broken, or overflows in "
-                "its element type (an fp16 graph often does; use its fp32 or bf16 export)"
-            )
+            raise PidSamplerError(NOT_FINITE)
         image: NDArray[np.uint8] = host[:size].reshape(height, width, 3)
         return image
 

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PidSamplerError
-from ..table import Combination, Row
+from ..table import Row
 
 # Element types as kernels/common.cuh numbers them.
 KINDS = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(ml_dtypes.bfloat16): 2}
@@ -97,7 +97,7 @@ class StepVariant:
         Raises:
             PidSamplerError: The row reads or writes more saved tensors, or adds more draws, than a kernel can.
         """
-        slots, draws = len(slots_read(row)), len(draws_added(row))
+        slots, draws = len(slots_read(row)), len(row.draws)
         for what, number, most in (
             ("reads {} saved tensors", slots, MOST_SLOTS),
             ("writes {} saved tensors", len(row.saves), MOST_SLOTS),
@@ -108,7 +108,7 @@ class StepVariant:
                     f"the row at t={row.t!r} {what.format(number)}, more than the {most} of a GPU kernel: "
                     "run it with backend='numpy'"
                 )
-        reads_x = row.p != 0.0 or any(c.a != 0.0 for c in _combinations(row))
+        reads_x = row.p != 0.0 or any(c.a != 0.0 for c in row.combinations)
         return cls(x, m, reads_x, row.clip is not None, slots, len(row.saves), draws if draws <= 3 else -1, cast)
 
     @property
@@ -133,10 +133,10 @@ class StepVariant:
     def pack(self, row: Row) -> NDArray[Any]:
         """Return a row as a struct, an array of one element."""
         packed = np.zeros(1, self.layout)
-        slots, draws = slots_read(row), draws_added(row)
+        slots, draws = slots_read(row), row.draws
         packed["p"], packed["q"], packed["clip"], packed["draws"] = row.p, row.q, row.clip or 0.0, len(draws)
         packed["draw"][0, : len(draws)] = draws
-        for r, c in enumerate(_combinations(row)):
+        for r, c in enumerate(row.combinations):
             packed["a"][0, r], packed["b"][0, r] = c.a, c.b
             for slot, weight in c.h:
                 packed["h"][0, r, slots.index(slot)] = weight
@@ -147,13 +147,4 @@ class StepVariant:
 
 def slots_read(row: Row) -> Sequence[int]:
     """Return the saved tensors that a row reads, in the kernel's order."""
-    return sorted({slot for c in _combinations(row) for slot, _ in c.h})
-
-
-def draws_added(row: Row) -> Sequence[int]:
-    """Return the draws that a row adds to x or to what it saves, in the kernel's order."""
-    return sorted({draw for c in _combinations(row) for draw, _ in c.noise})
-
-
-def _combinations(row: Row) -> list[Combination]:
-    return [row, *(c for _, c in row.saves)]
+    return sorted({slot for c in row.combinations for slot, _ in c.h})

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from .. import noise
 from ..errors import PidSamplerError
-from ..table import Combination, Row
+from ..table import Row
+from . import NOT_FINITE
 
 Array = NDArray[Any]
 
@@ -83,7 +84,7 @@ class NumpyBackend:
         self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
-        combinations: list[Combination] = [row, *(c for _, c in row.saves)]
+        combinations = row.combinations
         x0, term, *results = np.empty((2 + len(combinations), _CHUNK), x.dtype)
         eps = np.empty(_CHUNK, np.float32)
         for b, seed in enumerate(seeds):
@@ -136,10 +137,7 @@ class NumpyBackend:
         for top in range(0, height, rows):
             part = x[0, :, top : min(top + rows, height), :width]
             if not np.isfinite(part).all():
-                raise PidSamplerError(
-                    "the sampled image holds NaN or infinity: the network's output is broken, or overflows in "
-                    "its element type (an fp16 graph often does; use its fp32 or bf16 export)"
-                )
+                raise PidSamplerError(NOT_FINITE)
             scaled = part * x.dtype.type(127.5)
             scaled += 127.5
             np.clip(scaled, 0.0, 255.0, out=scaled)
