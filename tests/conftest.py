@@ -39,3 +39,26 @@ def _load_script():
         return module
 
     return load
+
+
+@pytest.fixture(scope="session", name="folder")
+def _folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("cupy")
+
+
+@pytest.fixture(scope="session", name="libraries")
+def _libraries():
+    return {}
+
+
+@pytest.fixture(name="cupy")
+def _cupy(folder, libraries, monkeypatch):
+    """A new stand-in in place of cupy; what g++ built is shared."""
+    import fake_cupy
+
+    fake = fake_cupy.FakeCupy(folder)
+    fake._libraries = libraries
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    _cupy_backend.cache_clear()
+    yield fake
+    _cupy_backend.cache_clear()

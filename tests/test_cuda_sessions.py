@@ -1,0 +1,238 @@
+"""ONNX Runtime on CUDA and whole upscales, on stand-ins: CuPy's (fake_cupy.py) and one for a CUDA session.
+
+The session is a real one of the CPU, since the stand-in's device memory is the host's: so results are compared with the
+CPU's, what a session is given is seen, and a CUDA graph replays what it recorded, whatever is bound later.
+"""
+
+import itertools
+import json
+import shutil
+import sys
+
+import numpy as np
+import onnxruntime
+import pytest
+from models import write_model
+
+from pidsampler import CudaOptions, PidSamplerError, Upscaler
+from pidsampler.backends import get_backend, resolve_device
+
+pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
+
+
+def entry(options, key):
+    try:
+        return options.get_run_config_entry(key)
+    except Exception:  # onnxruntime's own, where there is none
+        return None
+
+
+class FakeCuda:
+    """onnxruntime as if it had CUDA: sessions are the CPU's, since the stand-in's device memory is the host's."""
+
+    def __init__(self, cupy, monkeypatch):
+        self.asked, self.runs, self.recorded = [], [], {}
+        real, fake = onnxruntime.InferenceSession, self
+
+        class Binding:
+            def __init__(self, session):
+                self.real = real.io_binding(session)
+
+                self.calls, self.session = {}, session
+
+            def bind_input(self, name, where, device, *rest):
+                assert (where, device) == ("cuda", 0)
+                self.calls[name] = ("bind_input", name, "cpu", 0, *rest)
+                self.real.bind_input(name, "cpu", 0, *rest)
+
+            def bind_output(self, name, where, *rest):
+                assert where == ("cuda" if rest else "cpu")
+                self.calls[name] = ("bind_output", name, "cpu", *rest)
+                self.real.bind_output(name, "cpu", *rest)
+
+            def frozen(self):
+                recorded = real.io_binding(self.session)
+                for method, *arguments in self.calls.values():
+                    getattr(recorded, method)(*arguments)
+                return recorded
+
+            def get_outputs(self):
+                return self.real.get_outputs()
+
+        class Session(real):
+            def __init__(self, path, options, providers):
+                self.provider = providers[0][0]
+                if self.provider != "CPUExecutionProvider":
+                    fake.asked.append(providers)
+                super().__init__(path, options, providers=["CPUExecutionProvider"])
+
+            def get_providers(self):
+                return [self.provider, "CPUExecutionProvider"]
+
+            def io_binding(self):
+                return super().io_binding() if self.provider == "CPUExecutionProvider" else Binding(self)
+
+            def run_with_iobinding(self, binding, options):
+                if not isinstance(binding, Binding):
+                    return super().run_with_iobinding(binding, options)
+                cupy.log.append(("network", cupy.cuda.get_current_stream().ptr))
+                fake.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
+                graph = entry(options, "gpu_graph_id")
+                if graph is not None:  # a replay ignores what is bound: it reads and writes where it was recorded
+                    binding = fake.recorded.setdefault((id(self), graph), binding.frozen())
+                return super().run_with_iobinding(getattr(binding, "real", binding))
+
+        available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
+        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
+        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
+        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libx"), raising=False)
+
+
+@pytest.fixture(name="cuda")
+def _cuda(cupy, monkeypatch):
+    return FakeCuda(cupy, monkeypatch)
+
+
+@pytest.mark.parametrize("kind", ["float32", "float16", "bfloat16"])
+def test_a_whole_upscale_as_on_the_cpu(cupy, cuda, tmp_path, kind):
+    write_model(tmp_path / "m", kind=kind)
+    picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    up = Upscaler.load(tmp_path / "m", "cuda")
+    found = up(picture, seed=3, degrade_sigma=0.2)
+    expected = Upscaler.load(tmp_path / "m", "cpu")(picture, seed=3, degrade_sigma=0.2)
+    assert np.abs(found.array.astype(int) - expected.array).max() <= (1 if kind == "float32" else 8)
+    assert (found.record["device"], expected.record["device"]) == ("cuda", "cpu")
+    ours = str(get_backend("cupy").stream.ptr)
+    [[(provider, options)], [(_, again)]] = cuda.asked[:2]
+    assert provider == "CUDAExecutionProvider"
+    assert options == again
+    assert (options["user_compute_stream"], options["use_tf32"]) == (ours, "0")
+    assert cuda.runs[-4:] == ["1"] * 4
+
+
+def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
+    """Between the picture's upload and the result's download: launches and network calls on one stream, no wait."""
+    up = Upscaler.load("tiny", "cuda")
+    picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    up(picture)
+    counts = []
+
+    def on_step(run, m):
+        moved = [entry for entry in cupy.log if entry in ("upload", "download")]
+        counts.append((len(moved), cupy.log.count("allocation")))
+
+    cupy.log.clear()
+    up(picture, on_step=on_step)
+    assert len(set(counts)) == 1  # nothing is moved or allocated from one step to the next
+    assert (cupy.log.count("upload"), cupy.log.count("download")) == (1, 1)  # the seeds are there already
+    ours = get_backend("cupy").stream.ptr
+    work = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
+    assert {entry[-1] for entry in work} == {ours}
+    assert [entry[0] for entry in work].count("network") == 5  # the encoder and four steps
+    waits = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("wait", "record")]
+    assert len(waits) == 4  # before all of it, and after
+
+
+def test_a_replayed_cuda_graph_sees_new_data(cupy, cuda, tmp_path):
+    """Pictures of two sizes in turn, other seeds and latents: each as without a graph, though the graph stays put."""
+    write_model(tmp_path / "m")
+    rng = np.random.default_rng(0)
+    plain, replayed = (Upscaler.load(tmp_path / "m", "cuda", CudaOptions(cuda_graph=g)) for g in (False, True))
+    for seed, size in enumerate([(6, 9), (6, 9), (16, 8), (6, 9), (16, 8)]):
+        picture = rng.integers(0, 256, (*size, 3), np.uint8)
+        found, expected = (up(picture, seed=seed, degrade_sigma=0.1 * seed).array for up in (replayed, plain))
+        assert np.array_equal(found, expected)
+    assert [graph for _, graph in cuda.recorded] == ["1", "2"]
+    assert [options["enable_cuda_graph"] for [(_, options)] in cuda.asked] == ["0", "0", "0", "1"]
+
+
+def test_one_session_at_a_time(cupy, cuda, tmp_path):
+    write_model(tmp_path / "m")
+    picture = np.zeros((6, 9, 3), np.uint8)
+    up = Upscaler.load(tmp_path / "m", "cuda", CudaOptions(one_at_a_time=True))
+    alive = []
+
+    def on_step(run, m):
+        alive.append((up.model.encoder._open is not None, up.model.network._open is not None))
+
+    first = up(picture, on_step=on_step).array
+    assert set(alive) == {(False, True)}
+    assert np.array_equal(up(picture).array, first)
+    assert np.array_equal(first, Upscaler.load(tmp_path / "m", "cuda")(picture).array)
+    assert len(cuda.asked) == 2 + 4 + 2  # to read the contract, then both for each picture, then both once
+
+
+@pytest.mark.parametrize(("tf32", "limit"), [(False, None), (True, 2**30)])
+def test_tensorrt_and_its_options(cupy, cuda, monkeypatch, tmp_path, tf32, limit):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    Upscaler.load("tiny", "cuda", CudaOptions("tensorrt", tf32=tf32, memory_limit=limit))
+    encoder, network = cuda.asked
+    assert [name for name, _ in network] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
+    assert (encoder[0][1]["trt_bf16_enable"], network[0][1]["trt_bf16_enable"]) == ("0", "1")
+    assert network[0][1]["trt_engine_cache_path"] == str(tmp_path / "pidsampler" / "tensorrt")
+    ours = str(get_backend("cupy").stream.ptr)
+    assert {options["user_compute_stream"] for _, options in (*encoder, *network)} == {ours}
+    assert network[1][1]["use_tf32"] == str(int(tf32))
+    assert network[1][1].get("gpu_mem_limit") == (None if limit is None else str(limit))
+
+
+def test_options_out_of_range():
+    with pytest.raises(PidSamplerError, match="unknown provider 'trt': known are cuda, tensorrt"):
+        CudaOptions("trt")
+    with pytest.raises(PidSamplerError, match="memory_limit=0 must be a number of bytes above 0"):
+        CudaOptions(memory_limit=0)
+
+
+def test_devices(cupy, cuda, monkeypatch, capsys):
+    assert resolve_device("auto").name == resolve_device("cuda").name == "cupy"
+    assert capsys.readouterr().out == ""  # whatever onnxruntime prints while it looks for libraries
+    assert resolve_device("cpu").name == "numpy"
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CPUExecutionProvider"])
+    with pytest.raises(PidSamplerError, match="device 'cuda' was asked for, but the onnxruntime that is installed is"):
+        resolve_device("cuda")
+    assert resolve_device("auto").name == "numpy"
+
+
+def test_a_silent_fall_back_to_the_cpu_is_an_error(cupy, cuda, monkeypatch):
+    monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
+    with pytest.raises(PidSamplerError, match="asked for CUDAExecutionProvider, but onnxruntime took CPUExecution"):
+        Upscaler.load("tiny", "cuda")
+
+
+def test_the_gpu_report_runs(cupy, cuda, load_script, monkeypatch, tmp_path, capsys):
+    """Its times mean nothing here; what it checks, counts and writes does."""
+    script = load_script("bench/gpu_report.py")
+    monkeypatch.setattr(script, "ROTATED", 1.0)
+    monkeypatch.setattr(script, "PICTURE", 8)
+    two = {name: row for name, row in script.rows().items() if name in ("flow-sde", "sa-solver")}
+    monkeypatch.setattr(script, "rows", lambda: two)
+    monkeypatch.setitem(sys.modules, "torch", None)
+    clock = itertools.count()
+
+    class Event:
+        def __init__(self, disable_timing=False):
+            pass
+
+        def record(self, stream):
+            self.at = next(clock)
+
+        def synchronize(self):
+            pass
+
+    cupy.cuda.Event, cupy.__version__ = Event, "0"
+    cupy.cuda.get_elapsed_time = lambda begin, end: float(end.at - begin.at)
+    cupy.copyto = np.copyto
+    cupy.zeros = lambda shape, kind: cupy.asarray(np.zeros(shape, kind))
+    cupy.ones = lambda shape, kind: cupy.asarray(np.ones(shape, kind))
+    cupy.cuda.runtime.getDeviceProperties = lambda k: {"name": b"a stand-in", "major": 9, "minor": 0}
+    cupy.cuda.runtime.driverGetVersion = cupy.cuda.runtime.runtimeGetVersion = lambda: 13000
+    script.main(tmp_path / "rows.jsonl", sides=(8,))
+    found = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["name"] for row in found].count("flow-sde") == 4
+    assert found[0]["name"] == "copy"
+    bytes_moved = {(row["name"], row["x"], row["m"]): row["bytes"] for row in found if "bytes" in row}
+    assert bytes_moved["flow-sde", "fp32", "fp32"] == 12 * 192  # x and m in, x out
+    assert bytes_moved["flow-sde", "fp32", "fp16"] == 10 * 192
+    assert bytes_moved["sa-solver", "fp32", "fp32"] == 4 * 192 * (3 + 2 + 2)  # two saved tensors in, two out
+    assert {row["gpu"] for row in found} == {"a stand-in"}
+    assert len(capsys.readouterr().out.splitlines()) == len(found) == 1 + 8 + 2
