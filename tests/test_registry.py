@@ -1,0 +1,132 @@
+"""Names and specs: what they make, how they print back, and what is said of wrong ones."""
+
+import pytest
+
+from pidsampler import FlowODE, FlowSDE, PidSamplerError, get_scheduler, list_schedulers, timesteps
+from pidsampler.schedulers import Heun
+
+
+def test_specs():
+    assert get_scheduler("flow-sde").table() == FlowSDE(timesteps.pid()).table()
+    assert get_scheduler("flow-ode@uniform:8").table() == FlowODE(timesteps.uniform(8)).table()
+    assert get_scheduler("flow-sde@pid:2", eta=0.5).table() == FlowSDE([0.999, 0.634, 0], eta=0.5).table()
+    assert get_scheduler("flow-sde", timesteps=[0.7, 0]).table() == FlowSDE([0.7, 0]).table()
+    assert get_scheduler("flow-sde(eta=0.5)").table() == FlowSDE(timesteps.pid(), eta=0.5).table()
+    made = get_scheduler("unipc(order=3, b='bh1')@karras(rho=5, t_min=0.01):7")
+    assert made.options == {"order": 3, "b": "bh1"}
+    assert made.timesteps.tolist() == timesteps.karras(7, rho=5, t_min=0.01).tolist()
+    assert get_scheduler("FlowMatchEulerDiscreteScheduler").table() == FlowODE(timesteps.pid()).table()
+
+
+@pytest.mark.parametrize(
+    ("spec", "canonical"),
+    [
+        ("dpmpp-2m(order=2)@karras(rho=7):12", "dpmpp-2m(order=2)@karras(rho=7):12"),
+        (" dpmpp_2m ( order = 2 ) @ karras ( rho = 7.0 ) : 012", "dpmpp-2m(order=2)@karras(rho=7):12"),
+        ("euler@uniform:08", "flow-ode@uniform:8"),
+        (
+            "UniPCMultistepScheduler(b='bh1',order=3)@karras(t_min=1e-2,rho=5.50):7",
+            "unipc(order=3,b=bh1)@karras(rho=5.5,t_min=0.01):7",
+        ),
+        ("lcm@pid", "flow-sde@pid"),
+        ("uni_pc@uniform:5", "unipc(order=3,b=bh1)@uniform:5"),
+        ("uni_pc_bh2(order=2)@uniform:5", "unipc(order=2)@uniform:5"),
+        ("lms@karras:6", "adams-bashforth(order=4)@karras:6"),
+        ("ipndm_v@karras:6", "adams-bashforth(order=4)@karras:6"),
+        ("dpmpp_2m_sde_heun(eta=0.5)@karras:6", "dpmpp-2m-sde(eta=0.5,kind=heun)@karras:6"),
+        ('seeds-2(eta=1e-20)@discrete(spacing="leading"):5', "seeds-2(eta=1e-20)@discrete(spacing=leading):5"),
+    ],
+)
+def test_a_spec_prints_back_canonically(spec, canonical):
+    made = get_scheduler(spec)
+    assert str(made) == canonical
+    again = get_scheduler(canonical)
+    assert (again.table(), str(again)) == (made.table(), canonical)
+
+
+def test_options_beside_the_spec_are_printed_too_and_times_of_ones_own_as_they_are():
+    assert str(get_scheduler("flow-sde@pid:2", eta=0.5)) == "flow-sde(eta=0.5)@pid:2"
+    assert str(get_scheduler("flow-sde", [0.5, 0.0], eta=0.5)) == "FlowSDE([0.5, 0.0], eta=0.5)"
+    assert str(FlowODE([0.5, 0.0])) == "FlowODE([0.5, 0.0])"
+
+
+PLUGIN = """
+from pidsampler import FlowODE
+from pidsampler.schedulers import SchedulerInfo
+
+class Mine(FlowODE):
+    info = SchedulerInfo("mine", 1, 1, False, "a test")
+
+class Nameless(FlowODE):
+    pass
+"""
+
+
+@pytest.fixture(name="plugin")
+def _plugin(tmp_path, monkeypatch):
+    """Install a package with entry points, as pip would."""
+
+    def install(**points):
+        (tmp_path / "plugin_of_a_test.py").write_text(PLUGIN)
+        folder = tmp_path / "plugin_of_a_test-1.0.dist-info"
+        folder.mkdir()
+        (folder / "METADATA").write_text("Metadata-Version: 2.1\nName: plugin-of-a-test\nVersion: 1.0\n")
+        lines = [f"{name} = plugin_of_a_test:{value}" for name, value in points.items()]
+        (folder / "entry_points.txt").write_text("\n".join(["[pidsampler.schedulers]", *lines]))
+        monkeypatch.syspath_prepend(tmp_path)
+
+    return install
+
+
+def test_another_package_adds_a_scheduler(plugin):
+    plugin(mine="Mine", heun="Nameless")  # a name of ours stays ours
+    assert get_scheduler("mine@uniform:3").table() == FlowODE(timesteps.uniform(3)).table()
+    assert list_schedulers()[-1].name == "mine"
+    assert type(get_scheduler("heun")) is Heun
+    with pytest.raises(PidSamplerError, match="unknown scheduler 'minne': did you mean 'mine'"):
+        get_scheduler("minne")
+
+
+@pytest.mark.parametrize(
+    ("value", "message"),
+    [
+        ("Missing", r"scheduler 'mine' \(plugin_of_a_test:Missing\) cannot be loaded: .*Missing"),
+        ("Nameless", r"\(plugin_of_a_test:Nameless\) has no SchedulerInfo of that name as info"),
+    ],
+)
+def test_a_broken_package_is_named(plugin, value, message):
+    plugin(mine=value)
+    with pytest.raises(PidSamplerError, match=message):
+        get_scheduler("mine")
+    with pytest.raises(PidSamplerError, match=message):
+        list_schedulers()
+
+
+@pytest.mark.parametrize(
+    ("spec", "options", "message"),
+    [
+        ("flow_sde", {}, "unknown scheduler 'flow_sde': did you mean 'flow-sde'"),
+        ("zzz", {}, "unknown scheduler 'zzz': known are .*flow-ode, flow-sde"),
+        ("", {}, "cannot read ''"),
+        ("heun(", {}, "cannot read 'heun"),
+        ("flow-sde(eta)", {}, "cannot read 'eta' in .*: expected option=value"),
+        ("flow-sde(eta=1,eta=2)", {}, "cannot read 'eta=2' in"),
+        ("flow-sde(eta=0.5)", {"eta": 0.1}, "has 'eta', and it was given too"),
+        ("flow-sde@karras(roh=7):8", {}, "karras has no option 'roh': it takes rho, t_max, t_min"),
+        ("flow-sde@karas:8", {}, "unknown timestep list 'karas': did you mean 'karras'"),
+        ("flow-sde@uniform:x", {}, "'x' in 'flow-sde@uniform:x' is not a number of steps"),
+        ("flow-sde@uniform:0", {}, "steps=0"),
+        ("flow-sde@uniform:8", {"timesteps": [0.5, 0]}, "use one of them"),
+        ("flow-ode", {"eta": 0.5}, "flow-ode has no option 'eta': it takes none"),
+        ("flow-sde", {"etta": 0.5}, "flow-sde has no option 'etta': it takes eta"),
+        ("flow-sde(eta=x)", {}, "option eta='x' of flow-sde is not a number"),
+        ("flow-sde", {"eta": None}, "option eta=None of flow-sde is not a number"),
+        ("deis(order=2.5)", {}, r"option order=2\.5 of deis is not a whole number"),
+        ("restart(t_max=x)@uniform:6", {}, "option t_max='x' of restart is not a number"),
+        ("flow-sde@karras(rho=x):4", {}, "option rho='x' of karras is not a number"),
+        ("flow-sde@discrete(spacing=3):4", {}, "option spacing=3 of discrete is not a word"),
+    ],
+)
+def test_bad_specs(spec, options, message):
+    with pytest.raises(PidSamplerError, match=message):
+        get_scheduler(spec, **options)
