@@ -1,5 +1,7 @@
 """The part of examples/train_tiny that needs no PyTorch: how photographs become training pairs."""
 
+import json
+
 import numpy as np
 import pytest
 from PIL import Image
@@ -56,3 +58,13 @@ def test_large_photographs_are_reduced_and_small_ones_kept(data, folder):
 def test_a_folder_without_pictures(data, tmp_path):
     with pytest.raises(SystemExit, match="holds no pictures"):
         data.Patches(tmp_path)
+
+
+def test_the_card_credits_every_photograph(load_script, monkeypatch, repository, folder):
+    monkeypatch.syspath_prepend(repository / "examples" / "train_tiny")
+    card = load_script("examples/train_tiny/card.py")
+    told = [{"file": "train/large.jpg", "author": "A. Nother", "licence": "CC0-1.0", "package": "walls 1"}]
+    (folder / "train.json").write_text(json.dumps(told))
+    rows = card.credits_of(folder, folder / "train.json")
+    assert rows == ["| large | A. Nother | CC0-1.0 | walls 1 |", "| small |  |  |  |"]
+    assert card.credits_of(folder, None) == ["| large |  |  |  |", "| small |  |  |  |"]

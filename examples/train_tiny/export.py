@@ -1,6 +1,4 @@
-"""Write the trained network as a model folder: python examples/train_tiny/export.py checkpoint.pt FOLDER
-
-    pip install torch onnx numpy
+"""The trained network as a model folder: two ONNX graphs and the manifest.
 
 The encoder folds the picture 8x8 into channels: nothing is lost, and the latent has a VAE's size. Weights are stored in
 float16 and computed with in float32.
@@ -9,15 +7,16 @@ float16 and computed with in float32.
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import onnx
+import onnxruntime
 import torch
-from network import SCALE, STUDENT_TIMES, enlarging_weights
+from network import SCALE, STUDENT_TIMES, TinyPiD, enlarging_weights
 from onnx import TensorProto, helper, numpy_helper
+from torch import Tensor
 
 FOLD = 8
 OPSET, IR = 18, 9  # old enough for ONNX Runtime 1.24 and TensorRT 10
@@ -64,15 +63,16 @@ def encoder(path: Path) -> None:
     g.save(path, {"image": [1, 3, "h", "w"]}, {"latent": [1, 3 * FOLD**2, "lh", "lw"]})
 
 
-def network(path: Path, state: dict[str, Any]) -> None:
+def network(path: Path, state: dict[str, Tensor]) -> None:
     """Write the network from its weights, by the names of network.py."""
     g = Graph()
 
-    def weights(name: str) -> list[str]:
-        return [g.constant(state[f"{name}.{part}"].numpy(), half=True) for part in ("weight", "bias")]
+    def weights(name: str, *shape: int) -> list[str]:
+        weight, bias = (state[f"{name}.{part}"].numpy() for part in ("weight", "bias"))
+        return [g.constant(weight.reshape(len(weight), -1, *shape), half=True), g.constant(bias, half=True)]
 
     def conv(name: str, h: str) -> str:
-        return g.add("Conv", h, *weights(name), pads=[1, 1, 1, 1])
+        return g.add("Conv", h, *weights(name, 3, 3), pads=[1, 1, 1, 1])
 
     def silu(h: str) -> str:
         return g.add("Mul", h, g.add("Sigmoid", h))
@@ -111,17 +111,39 @@ def network(path: Path, state: dict[str, Any]) -> None:
     g.save(path, inputs, {"v_pred": image})
 
 
-def main(checkpoint: str, folder: str) -> None:
-    """Write both graphs and the manifest."""
-    saved = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
-    state = {name.removeprefix("module."): value for name, value in saved.items() if name != "n_averaged"}
-    path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
-    encoder(path / "vae_encoder.onnx")
-    network(path / "pid_upscaler.onnx", state)
+def check(net: TinyPiD, path: Path) -> None:
+    """Stop if the graph is not the network, up to the weights' rounding."""
+    x, t, sigma = torch.randn(1, 3, 96, 64), torch.tensor([0.4]), torch.tensor([0.2])
+    picture = torch.rand(1, 3, 24, 16) * 2 - 1
+    with torch.no_grad():
+        expected = (x - net(x, t, picture, sigma)) / t
+    # ONNX folds block by block, with the channel last.
+    latent = picture.reshape(1, 3, 3, FOLD, 2, FOLD).permute(0, 3, 5, 1, 2, 4).reshape(1, -1, 3, 2)
+    feeds = {"x": x, "t": 1000 * t, "lq_latent": latent, "degrade_sigma": sigma}
+    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    (found,) = session.run(None, {name: value.numpy() for name, value in feeds.items()})
+    if not np.abs(found - expected.numpy()).max() < 0.02:
+        raise SystemExit(
+            f"{path} differs from network.py by {np.abs(found - expected.numpy()).max():.3g}: export.py is old"
+        )
+
+
+def write(net: TinyPiD, folder: Path, name: str, description: str) -> None:
+    """Write both graphs and the manifest.
+
+    Args:
+        net: The trained network.
+        folder: Where to, made if it is not there.
+        name: Of the manifest.
+        description: Of the manifest.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    encoder(folder / "vae_encoder.onnx")
+    network(folder / "pid_upscaler.onnx", net.state_dict())
+    check(net, folder / "pid_upscaler.onnx")
     manifest = {
-        "name": "tiny",
-        "description": "a small PiD trained by this project: 4x, flow in pixels on the small picture's grid",
+        "name": name,
+        "description": description,
         "licence": "Apache-2.0",
         "prediction": "velocity",
         "timescale": 1000,
@@ -130,10 +152,4 @@ def main(checkpoint: str, folder: str) -> None:
         "scale": SCALE,
         "vae_factor": FOLD,
     }
-    (path / "pidsampler.json").write_text(json.dumps(manifest, indent=2) + "\n")
-
-
-if __name__ == "__main__":
-    if len(sys.argv) != 3:
-        raise SystemExit(__doc__.splitlines()[0])
-    main(*sys.argv[1:])
+    (folder / "pidsampler.json").write_text(json.dumps(manifest, indent=2) + "\n")

@@ -24,16 +24,29 @@ def enlarging_weights() -> Tensor:
     return torch.einsum("pi,qj->pqij", taps, taps).reshape(16, 5, 5).float()
 
 
+class Conv(nn.Module):
+    """A 3x3 convolution whose weight is a matrix (out, in*9), as Muon takes them."""
+
+    def __init__(self, inputs: int, outputs: int, zero: bool = False) -> None:
+        super().__init__()
+        bound = 0.0 if zero else (9 * inputs) ** -0.5
+        self.weight = nn.Parameter(torch.empty(outputs, 9 * inputs).uniform_(-bound, bound))
+        self.bias = nn.Parameter(torch.zeros(outputs))
+
+    def forward(self, h: Tensor) -> Tensor:
+        """(B, in, H, W) -> (B, out, H, W)."""
+        weight = self.weight.view(len(self.bias), -1, 3, 3).contiguous(memory_format=torch.channels_last)
+        return functional.conv2d(h, weight, self.bias, padding=1)
+
+
 class Block(nn.Module):
     """A residual block whose features are scaled and shifted by the condition."""
 
     def __init__(self, width: int, condition: int) -> None:
         super().__init__()
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
+        self.first = Conv(width, width)
+        self.second = Conv(width, width, zero=True)
         self.modulation = nn.Linear(condition, 2 * width)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
 
     def forward(self, h: Tensor, condition: Tensor) -> Tensor:
         """Return h plus its change; (B, width, H, W)."""
@@ -49,15 +62,13 @@ class TinyPiD(nn.Module):
         blocks: Residual blocks.
     """
 
-    def __init__(self, width: int = 64, blocks: int = 8) -> None:
+    def __init__(self, width: int = 96, blocks: int = 6) -> None:
         super().__init__()
         self.width, self.depth = width, blocks
         self.embed = nn.Sequential(nn.Linear(4, width), nn.SiLU(), nn.Linear(width, width), nn.SiLU())
-        self.enter = nn.Conv2d(3 * SCALE**2 * 2 + 3, width, 3, padding=1)
+        self.enter = Conv(3 * SCALE**2 * 2 + 3, width)
         self.blocks = nn.ModuleList(Block(width, width) for _ in range(blocks))
-        self.leave = nn.Conv2d(width, 3 * SCALE**2, 3, padding=1)
-        nn.init.zeros_(self.leave.weight)
-        nn.init.zeros_(self.leave.bias)
+        self.leave = Conv(width, 3 * SCALE**2, zero=True)
         self.register_buffer("enlarging", enlarging_weights().repeat(3, 1, 1)[:, None], persistent=False)
 
     def forward(self, x: Tensor, t: Tensor, picture: Tensor, sigma: Tensor) -> Tensor:
@@ -69,7 +80,8 @@ class TinyPiD(nn.Module):
             picture: (B, 3, h, w) in -1..1, the latent's picture, with noise of level sigma.
             sigma: (B,), 0..1.
         """
-        base = functional.conv2d(functional.pad(picture, (2, 2, 2, 2), mode="replicate"), self.enlarging, groups=3)
+        with torch.autocast("cpu", enabled=False):
+            base = functional.conv2d(functional.pad(picture, (2, 2, 2, 2), mode="replicate"), self.enlarging, groups=3)
         condition = self.embed(torch.stack([t, t.square(), sigma, sigma.sqrt()], dim=1))
         folded = functional.pixel_unshuffle(x, SCALE)
         # What x says beyond the base, at any t, is noise and detail: the network need not learn to subtract.

@@ -1,11 +1,16 @@
-"""Train the tiny PiD: python examples/train_tiny/train.py PHOTOS --dev DEV -o checkpoint.pt
+"""Train the tiny PiD: python examples/train_tiny/train.py PHOTOS --dev DEV -o FOLDER
 
-    pip install torch numpy pillow
+    pip install '.[cpu]' -r examples/train_tiny/requirements.txt
 
-Any folder of photographs will do. A run is seeded, and goes on where its checkpoint is; `--steps` is where it ends.
+Any folder of photographs will do. A run is seeded, goes on where its checkpoint FOLDER.pt is, and writes
+the model folder and its model card when it ends.
 
-The loss is the squared error of x0 (the velocity's, weighted by t^2): half of the batch at the four times of PiD's
-students and half at any t in 0..1, so that it is a flow at every t. The latent's noise level is 0 for most pictures.
+The network learns to predict x0, the clean image. The student, which is what runs by default, learns most of it on the
+states that PiD's 4-step sampler itself makes: each picture passes the four times in four consecutive steps of the
+training, each time with the network's last x0 noised anew, so that four steps stay near the mean; the rest is flow
+matching at t below 0.3, where detail is decided. With `--teacher` all is flow matching, at any t. The loss of a picture
+is the logarithm of its mean squared error, so that smooth pictures, rough ones, any t and any noise of the latent count
+the same: in decibels.
 """
 
 from __future__ import annotations
@@ -15,12 +20,16 @@ import math
 import time
 from pathlib import Path
 
+import export
 import numpy as np
 import torch
+from card import write_card
 from data import Patches, bicubic, low_resolution
 from network import STUDENT_TIMES, TinyPiD
 from PIL import Image
 from torch import Tensor
+
+AROUND = (1.0, 0.93, 0.75, 0.49, 0.3)  # between the students' times, and where flow matching begins
 
 
 def to_tensor(images: np.ndarray) -> Tensor:
@@ -34,17 +43,41 @@ def noised(clean: Tensor, t: Tensor, generator: torch.Generator) -> Tensor:
     return (1 - t) * clean + t * torch.randn(clean.shape, generator=generator)
 
 
-def loss_of(network: TinyPiD, large: Tensor, small: Tensor, generator: torch.Generator) -> Tensor:
-    """Return the loss of a batch."""
-    count, half = len(large), len(large) // 2
-    sigma = torch.rand(count, generator=generator) * 0.8
-    sigma = torch.where(torch.rand(count, generator=generator) < 0.7, torch.zeros(()), sigma)
-    picture = noised(small, sigma, generator)
-    t = torch.rand(count, generator=generator).clamp(0.02, 1.0)
-    t[:half] = torch.tensor(STUDENT_TIMES)[torch.randint(len(STUDENT_TIMES), (half,), generator=generator)]
-    x0 = network(noised(large, t, generator), t, picture, sigma)
-    # Each picture's error relative to what its latent's noise leaves open, so that clean ones count as much.
-    return ((x0 - large).square().mean(dim=(1, 2, 3)) / (0.02 + sigma.square())).mean() * 0.02
+def fresh(patches: Patches, n: int, size: int, generator: torch.Generator) -> list[Tensor]:
+    """Return the n-th new pictures: what to reach, the latent's picture, its noise level, and an x0 to make x from.
+
+    The latent is clean in most of them.
+    """
+    large, small = map(to_tensor, patches.batch(n, size))
+    sigma = torch.rand(size, generator=generator) * 0.8
+    sigma = torch.where(torch.rand(size, generator=generator) < 0.8, torch.zeros(()), sigma)
+    return [large, noised(small, sigma, generator), sigma, large]
+
+
+def losses_of(
+    network: TinyPiD, batch: list[Tensor], flow: int, top: float, generator: torch.Generator
+) -> tuple[Tensor, Tensor]:
+    """Return the loss of each picture, and the network's x0.
+
+    Args:
+        network: The network.
+        batch: As of `fresh`: `flow` pictures for flow matching, then a quarter of the rest for each student's time.
+        flow: How many.
+        top: The largest t of flow matching.
+        generator: Of t and the noise.
+    """
+    large, picture, sigma, x0 = batch
+    t = 0.02 + (top - 0.02) * torch.rand(flow, generator=generator)
+    # Half of the passing pictures at the four times, half around them.
+    passing = (len(large) - flow) // 4
+    bounds = torch.tensor(AROUND)[:, None]
+    around = bounds[1:] + (bounds[:-1] - bounds[1:]) * torch.rand(4, passing, generator=generator)
+    exactly = torch.rand(4, passing, generator=generator) < 0.5
+    t = torch.cat([t, torch.where(exactly, torch.tensor(STUDENT_TIMES)[:, None], around).flatten()])
+    x = noised(x0, t, generator).contiguous(memory_format=torch.channels_last)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = network(x, t, picture, sigma)
+    return ((found - large).square().mean(dim=(1, 2, 3)) + 1e-4).log(), found.detach()
 
 
 def averaged(old: Tensor, new: Tensor, count: Tensor) -> Tensor:
@@ -79,14 +112,14 @@ def main() -> None:
     """Train, from the checkpoint if there is one."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("photos", type=Path, help="folder of photographs")
-    parser.add_argument(
-        "--dev", type=Path, help="folder of PNG pictures that are never trained on, measured on the way"
-    )
-    parser.add_argument("-o", "--output", type=Path, default=Path("checkpoint.pt"))
-    parser.add_argument("--steps", type=int, default=100_000)
-    parser.add_argument("--batch", type=int, default=16)
-    parser.add_argument("--width", type=int, default=64)
-    parser.add_argument("--blocks", type=int, default=8)
+    parser.add_argument("--dev", type=Path, required=True, help="folder of PNG pictures never trained on, to measure")
+    parser.add_argument("--credits", type=Path, help="JSON list of the photographs' file, author, licence and package")
+    parser.add_argument("-o", "--output", type=Path, required=True, help="model folder; the checkpoint lies beside it")
+    parser.add_argument("--teacher", action="store_true", help="flow matching at any t")
+    parser.add_argument("--steps", type=int, default=24_000)
+    parser.add_argument("--batch", type=int, default=16, help="a multiple of 8")
+    parser.add_argument("--width", type=int, default=96)
+    parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--rate", type=float, default=1e-3)
     parser.add_argument("--factors", type=int, nargs="+", default=[2, 3], help="reductions of the photographs")
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
@@ -96,50 +129,71 @@ def main() -> None:
     torch.manual_seed(arguments.seed)
     network = TinyPiD(arguments.width, arguments.blocks)
     average = torch.optim.swa_utils.AveragedModel(network, avg_fn=averaged)
-    optimizer = torch.optim.AdamW(network.parameters(), arguments.rate, betas=(0.9, 0.99), weight_decay=0.0)
-    warm, total = 200, arguments.steps
+    inner = [
+        value for name, value in network.blocks.named_parameters() if name.endswith(("first.weight", "second.weight"))
+    ]
+    inside = set(map(id, inner))
+    outer = [value for value in network.parameters() if id(value) not in inside]
+    optimizers = [
+        torch.optim.Muon(inner, 10 * arguments.rate, weight_decay=0.0),
+        torch.optim.AdamW(outer, arguments.rate, betas=(0.9, 0.99), weight_decay=0.0),
+    ]
 
     def rate(step: int) -> float:
-        return min(1.0, (step + 1) / warm) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * min(1.0, step / total))))
+        """Up, constant for half of the run, down to nothing."""
+        return min(1.0, (step + 1) / 200, 2 - 2 * step / arguments.steps)
 
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, rate)
-    begin = 0
-    if arguments.output.exists():
-        state = torch.load(arguments.output, weights_only=True)
+    schedules = [torch.optim.lr_scheduler.LambdaLR(optimizer, rate) for optimizer in optimizers]
+    patches = Patches(arguments.photos, tuple(arguments.factors), arguments.seed)
+    flow, top = (arguments.batch, 1.0) if arguments.teacher else (arguments.batch // 4, AROUND[-1])
+    new = (arguments.batch - flow) // 4
+    # Pictures that have passed one to three of the four times; at first none has.
+    passing = fresh(patches, 10**9, arguments.batch, torch.Generator().manual_seed(arguments.seed))
+    passing = [part[: 3 * new] for part in passing]
+    checkpoint, begin = arguments.output.with_suffix(".pt"), 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, weights_only=True)
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
-        optimizer.load_state_dict(state["optimizer"])
-        begin = state["step"]
-        schedule.last_epoch = begin
-    patches = Patches(arguments.photos, tuple(arguments.factors), arguments.seed)
+        begin, passing = state["step"], state["passing"]
+        for optimizer, schedule, saved in zip(optimizers, schedules, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+            schedule.last_epoch = begin
     parameters = sum(p.numel() for p in network.parameters())
     print(f"{parameters} parameters, {len(patches)} places for patches, from step {begin}", flush=True)
     began, losses = time.perf_counter(), []
     for step in range(begin, arguments.steps):
         # Each step is a function of (seed, step), so that a resumed run is the run that was not interrupted.
         generator = torch.Generator().manual_seed(arguments.seed * 1_000_003 + step)
-        large, small = map(to_tensor, patches.batch(step, arguments.batch))
-        loss = loss_of(network, large, small, generator)
-        optimizer.zero_grad(set_to_none=True)
+        batch = fresh(patches, step, flow + new, generator)
+        batch = [torch.cat(parts) for parts in zip(batch, passing, strict=True)]
+        each, x0 = losses_of(network, batch, flow, top, generator)
+        passing = [part[flow : flow + 3 * new] for part in (*batch[:3], x0)]
+        loss = each.mean()
+        network.zero_grad()
         loss.backward()
-        torch.nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimizer.step()
-        schedule.step()
+        torch.nn.utils.clip_grad_norm_(outer, 1.0)
+        for optimizer, schedule in zip(optimizers, schedules, strict=True):
+            optimizer.step()
+            schedule.step()
         average.update_parameters(network)
         losses.append(loss.item())
         if (step + 1) % arguments.every == 0 or step + 1 == arguments.steps:
             state = {"network": network.state_dict(), "average": average.state_dict()}
-            state |= {"optimizer": optimizer.state_dict(), "step": step + 1}
-            temporary = arguments.output.with_suffix(".new")
+            state |= {"optimizers": [optimizer.state_dict() for optimizer in optimizers]}
+            state |= {"step": step + 1, "passing": passing}
+            temporary = checkpoint.with_suffix(".new")
             torch.save(state, temporary)
-            temporary.replace(arguments.output)
-            line = f"step {step + 1}: loss {np.mean(losses):.5f}, {(time.perf_counter() - began) / len(losses):.2f} s"
-            if arguments.dev is not None:
-                rows = psnr_of(average.module, arguments.dev)
-                gains = [ours - theirs for _, theirs, ours in rows]
-                line += f", {np.mean(gains):+.3f} dB over bicubic, worst {min(gains):+.3f}"
-            print(line, flush=True)
+            temporary.replace(checkpoint)
+            decibels = 10 * math.log10(4) - 10 / math.log(10) * float(np.mean(losses))
+            line = f"step {step + 1}: x0 at {decibels:.2f} dB, {(time.perf_counter() - began) / len(losses):.2f} s"
+            gains = [ours - theirs for _, theirs, ours in psnr_of(average.module, arguments.dev)]
+            print(f"{line}, {np.mean(gains):+.3f} dB over bicubic, worst {min(gains):+.3f}", flush=True)
             began, losses = time.perf_counter(), []
+    kind = "flow matching, the student's counterpart" if arguments.teacher else "a student, best in its four steps"
+    name, description = arguments.output.name, f"a small 4x PiD trained by this project: {kind}"
+    export.write(average.module, arguments.output, name, description)
+    write_card(arguments, parameters)
 
 
 if __name__ == "__main__":
