@@ -1,6 +1,7 @@
 """Turn pytest-benchmark's JSON into result rows: python bench/report.py bench.json [rows.jsonl]
 
-Prints a table with each part's share of the whole; with a second file, appends one JSON row a benchmark to it.
+Prints a table with the share that each part has of the whole, or that a benchmark measured itself; with a second file,
+appends one JSON row a benchmark to it.
 """
 
 import json
@@ -19,6 +20,7 @@ def rows(data):
             "median_s": bench["stats"]["median"],
             "iqr_s": bench["stats"]["iqr"],
             "rounds": bench["stats"]["rounds"],
+            **bench["extra_info"],
             "cpu": data["machine_info"]["cpu"].get("brand_raw", platform.machine()),
             "python": data["machine_info"]["python_version"],
             "numpy": np.__version__,
@@ -30,13 +32,15 @@ def rows(data):
 def main(source, target=None):
     """Print the table, and append the rows to `target`."""
     table = list(rows(json.loads(Path(source).read_text())))
-    whole = next(row["median_s"] for row in table if row["name"] == "whole")
+    whole = next((row["median_s"] for row in table if row["name"] == "whole"), None)
     print(f"{table[0]['cpu']}, Python {table[0]['python']}, numpy {table[0]['numpy']}")
-    print("| part | ms | share of the whole |\n|---|---|---|")
+    print("| part | ms | share |\n|---|---|---|")
     for row in table:
-        share = (
-            f"{row['median_s'] / whole:.0%}" if row["name"] in ("whole", "noise", "arithmetic", "conversion") else ""
-        )
+        share = ""
+        if row["name"] in ("whole", "noise", "arithmetic", "conversion"):
+            share = f"{row['median_s'] / whole:.0%} of the whole"
+        elif "outside_network" in row:
+            share = f"{row['outside_network']:.0%} outside the network"
         print(f"| {row['name']} | {1000 * row['median_s']:.1f} | {share} |")
     if target is not None:
         with Path(target).open("a") as file:

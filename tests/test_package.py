@@ -164,8 +164,8 @@ def test_the_readmes_picture_is_made_by_its_script(load_script, tmp_path):
 
 def test_the_bench_report_reads_what_pytest_benchmark_writes(load_script, tmp_path, capsys):
     bench = [
-        {"name": f"test_{n}", "stats": {"median": s, "iqr": 0.0, "rounds": 3}}
-        for n, s in [("whole", 0.5), ("noise", 0.4)]
+        {"name": f"test_{n}", "stats": {"median": s, "iqr": 0.0, "rounds": 3}, "extra_info": extra}
+        for n, s, extra in [("whole", 0.5, {}), ("noise", 0.4, {}), ("upscale", 3.0, {"outside_network": 0.1})]
     ]
     machine = {"cpu": {"brand_raw": "A CPU"}, "python_version": "3.11.7"}
     data = {
@@ -176,5 +176,9 @@ def test_the_bench_report_reads_what_pytest_benchmark_writes(load_script, tmp_pa
     }
     (tmp_path / "bench.json").write_text(json.dumps(data))
     load_script("bench/report.py").main(tmp_path / "bench.json", tmp_path / "rows.jsonl")
-    assert "| noise | 400.0 | 80% |" in capsys.readouterr().out
-    assert len((tmp_path / "rows.jsonl").read_text().splitlines()) == 2
+    out = capsys.readouterr().out
+    assert "| noise | 400.0 | 80% of the whole |" in out
+    assert "| upscale | 3000.0 | 10% outside the network |" in out
+    rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
+    assert [row["name"] for row in rows] == ["whole", "noise", "upscale"]
+    assert rows[2]["outside_network"] == 0.1
