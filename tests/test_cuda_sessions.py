@@ -112,7 +112,7 @@ def test_a_whole_upscale_as_on_the_cpu(cupy, cuda, tmp_path, kind):
 
 def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
     """Between the picture's upload and the result's download: launches and network calls on one stream, no wait."""
-    up = Upscaler.load("tiny", "cuda")
+    up = Upscaler.load("gaussian", "cuda")
     picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
     up(picture)
     counts = []
@@ -165,7 +165,7 @@ def test_one_session_at_a_time(cupy, cuda, tmp_path):
 @pytest.mark.parametrize(("tf32", "limit"), [(False, None), (True, 2**30)])
 def test_tensorrt_and_its_options(cupy, cuda, monkeypatch, tmp_path, tf32, limit):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    Upscaler.load("tiny", "cuda", CudaOptions("tensorrt", tf32=tf32, memory_limit=limit))
+    Upscaler.load("gaussian", "cuda", CudaOptions("tensorrt", tf32=tf32, memory_limit=limit))
     encoder, network = cuda.asked
     assert [name for name, _ in network] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
     assert (encoder[0][1]["trt_bf16_enable"], network[0][1]["trt_bf16_enable"]) == ("0", "1")
@@ -196,7 +196,7 @@ def test_devices(cupy, cuda, monkeypatch, capsys):
 def test_a_silent_fall_back_to_the_cpu_is_an_error(cupy, cuda, monkeypatch):
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
     with pytest.raises(PidSamplerError, match="asked for CUDAExecutionProvider, but onnxruntime took CPUExecution"):
-        Upscaler.load("tiny", "cuda")
+        Upscaler.load("gaussian", "cuda")
 
 
 def test_the_gpu_report_runs(cupy, cuda, load_script, monkeypatch, tmp_path, capsys):

@@ -353,7 +353,7 @@ def test_check_latent(tmp_path):
 
 
 def test_no_such_model():
-    with pytest.raises(PidSamplerError, match=r"no model 'tiney'.*one of tiny, gaussian"):
+    with pytest.raises(PidSamplerError, match=r"no model 'tiney'.*one of tiny, tiny-teacher, gaussian"):
         load("tiney")
 
 

@@ -254,9 +254,9 @@ def test_any_cpu_tensor_through_dlpack_or_array():
 
 
 def test_bytes_after_the_first_step():
-    """Nothing of x's size is allocated in the loop: a chunk's scratch is all."""
-    shape = (1, 3, 512, 512)
-    x_bytes = 3 * 512 * 512 * 4
+    """Nothing of x's size is allocated in the loop: a chunk's scratch for each of at most eight threads is all."""
+    shape = (1, 3, 1024, 1024)
+    x_bytes = 3 * 1024 * 1024 * 4
     for table in (TABLES["eta"], TABLES["heun"], TABLES["ab2"]):
         m = np.full(shape, 0.1, np.float32)
         run = start(table, noise.normal(0, 0, shape[1:])[None])
@@ -270,7 +270,7 @@ def test_bytes_after_the_first_step():
         finally:
             tracemalloc.stop()
         assert run.x.ctypes.data == address
-        assert peak < x_bytes / 2, f"{peak} bytes of scratch for x of {x_bytes}"
+        assert peak < x_bytes, f"{peak} bytes of scratch for x of {x_bytes}"
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])

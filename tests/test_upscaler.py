@@ -17,9 +17,9 @@ RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (11, 13, 3), np.uint8)
 
 
-@pytest.fixture(scope="module", name="tiny")
-def _tiny():
-    return Upscaler.load("tiny")
+@pytest.fixture(scope="module", name="gaussian")
+def _gaussian():
+    return Upscaler.load("gaussian")
 
 
 @pytest.fixture(name="known")
@@ -37,23 +37,23 @@ def psnr(a, b):
 
 
 @pytest.mark.parametrize("name", ["chameleon.jpg", "road.jpg"])
-def test_at_least_bicubic_quality_on_a_photo_reduced_4x(tiny, repository, name):
+def test_at_least_bicubic_quality_on_a_photo_reduced_4x(gaussian, repository, name):
     with Image.open(repository / "examples" / name) as image:
         photo = image.convert("RGB")
     width, height = (n // 4 * 4 for n in photo.size)
     photo = photo.crop((0, 0, width, height))
     small = photo.resize((width // 4, height // 4), Image.Resampling.BICUBIC)
     bicubic = small.resize((width, height), Image.Resampling.BICUBIC)
-    result = tiny(np.asarray(small))
+    result = gaussian(np.asarray(small))
     assert result.array.shape == (height, width, 3)
     assert abs(psnr(result.array, np.asarray(photo)) - psnr(np.asarray(bicubic), np.asarray(photo))) < 0.2
 
 
 @settings(max_examples=25)
 @given(st.integers(1, 40), st.integers(1, 40))
-def test_any_size_from_one_pixel_up(tiny, height, width):
+def test_any_size_from_one_pixel_up(gaussian, height, width):
     image = np.full((height, width, 3), [200, 100, 50], np.uint8)
-    array = tiny(image).array
+    array = gaussian(image).array
     assert array.shape == (4 * height, 4 * width, 3)
     assert np.abs(array.astype(int) - [200, 100, 50]).max() <= 2  # flat stays flat, up to the model's own grain
 
@@ -82,18 +82,18 @@ def test_out_of_range_is_clamped_not_wrapped():
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
-def test_channels_stay_as_they_were(tiny, channels):
+def test_channels_stay_as_they_were(gaussian, channels):
     image = RNG.integers(0, 256, (9, 10, channels), np.uint8)
-    result = tiny(image).array
+    result = gaussian(image).array
     assert result.shape == (36, 40, channels)
     if channels == 1:
-        assert np.array_equal(tiny(image[:, :, 0]).array, result)
-        as_rgb = tiny(image.repeat(3, axis=2)).array
+        assert np.array_equal(gaussian(image[:, :, 0]).array, result)
+        as_rgb = gaussian(image.repeat(3, axis=2)).array
         assert np.array_equal(np.rint(as_rgb.mean(axis=2)), result[:, :, 0])
     if channels in (2, 4):
         opaque = image.copy()
         opaque[:, :, -1] = 255
-        found = tiny(opaque).array
+        found = gaussian(opaque).array
         assert (found[:, :, -1] == 255).all()
         assert np.array_equal(found[:, :, :-1], result[:, :, :-1])
 
@@ -105,17 +105,17 @@ def test_sixteen_bits_are_not_cut_to_eight(known):
     assert known(channels=16)(image + np.uint16(200)).array.max() == 129
 
 
-def test_the_same_seed_gives_the_same_file_and_another_differs(tiny, tmp_path):
+def test_the_same_seed_gives_the_same_file_and_another_differs(gaussian, tmp_path):
     for name, seed in (("a", 1), ("b", 1), ("c", 2)):
-        tiny(RGB, seed=seed).save(tmp_path / f"{name}.png")
+        gaussian(RGB, seed=seed).save(tmp_path / f"{name}.png")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
     assert (tmp_path / "a.png").read_bytes() != (tmp_path / "c.png").read_bytes()
-    assert not np.array_equal(tiny(RGB, seed=1).array, tiny(RGB, seed=2).array)
+    assert not np.array_equal(gaussian(RGB, seed=1).array, gaussian(RGB, seed=2).array)
 
 
-def test_record_says_how_it_was_made(tiny, tmp_path):
+def test_record_says_how_it_was_made(gaussian, tmp_path):
     times = [0.9990000000000001, 0.1 + 0.2, 0.0]
-    result = tiny(RGB, FlowSDE(times, eta=0.5), seed=7, degrade_sigma=0.25)
+    result = gaussian(RGB, FlowSDE(times, eta=0.5), seed=7, degrade_sigma=0.25)
     record = json.loads(json.dumps(result.record))
     assert [t.hex() for t in record["timesteps"]] == [t.hex() for t in times]
     assert StepTable.from_json(json.dumps(record["table"])) == FlowSDE(times, eta=0.5).table()
@@ -123,7 +123,7 @@ def test_record_says_how_it_was_made(tiny, tmp_path):
     assert record["scheduler"] == "FlowSDE([0.9990000000000001, 0.30000000000000004, 0.0], eta=0.5)"
     assert record["noise"] == "independent"
     assert record["model"]["name"] == "gaussian"
-    assert record["model"]["sha256"] == tiny.model.hashes
+    assert record["model"]["sha256"] == gaussian.model.hashes
     assert record["input"] == {"width": 13, "height": 11}
     assert record["output"] == {"width": 52, "height": 44}
     assert record["device"] == "cpu"
@@ -133,36 +133,36 @@ def test_record_says_how_it_was_made(tiny, tmp_path):
         assert json.loads(image.text["pidsampler"]) == record
 
 
-def test_noise_of_ones_own(tiny):
+def test_noise_of_ones_own(gaussian):
     """A function in place of the package's noise; the record names it."""
 
     def flat(seed, draw, shape):
         return noise.normal(seed, 0, shape)
 
-    found = tiny(np.zeros((5, 6, 3), np.uint8), seed=3, noise=flat)
-    assert np.array_equal(found.array, tiny(np.zeros((5, 6, 3), np.uint8), seed=3, noise="fixed").array)
+    found = gaussian(np.zeros((5, 6, 3), np.uint8), seed=3, noise=flat)
+    assert np.array_equal(found.array, gaussian(np.zeros((5, 6, 3), np.uint8), seed=3, noise="fixed").array)
     assert found.record["noise"].endswith("flat")
     assert found.record["table"] == FlowSDE(timesteps.pid()).table().to_dict()
 
 
-def test_a_file_keeps_its_name_profile_and_resolution(tiny, tmp_path):
+def test_a_file_keeps_its_name_profile_and_resolution(gaussian, tmp_path):
     Image.fromarray(RGB).save(tmp_path / "in.png", dpi=(300, 300), icc_profile=b"some profile")
-    result = tiny(tmp_path / "in.png")
+    result = gaussian(tmp_path / "in.png")
     assert result.record["input"] == {"name": "in.png", "width": 13, "height": 11}
-    assert np.array_equal(result.array, tiny(RGB).array)
-    assert np.array_equal(result.array, tiny(str(tmp_path / "in.png")).array)
+    assert np.array_equal(result.array, gaussian(RGB).array)
+    assert np.array_equal(result.array, gaussian(str(tmp_path / "in.png")).array)
     result.save(tmp_path / "out.png")
     with Image.open(tmp_path / "out.png") as back:
         assert back.info["icc_profile"] == b"some profile"
         assert back.info["dpi"] == pytest.approx((300, 300), abs=0.01)
 
 
-def test_schedulers_may_be_named_made_or_tables(tiny):
-    expected = tiny(RGB, FlowODE(timesteps.pid())).array
-    assert np.array_equal(tiny(RGB, "flow-ode").array, expected)
-    assert np.array_equal(tiny(RGB, FlowODE(timesteps.pid()).table()).array, expected)
-    assert not np.array_equal(tiny(RGB, "flow-ode@uniform:3").array, expected)
-    assert np.array_equal(tiny(RGB).array, tiny(RGB, FlowSDE(timesteps.pid())).array)
+def test_schedulers_may_be_named_made_or_tables(gaussian):
+    expected = gaussian(RGB, FlowODE(timesteps.pid())).array
+    assert np.array_equal(gaussian(RGB, "flow-ode").array, expected)
+    assert np.array_equal(gaussian(RGB, FlowODE(timesteps.pid()).table()).array, expected)
+    assert not np.array_equal(gaussian(RGB, "flow-ode@uniform:3").array, expected)
+    assert np.array_equal(gaussian(RGB).array, gaussian(RGB, FlowSDE(timesteps.pid())).array)
 
 
 def test_the_models_own_timesteps_are_the_default(known):
@@ -172,17 +172,17 @@ def test_the_models_own_timesteps_are_the_default(known):
     assert up(RGB, "flow-ode@pid").record["timesteps"] == timesteps.pid().tolist()
 
 
-def test_the_record_has_the_list_as_given_for_a_scheduler_of_ones_own(tiny):
+def test_the_record_has_the_list_as_given_for_a_scheduler_of_ones_own(gaussian):
     class Heun:
         timesteps = (0.9, 0.4, 0.0)
 
         def table(self):
             return heun(self.timesteps)
 
-    record = tiny(RGB, Heun()).record
+    record = gaussian(RGB, Heun()).record
     assert record["timesteps"] == [0.9, 0.4, 0.0]
     assert [row["t"] for row in record["table"]["rows"]] == [0.9, 0.4, 0.4]
-    assert tiny(RGB, heun([0.9, 0.4, 0.0])).record["timesteps"] == [0.9, 0.4, 0.4, 0.0]
+    assert gaussian(RGB, heun([0.9, 0.4, 0.0])).record["timesteps"] == [0.9, 0.4, 0.4, 0.0]
 
 
 def test_the_models_prediction_type_is_put_into_the_table(known):
@@ -212,15 +212,15 @@ def test_four_channels_without_a_manifest_are_sdxls_frame(known):
     assert known(channels=16)(RGB).record["noise_frame"] == "flow"
 
 
-def test_degrade_sigma_matters_and_is_checked(tiny):
-    results = [tiny(RGB, degrade_sigma=s).array for s in (0.0, 0.2, 0.8)]
+def test_degrade_sigma_matters_and_is_checked(gaussian):
+    results = [gaussian(RGB, degrade_sigma=s).array for s in (0.0, 0.2, 0.8)]
     assert not np.array_equal(results[0], results[1])
     assert not np.array_equal(results[1], results[2])
     with pytest.warns(UserWarning, match=r"degrade_sigma=0\.9 is above 0\.8, the most PiD is trained for"):
-        tiny(RGB, degrade_sigma=0.9)
+        gaussian(RGB, degrade_sigma=0.9)
     for bad in (-0.1, 1.1, math.nan):
         with pytest.raises(PidSamplerError, match=r"degrade_sigma=.* is outside 0\.\.1"):
-            tiny(RGB, degrade_sigma=bad)
+            gaussian(RGB, degrade_sigma=bad)
 
 
 @pytest.mark.parametrize("name", ["z.npy", "z.npz", "z.safetensors", "named.npz", "half.npy", "bf16.safetensors"])
@@ -254,10 +254,10 @@ def test_a_float_array_is_a_latent(known):
     assert np.array_equal(up(latent).array, up(latent[None].astype(np.float32)).array)
 
 
-def test_decoding_an_images_own_latent_is_the_same(tiny):
+def test_decoding_an_images_own_latent_is_the_same(gaussian):
     tensor = NumpyBackend().image_to_tensor(RNG.integers(0, 256, (16, 24, 3), np.uint8), 16, 24)
     image = np.rint((tensor[0].transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
-    assert np.array_equal(tiny(tiny.model.encode(tensor), seed=3).array, tiny(image, seed=3).array)
+    assert np.array_equal(gaussian(gaussian.model.encode(tensor), seed=3).array, gaussian(image, seed=3).array)
 
 
 def test_fixed_shapes_are_padded_to_and_cropped(known):
@@ -268,9 +268,9 @@ def test_fixed_shapes_are_padded_to_and_cropped(known):
         up(np.zeros((17, 24, 3), np.uint8))
 
 
-def test_the_network_is_called_once_a_row_and_previews_come(tiny):
+def test_the_network_is_called_once_a_row_and_previews_come(gaussian):
     seen = []
-    tiny(RGB, on_step=lambda run, m: seen.append((run.index, run.predict_x0(m).shape)))
+    gaussian(RGB, on_step=lambda run, m: seen.append((run.index, run.predict_x0(m).shape)))
     assert seen == [(k, (1, 3, 64, 64)) for k in range(4)]
 
 
@@ -285,9 +285,9 @@ def test_the_network_is_called_once_a_row_and_previews_come(tiny):
         (np.zeros((4, 4), np.float32), r"the latent is float32 of shape \(4, 4\)"),
     ],
 )
-def test_refuses_arrays(tiny, image, message):
+def test_refuses_arrays(gaussian, image, message):
     with pytest.raises(PidSamplerError, match=message):
-        tiny(image)
+        gaussian(image)
 
 
 @pytest.mark.parametrize(
@@ -303,21 +303,21 @@ def test_refuses_arrays(tiny, image, message):
         ("wrong.npz", {"latent": np.zeros((16, 2, 2), np.float32)}, r"has shape \(1, 16, 2, 2\), but gaussian takes"),
     ],
 )
-def test_refuses_latent_files(tiny, tmp_path, name, content, message):
+def test_refuses_latent_files(gaussian, tmp_path, name, content, message):
     if isinstance(content, bytes):
         (tmp_path / name).write_bytes(content)
     elif content is not None:
         np.savez(tmp_path / name, **content)
     with pytest.raises(PidSamplerError, match=message):
-        tiny(tmp_path / name)
+        gaussian(tmp_path / name)
 
 
-def test_refuses_other_arguments(tiny, no_gpu):
+def test_refuses_other_arguments(gaussian, no_gpu):
     with pytest.raises(PidSamplerError, match="seed=-1"):
-        tiny(RGB, seed=-1)
+        gaussian(RGB, seed=-1)
     partial = StepTable([Row(0.9, 0.5, b=0.5, noise={1: 0.5})])
     with pytest.raises(PidSamplerError, match=r"ends at noise level 0\.5: a picture needs one that ends in 0"):
-        tiny(RGB, partial)
+        gaussian(RGB, partial)
     with pytest.raises(PidSamplerError, match="device 'cuda' was asked for, but"):
         Upscaler.load("tiny", device="cuda")
     with pytest.raises(PidSamplerError, match="unknown device 'gpu'"):

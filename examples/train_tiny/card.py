@@ -13,18 +13,18 @@ from data import SUFFIXES
 
 QUALITY = Path(__file__).parents[2] / "bench" / "quality.py"
 STUDENT = """\
-on the states that the 4-step sampler (FlowSDE over 0.999, 0.866, 0.634, 0.342) itself makes, at and around its four
-  times: four steps, or one, stay near the mean, with the least error and the least invented. Below t = 0.3 it is flow
-  matching: samplers that go there, such as 32 steps of an ODE, make detail where the input leaves it open, other with
-  each seed, and converge as steps grow."""
+on the states that the 4-step sampler (FlowSDE over 0.999, 0.866, 0.634, 0.342) itself makes, at and around
+  its four times: four steps, or one, stay near the mean, with the least error and the least invented. Below t = 0.3 it
+  is flow matching: samplers that go there, such as 32 steps of an ODE, make detail where the input leaves it open,
+  other with each seed, and converge as steps grow."""
 TEACHER = """\
-by flow matching at all t: as steps grow, solvers converge to samples of what the input leaves open. In few steps it has
-  more error than its student, `tiny`, which is the one to enlarge pictures with."""
+by flow matching at all t: as steps grow, solvers converge to samples of what the input leaves open. In few
+  steps it has more error than its student, `tiny`, which is the one to enlarge pictures with."""
 TEXT = """# {name}
 
-A 4x flow {kind} with the contract of NVIDIA's PiD and none of its weights: {parameters:,} of its own, {megabytes:.1f}
-MB. It enlarges photographs visibly better than bicubic does, in seconds on two CPU cores, and is a subject for
-experiments with samplers. It is not NVIDIA's model, and invents far less.
+A 4x flow {kind} with the contract of NVIDIA's PiD and none of its weights: it has {parameters:,} of its own, in
+{megabytes:.1f} MB. It enlarges photographs visibly better than bicubic does, in seconds on two CPU cores, and is a
+subject for experiments with samplers. It is not NVIDIA's model, and invents far less.
 
 - **In**: `x` (1, 3, 4h, 4w), `t` 0..1000, `lq_latent` (1, 192, h/8, w/8), `degrade_sigma` 0..0.8. **Out**: the velocity
   `(x - x0)/t` with x = (1 - t)*x0 + t*noise. The latent is the picture in -1..1, folded 8x8 into channels.

@@ -116,7 +116,7 @@ def main() -> None:
     parser.add_argument("--credits", type=Path, help="JSON list of the photographs' file, author, licence and package")
     parser.add_argument("-o", "--output", type=Path, required=True, help="model folder; the checkpoint lies beside it")
     parser.add_argument("--teacher", action="store_true", help="flow matching at any t")
-    parser.add_argument("--steps", type=int, default=24_000)
+    parser.add_argument("--steps", type=int, default=14_000)
     parser.add_argument("--batch", type=int, default=16, help="a multiple of 8")
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--blocks", type=int, default=6)

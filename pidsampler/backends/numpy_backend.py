@@ -1,9 +1,12 @@
-"""The reference backend: numpy, in place, a cache-sized chunk at a time."""
+"""The reference backend: numpy, in place, a cache-sized chunk at a time, on all cores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import os
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,6 +20,9 @@ from . import NOT_FINITE
 Array = NDArray[Any]
 
 _CHUNK = 1 << 15  # elements; a multiple of 4, so that noise chunks begin at whole counters
+
+_MOST_THREADS = 8  # each needs about a megabyte
+_WORTH_THREADS = 8 * _CHUNK  # starting threads costs as much as a chunk's arithmetic
 
 # Infinity and NaN pass through as on a GPU, and `tensor_to_image` refuses them; numpy's warnings would only repeat it.
 _quiet = np.errstate(over="ignore", invalid="ignore")
@@ -67,41 +73,30 @@ class NumpyBackend:
         scale: float = 1.0,
     ) -> None:
         """x = keep*x + scale*N, in place."""
-        eps = np.empty(_CHUNK, np.float32)
         for b, seed in enumerate(seeds):
             flat = x[b].reshape(-1)
-            for part in _chunks(flat.size):
-                e = eps[: part.stop - part.start]
-                noise.fill(e, seed, draw, stream, part.start)
-                if keep == 0.0:
-                    np.multiply(e, scale, out=flat[part])
-                else:
-                    flat[part] *= keep
-                    flat[part] += np.multiply(e, scale, out=e)
 
-    @_quiet
+            def share(start: int, stop: int, flat: Array = flat, seed: int = seed) -> None:
+                eps = np.empty(_CHUNK, np.float32)
+                for part in _chunks(start, stop):
+                    e = eps[: part.stop - part.start]
+                    noise.fill(e, seed, draw, stream, part.start)
+                    if keep == 0.0:
+                        np.multiply(e, scale, out=flat[part])
+                    else:
+                        flat[part] *= keep
+                        flat[part] += np.multiply(e, scale, out=e)
+
+            _on_all_cores(share, flat.size)
+
     def step(
         self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
-        combinations = row.combinations
-        x0, term, *results = np.empty((2 + len(combinations), _CHUNK), x.dtype)
-        eps = np.empty(_CHUNK, np.float32)
         for b, seed in enumerate(seeds):
             xs, ms = x[b].reshape(-1), m[b].reshape(-1)
             slots = [s[b].reshape(-1) for s in saved]
-            for part in _chunks(xs.size):
-                n = part.stop - part.start
-                _x0(row, xs[part], ms[part], x0[:n], term[:n])
-                for c, result in zip(combinations, results, strict=True):
-                    terms = [(c.a, xs[part]), (c.b, x0[:n]), *((w, slots[k][part]) for k, w in c.h)]
-                    _weighted_sum(terms, result[:n], term[:n])
-                    for draw, w in c.noise:
-                        noise.fill(eps[:n], seed, draw, noise.SAMPLER, part.start)
-                        result[:n] += np.multiply(eps[:n], w, out=term[:n], dtype=x.dtype)
-                xs[part] = results[0][:n]
-                for (slot, _), result in zip(row.saves, results[1:], strict=True):
-                    slots[slot][part] = result[:n]
+            _on_all_cores(partial(_step, row, xs, ms, slots, seed), xs.size)
         if copy is not None:
             copy[...] = x
 
@@ -110,7 +105,7 @@ class NumpyBackend:
         """out = clip(p*x + q*m)."""
         term = np.empty(_CHUNK, x.dtype)
         xs, ms, outs = x.reshape(-1), m.reshape(-1), out.reshape(-1)
-        for part in _chunks(xs.size):
+        for part in _chunks(0, xs.size):
             _x0(row, xs[part], ms[part], outs[part], term[: part.stop - part.start])
 
     def image_to_tensor(self, image: Array, height: int, width: int) -> Array:
@@ -146,9 +141,41 @@ class NumpyBackend:
         return image
 
 
-def _chunks(size: int) -> Iterator[slice]:
-    for start in range(0, size, _CHUNK):
-        yield slice(start, min(start + _CHUNK, size))
+@_quiet
+def _step(row: Row, xs: Array, ms: Array, slots: Sequence[Array], seed: int, start: int, stop: int) -> None:
+    """Do one row for the elements start..stop of one image."""
+    combinations = row.combinations
+    x0, term, *results = np.empty((2 + len(combinations), _CHUNK), xs.dtype)
+    eps = np.empty(_CHUNK, np.float32)
+    for part in _chunks(start, stop):
+        n = part.stop - part.start
+        _x0(row, xs[part], ms[part], x0[:n], term[:n])
+        for c, result in zip(combinations, results, strict=True):
+            terms = [(c.a, xs[part]), (c.b, x0[:n]), *((w, slots[k][part]) for k, w in c.h)]
+            _weighted_sum(terms, result[:n], term[:n])
+            for draw, w in c.noise:
+                noise.fill(eps[:n], seed, draw, noise.SAMPLER, part.start)
+                result[:n] += np.multiply(eps[:n], w, out=term[:n], dtype=xs.dtype)
+        xs[part] = results[0][:n]
+        for (slot, _), result in zip(row.saves, results[1:], strict=True):
+            slots[slot][part] = result[:n]
+
+
+def _chunks(start: int, stop: int) -> Iterator[slice]:
+    for first in range(start, stop, _CHUNK):
+        yield slice(first, min(first + _CHUNK, stop))
+
+
+def _on_all_cores(work: Callable[[int, int], object], size: int) -> None:
+    """Call work(start, stop) for shares of 0..size that begin at whole chunks, one share a core."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    share = -(-size // (min(cores, _MOST_THREADS) * _CHUNK)) * _CHUNK
+    if share >= size or size < _WORTH_THREADS:
+        work(0, size)
+        return
+    starts = range(0, size, share)
+    with ThreadPoolExecutor(len(starts)) as pool:
+        list(pool.map(work, starts, (min(start + share, size) for start in starts)))  # raises what a share raised
 
 
 def _x0(row: Row, x: Array, m: Array, out: Array, term: Array) -> None:

@@ -18,7 +18,7 @@ from .providers import CudaOptions, import_onnxruntime
 from .session import Binding, Session, Tensor
 
 _BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
-_BUNDLED = {"tiny": "gaussian", "gaussian": "gaussian"}
+_BUNDLED = ("tiny", "tiny-teacher", "gaussian")
 
 
 class Model:
@@ -241,8 +241,7 @@ def bundled_models() -> dict[str, Manifest]:
 
 
 def _folder(model: str | Path) -> Path:
-    bundled = _BUNDLED.get(str(model))
-    return Path(model) if bundled is None else _BUNDLED_FOLDER / bundled
+    return _BUNDLED_FOLDER / str(model) if str(model) in _BUNDLED else Path(model)
 
 
 def _mentions(graph: Path, name: str) -> bool:

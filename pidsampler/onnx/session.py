@@ -95,6 +95,8 @@ class Session:
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.log_severity_level = 4  # what fails raises; a line on stderr as well would only repeat it
+        # Idle threads of one graph do not keep the cores from the sampler's and the other graph's.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         asked = self._providers[0][0]
         try:
             session = runtime.InferenceSession(str(self.path), options, providers=self._providers)
