@@ -79,7 +79,8 @@ def test_options_reach_the_sampler(here, run):
         "--quiet",
     ]
     assert run("upscale", "in.png", "-o", "a.png", "--model", "gaussian", *options) == (0, "", "")
-    expected = Upscaler.load()(RGB, FlowSDE([0.999 + 2**-53, 0.1 + 0.2, 0], eta=0.5), seed=7, degrade_sigma=0.2)
+    scheduler = FlowSDE([0.999 + 2**-53, 0.1 + 0.2, 0], eta=0.5)
+    expected = Upscaler.load("gaussian")(RGB, scheduler, seed=7, degrade_sigma=0.2)
     assert np.array_equal(pixels("a.png"), expected.array)
     assert ",".join(f"{t!r}" for t in record("a.png")["timesteps"]) == times + ".0"
     run("upscale", "in.png", "-o", "b.png", "--scheduler", "flow-ode", "--steps", "2")
@@ -229,7 +230,7 @@ BAD = {
     "too large for fixed": (model(size=(8, 8)), ["in.png", "--model", "m"], 1, "9x6, but m takes at most 8x8"),
     "latent channels": (
         lambda here: np.save(here / "z.npy", np.zeros((16, 2, 2), np.float32)), ["z.npy"], 1,
-        "the latent has shape (1, 16, 2, 2), but gaussian takes (1, 192, height, width)",
+        "the latent has shape (1, 16, 2, 2), but tiny takes (1, 192, height, width)",
     ),
     "nan": (model(add=np.nan), ["in.png", "--model", "m"], 1, "the sampled image holds NaN or infinity"),
     "infinity": (model(add=np.inf), ["in.png", "--model", "m"], 1, "the sampled image holds NaN or infinity"),
