@@ -47,15 +47,15 @@ def rms(a, b):
     return float(np.sqrt(np.mean((a.astype(float) - b) ** 2)))
 
 
-@pytest.mark.parametrize(("name", "decibels"), [("cat", 0.3), ("road", 0.3), ("chameleon", 0.3)])
+@pytest.mark.parametrize(("name", "decibels"), [("cat", 0.5), ("road", 0.8), ("chameleon", 1.0)])
 def test_better_than_bicubic(tiny, quality, photos, name, decibels):
     """The cat is from neither the photographs that were trained on nor the packages they are from."""
     photo, small = photos[name]
     plain = quality.measures(photo, small, quality.resized(small, photo.shape[1], photo.shape[0]))
     found = quality.measures(photo, small, tiny(small).array)
     assert found["PSNR"] > plain["PSNR"] + decibels
-    assert found["SSIM"] > plain["SSIM"] + 0.005
-    assert found["again"] > 45
+    assert found["SSIM"] > plain["SSIM"] + 0.02
+    assert found["again"] > 50
     assert found["drift"] < 0.5
 
 
