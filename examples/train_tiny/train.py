@@ -2,8 +2,8 @@
 
     pip install '.[cpu]' -r examples/train_tiny/requirements.txt
 
-Any folder of photographs will do. A run is seeded, goes on where its checkpoint FOLDER.pt is, and writes
-the model folder and its model card when it ends.
+Any folder of photographs will do. A run is seeded, goes on where its checkpoint FOLDER.pt is, and writes the model
+folder and its model card when it ends.
 
 The network learns to predict x0, the clean image. The student, which is what runs by default, learns most of it on the
 states that PiD's 4-step sampler itself makes: each picture passes the four times in four consecutive steps of the
@@ -117,7 +117,7 @@ def main() -> None:
     parser.add_argument("-o", "--output", type=Path, required=True, help="model folder; the checkpoint lies beside it")
     parser.add_argument("--teacher", action="store_true", help="flow matching at any t")
     parser.add_argument("--steps", type=int, default=14_000)
-    parser.add_argument("--batch", type=int, default=16, help="a multiple of 8")
+    parser.add_argument("--batch", type=int, default=16, help="a multiple of 16")
     parser.add_argument("--width", type=int, default=96)
     parser.add_argument("--blocks", type=int, default=6)
     parser.add_argument("--rate", type=float, default=1e-3)
@@ -125,6 +125,10 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=500, help="steps between checkpoints")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
+    if not list(arguments.dev.glob("*.png")):
+        parser.error(f"{arguments.dev} holds no PNG pictures to measure with")
+    if arguments.batch < 16 or arguments.batch % 16:
+        parser.error(f"--batch is {arguments.batch}, expected a multiple of 16")
 
     torch.manual_seed(arguments.seed)
     network = TinyPiD(arguments.width, arguments.blocks)
