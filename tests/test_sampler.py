@@ -1,3 +1,4 @@
+import os
 import tracemalloc
 
 import numpy as np
@@ -19,6 +20,7 @@ from pidsampler import (
     start,
     timesteps,
 )
+from pidsampler.backends import get_backend
 from pidsampler.denoiser import Gaussian, GaussianMixture
 
 SHAPE = (2, 3, 20, 17)
@@ -271,6 +273,24 @@ def test_bytes_after_the_first_step():
             tracemalloc.stop()
         assert run.x.ctypes.data == address
         assert peak < x_bytes, f"{peak} bytes of scratch for x of {x_bytes}"
+
+
+@pytest.mark.parametrize("cores", [2, 3, 7, 64])
+def test_any_number_of_cores_gives_the_same(monkeypatch, cores):
+    """Of an image whose size is no multiple of a chunk; every element is written once."""
+    shape = (2, 3, 331, 401)
+    found = []
+    for count in (1, cores):
+        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: range(count), raising=False)
+        found.append(sample(network, TABLES["eta"], shape, seed=5))
+        get_backend("numpy").noise(found[-1], [8, 9], 3, 1, keep=0.5, scale=2.0)
+    assert_array_equal(*found)
+
+
+def test_an_error_on_any_core_is_raised(monkeypatch):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
+    with pytest.raises(PidSamplerError, match="seed=-1"):
+        get_backend("numpy").noise(np.empty((1, 3, 400, 400), np.float32), [-1], 0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])

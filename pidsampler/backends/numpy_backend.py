@@ -74,20 +74,7 @@ class NumpyBackend:
     ) -> None:
         """x = keep*x + scale*N, in place."""
         for b, seed in enumerate(seeds):
-            flat = x[b].reshape(-1)
-
-            def share(start: int, stop: int, flat: Array = flat, seed: int = seed) -> None:
-                eps = np.empty(_CHUNK, np.float32)
-                for part in _chunks(start, stop):
-                    e = eps[: part.stop - part.start]
-                    noise.fill(e, seed, draw, stream, part.start)
-                    if keep == 0.0:
-                        np.multiply(e, scale, out=flat[part])
-                    else:
-                        flat[part] *= keep
-                        flat[part] += np.multiply(e, scale, out=e)
-
-            _on_all_cores(share, flat.size)
+            _on_all_cores(partial(_noise, x[b].reshape(-1), seed, draw, stream, keep, scale), x[b].size)
 
     def step(
         self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
@@ -159,6 +146,19 @@ def _step(row: Row, xs: Array, ms: Array, slots: Sequence[Array], seed: int, sta
         xs[part] = results[0][:n]
         for (slot, _), result in zip(row.saves, results[1:], strict=True):
             slots[slot][part] = result[:n]
+
+
+def _noise(flat: Array, seed: int, draw: int, stream: int, keep: float, scale: float, start: int, stop: int) -> None:
+    """x = keep*x + scale*N for the elements start..stop of one image."""
+    eps = np.empty(_CHUNK, np.float32)
+    for part in _chunks(start, stop):
+        e = eps[: part.stop - part.start]
+        noise.fill(e, seed, draw, stream, part.start)
+        if keep == 0.0:
+            np.multiply(e, scale, out=flat[part])
+        else:
+            flat[part] *= keep
+            flat[part] += np.multiply(e, scale, out=e)
 
 
 def _chunks(start: int, stop: int) -> Iterator[slice]:
