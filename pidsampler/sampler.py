@@ -85,6 +85,26 @@ class Run:
         self._backend.step(row, self.x, self._output(m), saved, self._seeds, copy)
         self.index += 1
 
+    def branch(self, table: StepTable) -> Run:
+        """Return another run that goes on from here by `table`, with a copy of this one's state.
+
+        What two tables have in common at their beginning, a network's calls above all, is then computed once.
+
+        Args:
+            table: Its first `index` rows are those that this run has done. Draws of noise are taken as they are: give
+                it the noise that this run has, see `draws.with_noise`.
+
+        Raises:
+            PidSamplerError: The rows already done are others.
+        """
+        if table.rows[: self.index] != self.table.rows[: self.index]:
+            raise PidSamplerError(f"the table to branch to has not the {self.index} rows that are done: start anew")
+        other = Run(table, self._backend.empty(self.x.shape, self.x.dtype), self._seeds, self._backend, self._noise)
+        for copy, array in zip([other.x, *other._saved], [self.x, *self._saved], strict=False):
+            copy[...] = array
+        other.index = self.index
+        return other
+
     def predict_x0(self, m: Array, out: Array | None = None) -> Array:
         """Return the clean image that the current row sees in x and m: a preview, before `step`.
 

@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from . import images
-from .backends import resolve_device
+from .backends import Backend, resolve_device
+from .denoiser import Denoiser
 from .draws import NoiseFunction, with_noise
 from .errors import PidSamplerError
 from .noise import DEGRADE, check_seeds
@@ -55,6 +56,36 @@ class Result:
         """
         picture = images.Picture(self.array, self._icc, self._dpi)
         images.write(Path(path), picture, json.dumps(self.record, sort_keys=True), overwrite)
+
+
+@dataclass(frozen=True)
+class Bound:
+    """A picture or latent that waits for a sampler, made by `Upscaler.bind`.
+
+    Args:
+        source: What was read.
+        denoiser: The network with the latent bound.
+        shape: (1, 3, H, W) of what is to be sampled.
+        height: Of the result, which may be less than H; so its `width`.
+        width: Of the result.
+        backend: Whose device the network runs on.
+    """
+
+    source: Source
+    denoiser: Denoiser
+    shape: tuple[int, int, int, int]
+    height: int
+    width: int
+    backend: Backend
+
+    def picture(self, x: Any) -> NDArray[np.uint8]:
+        """Return the picture of a sampled x (1, 3, H, W): uint8 (height, width, C), with the source's channels.
+
+        Raises:
+            PidSamplerError: x holds NaN or infinity.
+        """
+        with self.backend.active():
+            return self.source.like(self.backend.tensor_to_image(x, self.height, self.width))
 
 
 class Upscaler:
@@ -107,11 +138,31 @@ class Upscaler:
         """
         scheduler = self._scheduler(scheduler)
         table, given = with_noise(self._table(scheduler), noise)
-        check_sigma(degrade_sigma)
         sigma = float(degrade_sigma)
+        bound = self.bind(image, seed, sigma)
         if sigma > _TRAINED_SIGMA:
             warnings.warn(f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2)
+        made = given or "independent"  # the table has its draws already
+        with self._backend.active():
+            x = sample(bound.denoiser, table, bound.shape, seed, backend=self._backend.name, noise=made, on_step=on_step)
+        array = bound.picture(x)
+        record = self._record(scheduler, table, noise, seed, sigma, bound.source.described, array)
+        return Result(array, record, bound.source.icc, bound.source.dpi)
+
+    def bind(self, image: str | Path | NDArray[Any] | Source, seed: int = 0, degrade_sigma: float = 0.0) -> Bound:
+        """Make a picture or latent ready to be sampled: read, encoded, and bound to the network.
+
+        Args:
+            image: As in `__call__`, and so are `seed`, here that of the latent's noise, and `degrade_sigma`.
+            seed: 0..2^64-1.
+            degrade_sigma: 0..1.
+
+        Raises:
+            PidSamplerError: An argument is not as described, or the encoder failed.
+        """
         check_seeds(seed, 1)
+        check_sigma(degrade_sigma)
+        sigma = float(degrade_sigma)
         source = image if isinstance(image, Source) else Source.of(image)
         contract, backend = self.model.contract, self._backend
         height, width = self.output_size(source)
@@ -126,12 +177,7 @@ class Upscaler:
                     keep = 1.0 - sigma if contract.noise_frame == "flow" else float(np.sqrt(1.0 - sigma**2))
                     backend.noise(latent, [seed], draw=0, stream=DEGRADE, keep=keep, scale=sigma)
             shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
-            denoiser = self.model.denoiser(latent, sigma)
-            made = given or "independent"  # the table has its draws already
-            x = sample(denoiser, table, shape, seed=seed, backend=backend.name, noise=made, on_step=on_step)
-            array = source.like(backend.tensor_to_image(x, height, width))
-        record = self._record(scheduler, table, noise, seed, sigma, source.described, array)
-        return Result(array, record, source.icc, source.dpi)
+            return Bound(source, self.model.denoiser(latent, sigma), shape, height, width, backend)
 
     def output_size(self, source: Source) -> tuple[int, int]:
         """Return the (height, width) that `source` will be enlarged to.

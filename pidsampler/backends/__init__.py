@@ -37,6 +37,10 @@ class Backend(Protocol):
         """Make its stream the current one: what array operations do inside is ordered with its own work."""
         ...
 
+    def synchronize(self) -> None:
+        """Wait until all its work is done, to measure time: nothing else needs it."""
+        ...
+
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
         """Allocate."""
         ...

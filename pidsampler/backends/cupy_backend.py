@@ -56,6 +56,10 @@ class CupyBackend:
         with self._after_and_before_the_caller(), self.stream:
             yield
 
+    def synchronize(self) -> None:
+        """Wait for its stream."""
+        self.stream.synchronize()
+
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
         """Allocate, from CuPy's memory pool."""
         with self.stream:

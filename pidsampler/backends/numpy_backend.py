@@ -41,6 +41,9 @@ class NumpyBackend:
         """Nothing to make current: the CPU's work is done in order."""
         return nullcontext()
 
+    def synchronize(self) -> None:
+        """Nothing is ever under way."""
+
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
         """Allocate."""
         return np.empty(tuple(shape), dtype)

@@ -1,0 +1,1 @@
+"""Studies: settings that vary, what was measured of each, and a report."""

@@ -1,0 +1,130 @@
+"""Many tables over one noise: what they have in common is computed once.
+
+Tables that start with the same rows go the same way until they part; where they part at one time, the network's output
+there is still the same. So tables make a tree whose nodes are states, and a network call is a pair (node, t).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ..backends import Backend, backend_of
+from ..denoiser import Denoiser
+from ..sampler import Run
+from ..table import Row, StepTable
+
+Array = Any
+OnStep = Callable[[str, Run, Array], object]
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a table takes, as if it had been run alone.
+
+    Args:
+        network: Seconds in the network.
+        sampler: Seconds in the rows' updates.
+        new_calls: Model calls made for it that no table before it had made.
+    """
+
+    network: float = 0.0
+    sampler: float = 0.0
+    new_calls: int = 0
+
+
+def sample_all(
+    denoiser: Denoiser,
+    tables: Mapping[str, StepTable],
+    run: Run,
+    on_step: OnStep | None = None,
+) -> Iterator[tuple[str, Array | Exception, Cost]]:
+    """Sample by each of `tables`, from the state of a run that has done no row.
+
+    Args:
+        denoiser: The network.
+        tables: By key, with the draws of the run's noise, see `draws.with_noise`.
+        run: Where to start, of any table; it is used up.
+        on_step: Called as on_step(key, run, m) before each update, for each of the tables that share it.
+
+    Yields:
+        (key, x, cost), in an order of its own. x is used again once the iterator goes on. An exception, of whatever
+        kind the network raised, stands for the x of every table that needed the call.
+    """
+    return _from(run, dict(tables), Cost(), _Network(denoiser, backend_of(run.x)), on_step)
+
+
+def count_calls(tables: Iterable[StepTable]) -> int:
+    """Return how many model calls `sample_all` makes for tables."""
+    return len({(table.rows[:i], row.t) for table in tables for i, row in enumerate(table.rows)})
+
+
+class _Network:
+    """The network with a clock."""
+
+    def __init__(self, denoiser: Denoiser, backend: Backend) -> None:
+        self._denoiser, self._backend = denoiser, backend
+
+    def __call__(self, x: Array, t: float) -> tuple[Array, float]:
+        """Return its output, of the type that it writes, and the seconds taken."""
+        read = getattr(self._denoiser, "input_dtype", x.dtype)
+        m = self._backend.empty(x.shape, getattr(self._denoiser, "output_dtype", x.dtype))
+        began = self.now()
+        self._denoiser.predict(x if read == x.dtype else x.astype(read), t, m)
+        return m, self.now() - began
+
+    def now(self) -> float:
+        """Return the time when all work so far is done."""
+        self._backend.synchronize()
+        return time.perf_counter()
+
+
+def _from(
+    run: Run, tables: dict[str, StepTable], spent: Cost, network: _Network, on_step: OnStep | None
+) -> Iterator[tuple[str, Array | Exception, Cost]]:
+    """Go on from a state that all of `tables` reach; the run itself goes the way of its own table, last."""
+    while tables:
+        index = run.index
+        for key in [key for key, table in tables.items() if len(table) == index]:
+            yield key, run.x, spent
+            del tables[key]
+            spent = replace(spent, new_calls=0)
+        if not tables:
+            return
+        if run.table not in tables.values():
+            run = run.branch(next(iter(tables.values())))
+        own = run.table.rows[index]
+        ways: dict[Row, dict[str, StepTable]] = {}
+        for key, table in tables.items():
+            ways.setdefault(table.rows[index], {})[key] = table
+        m: Array | Exception = None
+        tables, called, t = {}, spent, 0.0
+        for row in sorted(ways, key=lambda row: (row.t == own.t, row.t, row == own)):
+            along = ways[row]
+            if row.t != t:
+                t = row.t
+                try:
+                    m, seconds = network(run.x, t)
+                except Exception as error:
+                    m = error
+                else:
+                    called = replace(spent, network=spent.network + seconds, new_calls=spent.new_calls + 1)
+                    spent = replace(spent, new_calls=0)
+            if isinstance(m, Exception):
+                for key in along:
+                    yield key, m, spent
+                continue
+            branch = run if row == own else run.branch(next(iter(along.values())))
+            if on_step is not None:
+                for key in along:
+                    on_step(key, branch, m)
+            began = network.now()
+            branch.step(m)
+            cost = replace(called, sampler=called.sampler + network.now() - began)
+            called = replace(called, new_calls=0)
+            if branch is run:
+                tables, spent = along, cost
+            else:
+                yield from _from(branch, along, cost, network, on_step)
