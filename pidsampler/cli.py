@@ -11,17 +11,18 @@ import os
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
-from . import __version__, timesteps
+from . import __version__, bench, search, timesteps
 from .draws import NOISES, with_noise
 from .errors import PidSamplerError
-from .registry import get_scheduler, list_schedulers
+from .progress import progress_bar
+from .registry import choose_scheduler, list_schedulers
+from .study import command as study
 from .table import Scheduler
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -69,7 +70,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
         return _fail(error, USAGE)
     up = Upscaler.load(arguments.model, arguments.device)
     code = OK
-    with _progress(arguments.quiet, len(jobs) * len(scheduler.table())) as advance:
+    with progress_bar(arguments.quiet, len(jobs) * len(scheduler.table())) as advance:
         for path, output in jobs:
             began = time.perf_counter()
             try:
@@ -172,6 +173,15 @@ def _doctor(arguments: argparse.Namespace) -> int:
     return OK if report() else FAILED
 
 
+def _bench(arguments: argparse.Namespace) -> int:
+    try:
+        plan = bench.plan(arguments)
+    except PidSamplerError as error:
+        return _fail(error, USAGE)
+    bench.run(plan, arguments.output)
+    return OK
+
+
 def _shown(value: Any) -> str:
     if value is None:
         return "any"
@@ -182,15 +192,11 @@ def _shown(value: Any) -> str:
 
 def _scheduler(arguments: argparse.Namespace, own: timesteps.TimesLike) -> Scheduler:
     """Make the scheduler asked for, over the times asked for, or over `own`, the model's."""
-    times: timesteps.TimesLike | None = own
-    if arguments.timesteps is not None:
-        times = timesteps.custom([_number(text) for text in arguments.timesteps.split(",")])
-    elif arguments.steps is not None:
-        times = timesteps.subset(own, arguments.steps)
-    elif "@" in arguments.scheduler:
-        times = None
+    times = arguments.timesteps
+    if times is not None and not times.startswith("@"):
+        times = [_number(text) for text in times.split(",")]
     options = {} if arguments.eta is None else {"eta": arguments.eta}
-    return get_scheduler(arguments.scheduler, times, **options)
+    return choose_scheduler(arguments.scheduler, own, times, arguments.steps, **options)
 
 
 def _number(text: str) -> float:
@@ -198,23 +204,6 @@ def _number(text: str) -> float:
         return float(text)
     except ValueError:
         raise PidSamplerError(f"timestep {text!r} is not a number: pass a list such as 0.999,0.634,0") from None
-
-
-@contextmanager
-def _progress(quiet: bool, steps: int) -> Iterator[Callable[..., None]]:
-    """Show a bar on a terminal; in a pipe, or when quiet, nothing. Yields advance(name), called once a step."""
-    if quiet or not sys.stderr.isatty():
-        yield lambda name, *_: None
-        return
-    from rich.console import Console
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    columns = [TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn()]
-    # Lines for a pipe must stay on stdout; on a terminal they must not cut through the bar.
-    shared = sys.stdout.isatty()
-    with Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=shared) as progress:
-        task = progress.add_task("loading", total=steps)
-        yield lambda name, *_: progress.update(task, advance=1, description=name)
 
 
 def _print_columns(header: list[str], rows: list[list[str]]) -> None:
@@ -282,6 +271,15 @@ def _parser() -> argparse.ArgumentParser:
     sub = command("inspect", _inspect, "print the contract found in a model folder")
     sub.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")
 
+    sub = command("study", study.run, "compare samplers: a grid of settings, measured, with a report")
+    study.add_arguments(sub)
+
+    sub = command("search", search.run, "find a good list of timesteps for a model, a scheduler and a number of calls")
+    search.add_arguments(sub)
+
+    sub = command("bench", _bench, "time the sampler's step in all its variants, and others beside it")
+    bench.add_arguments(sub)
+
     command("doctor", _doctor, "say whether a GPU run would work here, and what to install if not")
     command("models", _models, "list the bundled models")
     command("schedulers", _schedulers, "list the schedulers")
@@ -291,7 +289,11 @@ def _parser() -> argparse.ArgumentParser:
 def _add_times(sub: argparse.ArgumentParser) -> None:
     where = sub.add_mutually_exclusive_group()
     where.add_argument("--steps", type=int, metavar="N", help="that many of the model's own timesteps")
-    where.add_argument("--timesteps", metavar="T,T,...", help="descending noise levels that end in 0, kept bit for bit")
+    where.add_argument(
+        "--timesteps",
+        metavar="T,T,...",
+        help="descending noise levels that end in 0, kept bit for bit, or @FILE of them",
+    )
     sub.add_argument("--noise", default="independent", help=f"{', '.join(NOISES)} (default: %(default)s)")
     sub.add_argument("--eta", type=float, help="share of fresh noise, 0..1, of schedulers that draw some")
 

@@ -132,6 +132,37 @@ def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any)
     return scheduler
 
 
+def choose_scheduler(
+    spec: str, own: TimesLike, timesteps: str | TimesLike | None = None, steps: int | None = None, **options: Any
+) -> Scheduler:
+    """Make a scheduler over the times asked for, by a list's name, as numbers or from a file, or over a model's own.
+
+    Args:
+        spec: As in `get_scheduler`; one that names a list goes with neither `timesteps` nor `steps`.
+        own: The model's timesteps, for where nothing else says which.
+        timesteps: A list's name and options, such as "karras(rho=5)"; "@FILE", see `search.read_list`; or times.
+        steps: How many; of times that are given, a `timesteps.subset`.
+        **options: The scheduler's own.
+
+    Raises:
+        PidSamplerError: As `get_scheduler`.
+    """
+    if "@" in spec:
+        if timesteps is not None or steps is not None:
+            raise PidSamplerError(f"{spec!r} names a timestep list and timesteps were given too: use one of them")
+        return get_scheduler(spec, **options)
+    if isinstance(timesteps, str) and not timesteps.startswith("@"):
+        count = "" if steps is None else f":{steps}"
+        return get_scheduler(f"{spec}@{timesteps}{count}", **options)
+    if isinstance(timesteps, str):
+        from .search import read_list
+
+        times: TimesLike = read_list(timesteps[1:])
+    else:
+        times = own if timesteps is None else lists.custom(timesteps)
+    return get_scheduler(spec, times if steps is None else lists.subset(times, steps), **options)
+
+
 def _in_order(function: Any, options: dict[str, Any]) -> dict[str, Any]:
     """Options in the order of the function's signature."""
     return {key: options[key] for key in inspect.signature(function).parameters if key in options}

@@ -144,7 +144,8 @@ class Upscaler:
             warnings.warn(f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2)
         made = given or "independent"  # the table has its draws already
         with self._backend.active():
-            x = sample(bound.denoiser, table, bound.shape, seed, backend=self._backend.name, noise=made, on_step=on_step)
+            name = self._backend.name
+            x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=made, on_step=on_step)
         array = bound.picture(x)
         record = self._record(scheduler, table, noise, seed, sigma, bound.source.described, array)
         return Result(array, record, bound.source.icc, bound.source.dpi)

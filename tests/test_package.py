@@ -81,7 +81,9 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
     assert runtimes(project["dependencies"]) == set()
     assert runtimes(extras["cpu"]) == {"onnxruntime"}
     assert runtimes(extras["cuda12"]) == runtimes(extras["cuda13"]) == {"onnxruntime-gpu"}
-    assert set(extras) == {"cpu", "cuda12", "cuda13", "plot", "beta", "test", "dev"}
+    assert set(extras) == {
+        *("cpu", "cuda12", "cuda13", "plot", "beta", "study", "lpips", "ray", "test", "dev"),
+    }
 
 
 def test_the_readmes_tour_runs(readme, repository, tmp_path):

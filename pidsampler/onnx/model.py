@@ -141,16 +141,8 @@ class Model:
 
     @cached_property
     def hashes(self) -> dict[str, str]:
-        """SHA-256 of each file that makes the model, external data included, by file name."""
-        graphs = [self.encoder.path, self.network.path]
-        others = [p for p in self.path.iterdir() if p.is_file() and p not in graphs]
-        # External data is the files that a graph names.
-        parts = [p for p in others if p.name == MANIFEST or any(_mentions(graph, p.name) for graph in graphs)]
-        result = {}
-        for path in sorted([*graphs, *parts]):
-            with path.open("rb") as file:
-                result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-        return result
+        """SHA-256 of each file that makes the model, see `model_hashes`."""
+        return model_hashes(self.path)
 
 
 class _Captured:
@@ -233,6 +225,27 @@ def model_manifest(model: str | Path) -> Manifest:
         PidSamplerError: The manifest is not valid; see `manifest.read_manifest`.
     """
     return read_manifest(_folder(model))
+
+
+def model_hashes(model: str | Path) -> dict[str, str]:
+    """Return the SHA-256 of each file that makes a model, external data included, by file name.
+
+    Raises:
+        PidSamplerError: A file cannot be read.
+    """
+    folder = _folder(model)
+    graphs = [folder / ENCODER, folder / NETWORK]
+    result = {}
+    try:
+        others = [p for p in folder.iterdir() if p.is_file() and p not in graphs]
+        # External data is the files that a graph names.
+        parts = [p for p in others if p.name == MANIFEST or any(_mentions(graph, p.name) for graph in graphs)]
+        for path in sorted([*graphs, *parts]):
+            with path.open("rb") as file:
+                result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PidSamplerError(f"cannot read the model {folder}: {error.strerror or error}") from None
+    return result
 
 
 def bundled_models() -> dict[str, Manifest]:

@@ -1,0 +1,367 @@
+"""What a study compares: a preset of settings, axes that vary, and the cells that come of them."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import itertools
+import json
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import timesteps
+from ..denoiser import GaussianMixture
+from ..draws import NoiseFunction, with_noise
+from ..errors import PidSamplerError, unknown_name
+from ..noise import check_seeds
+from ..registry import choose_scheduler, get_scheduler
+from ..schedulers import TimesScheduler
+from ..table import Scheduler, StepTable
+from ..upscaler import check_sigma
+
+SETTINGS: dict[str, Any] = {
+    "model": "tiny",
+    "scheduler": "flow-sde",
+    "timesteps": None,
+    "steps": None,
+    "eta": None,
+    "noise": "independent",
+    "degrade_sigma": 0.0,
+    "images": (),
+    "seeds": 1,
+}
+# What is measured unless the study says what: by what there is to measure.
+_OF_FLOWS = ("ode-distance", "wasserstein-1", "wasserstein-2", "mmd", "mean-error", "std-error", "kurtosis-error")
+_OF_REFERENCES = ("psnr", "ssim", "flip")
+_OF_PICTURES = ("consistency", "sharpness", "drift-l", "drift-a", "drift-b", "gamma-drift", "specks", "seams")
+_FLOW_IMAGE = "law"  # what stands for an image where a closed-form flow is sampled
+_FLOW_SHAPE = (3, 128, 256)
+
+
+@dataclass(frozen=True)
+class Flow:
+    """A closed-form flow under a name of the study's, to be used as a model.
+
+    Args:
+        law: Of each element, on its own.
+        shape: (3, H, W): how many are drawn with a seed.
+        interval: Between which noise levels to sample. Every list of times is scaled to it; a run starts from the exact
+            state there, and is compared with the exact one at its end. Methods keep their order only within t = 1 and
+            0, where the velocity has no bounded derivatives.
+    """
+
+    law: GaussianMixture
+    shape: tuple[int, int, int]
+    interval: tuple[float, float] = (1.0, 0.0)
+
+    def at(self, t: float) -> GaussianMixture:
+        """Return the law of the noisy elements at noise level t."""
+        stds = np.hypot((1.0 - t) * self.law.stds, t)
+        return GaussianMixture(((1.0 - t) * self.law.means).tolist(), stds.tolist(), self.law.weights.tolist())
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One choice of settings.
+
+    Args:
+        settings: All of `SETTINGS`.
+        id: 12 hex digits, a function of the settings alone.
+        label: The settings of the axes, short.
+        axes: The text of each axis' setting.
+    """
+
+    settings: Mapping[str, Any]
+    id: str
+    label: str
+    axes: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class Study:
+    """A study, from a file by `read_study` or made in Python.
+
+    A setting is one of: model (a bundled name, a folder, or one of `flows`), scheduler (a spec), timesteps (the name of
+    a list, such as "karras(rho=5)", "@FILE", or a list of times; None for the model's own), steps, eta, noise,
+    degrade_sigma, images (a pattern such as "photos/*.png", or a list of them) and seeds (how many, or a list).
+
+    Args:
+        preset: The settings that all is compared with; others are `SETTINGS`' own.
+        axes: Setting -> the values that it takes.
+        cells: "grid" for every combination; "one-at-a-time" from the preset; or a list of settings that differ from it.
+        title: A word or two.
+        question: What it is to answer, one sentence.
+        flows: Name -> {"means": .., "stds": .., "weights": .., "shape": .., "interval": ..}, see `Flow`.
+        measures: Names, see `measures.MEASURES`, or "FILE.py:FUNCTION"; by default those that need no extra of theirs.
+        converged: The spec that stands for the exact ODE solution of a network.
+        reduce: The images are references: each is reduced by the model's scale first.
+        references: Folder of high-resolution pictures of the images' names, or None.
+        pictures: "first" keeps the pictures of each image's first seed, "all" those of every one.
+        album: Megabytes of pictures in the report.
+        folder: Where relative paths start.
+
+    Raises:
+        PidSamplerError: A name is unknown, a value is of a wrong kind, or there is nothing to compare.
+    """
+
+    preset: Mapping[str, Any] = field(default_factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
+    cells: str | Sequence[Mapping[str, Any]] = "grid"
+    title: str = "study"
+    question: str = ""
+    flows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    measures: Sequence[str] | None = None
+    converged: str = "dpmpp-2m@uniform:64"
+    reduce: bool = False
+    references: str | None = None
+    pictures: str = "first"
+    album: float = 30.0
+    folder: Path = Path()
+
+    def __post_init__(self) -> None:
+        lists = [self.preset, self.axes, *([] if isinstance(self.cells, str) else self.cells)]
+        for name in itertools.chain(*lists):
+            if name not in SETTINGS:
+                raise unknown_name("setting", name, SETTINGS)
+        for name, values in self.axes.items():
+            if isinstance(values, str) or not isinstance(values, Sequence) or not values:
+                raise PidSamplerError(f"axis {name!r} is {values!r}, expected a list of the values to compare")
+        if isinstance(self.cells, str) and self.cells not in ("grid", "one-at-a-time"):
+            raise unknown_name("choice of cells", self.cells, ("grid", "one-at-a-time", "a list of settings"))
+        if self.pictures not in ("first", "all"):
+            raise unknown_name("choice of pictures", self.pictures, ("first", "all"))
+        if self.reduce and self.references is not None:
+            raise PidSamplerError("reduce makes the images their own references: leave 'references' out, or reduce")
+        ids = [cell.id for cell in self.all_cells]
+        if twice := [cell.label for cell in self.all_cells if ids.count(cell.id) > 1]:
+            raise PidSamplerError(f"the cell {twice[0]!r} occurs twice: leave one out")
+        if not all(map(self.runs, self.all_cells)):
+            raise PidSamplerError("there are no images: set preset.images to a pattern such as 'photos/*.png'")
+
+    @cached_property
+    def all_cells(self) -> list[Cell]:
+        """Every cell, the preset's among them: first, unless the grid holds it elsewhere."""
+        axes = dict(self.axes)
+        if not isinstance(self.cells, str):
+            names = dict.fromkeys(itertools.chain(*self.cells))
+            chosen = [{**self.preset, **cell} for cell in self.cells]
+        elif self.cells == "grid":
+            names = dict.fromkeys(axes)
+            chosen = [
+                {**self.preset, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())
+            ]
+        else:
+            names = dict.fromkeys(axes)
+            own = {**SETTINGS, **self.preset}
+            chosen = [{**self.preset, name: v} for name, values in axes.items() for v in values if v != own[name]]
+        cells = [self._cell(settings, list(names)) for settings in chosen]
+        preset = self._cell(self.preset, list(names))
+        return cells if preset.id in {cell.id for cell in cells} else [preset, *cells]
+
+    @cached_property
+    def preset_cell(self) -> Cell:
+        """The cell that all others are compared with."""
+        own = self._cell(self.preset, []).id
+        return next(cell for cell in self.all_cells if cell.id == own)
+
+    def _cell(self, changed: Mapping[str, Any], names: list[str]) -> Cell:
+        settings = {**SETTINGS, **changed}
+        for name, value in settings.items():
+            accepts, words = _ACCEPTS[name]
+            if not accepts(value):
+                raise PidSamplerError(f"the setting {name} is {value!r}, expected {words}")
+        digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
+        axes = {name: as_text(settings[name]) for name in names}
+        label = ", ".join(text if name in ("scheduler", "model") else f"{name}={text}" for name, text in axes.items())
+        return Cell(settings, digest, label or "preset", axes)
+
+    def flow(self, cell: Cell) -> Flow | None:
+        """Return the closed-form flow that a cell samples, or None where its model is a network."""
+        return self._flows.get(cell.settings["model"])
+
+    @cached_property
+    def _flows(self) -> dict[str, Flow]:
+        return {name: _flow(name, values) for name, values in self.flows.items()}
+
+    def images(self, cell: Cell) -> dict[str, Path]:
+        """Return the pictures of a cell by name.
+
+        Raises:
+            PidSamplerError: There is no such file, or two have one name.
+        """
+        patterns = cell.settings["images"]
+        found: dict[str, Path] = {}
+        for pattern in [patterns] if isinstance(patterns, str) else patterns:
+            whole = str(self.folder / pattern)
+            paths = [Path(path) for path in (sorted(glob.glob(whole)) if glob.has_magic(whole) else [whole])]
+            if not paths or not all(path.is_file() for path in paths):
+                raise PidSamplerError(f"no picture {whole!r}: pass a file, or a pattern of some")
+            for path in paths:
+                if found.setdefault(path.stem, path) != path:
+                    raise PidSamplerError(f"{found[path.stem]} and {path} are both named {path.stem!r}: rename one")
+        return found
+
+    def runs(self, cell: Cell) -> list[tuple[str, int]]:
+        """Return the (image, seed) pairs of a cell, all seeds of an image after one another."""
+        seeds = cell.settings["seeds"]
+        chosen = range(seeds) if isinstance(seeds, int) else seeds
+        images = [_FLOW_IMAGE] if self.flow(cell) is not None else list(self.images(cell))
+        return [(image, check_seeds(seed, 1)[0]) for image in images for seed in chosen]
+
+    def scheduler(self, cell: Cell) -> Scheduler:
+        """Return a cell's scheduler.
+
+        Raises:
+            PidSamplerError: A setting is not as described.
+        """
+        from ..onnx import model_manifest
+
+        s = cell.settings
+        check_sigma(s["degrade_sigma"])
+        own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).own_timesteps
+        options = {} if s["eta"] is None else {"eta": s["eta"]}
+        scheduler = choose_scheduler(s["scheduler"], own, s["timesteps"], s["steps"], **options)
+        flow = self.flow(cell)
+        if flow is None or flow.interval == (1.0, 0.0):
+            return scheduler
+        if not isinstance(scheduler, TimesScheduler):
+            raise PidSamplerError(f"{scheduler} has no timesteps that could be scaled to the interval {flow.interval}")
+        first, last = flow.interval
+        name = s["scheduler"].partition("@")[0]
+        return get_scheduler(name, last + (first - last) * scheduler.timesteps, **options)
+
+    def table(self, cell: Cell) -> tuple[StepTable, NoiseFunction | None]:
+        """Return a cell's table, for its model's prediction and with its noise, see `draws.with_noise`.
+
+        Raises:
+            PidSamplerError: A setting is not as described.
+        """
+        return with_noise(self.predicting(cell, self.scheduler(cell).table()), cell.settings["noise"])
+
+    def predicting(self, cell: Cell, table: StepTable) -> StepTable:
+        """Return a table for the prediction of a cell's model."""
+        from ..onnx import model_manifest
+
+        prediction = None if self.flow(cell) is not None else model_manifest(self.model_path(cell)).prediction
+        return table.predicting(prediction or "velocity")
+
+    def model_path(self, cell: Cell) -> str:
+        """Return a cell's model: a bundled name, or a folder's path."""
+        from ..onnx import bundled_models
+
+        model = cell.settings["model"]
+        return str(model) if model in bundled_models() else str(self.folder / model)
+
+    def measure_names(self) -> list[str]:
+        """Return the measures' names, files' paths made whole."""
+        if self.measures is not None:
+            names = tuple(self.measures)
+        else:
+            flows = [self.flow(cell) is not None for cell in self.all_cells]
+            names = _OF_FLOWS if any(flows) else ()
+            if not all(flows):
+                names += (*(_OF_REFERENCES if self.reduce or self.references else ()), *_OF_PICTURES)
+        return [str(self.folder / name) if ".py:" in name else name for name in names]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what it was made from, as plain JSON data: equal for equal studies."""
+        made = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}
+        plain: dict[str, Any] = json.loads(json.dumps(made))
+        return plain
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study file: TOML whose keys are `Study`'s arguments; paths in it are relative to its folder.
+
+    Raises:
+        PidSamplerError: The file cannot be read, or is no study.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+    except ValueError as error:  # of TOML or UTF-8
+        raise PidSamplerError(f"{path} is not TOML: {error}") from None
+    known = {f.name: f for f in fields(Study) if f.name != "folder"}
+    for key, value in data.items():
+        if key not in known:
+            raise PidSamplerError(f"{path}: {unknown_name('key', key, known)}")
+        kinds, words = _KINDS[key]
+        if not isinstance(value, kinds) or isinstance(value, bool) != (key == "reduce"):
+            raise PidSamplerError(f"{path}: {key} is {value!r}, expected {words}")
+    try:
+        return Study(**{"title": path.stem, **data}, folder=path.parent)
+    except PidSamplerError as error:
+        raise PidSamplerError(f"{path}: {error}") from None
+
+
+def _is(value: Any, *kinds: type) -> bool:
+    return isinstance(value, kinds) and not isinstance(value, bool)
+
+
+def _all_are(value: Any, *kinds: type) -> bool:
+    return isinstance(value, list | tuple) and all(_is(v, *kinds) for v in value)
+
+
+_ACCEPTS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "model": (lambda v: _is(v, str), "a bundled name, a folder or a flow's name"),
+    "scheduler": (lambda v: _is(v, str), "a spec such as 'heun'"),
+    "timesteps": (lambda v: v is None or _is(v, str) or _all_are(v, int, float), "a list's name, '@FILE' or times"),
+    "steps": (lambda v: v is None or _is(v, int), "a whole number"),
+    "eta": (lambda v: v is None or _is(v, int, float), "a number"),
+    "noise": (lambda v: _is(v, str), "the name of a kind of noise"),
+    "degrade_sigma": (lambda v: _is(v, int, float), "a number in 0..1"),
+    "images": (lambda v: _is(v, str) or _all_are(v, str), "a pattern such as 'photos/*.png', or a list of them"),
+    "seeds": (lambda v: (_is(v, int) and v > 0) or (_all_are(v, int) and len(v) > 0), "how many, or a list of seeds"),
+}
+
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "preset": ((dict,), "a table of settings"),
+    "axes": ((dict,), "a table of lists"),
+    "cells": ((str, list), "'grid', 'one-at-a-time' or a list of settings"),
+    "title": ((str,), "a text"),
+    "question": ((str,), "a text"),
+    "flows": ((dict,), "a table of flows"),
+    "measures": ((list,), "a list of names"),
+    "converged": ((str,), "a scheduler's spec"),
+    "reduce": ((bool,), "true or false"),
+    "references": ((str,), "a folder"),
+    "pictures": ((str,), "'first' or 'all'"),
+    "album": ((int, float), "a number of megabytes"),
+}
+
+
+def as_text(value: Any) -> str:
+    """Return a setting's value as the report shows it."""
+    if value is None:
+        return "own"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return str(value)
+
+
+def _flow(name: str, values: Mapping[str, Any]) -> Flow:
+    known = ("means", "stds", "weights", "shape", "interval")
+    for key in values:
+        if key not in known:
+            raise PidSamplerError(f"flow {name!r}: {unknown_name('key', key, known)}")
+    try:
+        law = GaussianMixture(values["means"], values["stds"], values.get("weights", [1.0] * len(values["means"])))
+        three, height, width = values.get("shape", _FLOW_SHAPE)
+        if three != 3 or height < 1 or width < 1:
+            raise PidSamplerError(f"its shape is {values['shape']}, expected [3, height, width]")
+        first, last = map(float, values.get("interval", (1.0, 0.0)))
+        if not 1.0 >= first > last >= 0.0:
+            raise PidSamplerError(f"its interval is {values['interval']}, expected two descending noise levels in 0..1")
+    except (KeyError, TypeError, ValueError) as error:
+        raise PidSamplerError(f"flow {name!r} needs lists of numbers means, stds and weights: {error!r}") from None
+    except PidSamplerError as error:
+        raise PidSamplerError(f"flow {name!r}: {error}") from None
+    return Flow(law, (three, int(height), int(width)), (first, last))

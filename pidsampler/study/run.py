@@ -1,0 +1,312 @@
+"""Carrying a study out: what is still to do, who does it, and what is written down."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+import math
+import time
+from collections.abc import Callable, Generator, Iterator
+from collections.abc import Set as AbstractSet
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from operator import methodcaller
+from pathlib import Path
+from typing import Any
+
+from .. import images, latents
+from ..backends import resolve_device
+from ..draws import NoiseFunction
+from ..errors import PidSamplerError, unknown_name
+from ..registry import get_scheduler
+from ..table import StepTable
+from .engine import here
+from .engine import processes as processes_of
+from .measures import get_measure
+from .plan import Cell, Study
+from .shared import count_calls
+from .store import Run, Store
+from .summary import report
+from .work import COSTS, Job, Outcome, Worker
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a study is.
+
+    Args:
+        done: Model calls made so far.
+        calls: Model calls to be made in all.
+        outcome: What came last.
+    """
+
+    done: int
+    calls: int
+    outcome: Outcome
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A study that was carried out.
+
+    Args:
+        report: Path of the report.
+        runs: How many.
+        failed: How many of them failed.
+        error: What the first failure was, with its cell; None where there is none.
+    """
+
+    report: Path
+    runs: int
+    failed: int
+    error: str | None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a study will take.
+
+    Args:
+        cells: How many.
+        runs: How many are still to do.
+        calls: Model calls that they take together.
+        calls_alone: Model calls if nothing were shared.
+        seconds: About how long.
+        errors: Label of a cell -> why it cannot be run.
+    """
+
+    cells: int
+    runs: int
+    calls: int
+    calls_alone: int
+    seconds: float
+    errors: dict[str, str]
+
+
+def run_study(
+    study: Study,
+    folder: str | Path,
+    device: str = "auto",
+    processes: int | None = 1,
+    on_progress: Callable[[Progress], object] | None = None,
+    engine: str = "local",
+) -> Finished:
+    """Carry a study out, or go on with one that was stopped, and write its report.
+
+    Args:
+        study: See `Study`.
+        folder: Where all goes: study.sqlite, results.csv, tables, pictures, figures and report.html.
+        device: "auto", "cpu" or "cuda".
+        processes: How many work at the same time, each with a model of its own; with Ray None is one a slot.
+        on_progress: Called after each run.
+        engine: "local" for this machine, or "ray" for a cluster, see `ray_engine.cluster`.
+
+    Raises:
+        PidSamplerError: The study cannot begin or be written. A run that fails is a result, and the rest goes on.
+    """
+    plan = _Plan(study, Path(folder))
+    if len(plan.errors) == len(study.all_cells):
+        raise PidSamplerError(f"no cell can be run; the first: {next(iter(plan.errors.values()))}")
+    with closing(Store(plan.folder, plan.facts(device))) as store:
+        store.describe(plan.described(), [*COSTS, *plan.measures])
+        store.forget_failures()
+        plan.write_tables()
+        jobs = plan.jobs(store.done())
+        for cell, error in plan.errors.items():
+            for run in plan.runs[cell]:
+                store.add(run, {}, error)
+        calls, made = sum(count_calls(job.tables.values()) for job in jobs), 0
+        found = _outcomes(engine, jobs, device, processes)
+        try:
+            for outcome in found:
+                store.add(outcome.run, outcome.values, outcome.error)
+                made += outcome.calls
+                if on_progress is not None:
+                    on_progress(Progress(made, calls, outcome))
+        finally:
+            found.close()
+            store.write_csv([cell.id for cell in study.all_cells])
+        path = report(study, store, [*plan.measures, *COSTS])
+        errors = store.errors()
+        failed = [f"{cell.label}: {error}" for cell in study.all_cells for error in errors.get(cell.id, {}).values()]
+        return Finished(path, sum(map(len, plan.runs.values())), len(failed), failed[0] if failed else None)
+
+
+def _outcomes(engine: str, jobs: list[Job], device: str, count: int | None) -> Generator[Outcome, None, None]:
+    if engine == "ray":
+        from .ray_engine import cluster
+
+        return cluster(jobs, device, count)
+    if engine != "local":
+        raise unknown_name("engine", engine, ("local", "ray"))
+    return here(jobs, device) if count == 1 else processes_of(jobs, device, count or 1)
+
+
+def estimate(study: Study, folder: str | Path, device: str = "auto", processes: int = 1) -> Estimate:
+    """Say what `run_study` with the same arguments would take; one run of each model is made twice, to time it.
+
+    Raises:
+        PidSamplerError: The study cannot begin.
+    """
+    plan = _Plan(study, Path(folder))
+    done = Store.peek(plan.folder)
+    jobs = plan.jobs(done)
+    whole, per_model, seconds = Worker(device), dict[str, tuple[float, float]](), 0.0
+    for job in jobs:
+        if job.model not in per_model:
+            per_model[job.model] = _timed(whole, job)
+        of_call, of_run = per_model[job.model]
+        calls = count_calls(job.tables.values()) + (len(job.converged) if job.converged is not None else 0)
+        seconds += _size(job) * (calls * of_call + len(job.tables) * of_run)
+    tables = [table for job in jobs for table in job.tables.values()]
+    return Estimate(
+        cells=len(study.all_cells),
+        runs=len(tables),
+        calls=sum(count_calls(job.tables.values()) for job in jobs),
+        calls_alone=sum(map(len, tables)),
+        seconds=seconds / processes,
+        errors={cell.label: plan.errors[cell.id] for cell in study.all_cells if cell.id in plan.errors},
+    )
+
+
+def _timed(worker: Worker, job: Job) -> tuple[float, float]:
+    """Return seconds a model call and seconds a run beyond its calls, of an input of one pixel."""
+    cell = min(job.tables, key=lambda cell: len(job.tables[cell]))
+    alone = replace(job, tables={cell: job.tables[cell]}, converged=None, keep=False)
+    for _ in range(2):  # the first loads the model
+        began = time.perf_counter()
+        (outcome,) = worker.run(alone)
+        whole = time.perf_counter() - began
+    if outcome.error is not None:
+        return 0.0, 0.0
+    calls = outcome.values["calls"] * (outcome.values["network"] + outcome.values["sampler"]) / 1e3
+    return calls / outcome.values["calls"] / _size(job), max(0.0, whole - calls) / _size(job)
+
+
+def _size(job: Job) -> float:
+    """Pixels of the input; a latent counts as one."""
+    from PIL import Image
+
+    if job.flow is not None:
+        return float(math.prod(job.flow.shape))
+    assert job.path is not None
+    if job.path.suffix.lower() in latents.SUFFIXES:
+        return 1.0
+    with Image.open(job.path) as image:
+        return float(image.width * image.height)
+
+
+class _Plan:
+    """A study made ready: tables, errors, jobs."""
+
+    def __init__(self, study: Study, folder: Path) -> None:
+        self.study, self.folder = study, folder
+        self.measures = [get_measure(name) for name in study.measure_names()]
+        self.tables: dict[str, tuple[StepTable, NoiseFunction | None]] = {}
+        self.errors: dict[str, str] = {}
+        self.runs = {cell.id: [(cell.id, *run) for run in study.runs(cell)] for cell in study.all_cells}
+        for cell in study.all_cells:
+            try:
+                table, noise = study.table(cell)
+                if table.times[-1] != 0.0 and study.flow(cell) is None:
+                    raise PidSamplerError(f"its table ends at noise level {table.times[-1]!r}, expected 0")
+                self.tables[cell.id] = table, noise
+            except PidSamplerError as error:
+                self.errors[cell.id] = str(error)
+
+    def facts(self, device: str) -> dict[str, Any]:
+        """Return what results rest on, by name."""
+        from ..onnx import model_hashes
+
+        study = self.study
+        used = {name: getattr(study, name) for name in ("converged", "reduce", "references")}
+        used["measures"] = [m.name for m in self.measures]
+        facts: dict[str, Any] = {"choice of measures": used, "device": resolve_device(device).device}
+        for package in ("pidsampler", "numpy", "onnxruntime", "scipy", "scikit-image", "flip-evaluator"):
+            with suppress(PackageNotFoundError):
+                facts[f"version of {package}"] = version(package)
+        for cell in study.all_cells:
+            if study.flow(cell) is not None:
+                facts[f"flow {cell.settings['model']}"] = study.flows[cell.settings["model"]]
+                continue
+            with suppress(PidSamplerError):  # that the model is not there is said of its cells
+                facts[f"model {cell.settings['model']}"] = model_hashes(study.model_path(cell))
+            for name, path in study.images(cell).items():
+                for kind, file in (("picture", path), ("reference", self._reference(path))):
+                    if file is not None:
+                        with file.open("rb") as opened:
+                            facts[f"{kind} {name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
+        plain: dict[str, Any] = json.loads(json.dumps(facts))
+        return plain
+
+    def described(self) -> Iterator[tuple[Cell, str | None, int | None, str | None]]:
+        """Yield each cell with its scheduler, steps and table as text."""
+        for cell in self.study.all_cells:
+            if cell.id in self.errors:
+                yield cell, None, None, None
+            else:
+                scheduler = self.study.scheduler(cell)
+                steps = len(getattr(scheduler, "timesteps", self.tables[cell.id][0].times)) - 1
+                yield cell, str(scheduler), steps, self.tables[cell.id][0].to_json()
+
+    def write_tables(self) -> None:
+        """Write the tables as files that `StepTable.from_json` reads."""
+        folder = self.folder / "tables"
+        folder.mkdir(exist_ok=True)
+        for cell, (table, _) in self.tables.items():
+            write = methodcaller("write", table.to_json(indent=1).encode())
+            images.place(folder / f"{cell}.json", write, overwrite=True)
+
+    def jobs(self, done: AbstractSet[Run]) -> list[Job]:
+        """Return the jobs of all runs that are not done, those of one model after one another."""
+        study = self.study
+        needs = {need for measure in self.measures for need in measure.needs}
+        groups: dict[tuple[Any, ...], tuple[Cell, list[str]]] = {}
+        for cell in study.all_cells:
+            if cell.id in self.errors:
+                continue
+            for run in self.runs[cell.id]:
+                if run not in done:
+                    noise = self.tables[cell.id][1]
+                    shared = (cell.settings["model"], float(cell.settings["degrade_sigma"]), noise, *run[1:])
+                    groups.setdefault(shared, (cell, []))[1].append(cell.id)
+        jobs = []
+        for (_, sigma, noise, image, seed), (cell, ids) in sorted(groups.items(), key=lambda group: group[0][0]):
+            flow = study.flow(cell)
+            path = None if flow is not None else study.images(cell)[image]
+            first = {self.runs[cell][0][2] for cell in ids}
+            jobs.append(
+                Job(
+                    model=cell.settings["model"] if flow is not None else study.model_path(cell),
+                    flow=flow,
+                    image=image,
+                    path=path,
+                    seed=seed,
+                    degrade_sigma=sigma,
+                    noise=noise,
+                    tables={cell: self.tables[cell][0] for cell in ids},
+                    reduce=study.reduce,
+                    reference=None if path is None else self._reference(path),
+                    converged=self._converged(cell) if "converged" in needs else None,
+                    measures=tuple(study.measure_names()),
+                    keep=study.pictures == "all" or seed in first,
+                    folder=self.folder,
+                )
+            )
+        return jobs
+
+    def _converged(self, cell: Cell) -> StepTable:
+        return self.study.predicting(cell, get_scheduler(self.study.converged).table())
+
+    def _reference(self, path: Path) -> Path | None:
+        """The reference of a picture, by its name."""
+        if self.study.references is None:
+            return None
+        found = sorted((self.study.folder / self.study.references).glob(f"{glob.escape(path.stem)}.*"))
+        if len(found) != 1:
+            raise PidSamplerError(
+                f"{self.study.references} holds {len(found)} references named {path.stem}, expected 1"
+            )
+        return found[0]

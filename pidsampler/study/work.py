@@ -1,0 +1,321 @@
+"""What a worker does: all cells that share a model, a latent, an initial noise, on one image with one seed."""
+
+from __future__ import annotations
+
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import images
+from ..backends import Backend, resolve_device
+from ..denoiser import Denoiser, GaussianMixture
+from ..draws import NoiseFunction
+from ..errors import PidSamplerError
+from ..sampler import Run, sample, start
+from ..source import Source
+from ..table import StepTable
+from ..upscaler import Bound, Upscaler
+from .measures import Measure, Sample, get_measure
+from .plan import Flow
+from .shared import Cost, sample_all
+
+Array = Any
+
+
+def _is_measured_by_the_run(sample: Sample) -> float:
+    raise PidSamplerError("a cost is measured while a run goes on")
+
+
+_COSTS = {
+    "calls": ("", "network evaluations (NFE)"),
+    "seconds": ("s", "latent, noise, steps and picture, as if run alone"),
+    "network": ("ms a call", "time of a network evaluation"),
+    "sampler": ("ms a call", "time of a row's update, its noise included"),
+    "memory": ("MB", "x, the network's output and the saved tensors, by formula"),
+}
+COSTS = [Measure(name, *about[:1], "lower", *about[1:], (), _is_measured_by_the_run) for name, about in _COSTS.items()]
+
+_FRAME, _FRAMES = 128, 12  # a preview's longest side in pixels, and how many a cell has at most
+
+
+@dataclass(frozen=True)
+class Job:
+    """Cells on one image with one seed, which share all that comes before the first row.
+
+    Args:
+        model: A bundled name or a folder; without meaning for a flow.
+        flow: The closed-form flow, or None for a network.
+        image: Name.
+        path: Of the picture; None for a flow.
+        seed: 0..2^64-1.
+        degrade_sigma: Noise level of the latent.
+        noise: Function of the noise, or None for the package's own.
+        tables: By the cells' ids.
+        reduce: Whether the picture is the reference, to be reduced first.
+        reference: Path of the reference, or None.
+        converged: The table that stands for the ODE's solution, where a measure needs it.
+        measures: Names.
+        keep: Whether pictures and previews are kept.
+        folder: The study's.
+    """
+
+    model: str
+    flow: Flow | None
+    image: str
+    path: Path | None
+    seed: int
+    degrade_sigma: float
+    noise: NoiseFunction | None
+    tables: Mapping[str, StepTable]
+    reduce: bool
+    reference: Path | None
+    converged: StepTable | None
+    measures: tuple[str, ...]
+    keep: bool
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one run.
+
+    Args:
+        run: (cell's id, image, seed).
+        values: By measure; empty where it failed.
+        error: Why it failed, one line.
+        calls: Model calls made for it that no other shares.
+    """
+
+    run: tuple[str, str, int]
+    values: Mapping[str, float] = field(default_factory=dict)
+    error: str | None = None
+    calls: int = 0
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """All that is there before the first row."""
+
+    denoiser: Denoiser
+    run: Run
+    seconds: float  # taken so far
+    known: dict[str, Any]  # of the samples to be measured
+    bound: Bound | None
+
+
+class Worker:
+    """Keeps the model it used last in memory.
+
+    Args:
+        device: "auto", "cpu" or "cuda".
+    """
+
+    def __init__(self, device: str = "auto") -> None:
+        self._device = device
+        self._loaded: tuple[str, Upscaler] | None = None
+
+    def run(self, job: Job) -> Iterator[Outcome]:
+        """Do a job's runs; what fails is an outcome too."""
+        backend = resolve_device(self._device)
+        with backend.active():
+            try:
+                scene = self._scene(job, backend)
+                measures = [get_measure(name) for name in job.measures]
+            except Exception as error:
+                yield from (Outcome((cell, job.image, job.seed), error=_line(error)) for cell in job.tables)
+                return
+            strips: dict[str, list[NDArray[np.uint8]]] = {cell: [] for cell in job.tables}
+
+            def preview(cell: str, run: Run, m: Array) -> None:
+                if run.index in frames(len(job.tables[cell])):
+                    strips[cell].append(_frame(run.predict_x0(m)))
+
+            on_step = preview if job.keep and job.flow is None else None
+            for cell, x, cost in sample_all(scene.denoiser, job.tables, scene.run, on_step):
+                values, why = {}, None
+                try:
+                    if isinstance(x, Exception):
+                        raise x
+                    values = self._measured(job, scene, cell, x, cost, measures, strips[cell])
+                except Exception as error:  # of the network, or of a user's measure
+                    why = _line(error)
+                yield Outcome((cell, job.image, job.seed), values, why, cost.new_calls)
+
+    def _scene(self, job: Job, backend: Backend) -> _Scene:
+        table = next(iter(job.tables.values()))
+        began = time.perf_counter()
+        if job.flow is not None:
+            dtype = np.float64 if backend.name == "numpy" else np.float32
+            denoiser: Denoiser = job.flow.law
+            shape: tuple[int, ...] = (1, *job.flow.shape)
+            bound = None
+            known: dict[str, Any] = {"flow": job.flow.at(job.flow.interval[1])}
+        else:
+            up = self._upscaler(job.model)
+            source, reference = _pictures(job, up.model.contract.scale)
+            bound = up.bind(source, job.seed, job.degrade_sigma)
+            denoiser, shape, dtype = bound.denoiser, bound.shape, np.float32
+            known = {"input": _bytes(source.rgb) if source.latent is None else None, "reference": reference}
+            if job.keep:
+                _keep_beside(job, source, bound, reference)
+        run = start(table, backend.empty(shape, dtype), seed=job.seed, noise=job.noise or "independent", inplace=True)
+        run._fill(run.x, draw=0)
+        noise = run.x
+        if job.flow is not None and job.flow.interval[0] < 1.0:
+            noise = run.x.copy()
+            run.x[...] = backend.adopt(_solution(job.flow.at(job.flow.interval[0]), noise))
+        backend.synchronize()
+        seconds = time.perf_counter() - began
+        if job.converged is not None:
+            known["converged"] = _converged(job, denoiser, noise, backend)
+        return _Scene(denoiser, run, seconds, known, bound)
+
+    def _upscaler(self, model: str) -> Upscaler:
+        if self._loaded is None or self._loaded[0] != model:
+            self._loaded = None  # frees its memory before the next one takes some
+            self._loaded = model, Upscaler.load(model, self._device)
+        return self._loaded[1]
+
+    def _measured(
+        self,
+        job: Job,
+        scene: _Scene,
+        cell: str,
+        x: Array,
+        cost: Cost,
+        measures: list[Measure],
+        strip: list[NDArray[np.uint8]],
+    ) -> dict[str, float]:
+        table = job.tables[cell]
+        began = time.perf_counter()
+        picture = None if scene.bound is None else scene.bound.picture(x)
+        finished = time.perf_counter() - began
+        calls = len(table)
+        values = {
+            "calls": float(calls),
+            "seconds": scene.seconds + cost.network + cost.sampler + finished,
+            "network": 1e3 * cost.network / calls,
+            "sampler": 1e3 * cost.sampler / calls,
+            "memory": (2 + table.slots) * x.nbytes / 1e6,
+        }
+        known = dict(scene.known)
+        if any(row.draws for row in table.rows):
+            known["converged"] = None  # a stochastic method does not go to the ODE's solution
+        seen = Sample(_on_host(x), None if picture is None else _rgb(picture), **known)
+        values |= {measure.name: measure(seen) for measure in measures if measure.applies(seen)}
+        if job.keep and picture is not None:
+            record = {"cell": cell, "image": job.image, "seed": job.seed, "table": table.to_dict()}
+            target = picture_path(job.folder, job.image, cell, job.seed)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            images.write(target, images.Picture(picture), json.dumps(record, sort_keys=True), overwrite=True)
+            if strip:
+                side_by_side = images.Picture(np.concatenate(strip, axis=1))
+                images.write(strip_path(job.folder, job.image, cell, job.seed), side_by_side, "{}", overwrite=True)
+        return values
+
+
+def _keep_beside(job: Job, source: Source, bound: Bound, reference: NDArray[np.uint8] | None) -> None:
+    """Write what the results are looked at beside: the input enlarged by bicubic interpolation, and the reference."""
+    beside = {"reference": reference}
+    if source.latent is None:
+        beside["input"] = _resized(_bytes(source.rgb), bound.width, bound.height)
+    for name, picture in beside.items():
+        target = picture_path(job.folder, job.image, name, job.seed)
+        if picture is not None and not target.is_file():
+            target.parent.mkdir(parents=True, exist_ok=True)
+            images.write(target, images.Picture(picture), "{}", overwrite=True)
+
+
+def picture_path(folder: Path, image: str, cell: str, seed: int) -> Path:
+    """Return where a run's picture lies; `cell` may be "input" or "reference" too."""
+    return folder / "pictures" / image / f"{cell}-{seed}.png"
+
+
+def strip_path(folder: Path, image: str, cell: str, seed: int) -> Path:
+    """Return where a run's previews of x0 lie, side by side in one picture, one for each of `frames`."""
+    return folder / "pictures" / image / f"{cell}-{seed}-x0.png"
+
+
+def frames(rows: int) -> list[int]:
+    """Return the rows of a table that have a preview: all, or so many equally spaced."""
+    return sorted({round(i) for i in np.linspace(0, rows - 1, min(rows, _FRAMES))})
+
+
+def _pictures(job: Job, scale: int) -> tuple[Source, NDArray[np.uint8] | None]:
+    """Read the input and, where there is one, the reference."""
+    assert job.path is not None
+    source = Source.of(job.path)
+    if job.reduce:
+        if source.latent is not None:
+            raise PidSamplerError(f"{job.path} is a latent: only a picture can be reduced")
+        height, width = (n // scale for n in source.rgb.shape[:2])
+        if not height or not width:
+            raise PidSamplerError(f"{job.path} is less than {scale} pixels wide or high: it cannot be reduced")
+        whole = _bytes(source.rgb[: height * scale, : width * scale])
+        return Source.of(_resized(whole, width, height)), whole
+    if job.reference is None:
+        return source, None
+    return source, _bytes(Source.of(job.reference).rgb)
+
+
+def _resized(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _converged(job: Job, denoiser: Denoiser, noise: Array, backend: Backend) -> NDArray[Any]:
+    """The ODE's solution from noise at t = 1: exact for a flow."""
+    assert job.converged is not None
+    if job.flow is not None:
+        return _solution(job.flow.at(job.flow.interval[1]), noise)
+    return _on_host(sample(denoiser, job.converged, x=noise, backend=backend.name))
+
+
+def _solution(law: GaussianMixture, noise: Array) -> NDArray[np.float64]:
+    from .law import solution
+
+    return solution(law, _on_host(noise).astype(np.float64), 1.0)
+
+
+def _on_host(x: Array) -> NDArray[Any]:
+    host: NDArray[Any] = x if isinstance(x, np.ndarray) else x.get()
+    return host
+
+
+def _bytes(rgb: NDArray[Any]) -> NDArray[np.uint8]:
+    """8 bits of each value."""
+    low: NDArray[np.uint8] = rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8)
+    return np.ascontiguousarray(low)
+
+
+def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """A picture of any channels as RGB, without alpha."""
+    color = picture[:, :, : 1 if picture.shape[2] <= 2 else 3]
+    return np.ascontiguousarray(np.broadcast_to(color, (*picture.shape[:2], 3)))
+
+
+def _frame(x0: Array) -> NDArray[np.uint8]:
+    """(1, 3, H, W) in -1..1 -> uint8 (h, w, 3), reduced by a whole number on the device."""
+    _, _, height, width = x0.shape
+    n = math.ceil(max(height, width) / _FRAME)
+    tall, wide = min(n, height), min(n, width)
+    h, w = height // tall, width // wide
+    part = x0[0, :, : h * tall, : w * wide].reshape(3, h, tall, w, wide).mean(axis=(2, 4))
+    shown = _on_host(part).astype(np.float32)
+    levels = np.rint(np.clip(np.nan_to_num(shown) * 127.5 + 127.5, 0, 255))
+    return np.ascontiguousarray(levels.astype(np.uint8).transpose(1, 2, 0))
+
+
+def _line(error: Exception) -> str:
+    if isinstance(error, MemoryError):
+        return "not enough memory"
+    kind = "" if isinstance(error, PidSamplerError) else f"{type(error).__name__}: "
+    return kind + " ".join(str(error).split())

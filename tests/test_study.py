@@ -1,0 +1,474 @@
+import csv
+import json
+import random
+import re
+import resource
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections import Counter
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pidsampler import PidSamplerError, StepTable, Upscaler, get_scheduler, list_schedulers, sample
+from pidsampler.cli import main
+from pidsampler.denoiser import GaussianMixture
+from pidsampler.study import engine, figures
+from pidsampler.study.plan import Study, read_study
+from pidsampler.study.run import estimate, run_study
+from pidsampler.study.store import Store
+
+
+@pytest.fixture(name="undrawn", autouse=True)
+def _undrawn(request, monkeypatch):
+    """Figures take seconds, and have tests of their own."""
+    if "drawn" not in request.fixturenames:
+        monkeypatch.setattr(figures, "draw", lambda *_: [])
+
+
+@pytest.fixture(name="drawn")
+def _drawn():
+    """For a test that wants figures."""
+
+
+FLOW = {"means": [-0.6, 0.5], "stds": [0.1, 0.2], "weights": [1, 2], "shape": [3, 16, 16]}
+TIMED = {"seconds", "network", "sampler"}
+
+SMALL = """
+question = "Which one?"
+reduce = true
+measures = ["psnr", "consistency", "ode-distance"]
+converged = "heun@uniform:4"
+[preset]
+model = "gaussian"
+images = "photos/*.png"
+seeds = 2
+steps = 4
+[axes]
+scheduler = ["flow-sde", "flow-ode"]
+steps = [2, 4]
+"""
+
+
+@pytest.fixture(name="photos")
+def _photos(tmp_path):
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    y, x = np.mgrid[:48, :40]
+    for name, k in (("a", 3), ("b", 7)):
+        waves = 127 + 100 * np.sin(x / k)[..., None] * np.cos(y[..., None] / (k + np.arange(3)))
+        Image.fromarray(np.rint(waves).astype(np.uint8)).save(folder / f"{name}.png")
+    return folder
+
+
+@pytest.fixture(name="study")
+def _study(tmp_path, photos):
+    path = tmp_path / "small.toml"
+    path.write_text(SMALL)
+    return path
+
+
+def of_flow(**more):
+    preset = {"model": "mixture", "scheduler": "flow-ode", "timesteps": "uniform", "steps": 4, "seeds": 2}
+    return Study(**{"preset": preset, "axes": {"steps": [2, 4]}, "flows": {"mixture": FLOW}, **more})
+
+
+def rows(folder):
+    with (folder / "results.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def untimed(folder):
+    return [{key: value for key, value in row.items() if key not in TIMED} for row in rows(folder)]
+
+
+# Cells
+
+
+def labels(study):
+    return [cell.label for cell in study.all_cells]
+
+
+def test_a_grid_has_every_combination_and_the_preset():
+    axes = {"scheduler": ["heun", "flow-ode"], "steps": [2, 8]}
+    study = of_flow(axes=axes)
+    assert labels(study) == [
+        "flow-ode, steps=4", "heun, steps=2", "heun, steps=8", "flow-ode, steps=2", "flow-ode, steps=8",
+    ]  # fmt: skip
+    assert study.preset_cell.label == "flow-ode, steps=4"
+    within = of_flow(axes={**axes, "steps": [2, 4]})
+    assert len(within.all_cells) == 4
+    assert within.preset_cell.label == "flow-ode, steps=4"
+
+
+def test_one_at_a_time_leaves_the_preset_once():
+    study = of_flow(axes={"scheduler": ["heun", "flow-ode"], "steps": [2, 4, 8]}, cells="one-at-a-time")
+    assert labels(study) == ["flow-ode, steps=4", "heun, steps=4", "flow-ode, steps=2", "flow-ode, steps=8"]
+
+
+def test_a_list_of_cells():
+    study = of_flow(axes={}, cells=[{"scheduler": "heun", "steps": 2}, {"eta": 0.5, "scheduler": "flow-sde"}])
+    assert labels(study) == ["flow-ode, steps=4, eta=own", "heun, steps=2, eta=own", "flow-sde, steps=4, eta=0.5"]
+
+
+def test_a_cells_id_depends_on_its_settings_alone():
+    one = of_flow(axes={"steps": [2, 4]})
+    two = of_flow(axes={"scheduler": ["heun", "flow-ode"]}, cells=[{"steps": 2}])
+    assert {cell.id for cell in one.all_cells} == {cell.id for cell in two.all_cells}
+
+
+@pytest.mark.parametrize(
+    ("settings", "times"),
+    [
+        ({}, [0.999, 0.866, 0.634, 0.342, 0.0]),
+        ({"steps": 2}, [0.999, 0.634, 0.0]),
+        ({"timesteps": "uniform", "steps": 2}, [1.0, 0.5, 0.0]),
+        ({"timesteps": [0.9, 0.25, 0]}, [0.9, 0.25, 0.0]),
+        ({"timesteps": [0.9, 0.25, 0], "steps": 1}, [0.9, 0.0]),
+        ({"scheduler": "flow-ode@uniform:2"}, [1.0, 0.5, 0.0]),
+        ({"timesteps": "pid"}, [0.999, 0.866, 0.634, 0.342, 0.0]),
+    ],
+)
+def test_times_of_a_cell(settings, times, photos):
+    study = Study({"model": "gaussian", "images": "*.png", **settings}, folder=photos)
+    assert list(study.table(study.preset_cell)[0].times) == times
+
+
+BAD = {
+    "no toml": ("= 3", "is not TOML"),
+    "unknown key": ("presets = {}", "unknown key 'presets': did you mean 'preset'?"),
+    "kind": ("axes = 3", "axes is 3, expected a table of lists"),
+    "truth": ("reduce = 1", "reduce is 1, expected true or false"),
+    "setting": ('[preset]\nstep = 3', "unknown setting 'step': did you mean 'steps'?"),
+    "axis": ('[axes]\nsampler = ["heun"]', "unknown setting 'sampler'"),
+    "axis value": ('[axes]\nsteps = 3', "axis 'steps' is 3, expected a list"),
+    "empty axis": ('[axes]\nsteps = []', "axis 'steps' is [], expected a list"),
+    "steps": ('[preset]\nsteps = "four"', "the setting steps is 'four', expected a whole number"),
+    "seeds": ("[preset]\nseeds = 0", "the setting seeds is 0, expected how many"),
+    "seed": ("[preset]\nimages = 'photos/a.png'\nseeds = [-1]", "seed=-1 must be"),
+    "cells": ('cells = "all"', "unknown choice of cells 'all'"),
+    "pictures": ('pictures = "none"', "unknown choice of pictures 'none'"),
+    "both": ('reduce = true\nreferences = "x"', "leave 'references' out"),
+    "no images": ("[preset]\nsteps = 4", "there are no images"),
+    "no such image": ('[preset]\nimages = "x/*.png"', "no picture"),
+    "twice": ('[preset]\nimages = "photos/a.png"\n[axes]\nsteps = [2, 2]', "'steps=2' occurs twice"),
+    "flow": ("[flows.mixture]\nmean = [1]", "flow 'mixture': unknown key 'mean'"),
+    "flow without stds": ("[flows.mixture]\nmeans = [1]", "flow 'mixture' needs lists of numbers"),
+    "flow shape": ("[flows.mixture]\nmeans = [1]\nstds = [1]\nshape = [1, 2, 2]", "expected [3, height, width]"),
+    "measure": ('measures = ["psnrr"]\n[preset]\nimages = "photos/a.png"', "unknown measure 'psnrr'"),
+    "no cell": ('[preset]\nimages = "photos/a.png"\nscheduler = "x"', "no cell can be run; the first: "),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("text", "message"), BAD.values(), ids=BAD)
+def test_a_study_that_is_none_is_said_in_a_line(text, message, tmp_path, photos, capsys):
+    path = tmp_path / "bad.toml"
+    if text.startswith("[flows"):
+        text += '\n[preset]\nmodel = "mixture"'
+    path.write_text(text)
+    assert main(["study", str(path), "-o", str(tmp_path / "out")]) != 0
+    error = capsys.readouterr().err
+    assert message in error
+    assert error.count("\n") == 1
+    assert not (tmp_path / "out" / "report.html").exists()
+
+
+def test_two_pictures_of_one_name(photos, tmp_path):
+    (tmp_path / "a.png").write_bytes((photos / "a.png").read_bytes())
+    with pytest.raises(PidSamplerError, match="both named 'a'"):
+        Study({"images": ["photos/*.png", "a.png"]}, folder=tmp_path)
+
+
+# Runs
+
+
+def test_results_are_those_of_plain_runs(study, photos, tmp_path):
+    finished = run_study(read_study(study), tmp_path / "out", "cpu")
+    assert (finished.runs, finished.failed, finished.error) == (16, 0, None)
+    found = {(row["label"], row["image"], int(row["seed"])): row for row in rows(tmp_path / "out")}
+    assert len(found) == 16
+    up = Upscaler.load("gaussian", "cpu")
+    for (label, image, seed), row in found.items():
+        spec, steps = label.split(", steps=")
+        whole = np.asarray(Image.open(photos / f"{image}.png"))
+        small = np.asarray(Image.fromarray(whole).resize((10, 12), Image.Resampling.BICUBIC))
+        picture = up(small, f"{spec}@pid:{steps}", seed=seed).array
+        error = np.square(picture.astype(float) - whole).mean()
+        assert float(row["psnr"]) == pytest.approx(10 * np.log10(255**2 / error), rel=1e-12)
+        assert float(row["calls"]) == int(steps)
+        assert float(row["memory"]) == pytest.approx(2 * 3 * 64 * 64 * 4 / 1e6)  # padded to the latent's grid
+        assert (row["ode-distance"] == "") == (spec == "flow-sde")  # which does not go to the ODE's solution
+        assert all(float(row[name]) > 0 for name in TIMED)
+        if seed == 0:
+            kept = np.asarray(Image.open(tmp_path / "out" / "pictures" / image / f"{row['cell']}-0.png"))
+            np.testing.assert_array_equal(kept, picture)
+        table = StepTable.from_json((tmp_path / "out" / "tables" / f"{row['cell']}.json").read_text())
+        assert table == get_scheduler(f"{spec}@pid:{steps}").table()
+
+
+def test_the_folder_holds_all_that_was_promised(study, tmp_path, drawn):
+    run_study(read_study(study), tmp_path / "out", "cpu")
+    assert {path.name for path in (tmp_path / "out").iterdir()} - {".lock"} == {
+        *("study.sqlite", "results.csv", "measures.csv", "table.md", "table.tex", "report.html"),
+        *("tables", "pictures", "figures"),
+    }  # fmt: skip
+    names = {path.name for path in (tmp_path / "out" / "pictures" / "a").iterdir()}
+    assert {"input-0.png", "reference-0.png"} < names
+    assert len(names) == 2 + 2 * 4  # of the first seed: a picture and its previews, a cell
+    with (tmp_path / "out" / "measures.csv").open(newline="") as file:
+        described = {row["name"]: row for row in csv.DictReader(file)}
+    assert described["psnr"]["unit"] == "dB"
+    assert described["psnr"]["better"] == "higher"
+    assert described.keys() == {"psnr", "consistency", "ode-distance", "calls", "memory", *TIMED}
+    assert all(row["source"] for row in described.values())
+    with sqlite3.connect(tmp_path / "out" / "study.sqlite") as db:
+        assert db.execute("SELECT count(*) FROM results WHERE measure = 'psnr'").fetchone() == (16,)
+    db.close()
+
+
+def test_shared_calls_are_counted_as_they_are_made(study, tmp_path, monkeypatch):
+    made = Counter()
+    from pidsampler.onnx.model import OnnxDenoiser
+
+    predict = OnnxDenoiser.predict
+
+    def counted(self, x, t, out):
+        made["calls"] += 1
+        predict(self, x, t, out)
+
+    monkeypatch.setattr(OnnxDenoiser, "predict", counted)
+    plan = read_study(study)
+    found = estimate(plan, tmp_path / "out", "cpu")
+    # For each image and seed: t = 0.999 once, then 1 more call for two steps and 3 for four, for each scheduler.
+    assert (found.cells, found.runs, found.calls, found.calls_alone) == (4, 16, 4 * 9, 4 * 12)
+    assert found.seconds > 0
+    made.clear()
+    seen = []
+    run_study(plan, tmp_path / "out", "cpu", on_progress=seen.append)
+    converged = 4 * 7  # Heun's four steps, for each image and seed
+    assert made["calls"] == 4 * 9 + converged
+    assert [p.done for p in seen] == sorted(p.done for p in seen)
+    assert seen[-1].done == seen[-1].calls == 4 * 9
+    assert estimate(plan, tmp_path / "out", "cpu").runs == 0
+
+
+def test_any_number_of_processes_gives_the_same(study, tmp_path):
+    for count in (1, 2):
+        run_study(read_study(study), tmp_path / f"{count}", "cpu", processes=count)
+    assert untimed(tmp_path / "1") == untimed(tmp_path / "2")
+    for picture in (tmp_path / "1" / "pictures").rglob("*.png"):
+        assert picture.read_bytes() == (tmp_path / "2" / picture.relative_to(tmp_path / "1")).read_bytes()
+
+
+def test_a_flow_is_measured_against_its_exact_law(tmp_path):
+    study = of_flow(axes={"scheduler": ["flow-ode", "heun"]}, measures=["ode-distance", "wasserstein-1", "mean-error"])
+    run_study(study, tmp_path / "out", "cpu")
+    law = GaussianMixture(FLOW["means"], FLOW["stds"], FLOW["weights"])
+    for row in rows(tmp_path / "out"):
+        x = sample(
+            law, get_scheduler(f"{row['set_scheduler']}@uniform:4"), (1, 3, 16, 16), int(row["seed"]), dtype=float
+        )
+        mean = float(row["mean-error"])
+        assert mean == pytest.approx(x.mean() - (-0.6 + 2 * 0.5) / 3, abs=1e-12)
+        exact = sample(law, get_scheduler("rk4@uniform:400"), (1, 3, 16, 16), int(row["seed"]), dtype=float)
+        assert float(row["ode-distance"]) == pytest.approx(np.sqrt(np.square(x - exact).mean()), rel=1e-4)
+
+
+def test_fitted_orders_are_the_registrys(tmp_path):
+    """Of every method without noise: what is drawn would hide an error of second order."""
+    names = [info.name for info in list_schedulers() if not info.stochastic]
+    study = of_flow(
+        axes={"scheduler": names, "steps": [16, 32, 64, 128]},
+        measures=["ode-distance"],
+        flows={"mixture": {**FLOW, "shape": [3, 8, 8], "interval": [0.95, 0.3]}},
+    )
+    finished = run_study(study, tmp_path / "out", "cpu")
+    data = json.loads(re.search(r'id="data"[^>]*>(.*?)</script>', finished.report.read_text(), re.S)[1])
+    (convergence,) = data["convergence"]
+    orders = {line["label"]: (line["order"]["fit"], line["expected"]) for line in convergence["series"]}
+    assert orders.keys() == set(names)
+    assert {name: round(fit) for name, (fit, _) in orders.items()} == {name: e for name, (_, e) in orders.items()}
+
+
+def test_a_users_measure(tmp_path, study):
+    (tmp_path / "own.py").write_text(
+        "from pidsampler.study.measures import measure\n"
+        '@measure(unit="of 255", better="", source="mean", needs=("picture",))\n'
+        "def brightness(sample):\n"
+        "    return sample.picture.mean()\n"
+    )
+    study.write_text(SMALL.replace('"consistency"', '"own.py:brightness"'))
+    run_study(read_study(study), tmp_path / "out", "cpu", processes=2)
+    assert all(100 < float(row["brightness"]) < 150 for row in rows(tmp_path / "out"))
+
+
+# What goes wrong
+
+
+def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(study, tmp_path, capsys):
+    study.write_text(SMALL.replace("steps = [2, 4]", "steps = [2, 4, 9]"))
+    assert main(["study", str(study), "-o", str(tmp_path / "out"), "--processes", "1", "--device", "cpu"]) == 1
+    out, error = capsys.readouterr()
+    assert "24 runs of 6 cells" in out
+    assert "8 runs failed; the first: flow-sde, steps=9: steps=9 would repeat times of a list of 4" in error
+    found = rows(tmp_path / "out")
+    assert len(found) == 24
+    assert {row["label"] for row in found if row["error"]} == {"flow-sde, steps=9", "flow-ode, steps=9"}
+    assert all(row["psnr"] for row in found if not row["error"])
+    main(["study", str(study), "-o", str(tmp_path / "out"), "--dry-run", "--device", "cpu"])
+    assert "will fail: flow-ode, steps=9: steps=9 would repeat" in capsys.readouterr().out
+
+
+OWN = """
+import os, time
+from pidsampler.study.measures import measure
+
+@measure(unit="", better="", source="", needs=("x",))
+def own(sample):
+    {body}
+    return float(abs(sample.x).mean())
+"""
+
+
+def with_own_measure(tmp_path, study, body, steps="[2, 4]"):
+    (tmp_path / "own.py").write_text(OWN.format(body=body))
+    study.write_text(SMALL.replace('"consistency"', '"own.py:own"').replace("[2, 4]", steps))
+    return study
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_measure_that_raises_fails_its_run(study, tmp_path, count):
+    with_own_measure(tmp_path, study, "assert sample.picture.mean() > 1e9, 'too dark'")
+    finished = run_study(read_study(study), tmp_path / "out", "cpu", processes=count)
+    assert (finished.runs, finished.failed) == (16, 16)
+    assert finished.error == "flow-sde, steps=2: AssertionError: too dark"
+
+
+def test_a_process_that_dies_takes_only_its_run_with_it(study, tmp_path):
+    body = "if sample.picture[0, 0, 0] % 8 == 1: os.kill(os.getpid(), 9)"
+    with_own_measure(tmp_path, study, body)
+    run_study(read_study(study), tmp_path / "out", "cpu", processes=2)
+    found = rows(tmp_path / "out")
+    assert len(found) == 16
+    died = {(row["label"], row["image"], row["seed"]) for row in found if row["error"]}
+    assert 0 < len(died) < 16
+    assert all("its process died (SIGKILL)" in row["error"] for row in found if row["error"])
+    up = Upscaler.load("gaussian", "cpu")
+    for row in found:
+        whole = np.asarray(Image.open(tmp_path / "photos" / f"{row['image']}.png"))
+        small = np.asarray(Image.fromarray(whole).resize((10, 12), Image.Resampling.BICUBIC))
+        picture = up(small, f"{row['set_scheduler']}@pid:{row['set_steps']}", seed=int(row["seed"])).array
+        assert bool(row["error"]) == (picture[0, 0, 0] % 8 == 1)
+
+
+def test_a_worker_that_cannot_begin_is_said_at_once(study, tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "__name__", "pidsampler.study.nowhere")
+    with pytest.raises(PidSamplerError, match="a worker could not begin: its process died \\(exit code 1\\)"):
+        run_study(read_study(study), tmp_path / "out", "cpu", processes=2)
+
+
+def test_a_model_that_is_not_there_fails_its_cells(study, tmp_path):
+    study.write_text(SMALL.replace('scheduler = ["flow-sde", "flow-ode"]', 'model = ["gaussian", "nowhere"]'))
+    finished = run_study(read_study(study), tmp_path / "out", "cpu")
+    assert finished.failed == 8
+    assert "no model" in finished.error
+    assert "nowhere" in finished.error
+
+
+def test_a_folder_of_other_results_is_left_alone(study, photos, tmp_path):
+    run_study(read_study(study), tmp_path / "out", "cpu")
+    before = (tmp_path / "out" / "results.csv").read_bytes()
+    study.write_text(SMALL.replace('"psnr", ', ""))
+    with pytest.raises(PidSamplerError, match="holds results of another choice of measures: pass another folder"):
+        run_study(read_study(study), tmp_path / "out", "cpu")
+    study.write_text(SMALL)
+    (photos / "a.png").write_bytes((photos / "b.png").read_bytes())
+    with pytest.raises(PidSamplerError, match="holds results of another picture a"):
+        run_study(read_study(study), tmp_path / "out", "cpu")
+    assert (tmp_path / "out" / "results.csv").read_bytes() == before
+
+
+def test_a_study_may_grow(study, tmp_path):
+    run_study(read_study(study), tmp_path / "out", "cpu")
+    seen = []
+    study.write_text(SMALL.replace("steps = [2, 4]", "steps = [2, 3, 4]").replace("seeds = 2", "seeds = 3"))
+    # The seeds are a setting: more of them are other cells, and more steps are not.
+    run_study(read_study(study), tmp_path / "more", "cpu")
+    study.write_text(SMALL.replace("steps = [2, 4]", "steps = [2, 3, 4]"))
+    run_study(read_study(study), tmp_path / "out", "cpu", on_progress=seen.append)
+    assert len(seen) == 8
+    assert len(rows(tmp_path / "out")) == 24
+
+
+def test_two_at_once_in_one_folder_are_refused(study, tmp_path):
+    store = Store(tmp_path / "out", {})
+    with pytest.raises(PidSamplerError, match="being worked on by another process"):
+        run_study(read_study(study), tmp_path / "out", "cpu")
+    store.close()
+    run_study(read_study(study), tmp_path / "out", "cpu")
+
+
+# Stopped and taken up
+
+STEPS = "[1, 2, 3, 4]"
+NAP = "time.sleep(0.1)"
+
+
+def started(study, out, count=2, **options):
+    command = [sys.executable, "-P", "-m", "pidsampler.cli", "study", str(study), "-o", str(out), "--device", "cpu"]
+    return subprocess.Popen([*command, "--processes", str(count)], stderr=subprocess.PIPE, text=True, **options)
+
+
+def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
+    plan = with_own_measure(tmp_path, study, NAP, steps=STEPS)
+    run_study(read_study(plan), tmp_path / "whole", "cpu", processes=2)
+    delays, kills = random.Random(6), 0
+    while kills < 20:
+        process = started(plan, tmp_path / "killed", count=1 + kills % 2)
+        time.sleep(delays.uniform(0.5, 1.7))
+        process.send_signal(signal.SIGKILL)
+        _, error = process.communicate()
+        if process.returncode == 0:
+            break
+        assert process.returncode == -signal.SIGKILL, error
+        kills += 1
+    process = started(plan, tmp_path / "killed")
+    _, error = process.communicate()
+    assert process.returncode == 0, error
+    assert untimed(tmp_path / "killed") == untimed(tmp_path / "whole")
+    assert len({(row["cell"], row["image"], row["seed"]) for row in rows(tmp_path / "killed")}) == 32
+    for picture in (tmp_path / "whole" / "pictures").rglob("*.png"):
+        assert picture.read_bytes() == (tmp_path / "killed" / picture.relative_to(tmp_path / "whole")).read_bytes()
+
+
+def test_interrupted_it_says_so_and_goes_on(study, tmp_path):
+    plan = with_own_measure(tmp_path, study, NAP, steps=STEPS)
+    process = started(plan, tmp_path / "out")
+    while len(list((tmp_path / "out" / "pictures").rglob("*-x0.png"))) < 3:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert (process.returncode, error) == (130, "pidsampler: error: interrupted\n")
+    some = untimed(tmp_path / "out")
+    assert 0 < len(some) < 32
+    run_study(read_study(plan), tmp_path / "out", "cpu", processes=2)
+    assert len(rows(tmp_path / "out")) == 32
+    assert [row for row in untimed(tmp_path / "out") if row in some] == some
+
+
+def test_a_full_disk_loses_nothing(study, tmp_path):
+    """A limit on the size of files stands for it: SQLite meets it in the middle of a transaction."""
+    plan = with_own_measure(tmp_path, study, "pass", steps=STEPS)
+    limit = lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (90_000, 90_000))  # noqa: E731
+    process = started(plan, tmp_path / "out", preexec_fn=limit)
+    _, error = process.communicate()
+    assert process.returncode == 1
+    assert "cannot be written" in error
+    assert "Traceback" not in error
+    run_study(read_study(plan), tmp_path / "out", "cpu")
+    run_study(read_study(plan), tmp_path / "whole", "cpu")
+    assert untimed(tmp_path / "out") == untimed(tmp_path / "whole")
