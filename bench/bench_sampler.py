@@ -1,15 +1,14 @@
 """What the sampler itself costs: everything that is neither the network nor a file, for one 1024x1024 result.
 
-    pytest bench --benchmark-json=bench.json && python bench/report.py bench.json
+    taskset -c 0 pytest bench/bench_sampler.py --benchmark-json=bench.json && python bench/report.py bench.json
 
-FlowSDE over PiD's four steps, on one core: numpy's arithmetic here uses no threads. `whole` is what a run does;
-noise, arithmetic and conversion are its parts; copy is a plain copy of as many bytes as an ODE step must move.
+FlowSDE over PiD's four steps, on one core. `whole` is what a run does; noise, arithmetic and conversion are its parts.
+Single rows are in bench_steps.py.
 """
 
 import numpy as np
-import pytest
 
-from pidsampler import FlowODE, FlowSDE, noise, sample, timesteps
+from pidsampler import FlowSDE, noise, sample, timesteps
 from pidsampler.backends import get_backend
 
 SHAPE = (1, 3, 1024, 1024)
@@ -67,23 +66,3 @@ def test_conversion(benchmark):
         return BACKEND.tensor_to_image(M, 1024, 1024)
 
     assert benchmark(run).max() == 255
-
-
-@pytest.mark.parametrize("case", ["flow-sde", "flow-ode", "eta 0.5"])
-def test_step(benchmark, case):
-    """One row: 12 bytes an element without noise."""
-    times = timesteps.pid()
-    scheduler = {"flow-sde": FlowSDE(times), "flow-ode": FlowODE(times), "eta 0.5": FlowSDE(times, eta=0.5)}[case]
-    row = scheduler.table().rows[0]
-    x = M.copy()
-    BACKEND.step(row, x, M, [], [0])
-    x0 = M - row.t * M
-    expected = row.a * M + row.b * x0 + sum(c * noise.normal(0, d, SHAPE[1:]) for d, c in row.noise)
-    assert np.abs(x - expected).max() < 1e-5  # right first, then fast
-    benchmark(lambda: BACKEND.step(row, x, M, [], [0]))
-
-
-def test_copy(benchmark):
-    """12 bytes an element too: a copy of one and a half tensors reads and writes three times 4 bytes."""
-    source, target = np.ones(3 * 1024 * 1024 * 3 // 2, np.float32), np.empty(3 * 1024 * 1024 * 3 // 2, np.float32)
-    benchmark(lambda: np.copyto(target, source))

@@ -4,10 +4,7 @@ The session is a real one of the CPU, since the stand-in's device memory is the 
 CPU's, what a session is given is seen, and a CUDA graph replays what it recorded, whatever is bound later.
 """
 
-import itertools
-import json
 import shutil
-import sys
 
 import numpy as np
 import onnxruntime
@@ -197,42 +194,3 @@ def test_a_silent_fall_back_to_the_cpu_is_an_error(cupy, cuda, monkeypatch):
     monkeypatch.setattr(onnxruntime.InferenceSession, "get_providers", lambda self: ["CPUExecutionProvider"])
     with pytest.raises(PidSamplerError, match="asked for CUDAExecutionProvider, but onnxruntime took CPUExecution"):
         Upscaler.load("gaussian", "cuda")
-
-
-def test_the_gpu_report_runs(cupy, cuda, load_script, monkeypatch, tmp_path, capsys):
-    """Its times mean nothing here; what it checks, counts and writes does."""
-    script = load_script("bench/gpu_report.py")
-    monkeypatch.setattr(script, "ROTATED", 1.0)
-    monkeypatch.setattr(script, "PICTURE", 8)
-    two = {name: row for name, row in script.rows().items() if name in ("flow-sde", "sa-solver")}
-    monkeypatch.setattr(script, "rows", lambda: two)
-    monkeypatch.setitem(sys.modules, "torch", None)
-    clock = itertools.count()
-
-    class Event:
-        def __init__(self, disable_timing=False):
-            pass
-
-        def record(self, stream):
-            self.at = next(clock)
-
-        def synchronize(self):
-            pass
-
-    cupy.cuda.Event, cupy.__version__ = Event, "0"
-    cupy.cuda.get_elapsed_time = lambda begin, end: float(end.at - begin.at)
-    cupy.copyto = np.copyto
-    cupy.zeros = lambda shape, kind: cupy.asarray(np.zeros(shape, kind))
-    cupy.ones = lambda shape, kind: cupy.asarray(np.ones(shape, kind))
-    cupy.cuda.runtime.getDeviceProperties = lambda k: {"name": b"a stand-in", "major": 9, "minor": 0}
-    cupy.cuda.runtime.driverGetVersion = cupy.cuda.runtime.runtimeGetVersion = lambda: 13000
-    script.main(tmp_path / "rows.jsonl", sides=(8,))
-    found = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
-    assert [row["name"] for row in found].count("flow-sde") == 4
-    assert found[0]["name"] == "copy"
-    bytes_moved = {(row["name"], row["x"], row["m"]): row["bytes"] for row in found if "bytes" in row}
-    assert bytes_moved["flow-sde", "fp32", "fp32"] == 12 * 192  # x and m in, x out
-    assert bytes_moved["flow-sde", "fp32", "fp16"] == 10 * 192
-    assert bytes_moved["sa-solver", "fp32", "fp32"] == 4 * 192 * (3 + 2 + 2)  # two saved tensors in, two out
-    assert {row["gpu"] for row in found} == {"a stand-in"}
-    assert len(capsys.readouterr().out.splitlines()) == len(found) == 1 + 8 + 2

@@ -1,0 +1,190 @@
+"""The measurement: all that is to be timed is checked, then timed size by size."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+import numpy as np
+
+from ..backends import Backend
+from ..errors import PidSamplerError
+from ..sampler import sample
+from ..schedulers import FlowSDE
+from ..timesteps import pid
+from .peers import Step, Stepper, check, ours
+from .rows import machine
+from .steps import Variant, moved_bytes, slots
+from .timing import (
+    Buffers,
+    Clock,
+    DeviceClock,
+    Effort,
+    HostClock,
+    Launch,
+    Times,
+    cache_bytes,
+    copies,
+    element_size,
+    timed,
+)
+
+PICTURE = 256  # pixels a side, of what is upscaled as a whole
+
+_COPIED = 12  # bytes an element that the copy moves
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What to measure.
+
+    Args:
+        backend: Whose rows.
+        variants: The rows.
+        types: Pairs (of the state and the saved tensors, of the network's output), by name.
+        sides: Pixels a side of the square pictures.
+        peers: To measure beside it, where they have the row and both types are one, float64 apart.
+        missing: Names of others, and why they are not to be had here.
+        effort: How long each is timed.
+        upscale: Whether to time a whole upscale by the bundled model, and its sampler alone, too.
+    """
+
+    backend: Backend
+    variants: Sequence[Variant]
+    types: Sequence[tuple[str, str]]
+    sides: Sequence[int]
+    peers: Sequence[Stepper] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    effort: Effort = field(default_factory=Effort)
+    upscale: bool = False
+
+
+def measure(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Yield a row of `rows.COLUMNS` for each row, pair of types and size, and for each peer that has it.
+
+    Args:
+        plan: What to measure.
+        note: Called with a line on each peer that is left out: not installed, or failing by itself.
+
+    Raises:
+        PidSamplerError: Something does not compute what it is timed for; nothing has been timed then.
+    """
+    for name, why in plan.missing.items():
+        note(f"without {name}: {why}")
+    where, clock = machine(plan.backend), DeviceClock() if plan.backend.device == "cuda" else HostClock()
+    with plan.backend.active():
+        for row in _steps(plan, clock, note):
+            yield {**where, **row}
+        if plan.upscale:
+            for row in _upscales(plan, note):
+                yield {**where, **row}
+
+
+def _steps(plan: Plan, clock: Clock, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    own, checked = ours(plan.backend), {}
+    for x, m in plan.types:
+        asked = [own, *(plan.peers if x == m != "float64" else ())]
+        checked[x, m] = [(variant, _checked(asked, variant, x, m, note)) for variant in plan.variants]
+    caches = cache_bytes(plan.backend)
+    most = max((slots(variant.row) for variant in plan.variants), default=0)
+    for side in plan.sides:
+        n = 3 * side * side
+        copy = copies(plan.backend, n, caches)
+        clock.warm_up(copy)
+        for (x, m), rows in checked.items():
+            buffers: dict[int, Buffers] = {}  # of each library
+            for variant, steppers in rows:
+                subjects = {"copy": copy}
+                for stepper, step in steppers:
+                    key = id(stepper.arrays)
+                    if key not in buffers:
+                        buffers[key] = Buffers(stepper.arrays, (1, 3, side, side), x, m, most, caches)
+                    launches = buffers[key].launches(step, variant.row)
+                    if _warmed_up(stepper, clock, launches, note):
+                        subjects[stepper.name] = launches
+                times = timed(clock, subjects, plan.effort)
+                copied = _COPIED * n / times["copy"].ms / 1e6
+                size = moved_bytes(variant.row, n, element_size(x), element_size(m))
+                for stepper, _ in steppers:
+                    if stepper.name not in times:
+                        continue
+                    speed = size / times[stepper.name].ms / 1e6
+                    yield {
+                        **variant.described(),
+                        "x": x,
+                        "m": m,
+                        "side": side,
+                        "by": stepper.name,
+                        "version": stepper.version,
+                        **vars(times[stepper.name]),
+                        "bytes": size,
+                        "gb_s": speed,
+                        "copy_gb_s": copied,
+                        "share": speed / copied,
+                    }
+
+
+def _checked(
+    steppers: Sequence[Stepper], variant: Variant, x: str, m: str, note: Callable[[str], None]
+) -> list[tuple[Stepper, Step]]:
+    """Return those that have a row, each checked, and their steps."""
+    found = []
+    for stepper in steppers:
+        try:
+            step = stepper.prepare(variant.row)
+            if step is not None:
+                check(stepper, step, variant.name, variant.row, x, m)
+                found.append((stepper, step))
+        except PidSamplerError:
+            raise
+        except Exception as error:
+            _left_out(stepper, error, note)
+    return found
+
+
+def _warmed_up(stepper: Stepper, clock: Clock, launches: Sequence[Launch], note: Callable[[str], None]) -> bool:
+    try:
+        clock.warm_up(launches)
+    except Exception as error:
+        _left_out(stepper, error, note)
+        return False
+    return True
+
+
+def _left_out(stepper: Stepper, error: Exception, note: Callable[[str], None]) -> None:
+    """Note that a peer failed by itself, such as for want of a compiler; raise it for the one that is measured."""
+    if stepper.exact:
+        raise error
+    note(f"without {stepper.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
+
+
+def _upscales(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+    """Yield the time of a whole upscale of a square picture by the bundled model, and of its sampler alone."""
+    from ..upscaler import Upscaler
+
+    backend, side = plan.backend, 4 * PICTURE
+    try:
+        up = Upscaler.load("tiny", backend.device)
+    except PidSamplerError as error:
+        note(f"no whole upscale: {error}")
+        return
+    picture = np.random.default_rng(0).integers(0, 256, (PICTURE, PICTURE, 3), np.uint8)
+    table = FlowSDE(pid()).table()
+
+    def sampler() -> None:
+        sample(lambda x, t: x, table, (1, 3, side, side), backend=backend.name)
+        if backend.device == "cuda":
+            import cupy
+
+            cupy.cuda.get_current_stream().synchronize()
+
+    subjects: dict[str, Sequence[Launch]] = {
+        f"upscale {PICTURE} to {side} by tiny": [lambda: up(picture)],
+        f"sampler of an upscale to {side}": [sampler],
+    }
+    for launches in subjects.values():
+        HostClock().warm_up(launches)
+    times: dict[str, Times] = timed(HostClock(), subjects, replace(plan.effort, least=3))
+    for name, one in times.items():
+        yield {"variant": name, "side": side, "by": "pidsampler", **vars(one)}
