@@ -33,7 +33,7 @@ from .timing import Effort
 __all__ = ["Plan", "add_arguments", "measure", "plan", "run", "variants"]
 
 _SIDES = {"cpu": "512,1024", "cuda": "512,1024,2048,4096"}
-_TYPES = {"cpu": "float32,float32/float16,float64", "cuda": "float32,float32/float16,float16,bfloat16"}
+_TYPES = {"cpu": "float32,float32/float16", "cuda": "float32,float32/float16,float16,bfloat16"}
 _OUTPUTS = (np.float32, np.float16, ml_dtypes.bfloat16)  # types of a network's output; of the state, see the backend
 _QUICK = Effort(seconds=0.05, least=3)
 _MOST_SIDE = 16384

@@ -20,6 +20,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--processes", type=int, metavar="N", help="how many work at once (default: one a core, one on a GPU)"
     )
+    parser.add_argument("--engine", default="local", help="local, or ray for a cluster (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
@@ -36,15 +37,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     study = read_study(arguments.study)
     count = arguments.processes
-    if count is None:
+    if count is None and arguments.engine == "local":
         count = _cores() if resolve_device(arguments.device).device == "cpu" else 1
-    if count < 1:
+    if count is not None and count < 1:
         raise PidSamplerError(f"--processes {count} must be at least 1")
     if arguments.dry_run:
-        found = estimate(study, arguments.output, arguments.device, count)
+        found = estimate(study, arguments.output, arguments.device, count or 1)
         saved = f", {found.calls_alone} if nothing were shared" if found.calls < found.calls_alone else ""
         print(f"{found.cells} cells, {found.runs} runs to do, {found.calls} model calls{saved}")
-        print(f"about {_duration(found.seconds)} with {count} at once on {arguments.device}")
+        print(f"about {_duration(found.seconds)} with {count or 1} at once on {arguments.device}")
         for label, error in found.errors.items():
             print(f"will fail: {label}: {error}")
         return 0
@@ -54,7 +55,7 @@ def run(arguments: argparse.Namespace) -> int:
             _, image, seed = progress.outcome.run
             advance(f"{image}, seed {seed}", by=progress.outcome.calls, total=progress.calls)
 
-        finished = run_study(study, arguments.output, arguments.device, count, on_progress)
+        finished = run_study(study, arguments.output, arguments.device, count, on_progress, arguments.engine)
     if not arguments.quiet:
         print(f"{finished.report}: {finished.runs} runs of {len(study.all_cells)} cells")
     if finished.failed:

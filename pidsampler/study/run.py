@@ -24,6 +24,7 @@ from ..registry import get_scheduler
 from ..table import StepTable
 from .engine import here
 from .engine import processes as processes_of
+from .extras import optional
 from .measures import get_measure
 from .plan import Cell, Study
 from .shared import count_calls
@@ -106,6 +107,8 @@ def run_study(
     Raises:
         PidSamplerError: The study cannot begin or be written. A run that fails is a result, and the rest goes on.
     """
+    for module, package in (("scipy.special", "scipy"), ("matplotlib", "matplotlib")):
+        optional(module, package)  # the report's, which comes last
     plan = _Plan(study, Path(folder))
     if len(plan.errors) == len(study.all_cells):
         raise PidSamplerError(f"no cell can be run; the first: {next(iter(plan.errors.values()))}")
