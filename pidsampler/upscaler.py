@@ -139,14 +139,15 @@ class Upscaler:
         scheduler = self._scheduler(scheduler)
         table, given = with_noise(self._table(scheduler), noise)
         sigma = float(degrade_sigma)
-        bound = self.bind(image, seed, sigma)
-        if sigma > _TRAINED_SIGMA:
-            warnings.warn(f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2)
-        made = given or "independent"  # the table has its draws already
-        with self._backend.active():
-            name = self._backend.name
+        with self._backend.active():  # once for all, since each entry waits for the caller's stream
+            bound = self.bind(image, seed, sigma)
+            if sigma > _TRAINED_SIGMA:
+                warnings.warn(
+                    f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2
+                )
+            name, made = self._backend.name, given or "independent"  # the table has its draws already
             x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=made, on_step=on_step)
-        array = bound.picture(x)
+            array = bound.picture(x)
         record = self._record(scheduler, table, noise, seed, sigma, bound.source.described, array)
         return Result(array, record, bound.source.icc, bound.source.dpi)
 

@@ -618,7 +618,8 @@ def test_the_table_of_steps(load_script, tmp_path, capsys):
 def test_the_table_of_the_rows_in_the_repository(load_script, repository, capsys):
     load_script("bench/report.py").main(repository / "bench" / "results" / "steps.csv")
     out = capsys.readouterr().out
-    assert out.count("| `") == sum(not name.endswith("without noise") for name in VARIANTS)
+    told = sum(not name.endswith("without noise") for name in VARIANTS)
+    assert out.count("| `") == out.count("a copy has") * told > 0
     rows.check_columns(repository / "bench" / "results" / "steps.csv")
 
 

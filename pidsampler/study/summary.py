@@ -7,7 +7,6 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from .. import __version__
 from ..errors import PidSamplerError
 from ..spec import Spec
 from . import figures, tables
@@ -208,7 +207,6 @@ def _made(study: Study, store: Store, results: Results, errors: Mapping[str, Map
         ["model calls, each run alone", f"{calls:.0f}"],
         ["seconds, each run alone", f"{seconds:.0f}"],
         ["device", str(facts.get("device", ""))],
-        ["pidsampler", __version__],
     ]
     made += [[name.removeprefix("version of "), str(v)] for name, v in facts.items() if name.startswith("version of ")]
     return [line for line in made if line != ["failed", "0"]]
