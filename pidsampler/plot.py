@@ -12,7 +12,7 @@ from .table import StepTable
 
 
 def plot_table(table: StepTable, path: Path, title: str = "", overwrite: bool = False) -> None:
-    """Write a picture of a table: t and log-SNR of its evaluations, and its coefficients.
+    """Write a picture of a table: t and half log-SNR of its evaluations, and its coefficients.
 
     Args:
         table: Any table.
@@ -34,7 +34,7 @@ def plot_table(table: StepTable, path: Path, title: str = "", overwrite: bool = 
     times.set(ylabel="t", ylim=(-0.05, 1.05))
     finite = [(i, log_snr(row.t)) for i, row in enumerate(table.rows) if row.t < 1.0]
     snr.plot(*zip(*finite, strict=True), marker="o") if finite else None
-    snr.set(ylabel="log-SNR, log((1 - t)/t)")
+    snr.set(ylabel="half log-SNR, ln((1 - t)/t)")
     weights.plot(rows, [row.a for row in table.rows], marker="o", label="a: x")
     weights.plot(rows, [row.b for row in table.rows], marker="s", label="b: x0")
     for slot in range(table.slots):

@@ -20,6 +20,7 @@ from .sampler import Run, start
 from .source import Source
 from .study import law
 from .study.measures import Measure, Sample
+from .study.pictures import as_rgb, eight_bits, on_host, reduced
 from .table import StepTable
 from .timesteps import Times
 from .upscaler import Upscaler
@@ -128,9 +129,9 @@ class Problem:
         contract = up.model.contract
         subjects = []
         for path, source in zip(paths, sources, strict=True):
-            source, reference = _reduced(path, source, contract.scale) if reduce else (source, None)
+            source, reference = reduced(source, contract.scale, path) if reduce else (source, None)
             bound = up.bind(source)
-            small = _bytes(source.rgb) if source.latent is None else None
+            small = eight_bits(source.rgb) if source.latent is None else None
             seen = Sample(np.empty(0), input=small, reference=reference)
             subjects.append(Subject(str(path), bound.denoiser, bound.shape, seen, bound.picture))
         own = timesteps.custom(contract.timesteps)
@@ -160,12 +161,8 @@ class Problem:
         """
         with self.backend.active():
             x = self._run(subject, seed, table, lambda *_: on_call())
-            picture = None
-            if subject.picture is not None:
-                color = subject.picture(x)
-                color = color[:, :, : 1 if color.shape[2] <= 2 else 3]  # gray or RGB, without alpha
-                picture = np.broadcast_to(color, (*color.shape[:2], 3))
-            return replace(subject.seen, x=_on_host(x), picture=picture, converged=converged)
+            picture = None if subject.picture is None else as_rgb(subject.picture(x))
+            return replace(subject.seen, x=on_host(x), picture=picture, converged=converged)
 
     def solve(self, subject: Subject, seed: int, on_call: Callable[[], object] = lambda: None) -> Solution:
         """Follow the ODE from pure noise at `first` by 64 equal steps of DPM-Solver++ 3M.
@@ -185,7 +182,7 @@ class Problem:
         stride = math.prod(subject.shape) // _ELEMENTS | 1  # odd, so that no column of pixels is preferred
 
         def some(x: Array) -> NDArray[np.float64]:
-            return _on_host(x.reshape(-1)[::stride]).astype(np.float64)
+            return on_host(x.reshape(-1)[::stride]).astype(np.float64)
 
         def follow(run: Run, m: Array) -> None:
             points.append(some(run.x))
@@ -197,8 +194,8 @@ class Problem:
             points.append(some(x))
             errors = step_errors(times, np.array(points), np.array(velocities))
             if (flow := subject.seen.flow) is None:
-                return Solution(_on_host(x), times, errors)
-            noise = _on_host(self._noise(subject, seed))
+                return Solution(on_host(x), times, errors)
+            noise = on_host(self._noise(subject, seed))
             return Solution(law.solution(flow, noise, self.first), times, errors)
 
     def _noise(self, subject: Subject, seed: int) -> Array:
@@ -316,26 +313,3 @@ def cheapest(costs: NDArray[np.float64], steps: int) -> list[int]:
     for before in reversed(previous):
         way.append(int(before[way[-1]]))
     return way[::-1]
-
-
-def _reduced(path: Path, source: Source, scale: int) -> tuple[Source, NDArray[np.uint8]]:
-    """Return the picture reduced, and itself, cropped to whole pixels of that."""
-    from PIL import Image
-
-    if source.latent is not None:
-        raise PidSamplerError(f"{path} is a latent: the measure compares with a picture")
-    height, width = (n // scale for n in source.rgb.shape[:2])
-    if not height or not width:
-        raise PidSamplerError(f"{path} is less than {scale} pixels wide or high: it cannot be reduced")
-    whole = _bytes(source.rgb[: height * scale, : width * scale])
-    small = Image.fromarray(whole).resize((width, height), Image.Resampling.BICUBIC)
-    return Source.of(np.asarray(small)), whole
-
-
-def _bytes(rgb: NDArray[Any]) -> NDArray[np.uint8]:
-    return np.ascontiguousarray(rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8))
-
-
-def _on_host(x: Array) -> NDArray[Any]:
-    host: NDArray[Any] = x if isinstance(x, np.ndarray) else x.get()
-    return host

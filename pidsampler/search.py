@@ -29,8 +29,8 @@ from numpy.typing import NDArray
 
 from . import images, timesteps
 from .errors import PidSamplerError
+from .extras import optional
 from .registry import get_scheduler, get_timesteps
-from .study.extras import optional
 from .table import StepTable
 from .timesteps import Times, TimesLike
 

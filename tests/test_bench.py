@@ -479,7 +479,7 @@ def test_real_pytorch_and_diffusers_pass_the_check():
 
 
 @pytest.fixture(name="clocked")
-def _clocked(cupy, monkeypatch):
+def _clocked(cupy, monkeypatch, tmp_path):
     """The stand-in for CuPy with what a benchmark needs besides: events with times, random numbers, properties."""
     clock = itertools.count()
 
@@ -509,6 +509,8 @@ def _clocked(cupy, monkeypatch):
     properties = {"name": b"a stand-in", "multiProcessorCount": 132, "l2CacheSize": 1000}
     cupy.cuda.runtime.getDeviceProperties = lambda device: properties
     cupy.cuda.runtime.runtimeGetVersion = lambda: 13000
+    (tmp_path / ".git").mkdir()
+    monkeypatch.setattr(rows, "_ROOT", tmp_path)  # a checkout, wherever the package is
     monkeypatch.setattr(rows, "_output", lambda command: "580.1" if command[0] == "nvidia-smi" else "c" * 40)
     return cupy
 

@@ -15,10 +15,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pidsampler import PidSamplerError, StepTable, Upscaler, get_scheduler, list_schedulers, sample
+from pidsampler import PidSamplerError, StepTable, Upscaler, engine, get_scheduler, list_schedulers, sample
 from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
-from pidsampler.study import engine, figures
+from pidsampler.study import figures
 from pidsampler.study.plan import Study, read_study
 from pidsampler.study.run import estimate, run_study
 from pidsampler.study.store import Store
@@ -367,7 +367,7 @@ def test_a_process_that_dies_takes_only_its_run_with_it(study, tmp_path):
 
 
 def test_a_worker_that_cannot_begin_is_said_at_once(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "__name__", "pidsampler.study.nowhere")
+    monkeypatch.setattr(engine, "__name__", "pidsampler.nowhere")
     with pytest.raises(PidSamplerError, match="a worker could not begin: its process died \\(exit code 1\\)"):
         run_study(read_study(study), tmp_path / "out", "cpu", processes=2)
 
@@ -448,7 +448,8 @@ def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
 
 def test_interrupted_it_says_so_and_goes_on(study, tmp_path):
     plan = with_own_measure(tmp_path, study, NAP, steps=STEPS)
-    process = started(plan, tmp_path / "out")
+    heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 -- a shell's background job ignores it
+    process = started(plan, tmp_path / "out", preexec_fn=heard)
     while len(list((tmp_path / "out" / "pictures").rglob("*-x0.png"))) < 3:
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)

@@ -279,7 +279,7 @@ def _colour_of(label: str, i: int, look: Look) -> tuple[str, bool]:
 
 
 def _schedules(data: Mapping[str, Any], look: Look) -> Any:
-    """The times of each schedule once, over their place in the list, in t and in log-SNR."""
+    """The times of each schedule once, over their place in the list, in t and in half log-SNR."""
     cells = [cell for cell in data["cells"] if cell["times"]]
     names = _that_decide(cells, look.axes)
     lists: dict[tuple[float, ...], list[list[str]]] = {}
@@ -305,11 +305,11 @@ def _schedules(data: Mapping[str, Any], look: Look) -> Any:
         style = {"color": colour, "marker": marker, "ms": 3, "lw": 0.8, "alpha": 0.5 if many else 0.9}
         x = [k / (len(times) - 1) for k in range(len(times))]
         left.plot(x, times, label=label, **style)
-        finite = [(share, 2.0 * log_snr(t)) for share, t in zip(x, times, strict=True) if 0.0 < t < 1.0]
+        finite = [(share, log_snr(t)) for share, t in zip(x, times, strict=True) if 0.0 < t < 1.0]
         if finite:
             right.plot(*zip(*finite, strict=True), **style)
     left.set(xlabel="share of the list", ylabel="t")
-    right.set(xlabel="share of the list", ylabel="log-SNR, 2 ln((1 - t)/t)")
+    right.set(xlabel="share of the list", ylabel="half log-SNR, ln((1 - t)/t)")
     if left.get_legend_handles_labels()[0]:
         figure.legend(loc="outside right upper")
     return figure

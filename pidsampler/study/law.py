@@ -20,7 +20,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from ..denoiser import GaussianMixture
 from ..errors import PidSamplerError
-from .extras import optional
+from ..extras import optional
 
 Floats = NDArray[np.float64]
 

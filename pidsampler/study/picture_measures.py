@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .extras import optional
+from ..extras import optional
 from .measure import Picture, Sample, given, measure
 
 _VAE = 8  # pixels of a photograph behind one element of its latent, in the VAEs that PiD decodes for

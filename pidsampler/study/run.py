@@ -7,10 +7,11 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Generator, Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from operator import methodcaller
 from pathlib import Path
@@ -19,12 +20,11 @@ from typing import Any
 from .. import images, latents
 from ..backends import resolve_device
 from ..draws import NoiseFunction
-from ..errors import PidSamplerError, unknown_name
+from ..engine import outcomes
+from ..errors import PidSamplerError
+from ..extras import optional
 from ..registry import get_scheduler
 from ..table import StepTable
-from .engine import here
-from .engine import processes as processes_of
-from .extras import optional
 from .measures import get_measure
 from .plan import Cell, Study
 from .shared import count_calls
@@ -121,7 +121,7 @@ def run_study(
             for run in plan.runs[cell]:
                 store.add(run, {}, error)
         calls, made = sum(count_calls(job.tables.values()) for job in jobs), 0
-        found = _outcomes(engine, jobs, device, processes)
+        found = outcomes(engine, partial(Worker, device), jobs, device, processes)
         try:
             for outcome in found:
                 store.add(outcome.run, outcome.values, outcome.error)
@@ -137,18 +137,8 @@ def run_study(
         return Finished(path, sum(map(len, plan.runs.values())), len(failed), failed[0] if failed else None)
 
 
-def _outcomes(engine: str, jobs: list[Job], device: str, count: int | None) -> Generator[Outcome, None, None]:
-    if engine == "ray":
-        from .ray_engine import cluster
-
-        return cluster(jobs, device, count)
-    if engine != "local":
-        raise unknown_name("engine", engine, ("local", "ray"))
-    return here(jobs, device) if count == 1 else processes_of(jobs, device, count or 1)
-
-
 def estimate(study: Study, folder: str | Path, device: str = "auto", processes: int = 1) -> Estimate:
-    """Say what `run_study` with the same arguments would take; one run of each model is made twice, to time it.
+    """Say what `run_study` with the same arguments would take; a run of each model is made three times, to time it.
 
     Raises:
         PidSamplerError: The study cannot begin.
@@ -156,10 +146,10 @@ def estimate(study: Study, folder: str | Path, device: str = "auto", processes: 
     plan = _Plan(study, Path(folder))
     done = Store.peek(plan.folder)
     jobs = plan.jobs(done)
-    whole, per_model, seconds = Worker(device), dict[str, tuple[float, float]](), 0.0
+    per_model, seconds = dict[str, tuple[float, float]](), 0.0
     for job in jobs:
         if job.model not in per_model:
-            per_model[job.model] = _timed(whole, job)
+            per_model[job.model] = _timed(job, device, processes)
         of_call, of_run = per_model[job.model]
         calls = count_calls(job.tables.values()) + (len(job.converged) if job.converged is not None else 0)
         seconds += _size(job) * (calls * of_call + len(job.tables) * of_run)
@@ -174,18 +164,18 @@ def estimate(study: Study, folder: str | Path, device: str = "auto", processes: 
     )
 
 
-def _timed(worker: Worker, job: Job) -> tuple[float, float]:
-    """Return seconds a model call and seconds a run beyond its calls, of an input of one pixel."""
+def _timed(job: Job, device: str, processes: int) -> tuple[float, float]:
+    """Return seconds a model call and seconds a run beyond its calls, of an input of one pixel, with all at work."""
     cell = min(job.tables, key=lambda cell: len(job.tables[cell]))
     alone = replace(job, tables={cell: job.tables[cell]}, converged=None, keep=False)
-    for _ in range(2):  # the first loads the model
-        began = time.perf_counter()
-        (outcome,) = worker.run(alone)
-        whole = time.perf_counter() - began
-    if outcome.error is not None:
-        return 0.0, 0.0
-    calls = outcome.values["calls"] * (outcome.values["network"] + outcome.values["sampler"]) / 1e3
-    return calls / outcome.values["calls"] / _size(job), max(0.0, whole - calls) / _size(job)
+    ends, calls = [], 0.0
+    for outcome in outcomes("local", partial(Worker, device), [alone] * (3 * processes), device, processes):
+        if outcome.error is not None:
+            return 0.0, 0.0
+        ends.append(time.perf_counter())
+        calls = outcome.values["calls"] * (outcome.values["network"] + outcome.values["sampler"]) / 1e3
+    whole = (ends[-1] - ends[processes - 1]) / 2.0  # each process loads the model in its first run
+    return calls / len(job.tables[cell]) / _size(job), max(0.0, whole - calls) / _size(job)
 
 
 def _size(job: Job) -> float:

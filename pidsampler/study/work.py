@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,7 @@ from ..source import Source
 from ..table import StepTable
 from ..upscaler import Bound, Upscaler
 from .measures import Measure, Sample, get_measure
+from .pictures import as_rgb, eight_bits, on_host, reduced, resized
 from .plan import Flow
 from .shared import Cost, sample_all
 
@@ -80,6 +81,14 @@ class Job:
     measures: tuple[str, ...]
     keep: bool
     folder: Path
+
+    def lost(self, got: Sequence[Outcome], why: str) -> tuple[list[Outcome], list[Job]]:
+        """Give each cell that is lacking a worker of its own; one that had its own is given up."""
+        done = {outcome.run[0] for outcome in got}
+        lacking = [cell for cell in self.tables if cell not in done]
+        if len(self.tables) == 1:
+            return [Outcome((cell, self.image, self.seed), error=why) for cell in lacking], []
+        return [], [replace(self, tables={cell: self.tables[cell]}) for cell in lacking]
 
 
 @dataclass(frozen=True)
@@ -162,7 +171,7 @@ class Worker:
             source, reference = _pictures(job, up.model.contract.scale)
             bound = up.bind(source, job.seed, job.degrade_sigma)
             denoiser, shape, dtype = bound.denoiser, bound.shape, np.float32
-            known = {"input": _bytes(source.rgb) if source.latent is None else None, "reference": reference}
+            known = {"input": eight_bits(source.rgb) if source.latent is None else None, "reference": reference}
             if job.keep:
                 _keep_beside(job, source, bound, reference)
         run = start(table, backend.empty(shape, dtype), seed=job.seed, noise=job.noise or "independent", inplace=True)
@@ -208,7 +217,7 @@ class Worker:
         known = dict(scene.known)
         if any(row.draws for row in table.rows):
             known["converged"] = None  # a stochastic method does not go to the ODE's solution
-        seen = Sample(_on_host(x), None if picture is None else _rgb(picture), **known)
+        seen = Sample(on_host(x), None if picture is None else as_rgb(picture), **known)
         values |= {measure.name: measure(seen) for measure in measures if measure.applies(seen)}
         if job.keep and picture is not None:
             record = {"cell": cell, "image": job.image, "seed": job.seed, "table": table.to_dict()}
@@ -225,7 +234,7 @@ def _keep_beside(job: Job, source: Source, bound: Bound, reference: NDArray[np.u
     """Write what the results are looked at beside: the input enlarged by bicubic interpolation, and the reference."""
     beside = {"reference": reference}
     if source.latent is None:
-        beside["input"] = _resized(_bytes(source.rgb), bound.width, bound.height)
+        beside["input"] = resized(eight_bits(source.rgb), bound.width, bound.height)
     for name, picture in beside.items():
         target = picture_path(job.folder, job.image, name, job.seed)
         if picture is not None and not target.is_file():
@@ -253,22 +262,10 @@ def _pictures(job: Job, scale: int) -> tuple[Source, NDArray[np.uint8] | None]:
     assert job.path is not None
     source = Source.of(job.path)
     if job.reduce:
-        if source.latent is not None:
-            raise PidSamplerError(f"{job.path} is a latent: only a picture can be reduced")
-        height, width = (n // scale for n in source.rgb.shape[:2])
-        if not height or not width:
-            raise PidSamplerError(f"{job.path} is less than {scale} pixels wide or high: it cannot be reduced")
-        whole = _bytes(source.rgb[: height * scale, : width * scale])
-        return Source.of(_resized(whole, width, height)), whole
+        return reduced(source, scale, job.path)
     if job.reference is None:
         return source, None
-    return source, _bytes(Source.of(job.reference).rgb)
-
-
-def _resized(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    from PIL import Image
-
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+    return source, eight_bits(Source.of(job.reference).rgb)
 
 
 def _converged(job: Job, denoiser: Denoiser, noise: Array, backend: Backend) -> NDArray[Any]:
@@ -276,30 +273,13 @@ def _converged(job: Job, denoiser: Denoiser, noise: Array, backend: Backend) -> 
     assert job.converged is not None
     if job.flow is not None:
         return _solution(job.flow.at(job.flow.interval[1]), noise)
-    return _on_host(sample(denoiser, job.converged, x=noise, backend=backend.name))
+    return on_host(sample(denoiser, job.converged, x=noise, backend=backend.name))
 
 
 def _solution(law: GaussianMixture, noise: Array) -> NDArray[np.float64]:
     from .law import solution
 
-    return solution(law, _on_host(noise).astype(np.float64), 1.0)
-
-
-def _on_host(x: Array) -> NDArray[Any]:
-    host: NDArray[Any] = x if isinstance(x, np.ndarray) else x.get()
-    return host
-
-
-def _bytes(rgb: NDArray[Any]) -> NDArray[np.uint8]:
-    """8 bits of each value."""
-    low: NDArray[np.uint8] = rgb if rgb.dtype == np.uint8 else np.rint(rgb / 257).astype(np.uint8)
-    return np.ascontiguousarray(low)
-
-
-def _rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """A picture of any channels as RGB, without alpha."""
-    color = picture[:, :, : 1 if picture.shape[2] <= 2 else 3]
-    return np.ascontiguousarray(np.broadcast_to(color, (*picture.shape[:2], 3)))
+    return solution(law, on_host(noise).astype(np.float64), 1.0)
 
 
 def _frame(x0: Array) -> NDArray[np.uint8]:
@@ -309,7 +289,7 @@ def _frame(x0: Array) -> NDArray[np.uint8]:
     tall, wide = min(n, height), min(n, width)
     h, w = height // tall, width // wide
     part = x0[0, :, : h * tall, : w * wide].reshape(3, h, tall, w, wide).mean(axis=(2, 4))
-    shown = _on_host(part).astype(np.float32)
+    shown = on_host(part).astype(np.float32)
     levels = np.rint(np.clip(np.nan_to_num(shown) * 127.5 + 127.5, 0, 255))
     return np.ascontiguousarray(levels.astype(np.uint8).transpose(1, 2, 0))
 

@@ -131,7 +131,7 @@ function lists() {
 function schedules() {
   const all = lists();
   if (!all.length) return drop("schedules");
-  const logSnr = (t) => (t > 0 && t < 1 ? 2 * Math.log((1 - t) / t) : null);
+  const logSnr = (t) => (t > 0 && t < 1 ? Math.log((1 - t) / t) : null);
   const last = (line) => line.times.length - 1;
   let share = false; // whether x is the share of a list's steps, not their number
 
@@ -140,7 +140,7 @@ function schedules() {
     const lines = all.map((line) => ({ ...line,
       points: line.times.map((t, index) => ({ index, t, at: at(line, index), mean: value(t) })),
       about: ({ index, t }) => [
-        [`step ${index} of ${last(line)}`, `t = ${number(t, 4)}`], ["log-SNR", number(logSnr(t))],
+        [`step ${index} of ${last(line)}`, `t = ${number(t, 4)}`], ["half log-SNR", number(logSnr(t))],
       ] }));
     const points = lines.flatMap((line) => line.points);
     const means = points.map((point) => point.mean).filter(finite);
@@ -155,7 +155,7 @@ function schedules() {
   const [left, right] = document.querySelectorAll("#schedules .plot");
   const plural = (count, word) => `${count} ${word}${count === 1 ? "" : "s"}`;
   const size = (line) => `${plural(last(line), "step")}, ${plural(line.cells.length, "cell")}`;
-  const drawers = [drawer(left, "t", (t) => t), drawer(right, "log-SNR", logSnr)];
+  const drawers = [drawer(left, "t", (t) => t), drawer(right, "half log-SNR", logSnr)];
   const redraw = lineFigure([left, right], drawers, $("#schedules .lines"), all, [["", size]]);
   segments($("#along"), "along", [["steps", "by step"], ["share", "by share of the steps"]], "steps", (along) => {
     share = along === "share";

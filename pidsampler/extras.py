@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from types import ModuleType
 
-from ..errors import missing_extra
+from .errors import missing_extra
 
 
 def optional(module: str, package: str, extra: str = "study") -> ModuleType:
