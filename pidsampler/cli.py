@@ -9,16 +9,15 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-import time
 import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__, bench, search, timesteps
 from .draws import NOISES, with_noise
+from .engine import check_engine
 from .errors import PidSamplerError
 from .progress import progress_bar
 from .registry import choose_scheduler, list_schedulers
@@ -48,11 +47,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
-    from . import images
+    from . import batch, images
     from .backends import resolve_device
     from .noise import check_seeds
     from .onnx import model_manifest
-    from .source import Source
     from .upscaler import Upscaler, check_sigma
 
     # The model may be large: what is wrong on the command line is said before its graphs are loaded.
@@ -62,56 +60,43 @@ def _upscale(arguments: argparse.Namespace) -> int:
         with_noise(scheduler.table(), arguments.noise)
         check_sigma(arguments.degrade_sigma)
         check_seeds(arguments.seed, 1)
+        check_engine(arguments.engine)
         resolve_device(arguments.device)
-        jobs = _outputs(arguments.inputs, arguments.output)
-        for _, output in jobs:
-            images.check_output(output, arguments.overwrite)
+        files = batch.find_files(arguments.inputs, arguments.output)
+        for file in files:
+            images.check_output(file.target, arguments.overwrite or file.resume)
     except PidSamplerError as error:
         return _fail(error, USAGE)
-    up = Upscaler.load(arguments.model, arguments.device)
-    code = OK
-    with progress_bar(arguments.quiet, len(jobs) * len(scheduler.table())) as advance:
-        for path, output in jobs:
-            began = time.perf_counter()
-            try:
-                source = Source.of(path)
-                height, width = up.output_size(source)
-                images.check_fits(output, height, width, alpha=source.alpha is not None)
-                on_step = partial(advance, path.name)
-                sigma, noise = arguments.degrade_sigma, arguments.noise
-                result = up(source, scheduler, arguments.seed, sigma, noise, on_step)
-                result.save(output, arguments.overwrite)
-            except PidSamplerError as error:
-                code = _fail(error)
-                continue
-            except MemoryError:
-                code = _fail(f"{path}: not enough memory for its result")
-                continue
-            if not arguments.quiet:
-                seconds = time.perf_counter() - began
-                steps = len(result.record["timesteps"]) - 1
-                print(f"{output}: {width}x{height}, {steps} steps on {result.record['device']}, {seconds:.1f} s")
-    return code
+    for folder in {file.target.parent for file in files}:
+        images.remove_leftovers(folder)
+    settings = batch.Settings(scheduler, arguments.seed, arguments.degrade_sigma, arguments.noise, arguments.overwrite)
+    calls, failed = len(scheduler.table()), []
+    with progress_bar(arguments.quiet, len(files) * calls) as advance:
+        if arguments.engine == "ray":
+            outcomes = batch.upscale_on_cluster(arguments.model, arguments.device, files, settings)
+        else:
+            up = Upscaler.load(arguments.model, arguments.device)
+            outcomes = batch.upscale_files(up, files, settings, lambda path, *_: advance(path.name))
+        for outcome in outcomes:
+            name = outcome.file.path.name
+            if outcome.error is not None or outcome.seconds == 0.0 or arguments.engine == "ray":
+                advance(name, by=calls)
+            if outcome.error is not None:
+                failed.append(str(outcome.file.path))
+                _fail(outcome.error)
+            elif not arguments.quiet:
+                print(_said(outcome))
+    if len(files) > 1 and failed:
+        _fail(f"{len(failed)} of {len(files)} failed: {', '.join(failed)}")
+    return FAILED if failed else OK
 
 
-def _outputs(inputs: list[Path], output: str) -> list[tuple[Path, Path]]:
-    """Pair each input with the file it becomes: `output` itself, or a PNG in the folder `output`."""
-    folder = Path(output)
-    if len(inputs) == 1 and not folder.is_dir() and not output.endswith(("/", os.sep)):
-        return [(inputs[0], folder)]
-    if folder.exists() and not folder.is_dir():
-        raise PidSamplerError(f"{output} is a file, but several inputs need a folder: pass -o FOLDER")
-    jobs = [(path, folder / f"{path.stem}.png") for path in inputs]
-    seen: dict[Path, Path] = {}
-    for path, target in jobs:
-        if target in seen:
-            raise PidSamplerError(f"{seen[target]} and {path} would both become {target}: rename one")
-        seen[target] = path
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise PidSamplerError(f"cannot make the folder {output}: {error.strerror}") from None
-    return jobs
+def _said(outcome: Any) -> str:
+    record, target = outcome.record, outcome.file.target
+    size = "{width}x{height}".format(**record["output"])
+    if outcome.seconds == 0.0:
+        return f"{target}: {size}, there already"
+    return f"{target}: {size}, {len(record['timesteps']) - 1} steps on {record['device']}, {outcome.seconds:.1f} s"
 
 
 def _table(arguments: argparse.Namespace) -> int:
@@ -238,9 +223,19 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("upscale", _upscale, "enlarge pictures, or decode latents")
     sub.add_argument(
-        "inputs", nargs="+", type=Path, metavar="IN", help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors"
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="IN",
+        help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors; folders of them",
     )
-    sub.add_argument("-o", "--output", required=True, metavar="OUT", help="file, or folder for several inputs (PNG)")
+    sub.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="file, or folder for several inputs (PNG); goes on where it was",
+    )
     sub.add_argument("--model", default="tiny", help="bundled name or model folder (default: %(default)s)")
     sub.add_argument(
         "--scheduler",
@@ -258,6 +253,7 @@ def _parser() -> argparse.ArgumentParser:
         help="noise level of the latent, 0..0.8 (default: 0)",
     )
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    sub.add_argument("--engine", default="local", help="local, or ray for a cluster (default: %(default)s)")
     sub.add_argument("--overwrite", action="store_true", help="replace existing outputs")
     sub.add_argument("--quiet", action="store_true", help="print errors only")
 

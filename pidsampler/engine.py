@@ -59,9 +59,18 @@ def outcomes(
         from .ray_engine import cluster
 
         return cluster(make, jobs, device, count)
-    if engine != "local":
-        raise unknown_name("engine", engine, ENGINES)
+    check_engine(engine)
     return _here(make, jobs) if count == 1 else _processes(make, jobs, count or 1)
+
+
+def check_engine(engine: str) -> None:
+    """Check the name of an engine.
+
+    Raises:
+        PidSamplerError: There is no such engine.
+    """
+    if engine not in ENGINES:
+        raise unknown_name("engine", engine, ENGINES)
 
 
 class _Ready:

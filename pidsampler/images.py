@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import secrets
+import time
 import warnings
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -28,6 +30,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
     ".tif": {"compression": "tiff_lzw"},
     ".tiff": {"compression": "tiff_lzw"},
 }
+SUFFIXES = tuple(_FORMATS)
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 _OTHER_BYTE_ORDER = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}
 
@@ -166,6 +169,26 @@ def sidecar(path: Path) -> Path:
     return path.with_name(path.name + ".json")
 
 
+def read_record(path: Path) -> dict[str, Any] | None:
+    """Return the record in a PNG that `write` made, or None where a file is none such."""
+    from PIL import Image
+
+    try:
+        with Image.open(path) as image:
+            record = json.loads(image.info["pidsampler"])
+    except Exception:  # not a picture, damaged, or without a record
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed; what another process is writing is left alone."""
+    for path in folder.glob(_TEMPORARY.format("*")):
+        with suppress(OSError), path.open("rb+") as file:
+            if time.time() - path.stat().st_mtime > _NEW and _locked(file):
+                path.unlink()
+
+
 def enlarge_plane(plane: NDArray[Any], height: int, width: int) -> NDArray[np.uint8]:
     """Enlarge one uint8 or uint16 plane (H, W), such as alpha; the result is uint8.
 
@@ -195,6 +218,7 @@ def place(path: Path, write: Callable[[IO[bytes]], object], overwrite: bool) -> 
     with _removed(temporary):
         try:
             with temporary.open("xb") as file:
+                _locked(file)
                 write(file)
                 file.flush()
                 os.fsync(file.fileno())
@@ -291,8 +315,25 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
     return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
 
 
+_TEMPORARY = ".pidsampler-{}.tmp"
+_NEW = 2.0  # seconds in which a file that was opened is locked
+
+
 def _temporary(path: Path) -> Path:
-    return path.with_name(f".pidsampler-{secrets.token_hex(8)}.tmp")
+    return path.with_name(_TEMPORARY.format(secrets.token_hex(8)))
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed, however its process ends; whether nobody else had. Windows does so itself."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return True
+    except OSError:  # held by another; or the file system has no locks
+        return False
+    return True
 
 
 def _rename_to_new(temporary: Path, path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,7 +45,7 @@ class Source:
         """
         if isinstance(image, str | Path):
             path = Path(image)
-            described: dict[str, Any] = {"name": path.name}
+            described = {"name": path.name, "sha256": _sha256(path)}
             if path.suffix.lower() in latents.SUFFIXES:
                 return cls._of_latent(latents.read(path), described)
             return cls._of_picture(images.read(path), described)
@@ -89,3 +90,11 @@ class Source:
             return color
         alpha = images.enlarge_plane(self.alpha, *rgb.shape[:2])
         return np.concatenate([color, alpha[:, :, None]], axis=2)
+
+
+def _sha256(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None

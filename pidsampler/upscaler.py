@@ -148,7 +148,7 @@ class Upscaler:
             name, made = self._backend.name, given or "independent"  # the table has its draws already
             x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=made, on_step=on_step)
             array = bound.picture(x)
-        record = self._record(scheduler, table, noise, seed, sigma, bound.source.described, array)
+        record = self.record(bound.source, scheduler, seed, sigma, noise)
         return Result(array, record, bound.source.icc, bound.source.dpi)
 
     def bind(self, image: str | Path | NDArray[Any] | Source, seed: int = 0, degrade_sigma: float = 0.0) -> Bound:
@@ -196,6 +196,47 @@ class Upscaler:
             contract.padded_size(height, width)
         return height * contract.scale, width * contract.scale
 
+    def record(
+        self,
+        source: Source,
+        scheduler: str | Scheduler | StepTable | None = None,
+        seed: int = 0,
+        degrade_sigma: float = 0.0,
+        noise: str | NoiseFunction = "independent",
+    ) -> dict[str, Any]:
+        """Return the record that `__call__` gives with these arguments, without computing anything.
+
+        Raises:
+            PidSamplerError: The scheduler, the noise, or the source's shape does not suit the model.
+        """
+        from . import __version__
+
+        contract = self.model.contract
+        scheduler = self._scheduler(scheduler)
+        table, _ = with_noise(self._table(scheduler), noise)
+        height, width = self.output_size(source)
+        return {
+            "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
+            "scheduler": "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler),
+            # The list as it was given; a table of several evaluations a step holds more times.
+            "timesteps": [float(t) for t in getattr(scheduler, "timesteps", table.times)],
+            "table": table.to_dict(),
+            "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
+            "seed": int(seed),
+            "degrade_sigma": float(degrade_sigma),
+            "noise_frame": contract.noise_frame,
+            "input": source.described,
+            "output": {"width": width, "height": height},
+            "device": self._backend.device,
+            "versions": {
+                "pidsampler": __version__,
+                "python": platform.python_version(),
+                "numpy": np.__version__,
+                "pillow": version("pillow"),
+                "onnxruntime": self.model.runtime_version,
+            },
+        }
+
     def _scheduler(self, scheduler: str | Scheduler | StepTable | None) -> Scheduler | StepTable:
         if scheduler is None:
             return FlowSDE(self.model.contract.timesteps)
@@ -210,41 +251,6 @@ class Upscaler:
                 f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0"
             )
         return table.predicting(self.model.contract.prediction)
-
-    def _record(
-        self,
-        scheduler: Scheduler | StepTable,
-        table: StepTable,
-        noise: str | NoiseFunction,
-        seed: int,
-        sigma: float,
-        described: dict[str, Any],
-        array: NDArray[np.uint8],
-    ) -> dict[str, Any]:
-        from . import __version__
-
-        contract = self.model.contract
-        return {
-            "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
-            "scheduler": "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler),
-            # The list as it was given; a table of several evaluations a step holds more times.
-            "timesteps": [float(t) for t in getattr(scheduler, "timesteps", table.times)],
-            "table": table.to_dict(),
-            "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
-            "seed": int(seed),
-            "degrade_sigma": sigma,
-            "noise_frame": contract.noise_frame,
-            "input": described,
-            "output": {"width": array.shape[1], "height": array.shape[0]},
-            "device": self._backend.device,
-            "versions": {
-                "pidsampler": __version__,
-                "python": platform.python_version(),
-                "numpy": np.__version__,
-                "pillow": version("pillow"),
-                "onnxruntime": self.model.runtime_version,
-            },
-        }
 
 
 def check_sigma(sigma: float) -> None:

@@ -144,7 +144,8 @@ def test_a_bad_file_among_good_ones(here, run):
     code, out, err = run("upscale", "bad.png", "in.png", "-o", "all")
     assert code == 1
     assert err.splitlines() == [
-        "pidsampler: error: bad.png is not a picture that can be read: expected PNG, JPEG, WebP or TIFF"
+        "pidsampler: error: bad.png is not a picture that can be read: expected PNG, JPEG, WebP or TIFF",
+        "pidsampler: error: 1 of 2 failed: bad.png",
     ]
     assert out.startswith("all/in.png: 36x24")
     assert os.listdir("all") == ["in.png"]
@@ -199,7 +200,7 @@ BAD = {
     "truncated": (save("t.png", encoded("PNG")[:5000]), ["t.png"], 1, "t.png is damaged: image file is truncated"),
     "empty": (save("t.png", b""), ["t.png"], 1, "t.png is empty (0 bytes), expected a picture"),
     "huge": (save("t.png", header_only(100_000, 100_000)), ["t.png"], 1, "t.png is too large: Image size (10000000000"),
-    "a folder": (lambda here: (here / "d").mkdir(), ["d"], 1, "cannot read d: Is a directory"),
+    "a folder": (lambda here: (here / "d").mkdir(), ["d"], 2, "out.png names a picture, but several"),
     "no output folder": (None, ["in.png", "-o", "no/out.png"], 2, "cannot write no/out.png: No such file or directory"),
     "unwritable": (None, ["in.png", "-o", "in.png/out.png"], 2, "cannot write in.png/out.png: Not a directory"),
     "unwritable folder": (None, ["in.png", "in.png", "-o", "in.png/d"], 2, "would both become"),

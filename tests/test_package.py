@@ -1,5 +1,6 @@
 import inspect
 import json
+import os
 import re
 import subprocess
 import sys
@@ -12,7 +13,8 @@ import pytest
 from packaging.requirements import Requirement
 
 import pidsampler
-from pidsampler import registry, sample, timesteps
+from pidsampler import Upscaler, registry, sample, timesteps
+from pidsampler.cores import count_cores
 from pidsampler.denoiser import GaussianMixture
 
 
@@ -184,3 +186,26 @@ def test_the_bench_report_reads_what_pytest_benchmark_writes(load_script, tmp_pa
     rows = [json.loads(line) for line in (tmp_path / "rows.jsonl").read_text().splitlines()]
     assert [row["name"] for row in rows] == ["whole", "noise", "upscale"]
     assert rows[2]["outside_network"] == 0.1
+
+
+@pytest.mark.parametrize(("said", "found"), [("", 3), ("2", 2), ("64", 3), ("0", 1), ("4,2", 3), ("-1", 3)])
+def test_omp_num_threads_limits_the_cores(monkeypatch, said, found):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(3), raising=False)
+    monkeypatch.setenv("OMP_NUM_THREADS", said)
+    assert count_cores() == found
+
+
+def test_onnx_runtime_is_told_the_limit(monkeypatch):
+    import onnxruntime
+
+    seen, session = [], onnxruntime.InferenceSession
+
+    def opened(path, options, **more):
+        seen.append(options.intra_op_num_threads)
+        return session(path, options, **more)
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", opened)
+    for said in ("", "1"):
+        monkeypatch.setenv("OMP_NUM_THREADS", said)
+        Upscaler.load("gaussian", "cpu")(np.zeros((4, 4, 3), np.uint8))
+    assert seen == [0, 0, 1, 1]

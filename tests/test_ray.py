@@ -1,11 +1,13 @@
-"""The same study on Ray's local cluster, a real one."""
+"""The same study and the same folder on Ray's local cluster, a real one."""
 
 import csv
+import os
 
 import numpy as np
 import pytest
 from PIL import Image
 
+from pidsampler import FlowSDE, Upscaler, batch, noise
 from pidsampler.study import figures
 from pidsampler.study.plan import Study
 from pidsampler.study.run import run_study
@@ -70,3 +72,32 @@ def test_the_same_as_here_with_a_worker_killed_in_the_middle(study, tmp_path):
     assert rows(tmp_path / "ray") == rows(tmp_path / "here")
     for picture in (tmp_path / "here" / "pictures").rglob("*.png"):
         assert picture.read_bytes() == (tmp_path / "ray" / picture.relative_to(tmp_path / "here")).read_bytes()
+
+
+@pytest.mark.usefixtures("cluster")
+def test_a_folder_the_same_as_here_with_a_worker_killed_in_the_middle(tmp_path):
+    (tmp_path / "in").mkdir()
+    for k in range(11):
+        pixels = np.random.default_rng(k).integers(0, 255, (8 + k, 12, 3), np.uint8)
+        Image.fromarray(pixels).save(tmp_path / "in" / f"{k:02}.png")
+    (tmp_path / "in" / "bad.png").write_bytes(b"broken")
+    kill = tmp_path / "kill"
+
+    def deadly(seed, draw, shape):  # in the middle, once
+        if draw == 1 and len(list((tmp_path / "ray").glob("*.png"))) >= 3 and kill.exists():
+            kill.unlink()
+            os.kill(os.getpid(), 9)
+        return noise.normal(seed, draw, shape)
+
+    settings = batch.Settings(FlowSDE([1.0, 0.5, 0.0]), noise=deadly)
+    here = batch.find_files([tmp_path / "in"], str(tmp_path / "here"))
+    list(batch.upscale_files(Upscaler.load("gaussian", "cpu"), here, settings))
+    kill.touch()
+    there = batch.find_files([tmp_path / "in"], str(tmp_path / "ray"))
+    found = list(batch.upscale_on_cluster("gaussian", "cpu", there, settings))
+    assert not kill.exists()
+    assert sorted(outcome.file.path.name for outcome in found) == [file.path.name for file in there]
+    assert [outcome.file.path.name for outcome in found if outcome.error] == ["bad.png"]
+    for file in here:
+        if file.path.name != "bad.png":
+            assert file.target.read_bytes() == (tmp_path / "ray" / file.target.name).read_bytes()

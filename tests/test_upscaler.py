@@ -1,3 +1,4 @@
+import hashlib
 import json
 import math
 
@@ -148,7 +149,8 @@ def test_noise_of_ones_own(gaussian):
 def test_a_file_keeps_its_name_profile_and_resolution(gaussian, tmp_path):
     Image.fromarray(RGB).save(tmp_path / "in.png", dpi=(300, 300), icc_profile=b"some profile")
     result = gaussian(tmp_path / "in.png")
-    assert result.record["input"] == {"name": "in.png", "width": 13, "height": 11}
+    digest = hashlib.sha256((tmp_path / "in.png").read_bytes()).hexdigest()
+    assert result.record["input"] == {"name": "in.png", "sha256": digest, "width": 13, "height": 11}
     assert np.array_equal(result.array, gaussian(RGB).array)
     assert np.array_equal(result.array, gaussian(str(tmp_path / "in.png")).array)
     result.save(tmp_path / "out.png")
@@ -244,7 +246,8 @@ def test_latent_files_are_decoded_without_added_noise(known, tmp_path, name):
     result = known(add=-0.25)(path, degrade_sigma=0.25)
     expected = (latent[:3].astype(float) + 1) * 127.5
     assert np.abs(result.array - expected.transpose(1, 2, 0).repeat(32, 0).repeat(32, 1)).max() < 0.51
-    assert result.record["input"] == {"name": name, "latent_shape": [1, 4, 2, 3]}
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    assert result.record["input"] == {"name": name, "sha256": digest, "latent_shape": [1, 4, 2, 3]}
     assert result.record["degrade_sigma"] == 0.25
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
@@ -13,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import noise
+from ..cores import count_cores
 from ..errors import PidSamplerError
 from ..table import Row
 from . import NOT_FINITE
@@ -171,8 +171,7 @@ def _chunks(start: int, stop: int) -> Iterator[slice]:
 
 def _on_all_cores(work: Callable[[int, int], object], size: int) -> None:
     """Call work(start, stop) for shares of 0..size that begin at whole chunks, one share a core."""
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    share = -(-size // (min(cores, _MOST_THREADS) * _CHUNK)) * _CHUNK
+    share = -(-size // (min(count_cores(), _MOST_THREADS) * _CHUNK)) * _CHUNK
     if share >= size or size < _WORTH_THREADS:
         work(0, size)
         return

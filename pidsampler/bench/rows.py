@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 import platform
 import subprocess
 import time
@@ -16,6 +15,7 @@ import numpy as np
 
 from .. import __version__
 from ..backends import Backend
+from ..cores import count_cores
 from ..errors import PidSamplerError
 
 MACHINE = ("device", "cores", "driver", "cuda", "python", "numpy", "pidsampler", "commit", "date")
@@ -36,8 +36,7 @@ def machine(backend: Backend) -> dict[str, str]:
         "date": time.strftime("%Y-%m-%dT%H:%M"),
     }
     if backend.device == "cpu":
-        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-        return {"device": _cpu(), "cores": str(cores), "driver": "", "cuda": "", **found}
+        return {"device": _cpu(), "cores": str(count_cores()), "driver": "", "cuda": "", **found}
     import cupy
 
     runtime = cupy.cuda.runtime

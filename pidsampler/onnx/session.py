@@ -11,6 +11,7 @@ import ml_dtypes
 import numpy as np
 
 from ..backends import Array, Backend
+from ..cores import core_limit
 from ..errors import PidSamplerError
 from .providers import CudaOptions, import_onnxruntime, providers
 
@@ -94,6 +95,7 @@ class Session:
             return self._open
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
+        options.intra_op_num_threads = core_limit() or 0  # 0: as many as it finds good
         options.log_severity_level = 4  # what fails raises; a line on stderr as well would only repeat it
         # Idle threads of one graph do not keep the cores from the sampler's and the other graph's.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 
+from ..cores import count_cores
 from ..errors import PidSamplerError
 from ..progress import progress_bar
 
@@ -38,7 +38,7 @@ def run(arguments: argparse.Namespace) -> int:
     study = read_study(arguments.study)
     count = arguments.processes
     if count is None and arguments.engine == "local":
-        count = _cores() if resolve_device(arguments.device).device == "cpu" else 1
+        count = count_cores() if resolve_device(arguments.device).device == "cpu" else 1
     if count is not None and count < 1:
         raise PidSamplerError(f"--processes {count} must be at least 1")
     if arguments.dry_run:
@@ -61,10 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     if finished.failed:
         print(f"pidsampler: error: {finished.failed} runs failed; the first: {finished.error}", file=sys.stderr)
     return 1 if finished.failed else 0
-
-
-def _cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _duration(seconds: float) -> str:

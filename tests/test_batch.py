@@ -1,0 +1,300 @@
+"""Many files: folders in, folders out; what is there already, what fails, and what a kill leaves."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pidsampler import FlowSDE, Upscaler, batch, images
+from pidsampler.cli import main
+from pidsampler.source import Source
+
+SCHEDULER = FlowSDE([1.0, 0.5, 0.0])
+
+
+def picture(seed, height=6, width=9):
+    return np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+
+
+@pytest.fixture(name="here")
+def _here(tmp_path, monkeypatch):
+    """A working folder with a tree of three pictures, a latent, and what is none of these."""
+    monkeypatch.chdir(tmp_path)
+    for seed, name in enumerate(("in/b.png", "in/a.webp", "in/deep/er/c.tif")):
+        Path(name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(seed)).save(name, **({"lossless": True} if name.endswith("webp") else {}))
+    np.save("in/deep/z.npy", np.zeros((192, 1, 2), np.float32))
+    for name in ("in/notes.txt", "in/._b.png", "in/.hidden/d.png"):
+        Path(name).parent.mkdir(exist_ok=True)
+        Path(name).write_text("nothing")
+    return tmp_path
+
+
+@pytest.fixture(name="run")
+def _run(capsys):
+    def run(*arguments):
+        code = main(["upscale", *map(str, arguments), "--model", "gaussian", "--device", "cpu"])
+        out, err = capsys.readouterr()
+        return code, out.splitlines(), err.splitlines()
+
+    return run
+
+
+@pytest.fixture(name="sampled")
+def _sampled(monkeypatch):
+    """The runs that are made."""
+    from pidsampler import upscaler
+
+    made, sample = [], upscaler.sample
+
+    def counted(*arguments, **options):
+        made.append(arguments)
+        return sample(*arguments, **options)
+
+    monkeypatch.setattr(upscaler, "sample", counted)
+    return made
+
+
+def written(folder):
+    return sorted(str(path.relative_to(folder)) for path in Path(folder).rglob("*") if path.is_file())
+
+
+ALL = ["a.png", "b.png", "deep/er/c.png", "deep/z.png"]
+
+
+def test_a_folder_becomes_a_folder_of_the_same_shape(here, run):
+    code, out, err = run("in", "-o", "out")
+    assert (code, err) == (0, [])
+    assert written("out") == ALL
+    assert [line.split(":")[0] for line in out] == ["out/a.png", "out/b.png", "out/deep/z.png", "out/deep/er/c.png"]
+    assert run("in/deep/er/c.tif", "-o", "alone.png")[0] == 0
+    assert Path("alone.png").read_bytes() == Path("out/deep/er/c.png").read_bytes()
+
+
+def test_files_and_folders_together(here, run):
+    Image.fromarray(picture(7)).save("other.png")
+    assert run("other.png", "in/deep", "-o", "out")[0] == 0
+    assert written("out") == ["er/c.png", "other.png", "z.png"]
+
+
+def test_what_is_there_already_is_left(here, run, sampled):
+    run("in", "-o", "out")
+    Path("out/b.png").unlink()
+    before = {name: os.stat(f"out/{name}").st_mtime_ns for name in written("out")}
+    del sampled[:]
+    code, out, err = run("in", "-o", "out")
+    assert (code, err, len(sampled)) == (0, [], 1)
+    assert [line.split(": ")[1] for line in out].count("36x24, there already") == 2
+    assert out[0] == "out/a.png: 36x24, there already"
+    assert "there already" not in out[1]
+    assert {name: os.stat(f"out/{name}").st_mtime_ns for name in before} == before
+    run("in", "-o", "out", "--overwrite")
+    assert len(sampled) == 1 + 4
+
+
+@pytest.mark.parametrize("change", ["seed", "steps", "input", "not ours", "damaged"])
+def test_what_was_made_otherwise_is_not_touched(here, run, change):
+    run("in", "-o", "out")
+    target, options = Path("out/b.png"), {"seed": ["--seed", "1"], "steps": ["--steps", "2"]}.get(change, [])
+    if change == "input":
+        Image.fromarray(picture(8)).save("in/b.png")
+    elif change == "not ours":
+        Image.fromarray(picture(8)).save(target)
+    elif change == "damaged":
+        target.write_bytes(target.read_bytes()[:20])
+    before = target.read_bytes()
+    code, out, err = run("in", "-o", "out", *options)
+    assert code == 1
+    assert target.read_bytes() == before
+    why = (
+        "pidsampler: error: out/b.png exists already, not made from in/b.png with these settings: pass --overwrite to "
+        "replace it, or another folder"
+    )
+    assert why in err
+    assert len(out) == (0 if options else 3)
+    assert run("in", "-o", "out", *options, "--overwrite")[0] == 0
+    assert run("in", "-o", "out", *options)[0] == 0
+
+
+def test_failures_are_named_at_the_end_and_tried_again(here, run, sampled):
+    Path("in/a0.png").write_bytes(b"nothing")
+    Path("in/deep/x.jpg").write_bytes(b"")
+    np.save("in/deep/er/y.npy", np.zeros((3, 1, 2), np.float32))  # of another model
+    for _ in range(2):
+        code, out, err = run("in", "-o", "out")
+        assert (code, len(out), len(err)) == (1, 4, 4)
+        assert err[-1] == "pidsampler: error: 3 of 7 failed: in/a0.png, in/deep/x.jpg, in/deep/er/y.npy"
+        assert written("out") == ALL
+        assert len(sampled) == 4
+
+
+@pytest.mark.parametrize(
+    ("inputs", "output", "message"),
+    [
+        (["in"], "in", "in is the folder of the inputs: pass another, such as -o in/large"),
+        (["in/deep", "in"], "./in", "is the folder of the inputs"),
+        (["in"], "out.png", "out.png names a picture, but several inputs need a folder: pass -o FOLDER"),
+        (["empty"], "out", "empty holds no picture or latent: expected .png, .jpg, .jpeg, .webp, .tif, .tiff, .npy"),
+        (["in", "in/b.png"], "out", "in/b.png and in/b.png would both become out/b.png: rename one"),
+        (["in"], "in/notes.txt", "in/notes.txt is a file, but several inputs need a folder"),
+        (["in", "--engine", "rey"], "out", "unknown engine 'rey': did you mean 'ray'?"),
+    ],
+)
+def test_what_cannot_be(here, run, inputs, output, message):
+    Path("empty").mkdir()
+    before = written(".")
+    code, out, (error,) = run(*inputs, "-o", output)
+    assert (code, out) == (2, [])
+    assert message in error
+    assert written(".") == before
+
+
+def test_the_output_may_lie_in_the_input(here, run):
+    for _ in range(2):
+        assert run("in", "-o", "in/large")[0] == 0
+        assert written("in/large") == ALL
+
+
+def test_reading_and_writing_go_on_beside_the_network(here, monkeypatch):
+    """Each stage of one file waits for a stage of another that comes before it only where they overlap."""
+    up = Upscaler.load("gaussian", "cpu")
+    computing, read, written_one = threading.Event(), threading.Event(), threading.Event()
+    files = [batch.File(Path(f"{k}.png"), Path(f"{k}-out.png")) for k in range(3)]
+    for k in range(3):
+        Image.fromarray(picture(k)).save(f"{k}.png")
+    of, save = Source.of, batch.Result.save
+
+    def slow_read(path):
+        if Path(path).stem == "1":
+            assert computing.wait(20)
+        source = of(path)
+        if Path(path).stem == "2":
+            read.set()
+        return source
+
+    def slow_save(result, path, overwrite):
+        if result.record["input"]["name"] == "0.png":
+            assert read.wait(20)
+        save(result, path, overwrite)
+        written_one.set()
+
+    def on_step(path, run, m):
+        computing.set()
+        if path.name == "2.png":
+            assert written_one.wait(20)
+
+    monkeypatch.setattr(batch.Source, "of", staticmethod(slow_read))
+    monkeypatch.setattr(batch.Result, "save", slow_save)
+    settings = batch.Settings(SCHEDULER)
+    found = list(batch.upscale_files(up, files, settings, on_step))
+    assert [(outcome.file, outcome.error) for outcome in found] == [(file, None) for file in files]
+
+
+def test_an_error_of_ours_stops_all_and_leaves_whole_files(here, monkeypatch):
+    up = Upscaler.load("gaussian", "cpu")
+    files = batch.find_files([Path("in")], "out")
+    found = batch.upscale_files(up, files, batch.Settings(SCHEDULER))
+    next(found)
+    found.close()  # as an exception or Ctrl-C in the caller does
+    for name in written("out"):
+        assert images.read_record(Path("out") / name) is not None
+
+
+def test_no_memory_is_said_of_its_file(here, run, monkeypatch):
+    of = Source.of
+
+    def fail(path):
+        if path.name == "b.png":
+            raise MemoryError
+        return of(path)
+
+    monkeypatch.setattr(batch.Source, "of", staticmethod(fail))
+    code, out, err = run("in", "-o", "out")
+    assert (code, len(out)) == (1, 3)
+    assert err[0] == "pidsampler: error: in/b.png: not enough memory for its result"
+
+
+def test_killed_at_any_moment_it_goes_on(tmp_path):
+    (tmp_path / "in").mkdir()
+    for k in range(60):
+        Image.fromarray(picture(k, 20 + k % 3, 30)).save(tmp_path / "in" / f"{k:02}.png")
+    for k in (3, 30, 59):
+        (tmp_path / "in" / f"{k:02}.png").write_bytes(b"broken")
+    command = [sys.executable, "-P", "-m", "pidsampler.cli", "upscale", "in", "--model", "gaussian", "--device", "cpu"]
+
+    def started(out):
+        return subprocess.Popen(
+            [*command, "-o", out], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
+        )
+
+    whole = started("whole")
+    whole.communicate()
+    assert whole.returncode == 1
+    moments, kills = random.Random(8), 0
+    while kills < 6:
+        process = started("killed")
+        while not list((tmp_path / "killed").glob("*.png")) and process.poll() is None:
+            time.sleep(0.01)
+        time.sleep(moments.uniform(0.0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        _, err = process.communicate()
+        kills += 1
+        if process.returncode != -signal.SIGKILL:
+            break
+        for path in (tmp_path / "killed").glob("*.png"):
+            assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+    time.sleep(images._NEW)
+    process = started("killed")
+    _, err = process.communicate()
+    assert process.returncode == 1
+    assert err.splitlines()[-1] == "pidsampler: error: 3 of 60 failed: in/03.png, in/30.png, in/59.png"
+    assert written(tmp_path / "killed") == written(tmp_path / "whole")
+    assert len(written(tmp_path / "whole")) == 57
+
+
+def test_only_what_nobody_writes_is_left_over(tmp_path, monkeypatch):
+    monkeypatch.setattr(images, "_NEW", 0.0)
+    (tmp_path / ".pidsampler-0123456789abcdef.tmp").touch()
+    (tmp_path / "mine.tmp").touch()
+    seen = []
+
+    def write(file):
+        time.sleep(0.01)
+        seen.append(subprocess.run(clean, check=True, cwd=tmp_path).returncode)
+
+    code = "import pathlib; from pidsampler import images; images._NEW = 0.0; images.remove_leftovers(pathlib.Path())"
+    clean = [sys.executable, "-c", code]
+    images.place(tmp_path / "new.png", write, overwrite=False)
+    assert seen == [0]
+    assert written(tmp_path) == ["mine.tmp", "new.png"]
+
+
+def test_a_worker_of_a_cluster(here):
+    files = batch.find_files([Path("in")], "out")
+    settings = batch.Settings(SCHEDULER)
+    job = batch.Job(tuple(files), settings)
+    found = list(batch.Worker("gaussian", "cpu").run(job))
+    assert [outcome.file for outcome in found] == files
+    given_up, again = job.lost(found[:2], "it died")
+    assert given_up == []
+    assert [(one.files, one.again) for one in again] == [((file,), True) for file in files[2:]]
+    (outcome,), none = again[0].lost([], "it died")
+    assert (outcome.error, none) == (f"{files[2].path}: it died", [])
+    errors = [outcome.error for outcome in batch.Worker("nowhere", "cpu").run(job)]
+    assert len(errors) == 4
+    assert all("no model 'nowhere'" in error for error in errors)
+
+
+def test_the_record_is_known_before_anything_is_computed():
+    up = Upscaler.load("gaussian", "cpu")
+    source = Source.of(picture(0))
+    options = {"scheduler": "heun@uniform:3", "seed": 4, "degrade_sigma": 0.5}
+    assert up.record(source, **options) == up(source, **options).record
