@@ -19,6 +19,7 @@ from . import __version__, bench, search, timesteps
 from .draws import NOISES, with_noise
 from .engine import check_engine
 from .errors import PidSamplerError
+from .export import command as export
 from .progress import progress_bar
 from .registry import choose_scheduler, list_schedulers
 from .study import command as study
@@ -144,7 +145,7 @@ def _inspect(arguments: argparse.Namespace) -> int:
 
     model = Model.load(arguments.model, resolve_device("cpu"))
     rows = [[key.replace("_", " "), _shown(value)] for key, value in asdict(model.contract).items()]
-    for session in (model.encoder, model.network):
+    for session in model.sessions:
         rows += [[f"{session.path.name} in", str(t)] for t in session.inputs]
         rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]
     rows += [[f"sha256 {name}", digest] for name, digest in model.hashes.items()]
@@ -266,6 +267,9 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("inspect", _inspect, "print the contract found in a model folder")
     sub.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")
+
+    sub = command("export", export.run, "make a model folder of a PiD checkpoint, or of random weights")
+    export.add_arguments(sub)
 
     sub = command("study", study.run, "compare samplers: a grid of settings, measured, with a report")
     study.add_arguments(sub)

@@ -116,3 +116,91 @@ def write_model(folder, manifest=None, encoder=None, **options):
     if manifest is not None:
         (folder / "pidsampler.json").write_text(json.dumps(manifest))
     return folder
+
+
+def _projecting(kind, gain, times):
+    """lq_latent -> lq_0, its colors as tokens (1, h*w, 3), and lq_pixel, a quarter of them enlarged (1, H, W, 3)."""
+    nodes = [
+        helper.make_node("Cast", ["lq_latent"], ["z"], to=TensorProto.FLOAT),
+        helper.make_node("Gather", ["z", "rgb"], ["picked"], axis=1),
+        helper.make_node("Mul", ["picked", "gain"], ["colors"]),
+        helper.make_node("Transpose", ["colors"], ["colors_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Constant", [], ["flat"], value_ints=[1, -1, 3]),  # as in write_network: not external data
+        helper.make_node("Reshape", ["colors_last", "flat"], ["tokens_32"]),
+        helper.make_node("Cast", ["tokens_32"], ["lq_0"], to=TYPES[kind]),
+        helper.make_node("Constant", [], ["enlarge"], value_floats=[1.0, 1.0, times, times]),
+        helper.make_node("Resize", ["colors", "", "enlarge"], ["large"], mode="nearest"),
+        helper.make_node("Transpose", ["large"], ["large_last"], perm=[0, 2, 3, 1]),
+        helper.make_node("Mul", ["large_last", "quarter"], ["pixel_32"]),
+        helper.make_node("Cast", ["pixel_32"], ["lq_pixel"], to=TYPES[kind]),
+    ]
+    constants = {"rgb": np.arange(3), "gain": np.float32(gain), "quarter": np.float32(0.25)}
+    return nodes, constants
+
+
+def _from_features(kind, times):
+    """velocity = (x - (mu + degrade_sigma)) / (t/1000); mu is three quarters of lq_0, enlarged, plus lq_pixel."""
+    nodes = [
+        *(
+            helper.make_node("Cast", [name], [f"{name}_seen"], to=TensorProto.FLOAT)
+            for name in ("x", "t", "degrade_sigma", "lq_0", "lq_pixel")
+        ),
+        *(helper.make_node("Constant", [], [f"int_{n}"], value_ints=[n]) for n in (1, 3, times)),
+        helper.make_node("Shape", ["x"], ["size"], start=2, end=4),
+        helper.make_node("Div", ["size", f"int_{times}"], ["grid"]),
+        helper.make_node("Concat", ["int_1", "grid", "int_3"], ["grid_shape"], axis=0),
+        helper.make_node("Reshape", ["lq_0_seen", "grid_shape"], ["map_last"]),
+        helper.make_node("Transpose", ["map_last"], ["map"], perm=[0, 3, 1, 2]),
+        helper.make_node("Constant", [], ["factors"], value_floats=[1.0, 1.0, float(times), float(times)]),
+        helper.make_node("Resize", ["map", "", "factors"], ["large_map"], mode="nearest"),
+        helper.make_node("Mul", ["large_map", "rest"], ["most"]),
+        helper.make_node("Transpose", ["lq_pixel_seen"], ["pixel"], perm=[0, 3, 1, 2]),
+        helper.make_node("Add", ["most", "pixel"], ["mu"]),
+        helper.make_node("Add", ["mu", "degrade_sigma_seen"], ["x0"]),
+        helper.make_node("Sub", ["x_seen", "x0"], ["difference"]),
+        helper.make_node("Div", ["t_seen", "thousand"], ["time"]),
+        helper.make_node("Div", ["difference", "time"], ["v"]),
+        helper.make_node("Cast", ["v"], ["v_pred"], to=TYPES[kind]),
+    ]
+    return nodes, {"rest": np.float32(0.75), "thousand": np.float32(1000)}
+
+
+def write_split_model(
+    folder,
+    kind="float32",
+    size=None,
+    network_size=None,
+    channels=4,
+    factor=8,
+    scale=4,
+    external=False,
+    gain=1.0,
+    whole=False,
+    encoder_channels=None,
+    latent_kind=None,
+):
+    """Write a folder whose projection is a graph of its own; or with `whole` the same function with none.
+
+    `size` is the image's for which the projection is made and, unless `network_size` is given, the other graphs.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    made_for = size if network_size is None else network_size or None
+    times = factor * scale
+    large = [n * scale for n in made_for] if made_for else ["out_h", "out_w"]
+    small = [n // factor for n in size] if size else ["latent_h", "latent_w"]
+    tokens = small[0] * small[1] if size else "tokens"
+    pixels = [n * scale for n in size] if size else ["pixel_h", "pixel_w"]
+    latent = {"lq_latent": (TYPES[kind], [1, channels, *small])}
+    features = {"lq_0": (TYPES[kind], [1, tokens, 3]), "lq_pixel": (TYPES[kind], [1, *pixels, 3])}
+    own = {"x": (TYPES[kind], [1, 3, *large]), "t": (TYPES[kind], [1]), "degrade_sigma": (TYPES[kind], [1])}
+    velocity = {"v_pred": (TYPES[kind], [1, 3, *large])}
+    first, first_constants = _projecting(kind, gain, float(times))
+    last, last_constants = _from_features(kind, times)
+    write_encoder(folder / "vae_encoder.onnx", kind, made_for, encoder_channels or channels, factor, latent_kind)
+    network, projection = folder / "pid_upscaler.onnx", folder / "lq_projection.onnx"
+    if whole:
+        _save(network, [*first, *last], own | latent, velocity, first_constants | last_constants, external)
+    else:
+        _save(projection, first, latent, features, first_constants, external)
+        _save(network, last, own | features, velocity, last_constants, external)
+    return folder

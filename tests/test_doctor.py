@@ -30,7 +30,7 @@ def here(packages, driver=(13, 0), card=H200, libraries=LIBRARIES):
         here(CUDA13, libraries={"libcublas.so.13"}),  # cuDNN is optional from 1.28 on
         here({"cupy": "14.2.0", "onnxruntime-gpu": "1.31.1"}),  # built from source: of whatever CUDA
     ],
-    ids=str,
+    ids=range(7),
 )
 def test_inventories_that_fit(found):
     assert diagnose(found) == []

@@ -13,6 +13,7 @@ from pidsampler.backends.kernels import OPTIONS, definitions, source
 pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvrtc is not installed")
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
+ALIKE = (86, 89)  # 80's instructions: a part of the variants will do
 FILL_FLAGS = [definitions(x=x, keep=keep, vector=vector) for x, keep, vector in FILLS]
 IMAGE_FLAGS = [definitions(pixel=f"pid_u{p}", channels=c, bgr=bgr, x=x) for p, c, bgr, x in IMAGES]
 EVERY = [
@@ -30,10 +31,11 @@ def test_every_variant_compiles_without_spills_or_local_memory(architecture, rec
         name, flags = job
         return nvrtc.compiled(source(name), [*OPTIONS, "-ftz=true", *flags, f"-arch=sm_{architecture}"])
 
+    assert len(EVERY) > 60
+    jobs = EVERY[::5] if architecture in ALIKE else EVERY
     with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(compiled, EVERY))
-    assert len(results) == len(EVERY) > 60
-    for (name, flags), (usage, ptx) in zip(EVERY, results, strict=True):
+        results = list(pool.map(compiled, jobs))
+    for (name, flags), (usage, ptx) in zip(jobs, results, strict=True):
         assert set(usage) == ({"pid_to_tensor", "pid_to_image"} if name == "image.cu" else {f"pid_{name[:-3]}"})
         assert ".f64" not in ptx, flags
         for kernel, used in usage.items():

@@ -84,7 +84,7 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
     assert runtimes(extras["cpu"]) == {"onnxruntime"}
     assert runtimes(extras["cuda12"]) == runtimes(extras["cuda13"]) == {"onnxruntime-gpu"}
     assert set(extras) == {
-        *("cpu", "cuda12", "cuda13", "plot", "beta", "study", "lpips", "ray", "test", "dev"),
+        *("cpu", "cuda12", "cuda13", "plot", "beta", "study", "lpips", "ray", "export", "hub", "test", "dev"),
     }
 
 
@@ -129,7 +129,7 @@ def test_the_readmes_commands_are_the_ones_ci_runs(readme, repository):
 def test_the_readmes_options_exist(readme):
     section = readme.split("## On the command line")[1].split("## ")[0]
     help_text = ""
-    for name in ("upscale", "table"):
+    for name in ("upscale", "table", "export"):
         command = [sys.executable, "-P", "-m", "pidsampler.cli", name, "--help"]
         help_text += subprocess.run(command, capture_output=True, text=True, check=True).stdout
     options = set(re.findall(r"--[a-z-]+", section))

@@ -429,8 +429,8 @@ def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
     run_study(read_study(plan), tmp_path / "whole", "cpu", processes=2)
     delays, kills = random.Random(6), 0
     while kills < 20:
-        process = started(plan, tmp_path / "killed", count=1 + kills % 2)
-        time.sleep(delays.uniform(0.5, 1.7))
+        process = started(plan, tmp_path / "killed", count=2 if kills % 4 == 0 else 1)
+        time.sleep(delays.uniform(0.4, 1.0 + 0.4 * (kills % 4 == 0)))
         process.send_signal(signal.SIGKILL)
         _, error = process.communicate()
         if process.returncode == 0:

@@ -2,13 +2,20 @@
 
     vae_encoder.onnx   one input, image (1, 3, H, W) in -1..1; one output, latent (1, C, H/f, W/f)
     pid_upscaler.onnx  inputs x (1, 3, S*H, S*W), t, lq_latent, degrade_sigma; output like x
+    lq_projection.onnx optional: one input, lq_latent (1, C, H/f, W/f); outputs, the features that the network takes by
+                       the same names and of the same types instead of lq_latent: floats of two axes or more, the last
+                       of a fixed size. It depends on neither x nor t, so it runs once for each picture.
     pidsampler.json    optional, see `manifest`
 
-Names of the encoder's tensors are free; the network's inputs go by name. H and W are fixed or dynamic.
+Without vae_encoder.onnx the folder decodes latents alone, and its manifest has to state vae_factor.
+
+Names of the encoder's tensors and of the features are free; the network's inputs go by name. H and W are fixed or
+dynamic.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,8 +26,10 @@ from .manifest import NAME as MANIFEST
 from .manifest import Manifest
 from .session import Session, Tensor
 
-ENCODER, NETWORK = "vae_encoder.onnx", "pid_upscaler.onnx"
-_NETWORK_INPUTS = ("x", "t", "lq_latent", "degrade_sigma")
+ENCODER, PROJECTION, NETWORK = "vae_encoder.onnx", "lq_projection.onnx", "pid_upscaler.onnx"
+LATENT = "lq_latent"
+_NETWORK_INPUTS = ("x", "t", LATENT, "degrade_sigma")
+_OWN_INPUTS = ("x", "t", "degrade_sigma")  # what no other graph makes
 _PROBE = 64  # pixels: every known VAE factor divides it
 _SDXL_CHANNELS = 4
 
@@ -72,32 +81,54 @@ class Contract:
         return self.fixed_size
 
 
-def read_contract(folder: Path, manifest: Manifest, encoder: Session, network: Session) -> Contract:
+def read_contract(
+    folder: Path, manifest: Manifest, encoder: Session | None, network: Session, projection: Session | None = None
+) -> Contract:
     """Put the graphs and the manifest of a folder together.
+
+    Args:
+        folder: Of the files, for messages.
+        manifest: Empty where the folder has none.
+        encoder: The graph of `ENCODER`, or None where the folder has none.
+        network: The graph of `NETWORK`.
+        projection: The graph of `PROJECTION`, or None where the network takes the latent itself.
 
     Raises:
         PidSamplerError: A graph breaks the contract, or they disagree; the message says what was found and
             what was expected.
     """
-    return _Reader(folder, manifest, encoder, network).contract()
+    return _Reader(folder, manifest, encoder, network, projection).contract()
 
 
 class _Reader:
     """Puts graphs and manifest together, and refuses what does not fit."""
 
-    def __init__(self, folder: Path, manifest: Manifest, encoder: Session, network: Session) -> None:
-        self.folder, self.manifest, self.encoder, self.network = folder, manifest, encoder, network
+    def __init__(
+        self, folder: Path, manifest: Manifest, encoder: Session | None, network: Session, projection: Session | None
+    ) -> None:
+        self.folder, self.manifest = folder, manifest
+        self.encoder, self.network, self.projection = encoder, network, projection
+        self.takes_latent = NETWORK if projection is None else PROJECTION
 
     def contract(self) -> Contract:
         manifest = self.manifest
-        image, latent_out = self._encoder_tensors()
         x, latent = self._network_tensors()
-        factor, channels = self._factor_and_channels(image, latent_out, latent)
+        if self.encoder is not None:
+            image, latent_out = self._encoder_tensors(self.encoder)
+            factor, channels = self._factor_and_channels(self.encoder, image, latent_out, latent)
+        else:
+            factor, channels = self._stated(latent)
+            sides = (n * factor if isinstance(n, int) else n for n in latent.shape[2:])
+            image = Tensor("image", np.dtype(np.float32), (1, 3, *sides))
         scale = self._agreed("scale", _ratio(x, image) or _ratio(x, latent, factor), manifest.scale, default=4)
         for axis in (2, 3):
             self._same_size(axis, image, x, scale)
             self._same_size(axis, latent, x, scale * factor)
         height, width = (_fixed(image, a) or _fixed(x, a, scale) for a in (2, 3))
+        if self.projection is not None:  # a graph of its own can be fixed where the others are not
+            for axis in (2, 3):
+                self._same_size(axis, latent, image, factor)
+            height, width = height or _times(latent, 2, factor), width or _times(latent, 3, factor)
         if (height is None) != (width is None):
             raise self._broken(NETWORK, "one of height and width is fixed and the other dynamic: fix both or none")
         return Contract(
@@ -115,8 +146,7 @@ class _Reader:
             fixed_size=(height, width) if height and width else None,
         )
 
-    def _encoder_tensors(self) -> tuple[Tensor, Tensor]:
-        session = self.encoder
+    def _encoder_tensors(self, session: Session) -> tuple[Tensor, Tensor]:
         if len(session.inputs) != 1 or len(session.outputs) != 1:
             found = f"{len(session.inputs)} inputs and {len(session.outputs)} outputs"
             raise self._broken(ENCODER, f"it has {found}, expected one image in and one latent out")
@@ -127,11 +157,10 @@ class _Reader:
         return image, latent
 
     def _network_tensors(self) -> tuple[Tensor, Tensor]:
+        """Return x and the latent, which is an input of the network or of the projection."""
         session = self.network
         inputs = {tensor.name: tensor for tensor in session.inputs}
-        if sorted(inputs) != sorted(_NETWORK_INPUTS):
-            found = ", ".join(map(str, session.inputs)) or "none"
-            raise self._broken(NETWORK, f"its inputs are {found}; expected by name {', '.join(_NETWORK_INPUTS)}")
+        latent = self._whole(inputs) if self.projection is None else self._split(inputs, self.projection)
         if len(session.outputs) != 1:
             names = ", ".join(t.name for t in session.outputs)
             raise self._broken(NETWORK, f"its outputs are {names}; expected one, like x")
@@ -142,27 +171,102 @@ class _Reader:
                 raise self._broken(NETWORK, f"{inputs[name]} expected a scalar or one number")
         if inputs["degrade_sigma"].dtype.kind == "i":
             raise self._broken(NETWORK, f"{inputs['degrade_sigma']} expected a floating type")
-        if len(inputs["lq_latent"].shape) != 4:
-            raise self._broken(NETWORK, f"{inputs['lq_latent']} expected 4 axes")
-        return inputs["x"], inputs["lq_latent"]
+        if len(latent.shape) != 4:
+            raise self._broken(self.takes_latent, f"{latent} expected 4 axes")
+        return inputs["x"], latent
 
-    def _factor_and_channels(self, image: Tensor, latent_out: Tensor, latent_in: Tensor) -> tuple[int, int]:
+    def _whole(self, inputs: dict[str, Tensor]) -> Tensor:
+        """Return the latent of a network that takes it itself."""
+        if sorted(inputs) != sorted(_NETWORK_INPUTS):
+            split = LATENT not in inputs and all(name in inputs for name in _OWN_INPUTS)
+            hint = f", or {PROJECTION} beside it to make the others" if split else ""
+            raise self._broken(
+                NETWORK, f"its inputs are {_listed(inputs)}; expected by name {', '.join(_NETWORK_INPUTS)}{hint}"
+            )
+        return inputs[LATENT]
+
+    def _split(self, inputs: dict[str, Tensor], projection: Session) -> Tensor:
+        """Return the latent of a projection whose outputs are the network's other inputs."""
+        features = {tensor.name: tensor for tensor in projection.outputs}
+        if [tensor.name for tensor in projection.inputs] != [LATENT] or projection.inputs[0].dtype.kind == "i":
+            found = ", ".join(map(str, projection.inputs)) or "none"
+            raise self._broken(PROJECTION, f"its inputs are {found}; expected one of floats, {LATENT}")
+        for feature in features.values():
+            self._is_feature(feature)
+        if LATENT in inputs:
+            raise self._broken(
+                NETWORK,
+                f"it takes {LATENT}, but {PROJECTION} is there to take it: expected in its place "
+                f"{', '.join(features)}, or no {PROJECTION} in the folder",
+            )
+        if lost := features.keys() - inputs.keys():
+            raise self._broken(
+                PROJECTION, f"{NETWORK} has no input for {_named(lost, features)}: its inputs are {_listed(inputs)}"
+            )
+        expected = [*_OWN_INPUTS, *features]
+        if missing := {*expected} - inputs.keys():
+            raise self._broken(
+                NETWORK, f"it has no input {_named(missing, expected)}; expected by name {', '.join(expected)}"
+            )
+        if orphans := inputs.keys() - {*expected}:
+            raise self._broken(
+                NETWORK,
+                f"nothing provides its input {_named(orphans, inputs)}: expected {', '.join(_OWN_INPUTS)} and the "
+                f"outputs of {PROJECTION}, {', '.join(features)}",
+            )
+        for name, feature in features.items():
+            self._same_feature(feature, inputs[name])
+        return projection.inputs[0]
+
+    def _is_feature(self, tensor: Tensor) -> None:
+        if tensor.name in _NETWORK_INPUTS:
+            raise self._broken(PROJECTION, f"its output {tensor.name!r} has the name of another input: rename it")
+        if len(tensor.shape) < 2 or not isinstance(tensor.shape[-1], int) or tensor.dtype.kind == "i":
+            raise self._broken(
+                PROJECTION, f"its output is {tensor}, expected floats of 2 axes or more, the last of a fixed size"
+            )
+
+    def _same_feature(self, made: Tensor, taken: Tensor) -> None:
+        if made.dtype != taken.dtype:
+            raise self._broken(
+                NETWORK, f"it takes {taken}, but {PROJECTION} makes {made.dtype}: export both in one element type"
+            )
+        fits = len(made.shape) == len(taken.shape) and all(
+            a == b or not (isinstance(a, int) and isinstance(b, int))
+            for a, b in zip(made.shape, taken.shape, strict=True)
+        )
+        if not fits:
+            raise self._broken(NETWORK, f"it takes {taken}, but {PROJECTION} makes {made}: export both for one size")
+
+    def _stated(self, latent: Tensor) -> tuple[int, int]:
+        """Return the factor and channels of a folder without an encoder."""
+        if self.manifest.vae_factor is None:
+            raise self._broken(MANIFEST, f"without {ENCODER} it has to state vae_factor: input pixels per latent pixel")
+        if not isinstance(latent.shape[1], int):
+            raise self._broken(
+                self.takes_latent, f"{latent} expected a fixed number of channels: there is no {ENCODER}"
+            )
+        return self.manifest.vae_factor, latent.shape[1]
+
+    def _factor_and_channels(
+        self, encoder: Session, image: Tensor, latent_out: Tensor, latent_in: Tensor
+    ) -> tuple[int, int]:
         channels = {t.shape[1] for t in (latent_out, latent_in) if isinstance(t.shape[1], int)}
         factor = _ratio(image, latent_out)
         if factor is None or not channels:
             # The shapes are symbols: ask the graph by running it once on a small image.
             height, width = (_fixed(image, axis) or _PROBE for axis in (2, 3))
-            probe = self._probe(image, latent_out, (1, 3, height, width))
+            probe = self._probe(encoder, image, latent_out, (1, 3, height, width))
             factor, channels = height // probe[2], channels | {probe[1]}
         if len(channels) != 1:
             raise self._broken(
-                NETWORK,
+                self.takes_latent,
                 f"lq_latent has {latent_in.shape[1]} channels, but {ENCODER} makes a latent of {latent_out.shape[1]}",
             )
         return self._agreed("vae_factor", factor, self.manifest.vae_factor, default=factor), channels.pop()
 
-    def _probe(self, image: Tensor, latent: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
-        found = self.encoder.output_shape(np.zeros(shape, image.dtype))
+    def _probe(self, encoder: Session, image: Tensor, latent: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+        (found,) = encoder.output_shapes(np.zeros(shape, image.dtype)).values()
         if len(found) != 4 or not 0 < found[2] <= shape[2] or shape[2] % found[2]:
             raise self._broken(ENCODER, f"an image of shape {shape} became {latent.name} of shape {found}")
         return found
@@ -179,7 +283,8 @@ class _Reader:
     def _same_size(self, axis: int, small: Tensor, large: Tensor, factor: int) -> None:
         a, b = small.shape[axis], large.shape[axis]
         if isinstance(a, int) and isinstance(b, int) and a * factor != b:
-            raise self._broken(NETWORK, f"{large} is not {factor} times {small} in size")
+            graph = self.takes_latent if small.name == LATENT else NETWORK
+            raise self._broken(graph, f"{large} is not {factor} times {small} in size")
 
     def _agreed(self, key: str, found: int | None, stated: int | None, default: int) -> int:
         if found is not None and stated is not None and found != stated:
@@ -190,9 +295,23 @@ class _Reader:
         return PidSamplerError(f"{self.folder / file}: {what}")
 
 
+def _listed(tensors: dict[str, Tensor]) -> str:
+    return ", ".join(map(str, tensors.values())) or "none"
+
+
+def _named(some: Collection[str], order: Iterable[str]) -> str:
+    """Return those names in that order."""
+    return ", ".join(name for name in order if name in some)
+
+
 def _fixed(tensor: Tensor, axis: int, factor: int = 1) -> int | None:
     n = tensor.shape[axis]
     return n // factor if isinstance(n, int) else None
+
+
+def _times(tensor: Tensor, axis: int, factor: int) -> int | None:
+    n = tensor.shape[axis]
+    return n * factor if isinstance(n, int) else None
 
 
 def _ratio(large: Tensor, small: Tensor, factor: int = 1) -> int | None:

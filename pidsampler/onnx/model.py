@@ -11,7 +11,7 @@ import numpy as np
 
 from ..backends import Array, Backend
 from ..errors import PidSamplerError
-from .contract import ENCODER, NETWORK, read_contract
+from .contract import ENCODER, LATENT, NETWORK, PROJECTION, read_contract
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, read_manifest
 from .providers import CudaOptions, import_onnxruntime
@@ -19,6 +19,7 @@ from .session import Binding, Session, Tensor
 
 _BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
 _BUNDLED = ("tiny", "tiny-teacher", "gaussian")
+_PART = 1 << 24  # elements of a feature that are checked at once
 
 
 class Model:
@@ -43,15 +44,17 @@ class Model:
                 f"no model {str(path)!r}: pass a folder with {ENCODER} and {NETWORK}, or one of {', '.join(_BUNDLED)}"
             )
         missing = [name for name in (ENCODER, NETWORK) if not (path / name).is_file()]
-        if missing:
-            raise PidSamplerError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
         manifest = read_manifest(path)  # before the graphs: it is read in no time
-        self.encoder = Session(path / ENCODER, backend, self._options)
+        if NETWORK in missing or (missing and manifest.vae_factor is None):
+            raise PidSamplerError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
+        self.encoder = None if missing else Session(path / ENCODER, backend, self._options)
+        self.projection = None
+        if (path / PROJECTION).is_file():  # it runs once a picture, and its features can be larger than the picture
+            self.projection = Session(path / PROJECTION, backend, self._options, keep=False)
         self.network = Session(path / NETWORK, backend, self._options, network=True)
-        self.contract = read_contract(path, manifest, self.encoder, self.network)
-        if self._options.one_at_a_time:
-            self.encoder.close()
-            self.network.close()
+        self.contract = read_contract(path, manifest, self.encoder, self.network, self.projection)
+        self._feature_shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
+        self._alone(None)
 
     @classmethod
     def load(cls, model: str | Path, backend: Backend, options: CudaOptions | None = None) -> Model:
@@ -72,22 +75,21 @@ class Model:
             float32 latent (1, C, H/f, W/f).
 
         Raises:
-            PidSamplerError: The graph failed, or its latent holds NaN or infinity.
+            PidSamplerError: There is no encoder, it failed, or its latent holds NaN or infinity.
         """
+        if self.encoder is None:
+            raise PidSamplerError(f"{self.path} has no {ENCODER}: it takes latents, not pictures")
         (source,), (target,) = self.encoder.inputs, self.encoder.outputs
         f = self.contract.vae_factor
         shape = (1, self.contract.latent_channels, image.shape[2] // f, image.shape[3] // f)
-        if self._options.one_at_a_time:
-            self._graphs.clear()
-            self.network.close()
+        self._alone(self.encoder)
         latent = self._backend.empty(shape, target.dtype)
         binding = self.encoder.bind(shrink=True)
         binding.input(source.name, image.astype(source.dtype, copy=False))
         binding.output(target.name, latent)
         binding.run()
         del binding
-        if self._options.one_at_a_time:
-            self.encoder.close()
+        self._alone(None)
         latent = latent.astype(np.float32, copy=False)
         if not np.isfinite(latent).all():
             raise PidSamplerError(
@@ -117,22 +119,86 @@ class Model:
             raise PidSamplerError("the latent holds NaN or infinity")
 
     def denoiser(self, latent: Array, sigma: float) -> OnnxDenoiser:
-        """Return the network with its conditions bound.
+        """Return the network with its conditions bound; a folder's projection runs here, once for all steps.
 
         Args:
             latent: float32 (1, C, h, w).
             sigma: The noise level that the latent has, in 0..1.
+
+        Raises:
+            PidSamplerError: The projection failed, or its features hold NaN or infinity.
         """
         return OnnxDenoiser(self, latent, sigma)
 
-    def _captured(self, latent_shape: tuple[int, ...]) -> _Captured:
-        """The network's binding for a latent of this size: a new one, or with CUDA graphs the one that was recorded."""
+    @property
+    def sessions(self) -> list[Session]:
+        """The folder's graphs in the order in which they run."""
+        return [session for session in (self.encoder, self.projection, self.network) if session is not None]
+
+    def _alone(self, session: Session | None) -> None:
+        """With `one_at_a_time`, free the memory of every graph but this one."""
+        if not self._options.one_at_a_time:
+            return
+        if session is not self.network:
+            self._graphs.clear()
+        for other in self.sessions:
+            if other is not session:
+                other.close()
+
+    def _captured(self, latent: Array) -> _Captured:
+        """The network's binding with this latent: a new one, or with CUDA graphs the one recorded for its size."""
+        if self.projection is not None:
+            self._alone(self.projection)
+        ready = self._graphs.get(latent.shape)
+        conditions = self._conditions(latent, ready.conditions if ready else None)
+        if ready is not None:
+            return ready
         if not self._options.cuda_graph or self._backend.device == "cpu":
-            return _Captured(self.network, self._backend, latent_shape, None)
-        if latent_shape not in self._graphs:
-            number = 1 + len(self._graphs)
-            self._graphs[latent_shape] = _Captured(self.network, self._backend, latent_shape, number)
-        return self._graphs[latent_shape]
+            return _Captured(self.network, self._backend, conditions, None)
+        captured = _Captured(self.network, self._backend, conditions, 1 + len(self._graphs))
+        self._graphs[latent.shape] = captured
+        return captured
+
+    def _conditions(self, latent: Array, into: dict[str, Array] | None) -> dict[str, Array]:
+        """What the network takes of a latent, by name: in the arrays given, which stay in place, or in new ones."""
+        if self.projection is not None:
+            return self._features(self.projection, latent, into)
+        if into is None:
+            dtype = next(tensor.dtype for tensor in self.network.inputs if tensor.name == LATENT)
+            into = {LATENT: self._backend.empty(latent.shape, dtype)}
+        into[LATENT][...] = self._backend.adopt(latent)
+        return into
+
+    def _features(self, projection: Session, latent: Array, into: dict[str, Array] | None) -> dict[str, Array]:
+        """Run the projection: its outputs by name."""
+        source = self._backend.empty(latent.shape, projection.inputs[0].dtype)
+        source[...] = self._backend.adopt(latent)
+        if into is None:
+            shapes = self._shapes(projection, source)
+            into = {t.name: self._backend.empty(shapes[t.name], t.dtype) for t in projection.outputs}
+        binding = projection.bind(shrink=True)
+        binding.input(LATENT, source)
+        for name, array in into.items():
+            binding.output(name, array)
+        binding.run()
+        del binding
+        self._alone(None)
+        for name, array in into.items():
+            if not _is_finite(array):
+                raise PidSamplerError(
+                    f"{projection.path} gave NaN or infinity in {name}: an fp16 graph overflows, use its fp32 or bf16 "
+                    "export"
+                )
+        return into
+
+    def _shapes(self, projection: Session, latent: Array) -> dict[str, tuple[int, ...]]:
+        """The shapes of the features: as declared, or where an axis is dynamic, as they came out for this size."""
+        fixed = {tensor.name: tuple(n for n in tensor.shape if isinstance(n, int)) for tensor in projection.outputs}
+        if all(len(fixed[tensor.name]) == len(tensor.shape) for tensor in projection.outputs):
+            return fixed
+        if latent.shape not in self._feature_shapes:
+            self._feature_shapes[latent.shape] = projection.output_shapes(latent)
+        return self._feature_shapes[latent.shape]
 
     @property
     def runtime_version(self) -> str:
@@ -148,21 +214,24 @@ class Model:
 class _Captured:
     """The network's binding and the arrays that stay at their addresses, for one size of the latent.
 
+    `conditions` are what the network takes of a latent, by name: the latent itself, or a projection's features.
+
     A CUDA graph reads and writes where it was recorded, whatever is bound later: so it has a set of its own, which
     every denoiser of that size fills anew.
     """
 
-    def __init__(self, session: Session, backend: Backend, latent_shape: tuple[int, ...], graph: int | None) -> None:
+    def __init__(self, session: Session, backend: Backend, conditions: dict[str, Array], graph: int | None) -> None:
         self._backend = backend
         self.graph = graph
         self.tensors = {tensor.name: tensor for tensor in session.inputs}
         self.output = session.outputs[0]
         self.binding: Binding = session.bind(graph)
         self.time, self.sigma = self._scalar("t"), self._scalar("degrade_sigma")
-        self.latent = backend.empty(latent_shape, self.tensors["lq_latent"].dtype)
+        self.conditions = conditions
         self.binding.input("t", self.time)
         self.binding.input("degrade_sigma", self.sigma)
-        self.binding.input("lq_latent", self.latent)
+        for name, array in conditions.items():
+            self.binding.input(name, array)
         self._staged: dict[str, Array] = {}
 
     def bindable(self, tensor: Tensor, array: Array) -> Array:
@@ -189,12 +258,11 @@ class OnnxDenoiser:
     def __init__(self, model: Model, latent: Array, sigma: float) -> None:
         self._backend = model._backend
         self._timescale = model.contract.timescale
-        self._at = model._captured(latent.shape)
+        with self._backend.active(), np.errstate(over="ignore"):
+            self._at = model._captured(latent)
+            self._at.sigma.fill(sigma)
         self._x, self._output = self._at.tensors["x"], self._at.output
         self.input_dtype, self.output_dtype = self._x.dtype, self._output.dtype
-        with self._backend.active(), np.errstate(over="ignore"):
-            self._at.sigma.fill(sigma)
-            self._at.latent[...] = self._backend.adopt(latent)
 
     @np.errstate(over="ignore")
     def predict(self, x: Array, t: float, out: Array) -> None:
@@ -234,7 +302,7 @@ def model_hashes(model: str | Path) -> dict[str, str]:
         PidSamplerError: A file cannot be read.
     """
     folder = _folder(model)
-    graphs = [folder / ENCODER, folder / NETWORK]
+    graphs = [folder / NETWORK, *(folder / name for name in (ENCODER, PROJECTION) if (folder / name).is_file())]
     result = {}
     try:
         others = [p for p in folder.iterdir() if p.is_file() and p not in graphs]
@@ -255,6 +323,13 @@ def bundled_models() -> dict[str, Manifest]:
 
 def _folder(model: str | Path) -> Path:
     return _BUNDLED_FOLDER / str(model) if str(model) in _BUNDLED else Path(model)
+
+
+def _is_finite(array: Array) -> bool:
+    """Whether all elements are: a part at a time, since features may take more memory than the picture."""
+    flat, dtype = array.reshape(-1), np.promote_types(array.dtype, np.float32)
+    parts = (flat[start : start + _PART] for start in range(0, flat.size, _PART))
+    return all(bool(np.isfinite(part.astype(dtype, copy=False)).all()) for part in parts)
 
 
 def _mentions(graph: Path, name: str) -> bool:

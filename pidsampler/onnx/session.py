@@ -51,16 +51,25 @@ class Session:
         path: An .onnx file; its external data lies beside it.
         backend: Whose device runs it, and whose arrays are bound.
         options: Of the GPU.
-        network: Whether it is the network, not the encoder: some options are for one of them.
+        network: Whether it is the network: some options are for it alone.
+        keep: Hold what a run took of the host's memory for the next one, which is faster.
 
     Raises:
         PidSamplerError: onnxruntime is missing, the file or its external data is, the file is no graph, a tensor has
             an element type that cannot be bound, or the provider asked for cannot be had.
     """
 
-    def __init__(self, path: Path, backend: Backend, options: CudaOptions | None = None, network: bool = False) -> None:
+    def __init__(
+        self,
+        path: Path,
+        backend: Backend,
+        options: CudaOptions | None = None,
+        network: bool = False,
+        keep: bool = True,
+    ) -> None:
         self.path = path
         self._backend = backend
+        self._keep = keep
         self._providers = providers(backend, options or CudaOptions(), network)
         self._open: Any = None
         session = self._opened()
@@ -80,15 +89,15 @@ class Session:
         """Free the graph's memory once its bindings are gone."""
         self._open = None
 
-    def output_shape(self, array: Array) -> tuple[int, ...]:
-        """Run a graph of one input and one output once, and return the shape that came out.
+    def output_shapes(self, array: Array) -> dict[str, tuple[int, ...]]:
+        """Run a graph of one input once, and return the shape of each output, by name.
 
         Raises:
             PidSamplerError: onnxruntime refused the run.
         """
         binding = self.bind()
         binding.input(self.inputs[0].name, self._backend.adopt(array))
-        return binding.run_for_shape(self.outputs[0].name)
+        return binding.run_for_shapes()
 
     def _opened(self) -> Any:
         if self._open is not None:
@@ -96,6 +105,7 @@ class Session:
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.intra_op_num_threads = core_limit() or 0  # 0: as many as it finds good
+        options.enable_cpu_mem_arena = self._keep
         options.log_severity_level = 4  # what fails raises; a line on stderr as well would only repeat it
         # Idle threads of one graph do not keep the cores from the sampler's and the other graph's.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -163,20 +173,25 @@ class Binding:
             bound = ", ".join(f"{name} {array.shape}" for name, array in self._held.items())
             raise PidSamplerError(f"{self._path} failed to run with {bound}: {_one_line(str(error))}") from error
 
-    def run_for_shape(self, name: str) -> tuple[int, ...]:
-        """Evaluate the graph into memory of onnxruntime's own, and return the shape of the output `name`.
+    def run_for_shapes(self) -> dict[str, tuple[int, ...]]:
+        """Evaluate the graph into memory of onnxruntime's own on the device, and return each output's shape, by name.
 
         Raises:
             PidSamplerError: onnxruntime refused.
         """
-        self._binding.bind_output(name, "cpu")
+        for name in self._outputs():
+            self._binding.bind_output(name, self._backend.device, self._backend.device_id)
         self.run()
-        return tuple(self._binding.get_outputs()[0].shape())
+        values = self._binding.get_outputs()
+        return {name: tuple(value.shape()) for name, value in zip(self._outputs(), values, strict=True)}
 
     def addresses(self) -> dict[str, int]:
         """Return where onnxruntime itself says each output lies, by name, after a run."""
-        names = [node.name for node in self._session.get_outputs()]
-        return {n: value.data_ptr() for n, value in zip(names, self._binding.get_outputs(), strict=True)}
+        values = self._binding.get_outputs()
+        return {name: value.data_ptr() for name, value in zip(self._outputs(), values, strict=True)}
+
+    def _outputs(self) -> list[str]:
+        return [node.name for node in self._session.get_outputs()]
 
     def _arguments(self, name: str, array: Array) -> tuple[str, str, int, int, Sequence[int], int]:
         if not array.flags.c_contiguous:

@@ -1,0 +1,120 @@
+"""A graph under construction, and its file: weights are read, converted and written one at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import onnx_ir as ir
+from numpy.typing import NDArray
+from onnx_ir.tape import Tape
+
+from .. import __version__
+from .tensors import Stored
+
+Value = ir.Value
+TYPES = {
+    "float32": np.dtype(np.float32),
+    "float16": np.dtype(np.float16),
+    "bfloat16": np.dtype(ml_dtypes.bfloat16),
+}
+FLOAT = TYPES["float32"]
+_DATA_TYPES = {
+    **{dtype: ir.DataType[{"float32": "FLOAT"}.get(name, name.upper())] for name, dtype in TYPES.items()},
+    np.dtype(np.int64): ir.DataType.INT64,
+}
+_IR_VERSION = 10
+
+
+def data_type(dtype: np.dtype[Any]) -> int:
+    """Return ONNX's number of a type, as Cast takes it."""
+    return int(_DATA_TYPES[dtype])
+
+
+class Graph:
+    """Nodes in the order of their making; each call adds one and returns its output.
+
+    Args:
+        name: Of the graph.
+        opset: Version of ONNX's operators.
+    """
+
+    def __init__(self, name: str, opset: int) -> None:
+        self.name = name
+        self._opsets = {"": opset}
+        self._tape = Tape()
+        self._inputs: list[Value] = []
+        self._outputs: list[Value] = []
+        self._weights: dict[tuple[str, Any], Value] = {}
+        self._constants: dict[tuple[Any, ...], Value] = {}
+
+    def input(self, name: str, dtype: np.dtype[Any], shape: Sequence[int | str]) -> Value:
+        """Add an input; a dynamic axis is a name."""
+        value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(_DATA_TYPES[dtype]))
+        self._inputs.append(value)
+        return value
+
+    def __call__(self, op: str, *inputs: Value | None, domain: str = "", **attributes: Any) -> Value:
+        """Add a node of one output."""
+        if domain:
+            self._opsets[domain] = 1
+        return self._tape.op(op, inputs, attributes, domain=domain)
+
+    def split(self, value: Value, count: int, axis: int) -> list[Value]:
+        """Add a Split into equal parts."""
+        return list(self._tape.op_multi_out("Split", [value], {"axis": axis, "num_outputs": count}, num_outputs=count))
+
+    def weight(self, name: str, tensor: Stored, dtype: np.dtype[Any], transpose: bool = False) -> Value:
+        """Add a stored tensor as an initializer of that type and name, or return the one added before.
+
+        Args:
+            name: Unlike any other's.
+            tensor: It; it is loaded when the graph is written.
+            dtype: What it becomes.
+            transpose: Whether a matrix is turned over, as that of a Linear layer for MatMul.
+        """
+        key = (name, (dtype, transpose))
+        if key not in self._weights:
+            shape = tensor.shape[::-1] if transpose else tensor.shape
+
+            def load() -> ir.TensorProtocol:
+                array = tensor.load().T if transpose else tensor.load()
+                return ir.Tensor(np.require(array.astype(dtype, copy=False), requirements="C"), name=name)
+
+            lazy = ir.LazyTensor(load, dtype=_DATA_TYPES[dtype], shape=ir.Shape(shape), name=name)
+            self._weights[key] = self._tape.initializer(lazy, name)
+        return self._weights[key]
+
+    def constant(self, value: Any, dtype: Any = np.int64) -> Value:
+        """Add an array or a number as an initializer; equal ones are added once."""
+        array: NDArray[Any] = np.asarray(value, dtype)
+        key = (array.dtype, array.shape, array.tobytes())
+        if key not in self._constants:
+            name = f"constant_{len(self._constants)}"
+            self._constants[key] = self._tape.initializer(ir.tensor(array, name=name), name)
+        return self._constants[key]
+
+    def output(self, name: str, value: Value, dtype: np.dtype[Any], shape: Sequence[int | str]) -> None:
+        """Make a value an output of that name, type and shape."""
+        out = self._tape.op("Identity", [value])
+        out.name, out.shape, out.type = name, ir.Shape(shape), ir.TensorType(_DATA_TYPES[dtype])
+        self._outputs.append(out)
+
+    def model(self) -> ir.Model:
+        """Return what was built; weights are still to be loaded."""
+        graph = ir.Graph(
+            self._inputs,
+            self._outputs,
+            nodes=self._tape.nodes,
+            initializers=self._tape.initializers,
+            opset_imports=self._opsets,
+            name=self.name,
+        )
+        return ir.Model(graph, ir_version=_IR_VERSION, producer_name="pidsampler", producer_version=__version__)
+
+    def save(self, path: Path) -> None:
+        """Write the graph, and its larger weights beside it as `path`.data."""
+        ir.save(self.model(), path, external_data=f"{path.name}.data", max_workers=1)

@@ -1,0 +1,263 @@
+"""Checkpoints without PyTorch: .safetensors and .pth files read tensor by tensor, and the names that PiD's have."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PidSamplerError
+from .pickles import printable
+from .tensors import Stored
+from .torch_file import read_torch
+
+SUFFIXES = (".safetensors", ".pth", ".pt")
+_TYPES = {
+    "F64": np.float64,
+    "F32": np.float32,
+    "F16": np.float16,
+    "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn,
+    "F8_E5M2": ml_dtypes.float8_e5m2,
+    "I64": np.int64,
+    "I32": np.int32,
+    "I16": np.int16,
+    "I8": np.int8,
+    "U64": np.uint64,
+    "U32": np.uint32,
+    "U16": np.uint16,
+    "U8": np.uint8,
+    "BOOL": np.bool_,
+}
+_HEADER_BYTES = 100_000_000  # the limit of the safetensors library
+_NAME_LENGTH = 500
+_AXES = 32
+
+_BLOCKS = "patch_blocks."
+_PREFIXES = ("net.", "core.", "", "model.diffusion_model.", "net_ema.")
+_WRAPPER = "module."
+_OTHERS = (
+    *("net_ema.", "fake_score.", "discriminator.", "teacher.", "repa_loss.", "_repa_projector."),
+    *("vae.", "text_encoders."),
+)
+_TRAINING_HEAD = "lq_proj.lq_aux_rgb_head."
+_UNUSED = "pos_embed"  # of PixelDiT's own files
+_QUANTISED = (".comfy_quant", ".weight_scale", ".weight_scale_2", ".scale_weight", ".input_scale", "scaled_fp8")
+_SPLIT = (".adaLN_modulation_msa.", ".adaLN_modulation_mlp.")
+_JOINED = ".adaLN_modulation.0."
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A file's tensors, none of them in memory; a `Stored.load` opens the file, reads one and closes it."""
+
+    path: Path
+    tensors: dict[str, Stored]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
+    """Read the names, shapes and types of a .safetensors file, or of a .pth or .pt of torch.save since PyTorch 1.6.
+
+    A .pth is never run: its pickle is followed only as far as it builds tensors and plain data. bf16 stays bf16.
+    A .pth has checksums, which are checked as tensors are loaded; a .safetensors file has none. Loading a tensor takes
+    its own size in memory, and beside it what it spans in the file where it lies there with other strides.
+
+    Returns:
+        The tensors by name. Of a .pth around one dict of tensors ({"state_dict": ...}), that dict's; around several,
+        names joined by a dot; what is no tensor is left out.
+
+    Raises:
+        PidSamplerError: The file is missing, none of these, damaged, or a .pth that wants to run anything. `load`
+            raises it too, where a .pth's data are damaged or the file was changed since.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in SUFFIXES:
+        raise PidSamplerError(f"{path} is no checkpoint by its name: expected one of {', '.join(SUFFIXES)}")
+    try:
+        if not path.exists():
+            raise PidSamplerError("there is no such file")
+        if not path.is_file():
+            raise PidSamplerError("it is a folder or a device: name the checkpoint file itself")
+        if not path.stat().st_size:
+            raise PidSamplerError("it is empty: copy or download it again")
+        tensors = _safetensors(path) if suffix == ".safetensors" else read_torch(path)
+        if not tensors:
+            raise PidSamplerError("it holds no tensors")
+        for name in tensors:
+            if len(name) > _NAME_LENGTH or not name.isprintable():
+                raise PidSamplerError(f"a tensor's name is {name[:40]!r}, expected printable characters")
+    except PidSamplerError as error:
+        raise PidSamplerError(f"cannot read {path}: {error}") from None
+    except OSError as error:
+        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+    return Checkpoint(path, tensors)
+
+
+def network_tensors(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+    """Return the tensors of PiD's network, under the names of its source.
+
+    The layouts are those of NVIDIA's training and release files (`net.`; load_state_dict of pid_distill_model.py and
+    pixeldit_model.py), PixelDiT's (`core.`, same place), redistributions without a prefix, files that ComfyUI saved
+    (`model.diffusion_model.` and two halves of the pixel blocks' modulation; PixelDiTT2I in its supported_models.py),
+    and an average alone (`net_ema.`; dcp.py), each of them also below `module.`. With `net.` there, `net_ema.` is
+    left out, as are what else training kept (`fake_score.`, `discriminator.`, `teacher.`, ..., the projection's
+    `lq_aux_rgb_head`) and the other parts of a ComfyUI checkpoint (`vae.`, `text_encoders.`). Whatever remains keeps
+    its name.
+
+    Raises:
+        PidSamplerError: No prefix leads to the network, two tensors come to the same name, or the weights are quantised
+            or integers.
+    """
+    prefix = next((p for p in _prefixes() if any(name.startswith(p + _BLOCKS) for name in tensors)), None)
+    if prefix is None:
+        raise PidSamplerError(
+            f"no PiD network among {len(tensors)} tensors, whose names begin with {_beginnings(tensors)}: expected "
+            f"{_BLOCKS}0. and so on, alone or below {', '.join(p for p in (*_PREFIXES, _WRAPPER) if p)}"
+        )
+    wrapper = _WRAPPER if prefix.startswith(_WRAPPER) else ""
+    found: dict[str, Stored] = {}
+    for name, tensor in tensors.items():
+        short = name.removeprefix(prefix) if name.startswith(prefix) else name.removeprefix(wrapper)
+        other = short == name.removeprefix(wrapper) and short.startswith(_OTHERS)
+        if other or short.startswith(_TRAINING_HEAD) or short == _UNUSED:
+            continue
+        if short in found:
+            raise PidSamplerError(f"{short} is there twice, as {prefix}{short} and without {prefix!r}: remove one")
+        found[short] = tensor
+    _check_floats(found)
+    return _join_modulations(found)
+
+
+def _prefixes() -> list[str]:
+    return [wrapper + prefix for wrapper in ("", _WRAPPER) for prefix in _PREFIXES]
+
+
+def _beginnings(tensors: Mapping[str, Stored]) -> str:
+    counts = Counter(name.partition(".")[0] + "." * ("." in name) for name in tensors)
+    more = f" and {len(counts) - 12} more" if len(counts) > 12 else ""
+    return ", ".join(f"{name} ({count})" for name, count in counts.most_common(12)) + more
+
+
+def _check_floats(tensors: Mapping[str, Stored]) -> None:
+    scales = [name for name in tensors if name.endswith(_QUANTISED)]
+    integers = [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype.kind in "biuc"]
+    if scales or integers:
+        kind = f"{len(scales)} scales of quantised ones" if scales else f"{len(integers)} that are no floats"
+        raise PidSamplerError(
+            f"among {len(tensors)} weights are {kind}, such as {(scales or integers)[0]}: take the bf16 or fp32 file"
+        )
+
+
+def _join_modulations(tensors: dict[str, Stored]) -> dict[str, Stored]:
+    """Join the halves (3 of 6 parts each, attention's and the MLP's) into which ComfyUI splits a modulation."""
+    embedder = tensors.get("pixel_embedder.proj.weight")
+    if embedder is None or not embedder.shape or not embedder.shape[0]:
+        return tensors
+    joined = dict(tensors)
+    for name, first in tensors.items():
+        twin = name.replace(*_SPLIT)
+        second = tensors.get(twin) if twin != name else None
+        if second and first.shape == second.shape and first.shape and first.shape[0] % (3 * embedder.shape[0]) == 0:
+            del joined[name], joined[twin]
+            joined[name.replace(_SPLIT[0], _JOINED)] = _interleaved(first, second, embedder.shape[0])
+    return joined
+
+
+def _interleaved(first: Stored, second: Stored, width: int) -> Stored:
+    rows, *rest = first.shape
+
+    def load() -> NDArray[Any]:
+        halves = [half.load().reshape(-1, 3, width, *rest) for half in (first, second)]
+        return np.concatenate(halves, 1).reshape(2 * rows, *rest)
+
+    return Stored((2 * rows, *rest), first.dtype, load)
+
+
+def _safetensors(path: Path) -> dict[str, Stored]:
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if size < 8 or length > min(size - 8, _HEADER_BYTES):
+            raise PidSamplerError(
+                f"its header would take {length} bytes of a file of {size}: it is truncated or another kind"
+            )
+        header = _header(file.read(length))
+    end, tensors = 0, {}
+    entries = {name: _entry(name, entry) for name, entry in header.items() if name != "__metadata__"}
+    for name, (dtype, shape, begin, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
+        if begin != end:
+            raise PidSamplerError(
+                f"its tensor {printable(name)} begins at byte {begin}, but the one before it ends at {end}"
+            )
+        end = stop
+        tensors[name] = _stored(path, 8 + length + begin, dtype, shape)
+    if end != size - 8 - length:
+        raise PidSamplerError(f"its tensors take {end} bytes, {size - 8 - length} are there: copy or download it again")
+    return {name: tensors[name] for name in entries}
+
+
+def _header(data: bytes) -> dict[str, Any]:
+    try:
+        header = json.loads(data.decode(), object_pairs_hook=_unique)
+    except (ValueError, RecursionError) as error:
+        raise PidSamplerError(f"its header is no JSON of safetensors ({printable(str(error))})") from None
+    if not isinstance(header, dict):
+        raise PidSamplerError(f"its header is a {type(header).__name__}, expected an object")
+    return header
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    made = dict(pairs)
+    if len(made) != len(pairs):
+        raise ValueError("a name is there twice")
+    return made
+
+
+def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
+    match entry:
+        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [begin, stop]}:
+            pass
+        case _:
+            raise PidSamplerError(f"its tensor {printable(name)} has no dtype, shape and two data_offsets")
+    if kind not in _TYPES:
+        raise PidSamplerError(
+            f"its tensor {printable(name)} is {printable(kind)}, expected {', '.join(_TYPES)}: "
+            "take the bf16 or fp32 file"
+        )
+    dtype = np.dtype(_TYPES[kind])
+    if not all(type(n) is int and 0 <= n < 2**62 for n in (*shape, begin, stop)) or len(shape) > _AXES:
+        raise PidSamplerError(f"its tensor {printable(name)} has sizes or offsets that are no whole numbers from 0")
+    if stop - begin != math.prod(shape) * dtype.itemsize or math.prod(max(n, 1) for n in shape) >= 2**62:
+        raise PidSamplerError(
+            f"its tensor {printable(name)} lies at bytes {begin} to {stop}, which is not the size of {kind} {shape}"
+        )
+    return dtype, tuple(shape), begin, stop
+
+
+def _stored(path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Stored:
+    count = math.prod(shape) * dtype.itemsize
+
+    def load() -> NDArray[Any]:
+        data = np.empty(count, np.uint8)
+        try:
+            with path.open("rb") as file:
+                file.seek(start)
+                read = file.readinto(data.data)
+        except OSError as error:
+            raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+        if read != count:
+            raise PidSamplerError(f"cannot read {path}: it has become shorter than it was")
+        if sys.byteorder == "big":
+            data = data.view(f"u{dtype.itemsize}").byteswap().view(np.uint8)
+        return data.view(dtype).reshape(shape)
+
+    return Stored(shape, dtype, load)

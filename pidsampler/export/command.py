@@ -1,0 +1,177 @@
+"""`pidsampler export`: a checkpoint, or random weights, becomes a model folder."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PidSamplerError
+from ..extras import optional
+
+if TYPE_CHECKING:
+    from .folder import Plan
+    from .layers import Form
+    from .published import Published
+
+_DTYPES = {"ort-cpu": "float32", "ort-cuda": "bfloat16", "tensorrt": "bfloat16", "onnx": "float32"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--backbone", required=True, metavar="NAME", help="sdxl, flux, flux2, sd3, qwenimage, ...")
+    parser.add_argument("--type", required=True, help="2k, 2kto4k, 2kto4k_v1pt5 or 2kto4k_v1pt5_undistilled")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="NVIDIA's .pth, or a .safetensors of it")
+    source.add_argument("--random-weights", type=int, metavar="SEED", help="the same network without a checkpoint")
+    source.add_argument("--from-hub", action="store_true", help="download NVIDIA's from Hugging Face (extra 'hub')")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="the new model folder")
+    parser.add_argument("--vae", type=Path, metavar="FILE", help="its encoder's weights; without them latents only")
+    parser.add_argument("--accept-licence", action="store_true", help="of what --from-hub downloads")
+    parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
+    parser.add_argument(
+        "--target", default="ort-cpu", help="ort-cpu, ort-cuda, tensorrt or onnx (default: %(default)s)"
+    )
+    parser.add_argument("--dtype", help="float32, float16 or bfloat16 (default: float32, on a GPU bfloat16)")
+    parser.add_argument("--size", metavar="WxH", help="of the result, fixed (default: any)")
+    parser.add_argument("--whole", action="store_true", help="the latent's projection inside the network, at each step")
+    parser.add_argument("--caption", type=Path, metavar="FILE", help=".npy of its embedding (default: zeros)")
+    parser.add_argument("--verify", action="store_true", help="compare with an evaluation in numpy and float64")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder, and print its licence.
+
+    Raises:
+        PidSamplerError: An argument is wrong, a file cannot be read, or the folder cannot be written.
+    """
+    optional("onnx_ir", "onnx-ir", "export")
+    from .folder import check_target, write_folder
+    from .published import get_published
+
+    published = get_published(arguments.backbone, arguments.type)
+    if arguments.reduced and arguments.random_weights is None:
+        raise PidSamplerError("--reduced makes a network of random weights: pass --random-weights SEED with it")
+    check_target(arguments.output, arguments.overwrite)
+    began = time.perf_counter()
+    plan = _plan(arguments, published)
+
+    def note(name: str) -> None:
+        if not arguments.quiet:
+            print(f"{arguments.output / name} ...", flush=True)
+
+    write_folder(plan, arguments.output, arguments.overwrite, note)
+    if not arguments.quiet:
+        seconds = time.perf_counter() - began
+        print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
+        print(f"licence: {plan.manifest.licence}")
+    if arguments.verify:
+        from .verify import verify
+
+        form = plan.form
+        error = verify(arguments.output, plan.architecture, plan.tensors, form.dtype, form.caption)
+        print(f"{arguments.output}: {error:.1e} off its evaluation in float64")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
+    from ..onnx.manifest import Manifest
+    from .architecture import random_tensors
+    from .checkpoint import network_tensors, read_checkpoint
+    from .folder import Plan
+    from .layers import check_form
+    from .published import LICENCE
+    from .tensors import check_tensors
+    from .vae import ENCODERS, canonical, encoder_shapes, random_encoder
+
+    architecture = published.architecture
+    encoder = ENCODERS[published.encoder] if published.encoder is not None else None
+    if arguments.reduced:
+        architecture = architecture.reduced()
+        encoder = encoder and encoder.reduced()
+    if encoder is None and arguments.vae is not None:
+        raise PidSamplerError(
+            f"{published.backbone}'s encoder is no convolutional VAE: export it by its own project, and give latents"
+        )
+    form = _form(arguments)
+    check_form(architecture, form)
+    name, licence, files = published.name, LICENCE, (arguments.checkpoint, arguments.vae)
+    if arguments.from_hub:
+        files = _downloaded(arguments, published)
+    if arguments.random_weights is not None:
+        name, licence = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
+        tensors = random_tensors(architecture, arguments.random_weights)
+    else:
+        tensors = network_tensors(read_checkpoint(files[0]).tensors)
+        check_tensors(tensors, architecture.shapes(), f"{files[0]} as {published.backbone} {published.type}")
+    encoder_tensors = None
+    if encoder is not None and files[1] is not None:
+        encoder_tensors = canonical(read_checkpoint(files[1]).tensors, encoder, str(files[1]))
+        check_tensors(encoder_tensors, encoder_shapes(encoder), f"{files[1]} as the encoder of {published.backbone}")
+    elif encoder is not None and arguments.random_weights is not None:
+        encoder_tensors = random_encoder(encoder, arguments.random_weights)
+    manifest = Manifest(
+        name=name,
+        description=published.description,
+        licence=licence,
+        prediction="velocity",
+        timescale=1000.0,
+        timesteps=published.timesteps,
+        noise_frame=published.noise_frame,
+        scale=architecture.scale,
+        vae_factor=architecture.latent_factor,
+    )
+    return Plan(architecture, tensors, form, manifest, encoder, encoder_tensors)
+
+
+def _form(arguments: argparse.Namespace) -> Form:
+    from .layers import Form
+
+    dtype = arguments.dtype or _DTYPES.get(arguments.target, "float32")
+    size = None if arguments.size is None else _size(arguments.size)
+    return Form(arguments.target, dtype, size, split=not arguments.whole, caption=_caption(arguments.caption))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise PidSamplerError(f"--size {text!r} is not WIDTHxHEIGHT in pixels, such as 4096x4096")
+    return int(height), int(width)
+
+
+def _caption(path: Path | None) -> NDArray[Any] | None:
+    if path is None:
+        return None
+    try:
+        array: NDArray[Any] = np.load(path, allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise PidSamplerError(f"{path} cannot be read as .npy: {error}") from None
+    if array.dtype.kind != "f" or array.ndim not in (2, 3) or (array.ndim == 3 and len(array) != 1):
+        raise PidSamplerError(f"{path} holds {array.dtype} {array.shape}, expected floats (tokens, width)")
+    return array.reshape(array.shape[-2:])
+
+
+def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Path, Path | None]:
+    """The checkpoint and, where there is one, the encoder's weights, from the hub or its cache."""
+    from .published import LICENCE, REPOSITORY, VAE_FILES
+
+    if not arguments.accept_licence:
+        raise PidSamplerError(f"{REPOSITORY} has the licence: {LICENCE}; pass --accept-licence if you accept it")
+    hub: Any = optional("huggingface_hub", "huggingface_hub", "hub")
+
+    def file(name: str) -> Path:
+        try:
+            return Path(hub.hf_hub_download(REPOSITORY, name))
+        except Exception as error:  # the hub's, requests', and the system's
+            raise PidSamplerError(f"{REPOSITORY}: {name} cannot be had: {' '.join(str(error).split())}") from None
+
+    checkpoint = file(published.file)
+    if arguments.vae is not None or published.encoder is None:
+        return checkpoint, arguments.vae
+    return checkpoint, file(VAE_FILES[published.encoder])

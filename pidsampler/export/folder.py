@@ -1,0 +1,124 @@
+"""Writing a model folder: whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import math
+import secrets
+import shutil
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from ..errors import PidSamplerError
+from ..onnx.contract import ENCODER, NETWORK, PROJECTION
+from ..onnx.manifest import NAME as MANIFEST
+from ..onnx.manifest import Manifest
+from .architecture import Architecture
+from .build import TYPES
+from .layers import Form
+from .network import build_network
+from .projection import build_projection
+from .tensors import Stored
+from .vae import Encoder, build_encoder
+
+_GRAPHS = (ENCODER, PROJECTION, NETWORK)
+_FILES = {MANIFEST, *_GRAPHS, *(f"{name}.data" for name in _GRAPHS)}
+_SPARE = 1.02  # of the weights' bytes, for all else
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What goes into a folder.
+
+    Args:
+        architecture: Of the network.
+        tensors: Its weights, see `Architecture.shapes`.
+        form: How the network is written.
+        manifest: What the graphs do not say.
+        encoder: The image's encoder, or None for latents only.
+        encoder_tensors: Its weights, see `encoder_shapes`.
+    """
+
+    architecture: Architecture
+    tensors: Mapping[str, Stored]
+    form: Form
+    manifest: Manifest
+    encoder: Encoder | None = None
+    encoder_tensors: Mapping[str, Stored] | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes of the weights as they are written."""
+        width = int(TYPES[self.form.dtype].itemsize)
+        network = sum(width * math.prod(tensor.shape) for tensor in self.tensors.values())
+        encoder = sum(4 * math.prod(tensor.shape) for tensor in (self.encoder_tensors or {}).values())
+        return network + encoder
+
+
+def check_target(target: Path, overwrite: bool) -> None:
+    """Check that a folder can be written.
+
+    Raises:
+        PidSamplerError: It exists and `overwrite` is false, or holds what is no model; or its parent does not exist.
+    """
+    if not target.parent.is_dir():
+        raise PidSamplerError(f"cannot write {target}: there is no folder {target.parent}")
+    if not target.exists():
+        return
+    if not target.is_dir():
+        raise PidSamplerError(f"{target} is a file, expected a new folder's name")
+    if others := sorted({path.name for path in target.iterdir()} - _FILES):
+        raise PidSamplerError(f"{target} holds {others[0]!r}, which is not a model's: pass a new folder")
+    if any(target.iterdir()) and not overwrite:
+        raise PidSamplerError(f"{target} holds a model already: pass --overwrite to replace it, or another folder")
+
+
+def write_folder(plan: Plan, target: Path, overwrite: bool = False, note: Callable[[str], object] = str) -> None:
+    """Write a model folder under a temporary name, and rename it when it is whole.
+
+    Args:
+        plan: See `Plan`.
+        target: The folder.
+        overwrite: Whether a model that is there is replaced.
+        note: Called with the name of each file before it is written.
+
+    Raises:
+        PidSamplerError: The folder cannot be written, or does not fit on the disk.
+    """
+    check_target(target, overwrite)
+    free = shutil.disk_usage(target.parent).free
+    if plan.size * _SPARE > free:
+        raise PidSamplerError(
+            f"{target} needs {plan.size / 1e9:.1f} GB, but {target.parent} has {free / 1e9:.1f} GB free: make room, or "
+            "pass --dtype bfloat16"
+        )
+    temporary = target.with_name(f".pidsampler-{secrets.token_hex(8)}.tmp")
+    try:
+        temporary.mkdir()
+        _write(plan, temporary, note)
+        if target.exists():
+            shutil.rmtree(target)
+        temporary.rename(target)
+    except OSError as error:
+        raise PidSamplerError(f"cannot write {target}: {error.strerror or error}") from None
+    finally:
+        with suppress(OSError):
+            shutil.rmtree(temporary)
+
+
+def _write(plan: Plan, folder: Path, note: Callable[[str], object]) -> None:
+    if plan.encoder is not None and plan.encoder_tensors is not None:
+        note(ENCODER)
+        height, width = plan.form.size or (None, None)
+        scale = plan.architecture.scale
+        height, width = height and height // scale, width and width // scale
+        build_encoder(plan.encoder, plan.encoder_tensors, height, width).save(folder / ENCODER)
+    if plan.form.split:
+        note(PROJECTION)
+        build_projection(plan.architecture, plan.tensors, plan.form).save(folder / PROJECTION)
+    note(NETWORK)
+    build_network(plan.architecture, plan.tensors, plan.form).save(folder / NETWORK)
+    stated = {key: value for key, value in asdict(plan.manifest).items() if value is not None}
+    (folder / MANIFEST).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")

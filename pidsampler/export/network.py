@@ -1,0 +1,216 @@
+"""PiD's network as an ONNX graph, written operator by operator from its description, not traced.
+
+What differs from the source's own order of work, and not in its result:
+
+- The latent's projection can be a graph of its own: it depends on neither x nor t, and runs once for all steps.
+- A rotary embedding turns pairs of neighbours. Rows of the weights are reordered, so that all firsts of the pairs come
+  before all seconds, and the turning needs no strided access; queries and keys are reordered alike.
+- A gate's layer over [x, latent] is two layers, and a pixel block's modulation six: no large tensor is joined or cut.
+- Of the last patch block, what only its text stream would need is left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .architecture import ROPE_THETA, Architecture, time_frequencies
+from .build import FLOAT, Graph, Value
+from .layers import Form, pair_order, part_of
+from .projection import Projection
+from .tensors import Stored
+
+LONGEST_SIDE = 16384  # pixels, of a graph with dynamic sizes
+
+
+def build_network(architecture: Architecture, tensors: Mapping[str, Stored], form: Form) -> Graph:
+    """Return the graph of pid_upscaler.onnx.
+
+    Inputs x (B, 3, H, W), t (B,), degrade_sigma (B,), and lq_latent (B, C, h, w) or, where the projection is split off,
+    `Architecture.features`, each (B, tokens, hidden); output v_pred like x. x, t, degrade_sigma and v_pred are float32.
+
+    Args:
+        architecture: Of the network.
+        tensors: Its weights, checked by `check_tensors` against `Architecture.shapes`.
+        form: See `Form`.
+
+    Raises:
+        PidSamplerError: The form does not suit the network.
+    """
+    return _Network("pid_upscaler", architecture, tensors, form).network()
+
+
+class _Network(Projection):
+    """Adds the network's layers to a graph."""
+
+    def network(self) -> Graph:
+        a, g, b = self.a, self.g, self.form.batch
+        height, width = self.form.size or ("height", "width")
+        x = g.input("x", FLOAT, (b, 3, height, width))
+        t = g.input("t", FLOAT, (b,))
+        if self.form.split:
+            sigma = g.input("degrade_sigma", FLOAT, (b,))
+            shape = (b, self._tokens(), a.hidden)
+            features = [g.input(name, self.compute, shape) for name in a.features]
+        else:
+            latent = self._latent()
+            sigma = g.input("degrade_sigma", FLOAT, (b,))
+            features = self._projected(latent)
+        self.rows, self.columns = self._grid(x)
+        patches = self._patches(x)
+        time = self._time(t)
+        image = self._cast(self._linear("s_embedder.proj", self._reshaped(patches, b, -1, 3 * a.patch**2)), self.stream)
+        text, sigma = self._text(), self._reshaped(sigma, b, 1, 1)
+        condition = self._silu(time)
+        for i in range(a.depth):
+            if i in a.injections:
+                k = a.injections.index(i)
+                image = self._injected(f"lq_proj.gate_modules.{k}", image, features[k], sigma)
+            image, text = self._patch_block(f"patch_blocks.{i}", image, text, condition, last=i == a.depth - 1)
+        seen = self._silu(g("Add", time, image))
+        if a.pixel_injection:
+            seen = self._injected("pit_lq_gate", seen, features[-1], sigma)
+        pixels = self._pixels(patches)
+        for i in range(a.pixel_depth):
+            pixels = self._pixel_block(f"pixel_blocks.{i}", pixels, seen)
+        out = self._linear("final_layer.linear", self._norm("final_layer.norm", pixels))
+        out = self._reshaped(self._cast(out, FLOAT), b, self.rows, self.columns, a.patch, a.patch, 3)
+        out = g("Transpose", out, perm=[0, 5, 1, 3, 2, 4])
+        high, wide = (self._times(n, a.patch) for n in (self.rows, self.columns))
+        g.output("v_pred", self._reshaped(out, b, 3, high, wide), FLOAT, (b, 3, height, width))
+        return g
+
+    def _time(self, t: Value) -> Value:
+        """(B, 1, hidden), computed in float32 at any rate: it is small, and t is up to 1000."""
+        g = self.g
+        angles = g("Mul", self._reshaped(t, self.form.batch, 1, 1), g.constant(time_frequencies(), FLOAT))
+        waves = g("Concat", g("Cos", angles), g("Sin", angles), axis=-1)
+        inner = self._silu(self._linear("t_embedder.mlp.0", waves, FLOAT))
+        return self._cast(self._linear("t_embedder.mlp.2", inner, FLOAT), self.stream)
+
+    def _text(self) -> Value:
+        a = self.a
+        caption = np.zeros((a.text_length, a.text_width)) if self.form.caption is None else self.form.caption
+        self.text_length = len(caption)
+        stored = Stored.of(np.ascontiguousarray(caption[None], np.float32))
+        places = self._tensors["y_pos_embedding"]
+        shape = (1, self.text_length, a.hidden)
+        places = part_of(places, shape, lambda w: w[:, : self.text_length])
+        text = self._cast(self._linear("y_embedder.proj", self.g.weight("caption", stored, self.compute)), self.stream)
+        text = self.g("Add", self._norm("y_embedder.norm", text), self.g.weight("y_pos_embedding", places, self.stream))
+        return text if self.form.batch == 1 else self.g("Concat", *[text] * self.form.batch, axis=0)
+
+    def _injected(self, name: str, x: Value, feature: Value, sigma: Value) -> Value:
+        """x + sigmoid(layer([x, feature]) - alpha*sigma) * feature."""
+        g, d, layer = self.g, self.a.hidden, f"{name}.content_proj"
+        weight, bias = self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"]
+        half = (weight.shape[0], d)
+        of_x = self._affine(f"{layer}.x", x, part_of(weight, half, lambda w: w[:, :d]), bias)
+        of_feature = self._affine(f"{layer}.lq", feature, part_of(weight, half, lambda w: w[:, d:]), None)
+        alpha = np.exp(self._tensors[f"{name}.log_alpha"].load().astype(np.float64))
+        offset = g("Mul", sigma, g.constant(alpha.reshape(1, 1, 1), FLOAT))
+        logit = g("Sub", self._cast(g("Add", of_x, of_feature), FLOAT), offset)
+        gate = self._cast(g("Sigmoid", logit), self.stream)
+        return g("Add", x, g("Mul", gate, self._cast(feature, self.stream)))
+
+    # The transformer over patches.
+
+    def _patch_block(self, name: str, image: Value, text: Value, condition: Value, last: bool) -> tuple[Value, Value]:
+        g, a = self.g, self.a
+        of_image, of_text = (
+            self._cast(self._linear(f"{name}.adaLN_modulation_{stream}.0", condition), self.stream)
+            for stream in ("img", "txt")
+        )
+        image_parts, text_parts = (g.split(parts, 6, -1) for parts in (of_image, of_text))
+        moved = self._modulated(self._norm(f"{name}.norm_x1", image), *image_parts[:2])
+        qx, kx, vx = self._heads(f"{name}.attn", "_x", moved, a.hidden, a.heads, self._rotation(a.hidden // a.heads))
+        moved = self._modulated(self._norm(f"{name}.norm_y1", text), *text_parts[:2])
+        angles = self._text_rotation()
+        qy, ky, vy = self._heads(f"{name}.attn", "_y", moved, a.hidden, a.heads, angles, query=not last)
+        k, v = g("Concat", ky, kx, axis=1), g("Concat", vy, vx, axis=1)
+        if qy is None:
+            return self._stream(name, "x", image, image_parts, self._attention(qx, k, v, a.heads)), text
+        mixed = self._attention(g("Concat", qy, qx, axis=1), k, v, a.heads)
+        ends = [g.constant([n]) for n in (0, self.text_length, np.iinfo(np.int64).max)]
+        of_y, of_x = (g("Slice", mixed, ends[i], ends[i + 1], g.constant([1])) for i in range(2))
+        return self._stream(name, "x", image, image_parts, of_x), self._stream(name, "y", text, text_parts, of_y)
+
+    def _stream(self, name: str, stream: str, tokens: Value, parts: Sequence[Value], mixed: Value) -> Value:
+        """The rest of a block for one stream."""
+        g, (gate, shift, scale, last) = self.g, parts[2:]
+        mixed = self._cast(self._linear(f"{name}.attn.proj_{stream}", mixed), self.stream)
+        tokens = g("Add", tokens, g("Mul", gate, mixed))
+        moved = self._cast(self._modulated(self._norm(f"{name}.norm_{stream}2", tokens), shift, scale), self.compute)
+        mlp = f"{name}.mlp_{stream}"
+        inner = g("Mul", self._silu(self._linear(f"{mlp}.w1", moved)), self._linear(f"{mlp}.w3", moved))
+        return g("Add", tokens, g("Mul", last, self._cast(self._linear(f"{mlp}.w2", inner), self.stream)))
+
+    def _text_rotation(self) -> tuple[Value, Value]:
+        head = self.a.hidden // self.a.heads
+        rates = ROPE_THETA ** (-np.arange(0, head, 2) / head)
+        order = pair_order(head)[: head // 2] // 2
+        angles = (np.arange(self.text_length)[:, None] * rates[order])[:, None]
+        return self.g.constant(np.cos(angles), FLOAT), self.g.constant(np.sin(angles), FLOAT)
+
+    # The pixels of each patch.
+
+    def _patches(self, x: Value) -> Value:
+        """(B, 3, H, W) -> (B, rows, columns, 3, patch, patch)."""
+        p = self.a.patch
+        apart = self._reshaped(x, self.form.batch, 3, self.rows, p, self.columns, p)
+        return self.g("Transpose", apart, perm=[0, 2, 4, 1, 3, 5])
+
+    def _pixels(self, patches: Value) -> Value:
+        """(B, tokens, patch^2, pixel_hidden): each pixel's layer, and where it is."""
+        a, g, p, c = self.a, self.g, self.a.patch, self.a.pixel_hidden
+        pixels = self._linear("pixel_embedder.proj", g("Transpose", patches, perm=[0, 1, 2, 4, 5, 3]))
+        pixels = self._cast(pixels, self.stream)
+        for size, first, shape in (
+            (self.columns, True, (1, 1, self.columns, 1, p, c)),
+            (self.rows, False, (1, self.rows, 1, p, 1, c)),
+        ):
+            longest = size * p if isinstance(size, int) else LONGEST_SIDE
+            table: Value = g.constant(_places(longest, c, first), FLOAT)
+            if not isinstance(size, int):
+                table = g("Slice", table, g.constant([0]), g("Mul", size, g.constant([p])), g.constant([0]))
+            pixels = g("Add", pixels, self._cast(self._reshaped(table, *shape), self.stream))
+        return self._reshaped(pixels, self.form.batch, -1, a.patch**2, c)
+
+    def _pixel_block(self, name: str, pixels: Value, seen: Value) -> Value:
+        g, a, b, flat = self.g, self.a, self.form.batch, self.a.patch**2 * self.a.pixel_hidden
+        seen = self._cast(seen, self.compute)
+        shift, scale = (self._modulation(name, seen, j) for j in (0, 1))
+        moved = self._modulated(self._norm(f"{name}.norm1", pixels), shift, scale)
+        squeezed = self._linear(f"{name}.compress_to_attn", self._reshaped(moved, b, -1, flat))
+        width, heads = a.pixel_attention, a.pixel_heads
+        q, k, v = self._heads(f"{name}.attn", "", squeezed, width, heads, self._rotation(width // heads))
+        mixed = self._linear(f"{name}.attn.proj", self._attention(q, k, v, heads))
+        mixed = self._cast(self._linear(f"{name}.expand_from_attn", mixed), self.stream)
+        mixed = self._reshaped(mixed, b, -1, a.patch**2, a.pixel_hidden)
+        pixels = g("Add", pixels, g("Mul", self._modulation(name, seen, 2), mixed))
+        shift, scale = (self._modulation(name, seen, j) for j in (3, 4))
+        moved = self._modulated(self._norm(f"{name}.norm2", pixels), shift, scale)
+        inner = self._linear(f"{name}.mlp.fc1", moved)
+        inner = g("Gelu", inner)
+        out = self._cast(self._linear(f"{name}.mlp.fc2", inner), self.stream)
+        return g("Add", pixels, g("Mul", self._modulation(name, seen, 5), out))
+
+    def _modulation(self, name: str, seen: Value, part: int) -> Value:
+        """One of the six parts of a pixel block's modulation, (B, tokens, patch^2, pixel_hidden)."""
+        count, c, layer = self.a.patch**2, self.a.pixel_hidden, f"{name}.adaLN_modulation.0"
+        weight, bias = (
+            part_of(stored, (count * c, *stored.shape[1:]), lambda w: w.reshape(count, 6, c, *w.shape[1:])[:, part])
+            for stored in (self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"])
+        )
+        out = self._cast(self._affine(f"{layer}.{part}", seen, weight, bias), self.stream)
+        return self._reshaped(out, self.form.batch, -1, count, c)
+
+
+def _places(count: int, width: int, first: bool) -> NDArray[np.float64]:
+    """(count, width): sines and cosines of positions in one half of the channels, zeros in the other."""
+    half = width // 2
+    angles = np.arange(count)[:, None] * 10000.0 ** (-np.arange(half // 2) / (half // 2))
+    waves, nothing = np.concatenate([np.sin(angles), np.cos(angles)], axis=1), np.zeros((count, half))
+    return np.concatenate([waves, nothing] if first else [nothing, waves], axis=1)

@@ -1,0 +1,132 @@
+"""The checkpoints that NVIDIA has published, and what each needs.
+
+Source: nv-tlabs/PiD, `docs/checkpoints.md`, `inference/checkpoint_registry.py`, `configs/pid` and
+`configs/common/defaults/net.py`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from .. import timesteps
+from ..errors import PidSamplerError, unknown_name
+from .architecture import Architecture
+
+REPOSITORY = "nvidia/PiD"
+LICENCE = "NVIDIA Source Code License v1 (non-commercial), of the checkpoint nvidia/PiD"
+TYPES = ("2k", "2kto4k", "2kto4k_v1pt5", "2kto4k_v1pt5_undistilled")
+ALIASES = {
+    "zimage": "flux",
+    "zimage-turbo": "flux",
+    "flux2-klein-4b": "flux2",
+    "flux2-klein-9b": "flux2",
+    "qwenimage-2512": "qwenimage",
+}
+VAE_FILES = {
+    "flux": "checkpoints/ae.safetensors",
+    "sd3": "checkpoints/sd3_vae/vae/diffusion_pytorch_model.safetensors",
+    "flux2": "checkpoints/flux2_ae.safetensors",
+    "sdxl": "checkpoints/sdxl_vae.safetensors",
+    "qwenimage": "checkpoints/QwenImage_VAE_2d.pth",
+}
+_TEACHER_STEPS, _TEACHER_SHIFT, _TEACHER_GUIDANCE = 25, 6.0, 5.0
+
+
+@dataclass(frozen=True)
+class Published:
+    """A published checkpoint.
+
+    Args:
+        backbone: Whose latents it decodes; no alias.
+        type: One of `TYPES`.
+        architecture: Of its network.
+        encoder: Name in `vae.ENCODERS`, or None where the backbone's encoder is no convolutional VAE.
+    """
+
+    backbone: str
+    type: str
+    architecture: Architecture
+    encoder: str | None
+
+    @property
+    def name(self) -> str:
+        """NVIDIA's own name of it."""
+        distilled = not self.type.endswith("_undistilled")
+        version = "v1pt5_" if "v1pt5" in self.type else ""
+        resolution, scale = self.type.split("_")[0], self.architecture.scale
+        end = "distill_4step" if distilled else "undistilled"
+        return f"PiD_{version}res{resolution}_sr{scale}x_official_{self.backbone}_{end}"
+
+    @property
+    def file(self) -> str:
+        """Its path in the repository `REPOSITORY`."""
+        return f"checkpoints/{self.name}/model_ema_bf16.pth"
+
+    @property
+    def noise_frame(self) -> str:
+        """How a latent of its backbone holds noise: variance-preserving for SDXL alone."""
+        return "vp" if self.backbone == "sdxl" else "flow"
+
+    @property
+    def timesteps(self) -> tuple[float, ...]:
+        """The list it was made for: PiD's four steps, or 25 shifted ones of a teacher."""
+        if self.type.endswith("_undistilled"):
+            return tuple(timesteps.shifted(_TEACHER_STEPS, shift=_TEACHER_SHIFT).tolist())
+        return tuple(timesteps.pid().tolist())
+
+    @property
+    def description(self) -> str:
+        """One line for the manifest."""
+        if self.type.endswith("_undistilled"):
+            return f"{self.name}: a teacher of 25 steps, made for guidance {_TEACHER_GUIDANCE:g} (Guided)"
+        return f"{self.name}: a student of 4 steps"
+
+
+_V1 = Architecture()
+_V15 = replace(
+    _V1, rope_side=2048, projection=1024, replicate=True, gate_per_channel=False, pixel_injection=True
+)  # fmt: skip
+_V15_FLUX2 = replace(_V15, latent_channels=128, latent_factor=16, unpatchify=2)
+_V1_TOKENS = {  # latents at a sixteenth of the picture
+    "flux2": replace(_V1, latent_channels=128, latent_factor=16),
+    "dinov2": replace(_V1, latent_channels=768, latent_factor=16),
+    "siglip": replace(_V1, latent_channels=1152, latent_factor=16, scale=8),
+}
+_TEACHER = TYPES[3]
+PUBLISHED = {
+    (backbone, kind): Published(backbone, kind, architecture, encoder)
+    for backbone, kind, architecture, encoder in (
+        ("flux", "2k", _V1, "flux"),
+        ("flux2", "2k", _V1_TOKENS["flux2"], "flux2"),
+        ("sd3", "2k", _V1, "sd3"),
+        ("dinov2", "2k", _V1_TOKENS["dinov2"], None),
+        ("siglip", "2k", _V1_TOKENS["siglip"], None),
+        ("sd3", "2kto4k", _V1, "sd3"),
+        ("sdxl", "2kto4k", replace(_V1, latent_channels=4), "sdxl"),
+        *(("flux", kind, _V15, "flux") for kind in ("2kto4k_v1pt5", _TEACHER)),
+        *(("flux2", kind, _V15_FLUX2, "flux2") for kind in ("2kto4k_v1pt5", _TEACHER)),
+        *(("qwenimage", kind, _V15, "qwenimage") for kind in ("2kto4k_v1pt5", _TEACHER)),
+    )
+}
+
+
+def get_published(backbone: str, kind: str) -> Published:
+    """Return a published checkpoint.
+
+    Args:
+        backbone: Such as "sdxl", or an alias such as "zimage".
+        kind: One of `TYPES`.
+
+    Raises:
+        PidSamplerError: There is no such backbone, or it was not published in that type.
+    """
+    backbones = dict.fromkeys(backbone for backbone, _ in PUBLISHED)
+    if backbone not in backbones and backbone not in ALIASES:
+        raise unknown_name("backbone", backbone, [*backbones, *ALIASES])
+    if kind not in TYPES:
+        raise unknown_name("type", kind, TYPES)
+    own = ALIASES.get(backbone, backbone)
+    if (own, kind) not in PUBLISHED:
+        known = [known for name, known in PUBLISHED if name == own]
+        raise PidSamplerError(f"{backbone} was not published as {kind}: pass one of {', '.join(known)}")
+    return PUBLISHED[own, kind]

@@ -1,0 +1,63 @@
+"""Tensors that are read when they are needed: a checkpoint is larger than the memory that an export may take."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PidSamplerError
+
+_NAMED = 12  # tensors of a kind that an error lists by name
+
+
+@dataclass(frozen=True)
+class Stored:
+    """A tensor that is not in memory.
+
+    Args:
+        shape: Its shape.
+        dtype: numpy's type; ml_dtypes.bfloat16 for bf16.
+        load: Reads it, contiguous.
+    """
+
+    shape: tuple[int, ...]
+    dtype: np.dtype[Any]
+    load: Callable[[], NDArray[Any]]
+
+    @classmethod
+    def of(cls, array: NDArray[Any]) -> Stored:
+        """Return a tensor that is in memory after all."""
+        return cls(array.shape, array.dtype, lambda: array)
+
+
+def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
+    """Check that a checkpoint has the tensors that a network needs, and no others.
+
+    Args:
+        found: By name.
+        expected: Name -> shape.
+        where: What the checkpoint and the network are, for the message.
+
+    Raises:
+        PidSamplerError: Tensors are missing, unexpected, or of another shape; all of them are said at once.
+    """
+    missing = [f"{name} {list(shape)}" for name, shape in expected.items() if name not in found]
+    unexpected = [f"{name} {list(tensor.shape)}" for name, tensor in found.items() if name not in expected]
+    wrong = [
+        f"{name} {list(found[name].shape)} instead of {list(shape)}"
+        for name, shape in expected.items()
+        if name in found and found[name].shape != tuple(shape)
+    ]
+    kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
+    said = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in kinds if names]
+    if said:
+        raise PidSamplerError(f"{where}: of {len(expected)} tensors expected, {'; '.join(said)}")
+
+
+def _listed(names: list[str]) -> str:
+    more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
+    return ", ".join(names[:_NAMED]) + more

@@ -1,0 +1,208 @@
+"""Files of torch.save: zip archives of a pickle and the bytes of its tensors."""
+
+from __future__ import annotations
+
+import io
+import sys
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PidSamplerError
+from .pickles import Entries, Tensor, printable, read_pickle
+from .tensors import Stored
+
+_LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of PyTorch's files before 1.6
+_PICKLE_BYTES = 2**26
+_CHUNK = 2**20
+_LOCAL_HEADER = 30  # bytes, of which the last four are the lengths of the name and of what follows it
+
+
+def read_torch(path: Path) -> dict[str, Stored]:
+    """Read what a .pth holds, without its tensors' data.
+
+    A dict of tensors gives these. A dict around one dict of tensors ({"state_dict": ...}, beside numbers and such)
+    gives the inner one; around several, their names are joined by a dot. Everything that is no tensor is left out.
+
+    Raises:
+        PidSamplerError: It is not such a file, is damaged, or its pickle wants to run anything.
+        OSError: It cannot be read.
+    """
+    archive = _Archive(path)
+    return {name: archive.stored(tensor) for name, tensor in _named(archive.top()).items()}
+
+
+class _Archive:
+    """The records of an archive, each found at its name below the archive's one folder."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._checked: set[str] = set()  # records whose CRC was right
+        with path.open("rb") as file:
+            head = file.read(len(_LEGACY))
+            self._size = file.seek(0, io.SEEK_END)
+        if not head.startswith(b"PK"):
+            raise PidSamplerError(_no_zip(head))
+        self._records = _records(path)
+        order = self._whole("byteorder") if "byteorder" in self._records else b"little"
+        if order not in (b"little", b"big"):
+            raise PidSamplerError(f"its byte order is {order[:20]!r}, expected little or big")
+        self._swapped = order.decode() != sys.byteorder
+
+    def top(self) -> Any:
+        return read_pickle(self._whole("data.pkl"))
+
+    def stored(self, tensor: Tensor) -> Stored:
+        """Return a tensor of the pickle to be loaded.
+
+        Raises:
+            PidSamplerError: The record is missing, compressed, or shorter than the tensor needs.
+        """
+        storage = tensor.storage
+        record = self._record(f"data/{storage.key}")
+        if record.file_size < storage.count * storage.dtype.itemsize:
+            raise PidSamplerError(
+                f"the record data/{printable(storage.key)} has {record.file_size} bytes, "
+                f"its {storage.count} elements of {storage.dtype} need {storage.count * storage.dtype.itemsize}"
+            )
+
+        def load() -> NDArray[Any]:
+            try:
+                return self._load(tensor)
+            except PidSamplerError as error:
+                raise PidSamplerError(f"cannot read {self._path}: {error}") from None
+            except OSError as error:
+                raise PidSamplerError(f"cannot read {self._path}: {error.strerror or error}") from None
+
+        return Stored(tensor.shape, storage.dtype, load)
+
+    def _load(self, tensor: Tensor) -> NDArray[Any]:
+        dtype = tensor.storage.dtype
+        if not tensor.span:
+            return np.empty(tensor.shape, dtype)
+        raw = self._read(f"data/{tensor.storage.key}", tensor.offset * dtype.itemsize, tensor.span * dtype.itemsize)
+        if self._swapped:
+            part = dtype.itemsize // 2 if dtype.kind == "c" else dtype.itemsize
+            raw = raw.view(f"u{part}").byteswap()
+        strides = [stride * dtype.itemsize for stride in tensor.strides]
+        array: NDArray[Any] = np.ndarray(tensor.shape, dtype, raw, strides=strides)
+        return array if array.flags.c_contiguous else array.copy(order="C")
+
+    def _whole(self, name: str) -> bytes:
+        size = self._record(name).file_size
+        if size > _PICKLE_BYTES:
+            raise PidSamplerError(f"its record {name} has {size} bytes, expected up to {_PICKLE_BYTES}")
+        return self._read(name, 0, size).tobytes()
+
+    def _record(self, name: str) -> zipfile.ZipInfo:
+        if name not in self._records:
+            raise PidSamplerError(f"it has no record {printable(name)}: copy or download it again")
+        record = self._records[name]
+        if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1:
+            raise PidSamplerError(
+                f"its record {printable(name)} is compressed or encrypted, which torch.save does not do: "
+                "save it again with torch.save"
+            )
+        return record
+
+    def _read(self, name: str, start: int, count: int) -> NDArray[np.uint8]:
+        """Read a part of a record; the whole record is checked against its CRC the first time."""
+        record = self._record(name)
+        with self._path.open("rb") as file:
+            begin = self._begin(file, record)
+            data = np.empty(count, np.uint8)
+            if name not in self._checked and count < record.file_size:
+                file.seek(begin)
+                self._check(name, _crc(file, record.file_size))
+            file.seek(begin + start)
+            if file.readinto(data.data) != count:
+                raise PidSamplerError(_truncated(name))
+        if count == record.file_size:
+            self._check(name, zlib.crc32(data.data))
+        return data
+
+    def _check(self, name: str, found: int) -> None:
+        if self._records[name].CRC not in (0, found):  # 0: torch.serialization.set_crc32_options(False)
+            raise PidSamplerError(f"its record {printable(name)} is damaged (CRC): copy or download it again")
+        self._checked.add(name)
+
+    def _begin(self, file: io.BufferedReader, record: zipfile.ZipInfo) -> int:
+        """Return where a record's bytes begin: behind its name and padding, which only its own header gives."""
+        name = record.orig_filename.encode("utf-8" if record.flag_bits & 0x800 else "cp437")
+        if 0 <= record.header_offset <= self._size - _LOCAL_HEADER:
+            file.seek(record.header_offset)
+            header = file.read(_LOCAL_HEADER + len(name))
+            lengths = [int.from_bytes(header[at : at + 2], "little") for at in (26, 28)]
+            begin = record.header_offset + _LOCAL_HEADER + sum(lengths)
+            same = header.startswith(b"PK\x03\x04") and lengths[0] == len(name) and header.endswith(name)
+            if same and begin + record.file_size <= self._size:
+                return begin
+        raise PidSamplerError(_truncated(record.filename))
+
+
+def _records(path: Path) -> dict[str, zipfile.ZipInfo]:
+    """Return an archive's records by their names below its folder, that of its one data.pkl."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            found = archive.infolist()
+    except OSError:
+        raise
+    except Exception:  # zipfile has an error for every kind of damage
+        raise PidSamplerError("it is a damaged or truncated zip archive: copy or download it again") from None
+    names = [info.filename for info in found]
+    folders = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
+    if len(folders) != 1:
+        raise PidSamplerError(
+            f"it is a zip archive with {len(folders)} FOLDER/data.pkl in it, expected one, of torch.save"
+        )
+    if len(set(names)) != len(names):
+        raise PidSamplerError("it is a zip archive with two records of one name: save it again with torch.save")
+    return {info.filename.removeprefix(folders[0]): info for info in found if info.filename.startswith(folders[0])}
+
+
+def _named(top: Any) -> dict[str, Tensor]:
+    if not isinstance(top, Entries):
+        raise PidSamplerError(
+            f"it holds no dict but a {type(top).__name__}: expected tensors by name, or a dict of these"
+        )
+    tensors = _tensors(top)
+    if tensors:
+        return tensors
+    inner = {key: _tensors(value) for key, value in top if isinstance(key, str) and isinstance(value, Entries)}
+    inner = {key: tensors for key, tensors in inner.items() if tensors}
+    if not inner:
+        keys = ", ".join(printable(key) for key, _ in top[:12] if isinstance(key, str))
+        raise PidSamplerError(f"it holds no tensors by name, only {keys or 'nothing'}: expected a model's state_dict")
+    if len(inner) == 1:
+        return next(iter(inner.values()))
+    return {f"{outer}.{name}": tensor for outer, tensors in inner.items() for name, tensor in tensors.items()}
+
+
+def _tensors(entries: Entries) -> dict[str, Tensor]:
+    return {key: value for key, value in entries if isinstance(key, str) and isinstance(value, Tensor)}
+
+
+def _crc(file: io.BufferedReader, count: int) -> int:
+    crc = 0
+    while count:
+        chunk = file.read(min(count, _CHUNK))
+        if not chunk:
+            return -1
+        crc, count = zlib.crc32(chunk, crc), count - len(chunk)
+    return crc
+
+
+def _no_zip(head: bytes) -> str:
+    if head == _LEGACY:
+        return "it was saved by PyTorch before 1.6 or without its zip format: load it there and torch.save it again"
+    return f"it begins with {head[:4]!r}, not as a zip archive of torch.save: copy or download it again"
+
+
+def _truncated(name: str) -> str:
+    return (
+        f"its record {printable(name)} is not where the archive says, as in a truncated file: copy or download it again"
+    )

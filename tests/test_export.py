@@ -1,0 +1,441 @@
+"""The exported network against PyTorch's stored numbers and against numpy, in every form; and the command."""
+
+import json
+import math
+import subprocess
+import sys
+import types
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from hypothesis import given as drawn
+from hypothesis import settings
+from hypothesis import strategies as st
+from safetensors.numpy import save_file
+
+from pidsampler import PidSamplerError, Upscaler
+from pidsampler.backends import get_backend
+from pidsampler.cli import main
+from pidsampler.export import verify
+from pidsampler.export.architecture import Architecture, random_tensors
+from pidsampler.export.layers import TARGETS, Form
+from pidsampler.export.network import build_network
+from pidsampler.export.projection import build_projection
+from pidsampler.export.published import ALIASES, PUBLISHED, get_published
+from pidsampler.export.reference import velocity
+from pidsampler.export.tensors import Stored, check_tensors
+from pidsampler.export.vae import ENCODERS, random_encoder
+from pidsampler.onnx import Model
+
+PARITY = Path(__file__).parent / "parity"
+sys.path.insert(0, str(PARITY))
+from pid_cases import CASES, V1, V15, given  # noqa: E402
+
+SEED = 7
+
+
+@pytest.fixture(name="stored", scope="module")
+def _stored():
+    with np.load(PARITY / "pid_network.npz") as found:
+        return dict(found)
+
+
+def error(found, expected):
+    return np.linalg.norm(found - expected) / np.linalg.norm(expected)
+
+
+def evaluated(folder, architecture, form, x, t, latent, sigma):
+    """Write the graphs and run them."""
+    import onnxruntime
+
+    tensors, batch = random_tensors(architecture, SEED), len(x)
+    feeds = {"x": x, "t": np.full(batch, t, np.float32), "degrade_sigma": np.full(batch, sigma, np.float32)}
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4
+
+    def session(name, graph):
+        graph.save(folder / name)
+        return onnxruntime.InferenceSession(folder / name, options, ["CPUExecutionProvider"])
+
+    if form.split:
+        projection = session("lq_projection.onnx", build_projection(architecture, tensors, form))
+        assert [out.name for out in projection.get_outputs()] == architecture.features
+        feeds |= zip(architecture.features, projection.run(None, {"lq_latent": latent}), strict=True)
+    else:
+        feeds["lq_latent"] = latent
+    (out,) = session("pid_upscaler.onnx", build_network(architecture, tensors, form)).run(None, feeds)
+    return out
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_numpys_evaluation_is_pytorchs(name, stored):
+    x, t, latent, sigma, caption = given(name)
+    found = velocity(CASES[name][0], random_tensors(CASES[name][0], SEED), x, t, latent, sigma, caption)
+    assert error(found.reshape(-1)[::7], stored[name]) < 3e-6
+
+
+SOME = ("v1", "v1.5 of two pictures", "folded")  # not all of all, for the time that it takes
+EACH = [*((name, "ort-cpu") for name in CASES), *((name, t) for name in SOME for t in TARGETS if t != "ort-cpu")]
+
+
+@pytest.mark.parametrize(("name", "target"), EACH)
+def test_the_graph_is_pytorchs(name, target, stored, tmp_path):
+    architecture, batch, rows, columns = CASES[name]
+    x, t, latent, sigma, caption = given(name)
+    size = (rows * architecture.patch, columns * architecture.patch)
+    for fixed, split in ((None, True), (size, False)):
+        form = Form(target, size=fixed, batch=batch, split=split, caption=caption[0])
+        found = evaluated(tmp_path, architecture, form, x, t, latent, sigma)
+        assert error(found.reshape(-1)[::7], stored[name]) < 3e-6
+
+
+@settings(max_examples=6)
+@drawn(st.integers(1, 4), st.integers(1, 4), st.sampled_from([V1, V15]), st.floats(0, 1000), st.floats(0, 0.8))
+def test_any_size_time_and_noise_level(tmp_path_factory, rows, columns, architecture, t, sigma):
+    step = architecture.scale * architecture.latent_factor
+    rng = np.random.default_rng(rows * 4 + columns)
+    x = rng.standard_normal((1, 3, rows * step, columns * step), np.float32)
+    latent = rng.standard_normal((1, architecture.latent_channels, rows, columns), np.float32)
+    t, sigma = float(np.float32(t)), float(np.float32(sigma))
+    found = evaluated(tmp_path_factory.mktemp("m"), architecture, Form(), x, t, latent, sigma)
+    caption = np.zeros((1, architecture.text_length, architecture.text_width))
+    expected = velocity(architecture, random_tensors(architecture, SEED), x, t, latent, sigma, caption)
+    assert error(found, expected) < 3e-6
+
+
+def test_every_tensor_has_its_effect():
+    """Else a test could not tell that one is left out."""
+    small = replace(V15, depth=2, interval=1, pixel_depth=1, residuals=1, latent_factor=4)
+    _, t, _, sigma, caption = given("v1.5")
+    rng = np.random.default_rng(0)
+    x, latent = rng.standard_normal((1, 3, 16, 32)), rng.standard_normal((1, V15.latent_channels, 1, 2))
+    tensors = random_tensors(small, SEED)
+    before = velocity(small, tensors, x, t, latent, sigma, caption)
+    last = f"patch_blocks.{small.depth - 1}"
+    idle = {f"{last}.{name}" for name in ("norm_y2.weight", "attn.proj_y.weight", "attn.proj_y.bias")}
+    idle |= {f"{last}.mlp_y.w{k}.weight" for k in (1, 2, 3)} | {f"{last}.attn.q_norm_y.weight"}
+    for name, tensor in tensors.items():
+        changed = {**tensors, name: Stored.of(tensor.load() * np.float32(1.5))}
+        same = np.array_equal(velocity(small, changed, x, t, latent, sigma, caption), before)
+        assert same == (name in idle), name
+
+
+@pytest.mark.parametrize("target", ["ort-cpu", "tensorrt"])
+def test_half_precision_stays_near(target, tmp_path):
+    x, t, latent, sigma, caption = given("v1.5")
+    expected = velocity(V15, random_tensors(V15, SEED), x, t, latent, sigma, caption)
+    found = evaluated(tmp_path, V15, Form(target, "float16", caption=caption[0]), x, t, latent, sigma)
+    assert found.dtype == np.float32
+    assert 1e-5 < error(found, expected) < 5e-3
+
+
+@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
+def test_no_operator_that_some_runtime_lacks(target, dtype, tmp_path):
+    form = Form(target, dtype)
+    tensors = random_tensors(V15, SEED)
+    for graph in (build_network(V15, tensors, form), build_projection(V15, tensors, form)):
+        graph.save(tmp_path / "g.onnx")
+        onnx.checker.check_model(tmp_path / "g.onnx", full_check=True)
+        model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "g.onnx"), strict_mode=True, data_prop=True)
+        values = [*model.graph.value_info, *model.graph.input, *model.graph.output]
+        kinds = {value.type.tensor_type.elem_type for value in values} | {w.data_type for w in model.graph.initializer}
+        assert onnx.TensorProto.DOUBLE not in kinds
+        ours = {"float32": "FLOAT", "float16": "FLOAT16", "bfloat16": "BFLOAT16"}[dtype]
+        assert onnx.TensorProto.DataType.Value(ours) in kinds
+        operators = {(node.domain, node.op_type) for node in model.graph.node}
+        assert ("", "Col2Im") not in operators
+        assert {domain for domain, _ in operators} <= ({"", "com.microsoft"} if target.startswith("ort") else {""})
+        (opset,) = (one.version for one in model.opset_import if one.domain == "")
+        assert opset == (20 if target == "tensorrt" else 23)
+
+
+@pytest.mark.parametrize("architecture", [V1, V15])
+def test_the_split_saves_all_projections_but_one(architecture, load_script):
+    count = load_script("bench/multiplications.py")
+    step, projection = count.of_model(architecture, 2 * architecture.scale * architecture.latent_factor)
+    whole, _ = count.of_model(architecture, 2 * architecture.scale * architecture.latent_factor, split=False)
+    assert whole == step + projection
+    assert 4 * whole - (4 * step + projection) == 3 * projection > 0
+
+
+def test_multiplications_are_counted(load_script, capsys):
+    load_script("bench/multiplications.py").main(["1024"])
+    assert "sdxl 2kto4k 1024x1024: 3.2e12 a step, the projection 0.11e12 (3.3%" in capsys.readouterr().out
+
+
+def test_what_was_published():
+    assert len(PUBLISHED) == 13
+    for (backbone, kind), one in PUBLISHED.items():
+        assert len(one.architecture.shapes()) == (461 if "v1pt5" in kind else 456)
+        assert 1.36e9 < sum(map(math.prod, one.architecture.shapes().values())) < 1.41e9
+        if one.encoder is not None:
+            assert ENCODERS[one.encoder].channels == one.architecture.latent_channels
+            assert ENCODERS[one.encoder].factor == one.architecture.latent_factor
+        assert one.timesteps[-1] == 0.0
+        assert backbone in one.name
+    assert get_published("sdxl", "2kto4k").name == "PiD_res2kto4k_sr4x_official_sdxl_distill_4step"
+    assert get_published("siglip", "2k").name == "PiD_res2k_sr8x_official_siglip_distill_4step"
+    assert get_published("flux", "2kto4k_v1pt5").name == "PiD_v1pt5_res2kto4k_sr4x_official_flux_distill_4step"
+    teacher = get_published("flux2", "2kto4k_v1pt5_undistilled")
+    assert (teacher.name, len(teacher.timesteps)) == ("PiD_v1pt5_res2kto4k_sr4x_official_flux2_undistilled", 26)
+    for alias, backbone in ALIASES.items():
+        kind = next(kind for name, kind in PUBLISHED if name == backbone)
+        assert get_published(alias, kind) is get_published(backbone, kind)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"heads": 5}, "1536 is no multiple of 4 times 5 heads"),
+        (
+            {"pixel_hidden": 6, "projection": 30},
+            "pixel_hidden=6 is no multiple of 4; projection=30 is no multiple of 4",
+        ),
+        ({"unpatchify": 3}, "latent_channels=16 is no multiple of unpatchify=3 squared"),
+        ({"latent_factor": 6}, "a token has 3/2 latent pixels"),
+        ({"rope": "other"}, "rope='other' is neither 'plain' nor 'ntk'"),
+    ],
+)
+def test_sizes_that_cannot_be(options, message):
+    with pytest.raises(PidSamplerError, match="no such network") as found:
+        Architecture(**options)
+    assert message in str(found.value)
+
+
+def test_all_that_is_wrong_with_a_checkpoint_is_said_at_once():
+    shape = (2, 3)
+    found = {f"extra.{k}": Stored.of(np.zeros(shape)) for k in range(14)} | {"wrong": Stored.of(np.zeros(shape))}
+    with pytest.raises(PidSamplerError) as error:
+        check_tensors(found, {"wrong": (3, 2), "lost": (4,)}, "F as sdxl")
+    assert str(error.value).startswith("F as sdxl: of 2 tensors expected, 1 missing (lost [4]); 14 unexpected (extra.0")
+    assert "extra.11 [2, 3] and 2 more" in str(error.value)
+    assert str(error.value).endswith("1 of another shape (wrong [2, 3] instead of [3, 2])")
+
+
+# The command.
+
+
+@pytest.fixture(name="run")
+def _run(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+
+    def run(*arguments, backbone="sdxl", kind="2kto4k"):
+        try:
+            code = main(["export", "--backbone", backbone, "--type", kind, *map(str, arguments)])
+        except SystemExit as end:
+            code = end.code
+        out, err = capsys.readouterr()
+        return code, out, err
+
+    return run
+
+
+RANDOM = ("--random-weights", 3, "--reduced")
+
+
+@pytest.mark.parametrize(("backbone", "kind"), [("sdxl", "2kto4k"), ("flux2", "2kto4k_v1pt5"), ("zimage", "2k")])
+def test_a_folder_of_random_weights_enlarges_a_picture(run, backbone, kind):
+    code, out, err = run(*RANDOM, "-o", "m", "--verify", backbone=backbone, kind=kind)
+    assert (code, err) == (0, "")
+    assert "licence: none: random weights" in out
+    assert "off its evaluation in float64" in out
+    contract = Model.load("m", get_backend("numpy")).contract
+    published = get_published(backbone, kind)
+    assert contract.name == f"random reduced {published.name}"
+    assert contract.noise_frame == ("vp" if backbone == "sdxl" else "flow")
+    assert contract.latent_channels == published.architecture.latent_channels
+    assert contract.timesteps == (0.999, 0.866, 0.634, 0.342, 0.0)
+    result = Upscaler.load("m", "cpu")(np.zeros((5, 9, 3), np.uint8))
+    assert result.array.shape == (20, 36, 3)
+
+
+def test_whole_and_split_folders_give_the_same_picture(run):
+    run(*RANDOM, "-o", "split")
+    run(*RANDOM, "-o", "whole", "--whole")
+    assert not Path("whole/lq_projection.onnx").exists()
+    picture = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
+    pictures = [Upscaler.load(name, "cpu")(picture, seed=3).array for name in ("split", "whole")]
+    assert np.array_equal(*pictures)
+
+
+def test_a_fixed_size(run):
+    assert run(*RANDOM, "-o", "m", "--size", "96x64")[0] == 0
+    model = Model.load("m", get_backend("numpy"))
+    assert model.contract.fixed_size == (16, 24)
+    assert [tensor.shape for tensor in model.network.inputs if tensor.name == "x"] == [(1, 3, 64, 96)]
+    assert "has a fixed size" in run(*RANDOM, "-o", "m", "--size", "96x64", "--overwrite", "--verify")[2]
+
+
+def test_without_an_encoder_it_takes_latents(run):
+    assert run(*RANDOM, "-o", "m", backbone="dinov2", kind="2k")[0] == 0
+    assert not Path("m/vae_encoder.onnx").exists()
+    up = Upscaler.load("m", "cpu")
+    assert up(np.zeros((768, 2, 3), np.float32)).array.shape == (128, 192, 3)
+    with pytest.raises(PidSamplerError, match=r"m has no vae_encoder\.onnx: it takes latents, not pictures"):
+        up(np.zeros((8, 8, 3), np.uint8))
+    manifest = json.loads(Path("m/pidsampler.json").read_text())
+    del manifest["vae_factor"]
+    Path("m/pidsampler.json").write_text(json.dumps(manifest))
+    with pytest.raises(PidSamplerError, match=r"m has no vae_encoder\.onnx"):
+        Model.load("m", get_backend("numpy"))
+
+
+def checkpoint(path, prefix="net.", **changes):
+    """A reduced SDXL student as a file."""
+    architecture = get_published("sdxl", "2kto4k").architecture.reduced()
+    tensors = {name: stored.load() for name, stored in random_tensors(architecture, SEED).items()}
+    save_file({f"{prefix}{name}": changes.get(name, array) for name, array in tensors.items()}, path)
+
+
+@pytest.fixture(name="small")
+def _small(monkeypatch):
+    """The published networks and encoders at reduced size, so that a test can have a checkpoint of one."""
+    from pidsampler.export import published, vae
+
+    reduced = {key: replace(one, architecture=one.architecture.reduced()) for key, one in published.PUBLISHED.items()}
+    monkeypatch.setattr(published, "PUBLISHED", reduced)
+    monkeypatch.setattr(vae, "ENCODERS", {name: one.reduced() for name, one in vae.ENCODERS.items()})
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize("prefix", ["net.", ""])
+def test_a_checkpoint_and_its_encoder(run, prefix):
+    checkpoint("c.safetensors", prefix)
+    encoder = ENCODERS["sdxl"].reduced()
+    save_file({name: one.load() for name, one in random_encoder(encoder, 1).items()}, "vae.safetensors")
+    code, out, err = run("--checkpoint", "c.safetensors", "--vae", "vae.safetensors", "-o", "m", "--verify")
+    assert (code, err) == (0, "")
+    assert "licence: NVIDIA Source Code License v1 (non-commercial)" in out
+    assert Upscaler.load("m", "cpu")(np.zeros((8, 8, 3), np.uint8)).array.shape == (32, 32, 3)
+
+
+@pytest.mark.usefixtures("small")
+def test_from_the_hub(run, monkeypatch, tmp_path):
+    asked = []
+
+    def download(repository, name):
+        asked.append((repository, name))
+        if name.endswith("sdxl_vae.safetensors"):
+            save_file(
+                {n: one.load() for n, one in random_encoder(ENCODERS["sdxl"].reduced(), 1).items()}, "v.safetensors"
+            )
+            return str(tmp_path / "v.safetensors")
+        if "sd3" in name:
+            raise OSError("no\nnetwork")
+        checkpoint(tmp_path / "c.safetensors")
+        return str(tmp_path / "c.safetensors")
+
+    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(hf_hub_download=download))
+    code, _, err = run("--from-hub", "-o", "m")
+    assert (code, asked) == (1, [])
+    assert "nvidia/PiD has the licence: NVIDIA" in err
+    assert "pass --accept-licence if you accept it" in err
+    code, _, err = run("--from-hub", "--accept-licence", "-o", "m")
+    assert (code, err) == (0, "")
+    name = "PiD_res2kto4k_sr4x_official_sdxl_distill_4step"
+    assert asked == [
+        ("nvidia/PiD", f"checkpoints/{name}/model_ema_bf16.pth"),
+        ("nvidia/PiD", "checkpoints/sdxl_vae.safetensors"),
+    ]
+    code, _, err = run("--from-hub", "--accept-licence", "-o", "n", backbone="sd3")
+    assert (code, err.count("\n")) == (1, 1)
+    assert "cannot be had: no network" in err
+    monkeypatch.setitem(sys.modules, "huggingface_hub", None)
+    assert "pip install 'pidsampler[hub]'" in run("--from-hub", "--accept-licence", "-o", "n")[2]
+
+
+def captions(path, shape):
+    np.save(path, np.random.default_rng(0).standard_normal(shape).astype(np.float32))
+
+
+BAD = {
+    "backbone": (["--random-weights", 1], {"backbone": "sdx"}, "unknown backbone 'sdx': did you mean 'sdxl'?"),
+    "type": (["--random-weights", 1], {"kind": "4k"}, "unknown type '4k'"),
+    "unpublished": (["--random-weights", 1], {"kind": "2k"}, "sdxl was not published as 2k: pass one of 2kto4k"),
+    "target": ([*RANDOM, "--target", "openvino"], {}, "unknown target 'openvino'"),
+    "dtype": ([*RANDOM, "--dtype", "int8"], {}, "unknown dtype 'int8'"),
+    "size": ([*RANDOM, "--size", "96"], {}, "--size '96' is not WIDTHxHEIGHT"),
+    "odd size": ([*RANDOM, "--size", "96x65"], {}, "the size 96x65 is no multiple of 32 pixels"),
+    "reduced": (["--checkpoint", "c.safetensors", "--reduced"], {}, "--reduced makes a network of random weights"),
+    "no source": ([], {}, "one of the arguments --checkpoint --random-weights --from-hub is required"),
+    "no file": (["--checkpoint", "none.pth"], {}, "none.pth"),
+    "another network": (["--checkpoint", "other.safetensors"], {}, "no PiD network among 1 tensors, whose names"),
+    "no VAE": ([*RANDOM, "--vae", "v"], {"backbone": "dinov2", "kind": "2k"}, "dinov2's encoder is no convolutional"),
+    "no folder": ([*RANDOM, "-o", "no/m"], {}, "cannot write no/m: there is no folder no"),
+    "a file": ([*RANDOM, "-o", "other.safetensors"], {}, "other.safetensors is a file, expected a new folder's name"),
+    "something else": ([*RANDOM, "-o", "mine", "--overwrite"], {}, "mine holds 'diary.txt', which is not a model's"),
+    "no caption": ([*RANDOM, "--caption", "none.npy"], {}, "none.npy cannot be read as .npy"),
+    "a small caption": ([*RANDOM, "--caption", "small.npy"], {}, "the caption has shape (4, 5), expected (1..300, "),
+    "a flat caption": ([*RANDOM, "--caption", "flat.npy"], {}, "flat.npy holds float32 (4,), expected floats"),
+    "bf16 on the CPU": ([*RANDOM, "--dtype", "bfloat16", "--verify"], {}, "does not run bfloat16: verify a float32"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", BAD)
+def test_bad_input_is_one_line_and_leaves_no_folder(run, name):
+    options, where, message = BAD[name]
+    Path("mine").mkdir()
+    Path("mine/diary.txt").write_text("dear")
+    save_file({"x": np.zeros(3, np.float32)}, "other.safetensors")
+    captions("small.npy", (4, 5))
+    captions("flat.npy", (4,))
+    before = sorted(Path().rglob("*"))
+    code, _, err = run(*options, *([] if "-o" in options else ["-o", "m"]), **where)
+    assert code in (1, 2)
+    assert err.startswith("pidsampler: error: ")
+    assert err.count("\n") == 1
+    assert message in err
+    left = [path for path in sorted(Path().rglob("*")) if not str(path).startswith("m/") and str(path) != "m"]
+    assert left == before
+    assert Path("m").exists() == (name == "bf16 on the CPU")
+
+
+def test_a_caption_changes_the_picture(run):
+    captions("c.npy", (1, 7, 2304))
+    run(*RANDOM, "-o", "plain")
+    assert run(*RANDOM, "-o", "told", "--caption", "c.npy", "--verify")[0] == 0
+    picture = np.full((8, 8, 3), 100, np.uint8)
+    assert not np.array_equal(*(Upscaler.load(name, "cpu")(picture).array for name in ("plain", "told")))
+
+
+def test_nothing_half_written_stays(run, monkeypatch):
+    from pidsampler.export import folder
+
+    def fail(*_):
+        raise OSError(28, "No space left on device")
+
+    run(*RANDOM, "-o", "m")
+    before = {path: path.read_bytes() for path in Path("m").iterdir()}
+    assert "m holds a model already: pass --overwrite" in run(*RANDOM, "-o", "m")[2]
+    monkeypatch.setattr(folder, "build_network", fail)
+    code, _, err = run(*RANDOM, "-o", "m", "--overwrite")
+    assert (code, err) == (1, "pidsampler: error: cannot write m: No space left on device\n")
+    assert {path: path.read_bytes() for path in Path("m").iterdir()} == before
+    assert list(Path().iterdir()) == [Path("m")]
+    monkeypatch.undo()
+
+
+def test_a_disk_that_is_too_small_is_said_before(run, monkeypatch):
+    from pidsampler.export import folder
+
+    monkeypatch.setattr(folder.shutil, "disk_usage", lambda _: types.SimpleNamespace(free=1000))
+    assert "needs 0.0 GB, but . has 0.0 GB free: make room" in run(*RANDOM, "-o", "m")[2]
+
+
+def test_a_wrong_graph_is_found(run, monkeypatch):
+    from pidsampler.export import layers
+
+    monkeypatch.setattr(layers, "ROPE_EXTENT", 15.9)
+    code, _, err = run(*RANDOM, "-o", "m", "--verify")
+    assert code == 1
+    assert "off its evaluation in float64, more than the 1e-05 that float32 explains" in err
+
+
+def test_the_command_line_starts_without_it():
+    code = "import sys, pidsampler.cli; sys.exit(any(name.startswith('onnx_ir') for name in sys.modules))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+    assert verify.TOLERANCES.keys() == {"float32", "float16"}
