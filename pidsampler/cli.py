@@ -20,6 +20,7 @@ from .draws import NOISES, with_noise
 from .engine import check_engine
 from .errors import PidSamplerError
 from .export import command as export
+from .hub import PREFIX, download_model
 from .progress import progress_bar
 from .registry import choose_scheduler, list_schedulers
 from .study import command as study
@@ -54,6 +55,8 @@ def _upscale(arguments: argparse.Namespace) -> int:
     from .onnx import model_manifest
     from .upscaler import Upscaler, check_sigma
 
+    if arguments.accept_licence and arguments.model.startswith(PREFIX):
+        download_model(arguments.model)
     # The model may be large: what is wrong on the command line is said before its graphs are loaded.
     own = model_manifest(arguments.model).own_timesteps
     try:
@@ -237,7 +240,10 @@ def _parser() -> argparse.ArgumentParser:
         metavar="OUT",
         help="file, or folder for several inputs (PNG); goes on where it was",
     )
-    sub.add_argument("--model", default="tiny", help="bundled name or model folder (default: %(default)s)")
+    sub.add_argument(
+        "--model", default="tiny", help="bundled name, model folder, or hf:OWNER/NAME (default: %(default)s)"
+    )
+    sub.add_argument("--accept-licence", action="store_true", help="of an hf: model, and download it (extra 'hub')")
     sub.add_argument(
         "--scheduler",
         default="flow-sde",

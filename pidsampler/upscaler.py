@@ -19,6 +19,7 @@ from .backends import Backend, resolve_device
 from .denoiser import Denoiser
 from .draws import NoiseFunction, with_noise
 from .errors import PidSamplerError
+from .hub import PREFIX, download_model
 from .noise import DEGRADE, check_seeds
 from .onnx import CudaOptions, Model
 from .registry import get_scheduler
@@ -96,18 +97,28 @@ class Upscaler:
         self._backend = backend
 
     @classmethod
-    def load(cls, model: str | Path = "tiny", device: str = "auto", options: CudaOptions | None = None) -> Upscaler:
+    def load(
+        cls,
+        model: str | Path = "tiny",
+        device: str = "auto",
+        options: CudaOptions | None = None,
+        accept_licence: bool = False,
+    ) -> Upscaler:
         """Load a model.
 
         Args:
-            model: A bundled model's name ("tiny"), or a folder with vae_encoder.onnx and pid_upscaler.onnx.
+            model: A bundled model's name ("tiny"), a folder with vae_encoder.onnx and pid_upscaler.onnx, or
+                "hf:OWNER/NAME", such a folder on Hugging Face.
             device: "auto", "cpu" or "cuda".
             options: How ONNX Runtime uses the GPU; on the CPU there is nothing to choose.
+            accept_licence: Whether a model of Hugging Face may be downloaded; without it, its licence is said.
 
         Raises:
             PidSamplerError: The folder breaks the contract, onnxruntime is missing, or the device cannot be had.
         """
         backend = resolve_device(device)
+        if accept_licence and str(model).startswith(PREFIX):
+            download_model(str(model))
         return cls(Model.load(model, backend, options), backend)
 
     def __call__(

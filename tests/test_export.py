@@ -343,7 +343,7 @@ def test_from_the_hub(run, monkeypatch, tmp_path):
     ]
     code, _, err = run("--from-hub", "--accept-licence", "-o", "n", backbone="sd3")
     assert (code, err.count("\n")) == (1, 1)
-    assert "cannot be had: no network" in err
+    assert "cannot be had from Hugging Face: no network" in err
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     assert "pip install 'pidsampler[hub]'" in run("--from-hub", "--accept-licence", "-o", "n")[2]
 

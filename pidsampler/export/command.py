@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import PidSamplerError
 from ..extras import optional
+from ..hub import download_file
 
 if TYPE_CHECKING:
     from .folder import Plan
@@ -163,15 +164,7 @@ def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Pa
 
     if not arguments.accept_licence:
         raise PidSamplerError(f"{REPOSITORY} has the licence: {LICENCE}; pass --accept-licence if you accept it")
-    hub: Any = optional("huggingface_hub", "huggingface_hub", "hub")
-
-    def file(name: str) -> Path:
-        try:
-            return Path(hub.hf_hub_download(REPOSITORY, name))
-        except Exception as error:  # the hub's, requests', and the system's
-            raise PidSamplerError(f"{REPOSITORY}: {name} cannot be had: {' '.join(str(error).split())}") from None
-
-    checkpoint = file(published.file)
+    checkpoint = download_file(REPOSITORY, published.file)
     if arguments.vae is not None or published.encoder is None:
         return checkpoint, arguments.vae
-    return checkpoint, file(VAE_FILES[published.encoder])
+    return checkpoint, download_file(REPOSITORY, VAE_FILES[published.encoder])

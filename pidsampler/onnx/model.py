@@ -11,6 +11,7 @@ import numpy as np
 
 from ..backends import Array, Backend
 from ..errors import PidSamplerError
+from ..hub import PREFIX, model_folder
 from .contract import ENCODER, LATENT, NETWORK, PROJECTION, read_contract
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, read_manifest
@@ -322,6 +323,8 @@ def bundled_models() -> dict[str, Manifest]:
 
 
 def _folder(model: str | Path) -> Path:
+    if str(model).startswith(PREFIX):
+        return model_folder(str(model))
     return _BUNDLED_FOLDER / str(model) if str(model) in _BUNDLED else Path(model)
 
 

@@ -205,6 +205,11 @@ def _load_error(path: Path, message: str) -> str:
     if "External data path does not exist" in message:
         missing = Path(message.split("does not exist:")[-1].strip().strip('"')).name
         return f"{path}: its external data file {missing!r} is missing: put it beside {path.name}"
+    if "External data path validation failed" in message:
+        return (
+            f"{path} names external data outside its own folder, which a model of others must not read: put real files "
+            f"beside {path.name}, no links"
+        )
     if "rotobuf" in message:
         return f"{path} is not an ONNX graph: it is damaged or not downloaded whole (a Git LFS pointer?)"
     return f"{path} cannot be loaded: {_one_line(message)}"
