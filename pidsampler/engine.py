@@ -134,8 +134,9 @@ class _Process:
         self.cores = cores
         self.job: Job | None = None
         self.got: list[Any] = []
-        # Not by multiprocessing, which would run the caller's own script again.
-        command = [sys.executable, "-c", f"from {__name__} import serve; serve({cores!r})"]
+        # Not by multiprocessing, which would run the caller's own script again. Modules are found where we find them.
+        code = f"import sys; sys.path[:] = {sys.path!r}; from {__name__} import serve; serve({cores!r})"
+        command = [sys.executable, "-P", "-c", code]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
         self._send(make)
         threading.Thread(target=self._listen, args=(said,), daemon=True).start()

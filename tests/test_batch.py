@@ -271,7 +271,7 @@ def test_only_what_nobody_writes_is_left_over(tmp_path, monkeypatch):
         seen.append(subprocess.run(clean, check=True, cwd=tmp_path).returncode)
 
     code = "import pathlib; from pidsampler import images; images._NEW = 0.0; images.remove_leftovers(pathlib.Path())"
-    clean = [sys.executable, "-c", code]
+    clean = [sys.executable, "-P", "-c", code]
     images.place(tmp_path / "new.png", write, overwrite=False)
     assert seen == [0]
     assert written(tmp_path) == ["mine.tmp", "new.png"]

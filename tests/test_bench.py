@@ -628,7 +628,7 @@ def test_the_table_of_the_rows_in_the_repository(load_script, repository, capsys
 def test_the_rows_of_pytest_benchmark(repository, load_script, tmp_path, capsys):
     which = [str(repository / "bench" / "bench_steps.py"), "-k", "copy or flow-ode"]
     options = ["--benchmark-max-time=0", "--benchmark-min-rounds=1", f"--benchmark-json={tmp_path / 'bench.json'}"]
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", *which, *options]
+    command = [sys.executable, "-P", "-m", "pytest", "-q", "-p", "no:cacheprovider", *which, *options]
     subprocess.run(command, cwd=repository, check=True, capture_output=True, timeout=120)
     load_script("bench/report.py").main(tmp_path / "bench.json")
     lines = capsys.readouterr().out.splitlines()

