@@ -27,8 +27,8 @@ class CudaOptions:
         memory_limit: Bytes that a session's own memory may take, or None.
         cuda_graph: Record the network's launches at its first step and replay them, for many small ones. x and the
             velocity go through buffers that stay in place.
-        one_at_a_time: Hold the encoder or the network, never both: the peak is the larger one's memory and not the
-            sum, and each picture loads both again.
+        one_at_a_time: Hold one graph at a time, the encoder, the projection or the network: the peak is the largest
+            one's memory and not the sum, and each picture loads all again.
 
     Raises:
         PidSamplerError: The provider is unknown, or the limit is not above 0.
