@@ -238,19 +238,19 @@ def test_killed_at_any_moment_it_goes_on(tmp_path):
     whole = started("whole")
     whole.communicate()
     assert whole.returncode == 1
-    moments, kills = random.Random(8), 0
-    while kills < 6:
+    moments, held = random.Random(8), [0]
+    while len(held) <= 6:
         process = started("killed")
-        while not list((tmp_path / "killed").glob("*.png")) and process.poll() is None:
-            time.sleep(0.01)
-        time.sleep(moments.uniform(0.0, 0.4))
+        while process.poll() is None and len(list((tmp_path / "killed").glob("*.png"))) == held[-1]:
+            time.sleep(0.002)
+        time.sleep(moments.uniform(0.0, 0.05))
         process.send_signal(signal.SIGKILL)
-        _, err = process.communicate()
-        kills += 1
-        if process.returncode != -signal.SIGKILL:
-            break
+        process.communicate()
+        held.append(len(list((tmp_path / "killed").glob("*.png"))))
         for path in (tmp_path / "killed").glob("*.png"):
             assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
+    assert len(set(held)) >= 4  # each goes on where the one before was killed
+    assert held[3] < 57
     time.sleep(images._NEW)
     process = started("killed")
     _, err = process.communicate()

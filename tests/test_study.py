@@ -425,25 +425,37 @@ def started(study, out, count=2, **options):
 
 
 def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
+    """Five while it starts, fifteen while it works: after its next run, and a moment."""
     plan = with_own_measure(tmp_path, study, NAP, steps=STEPS)
     run_study(read_study(plan), tmp_path / "whole", "cpu", processes=2)
-    delays, kills = random.Random(6), 0
-    while kills < 20:
-        process = started(plan, tmp_path / "killed", count=2 if kills % 4 == 0 else 1)
-        time.sleep(delays.uniform(0.4, 1.0 + 0.4 * (kills % 4 == 0)))
+    moments, folders, held = random.Random(6), [tmp_path / "killed-0"], []
+    while len(held) < 20:
+        before = len(Store.peek(folders[-1]))
+        if before == 32:  # it was faster: the rest of the kills go to another
+            folders.append(tmp_path / f"killed-{len(folders)}")
+            continue
+        process = started(plan, folders[-1], count=2 if len(held) % 4 == 1 else 1)
+        if len(held) % 4 == 0:
+            time.sleep(moments.uniform(0.0, 0.8))
+        else:
+            while process.poll() is None and len(Store.peek(folders[-1])) == before:
+                time.sleep(0.01)
+            time.sleep(moments.uniform(0.0, 0.15))
         process.send_signal(signal.SIGKILL)
         _, error = process.communicate()
-        if process.returncode == 0:
-            break
-        assert process.returncode == -signal.SIGKILL, error
-        kills += 1
-    process = started(plan, tmp_path / "killed")
-    _, error = process.communicate()
-    assert process.returncode == 0, error
-    assert untimed(tmp_path / "killed") == untimed(tmp_path / "whole")
-    assert len({(row["cell"], row["image"], row["seed"]) for row in rows(tmp_path / "killed")}) == 32
-    for picture in (tmp_path / "whole" / "pictures").rglob("*.png"):
-        assert picture.read_bytes() == (tmp_path / "killed" / picture.relative_to(tmp_path / "whole")).read_bytes()
+        if process.returncode == -signal.SIGKILL:
+            held.append((folders[-1], len(Store.peek(folders[-1]))))
+        else:
+            assert process.returncode == 0, error
+    assert len({one for one in held if 0 < one[1] < 32}) >= 8  # in the middle of the work, each at another run
+    for folder in folders:
+        process = started(plan, folder)
+        _, error = process.communicate()
+        assert process.returncode == 0, error
+        assert untimed(folder) == untimed(tmp_path / "whole")
+        assert len({(row["cell"], row["image"], row["seed"]) for row in rows(folder)}) == 32
+        for picture in (tmp_path / "whole" / "pictures").rglob("*.png"):
+            assert picture.read_bytes() == (folder / picture.relative_to(tmp_path / "whole")).read_bytes()
 
 
 def test_interrupted_it_says_so_and_goes_on(study, tmp_path):
