@@ -159,7 +159,7 @@ class Upscaler:
             name, made = self._backend.name, given or "independent"  # the table has its draws already
             x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=made, on_step=on_step)
             array = bound.picture(x)
-        record = self.record(bound.source, scheduler, seed, sigma, noise)
+        record = self._record(bound.source, scheduler, table, seed, sigma, noise)
         return Result(array, record, bound.source.icc, bound.source.dpi)
 
     def bind(self, image: str | Path | NDArray[Any] | Source, seed: int = 0, degrade_sigma: float = 0.0) -> Bound:
@@ -220,11 +220,22 @@ class Upscaler:
         Raises:
             PidSamplerError: The scheduler, the noise, or the source's shape does not suit the model.
         """
+        scheduler = self._scheduler(scheduler)
+        table, _ = with_noise(self._table(scheduler), noise)
+        return self._record(source, scheduler, table, seed, degrade_sigma, noise)
+
+    def _record(
+        self,
+        source: Source,
+        scheduler: Scheduler | StepTable,
+        table: StepTable,
+        seed: int,
+        sigma: float,
+        noise: str | NoiseFunction,
+    ) -> dict[str, Any]:
         from . import __version__
 
         contract = self.model.contract
-        scheduler = self._scheduler(scheduler)
-        table, _ = with_noise(self._table(scheduler), noise)
         height, width = self.output_size(source)
         return {
             "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
@@ -234,7 +245,7 @@ class Upscaler:
             "table": table.to_dict(),
             "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
             "seed": int(seed),
-            "degrade_sigma": float(degrade_sigma),
+            "degrade_sigma": float(sigma),
             "noise_frame": contract.noise_frame,
             "input": source.described,
             "output": {"width": width, "height": height},
