@@ -15,6 +15,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from . import engine, images, latents
 from .draws import NoiseFunction
 from .errors import PidSamplerError
@@ -53,6 +56,7 @@ class Settings:
         degrade_sigma: 0..1.
         noise: Of the sampler.
         overwrite: Whether targets that exist are replaced.
+        caption: The same embedding for each file.
     """
 
     scheduler: Scheduler | StepTable
@@ -60,6 +64,7 @@ class Settings:
     degrade_sigma: float = 0.0
     noise: str | NoiseFunction = "independent"
     overwrite: bool = False
+    caption: NDArray[np.float32] | None = None
 
 
 @dataclass(frozen=True)
@@ -210,11 +215,11 @@ def _read(up: Upscaler, settings: Settings, file: File) -> _Read | Outcome:
     return _Read(source, time.perf_counter() - began)
 
 
-_SAME = ("model", "table", "noise", "seed", "degrade_sigma", "noise_frame", "input")
+_SAME = ("model", "table", "noise", "seed", "degrade_sigma", "caption", "noise_frame", "input")
 
 
 def _arguments(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in ("scheduler", "seed", "degrade_sigma", "noise")}
+    return {name: getattr(settings, name) for name in ("scheduler", "seed", "degrade_sigma", "noise", "caption")}
 
 
 def _compute(

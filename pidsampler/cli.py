@@ -20,6 +20,7 @@ from .draws import NOISES, with_noise
 from .engine import check_engine
 from .errors import PidSamplerError
 from .export import command as export
+from .extras import optional
 from .hub import PREFIX, download_model
 from .progress import progress_bar
 from .registry import choose_scheduler, list_schedulers
@@ -49,7 +50,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _upscale(arguments: argparse.Namespace) -> int:
-    from . import batch, images
+    from . import batch, captions, images
     from .backends import resolve_device
     from .noise import check_seeds
     from .onnx import model_manifest
@@ -63,6 +64,7 @@ def _upscale(arguments: argparse.Namespace) -> int:
         scheduler = _scheduler(arguments, own)
         with_noise(scheduler.table(), arguments.noise)
         check_sigma(arguments.degrade_sigma)
+        caption = None if arguments.caption is None else captions.read(arguments.caption)
         check_seeds(arguments.seed, 1)
         check_engine(arguments.engine)
         resolve_device(arguments.device)
@@ -73,7 +75,9 @@ def _upscale(arguments: argparse.Namespace) -> int:
         return _fail(error, USAGE)
     for folder in {file.target.parent for file in files}:
         images.remove_leftovers(folder)
-    settings = batch.Settings(scheduler, arguments.seed, arguments.degrade_sigma, arguments.noise, arguments.overwrite)
+    settings = batch.Settings(
+        scheduler, arguments.seed, arguments.degrade_sigma, arguments.noise, arguments.overwrite, caption
+    )
     calls, failed = len(scheduler.table()), []
     with progress_bar(arguments.quiet, len(files) * calls) as advance:
         if arguments.engine == "ray":
@@ -146,13 +150,18 @@ def _inspect(arguments: argparse.Namespace) -> int:
     from .backends import resolve_device
     from .onnx import Model
 
-    model = Model.load(arguments.model, resolve_device("cpu"))
+    model = Model.load(arguments.model, resolve_device("auto"))
     rows = [[key.replace("_", " "), _shown(value)] for key, value in asdict(model.contract).items()]
     for session in model.sessions:
         rows += [[f"{session.path.name} in", str(t)] for t in session.inputs]
         rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]
     rows += [[f"sha256 {name}", digest] for name, digest in model.hashes.items()]
     _print_columns(["folder", str(model.path)], rows)
+    if arguments.verify:
+        optional("onnx_ir", "onnx-ir", "export")
+        from .export.verify import verify
+
+        print(f"{verify(model.path):.1e} off its evaluation in float64")
     return OK
 
 
@@ -259,6 +268,7 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="noise level of the latent, 0..0.8 (default: 0)",
     )
+    sub.add_argument("--caption", type=Path, metavar="FILE", help=".npy of its embedding, for a model that takes one")
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     sub.add_argument("--engine", default="local", help="local, or ray for a cluster (default: %(default)s)")
     sub.add_argument("--overwrite", action="store_true", help="replace existing outputs")
@@ -273,6 +283,7 @@ def _parser() -> argparse.ArgumentParser:
 
     sub = command("inspect", _inspect, "print the contract found in a model folder")
     sub.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")
+    sub.add_argument("--verify", action="store_true", help="compare with numpy and float64 (extra 'export')")
 
     sub = command("export", export.run, "make a model folder of a PiD checkpoint, or of random weights")
     export.add_arguments(sub)

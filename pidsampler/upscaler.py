@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import images
+from . import captions, images
 from .backends import Backend, resolve_device
 from .denoiser import Denoiser
 from .draws import NoiseFunction, with_noise
@@ -129,6 +129,7 @@ class Upscaler:
         degrade_sigma: float = 0.0,
         noise: str | NoiseFunction = "independent",
         on_step: Callable[[Run, Any], object] | None = None,
+        caption: NDArray[Any] | None = None,
     ) -> Result:
         """Enlarge one picture, or decode one latent.
 
@@ -143,6 +144,8 @@ class Upscaler:
                 much noise is added to its latent, in the model's frame. A latent is taken to have it already.
             noise: Of the sampler, as in `start`: "independent", "fixed", "brownian", "torch" or a function.
             on_step: As in `sample`.
+            caption: A caption's embedding, floats (tokens, width) as `Contract.caption` says, for a model that takes
+                one; None is zeros.
 
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
@@ -151,7 +154,7 @@ class Upscaler:
         table, given = with_noise(self._table(scheduler), noise)
         sigma = float(degrade_sigma)
         with self._backend.active():  # once for all, since each entry waits for the caller's stream
-            bound = self.bind(image, seed, sigma)
+            bound = self.bind(image, seed, sigma, caption)
             if sigma > _TRAINED_SIGMA:
                 warnings.warn(
                     f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2
@@ -159,16 +162,23 @@ class Upscaler:
             name, made = self._backend.name, given or "independent"  # the table has its draws already
             x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=made, on_step=on_step)
             array = bound.picture(x)
-        record = self._record(bound.source, scheduler, table, seed, sigma, noise)
+        record = self._record(bound.source, scheduler, table, seed, sigma, noise, caption)
         return Result(array, record, bound.source.icc, bound.source.dpi)
 
-    def bind(self, image: str | Path | NDArray[Any] | Source, seed: int = 0, degrade_sigma: float = 0.0) -> Bound:
+    def bind(
+        self,
+        image: str | Path | NDArray[Any] | Source,
+        seed: int = 0,
+        degrade_sigma: float = 0.0,
+        caption: NDArray[Any] | None = None,
+    ) -> Bound:
         """Make a picture or latent ready to be sampled: read, encoded, and bound to the network.
 
         Args:
             image: As in `__call__`, and so are `seed`, here that of the latent's noise, and `degrade_sigma`.
             seed: 0..2^64-1.
             degrade_sigma: 0..1.
+            caption: As in `__call__`.
 
         Raises:
             PidSamplerError: An argument is not as described, or the encoder failed.
@@ -176,6 +186,8 @@ class Upscaler:
         check_seeds(seed, 1)
         check_sigma(degrade_sigma)
         sigma = float(degrade_sigma)
+        caption = caption if caption is None else captions.checked(caption)
+        self.model.check_caption(caption)
         source = image if isinstance(image, Source) else Source.of(image)
         contract, backend = self.model.contract, self._backend
         height, width = self.output_size(source)
@@ -190,7 +202,7 @@ class Upscaler:
                     keep = 1.0 - sigma if contract.noise_frame == "flow" else float(np.sqrt(1.0 - sigma**2))
                     backend.noise(latent, [seed], draw=0, stream=DEGRADE, keep=keep, scale=sigma)
             shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
-            return Bound(source, self.model.denoiser(latent, sigma), shape, height, width, backend)
+            return Bound(source, self.model.denoiser(latent, sigma, caption), shape, height, width, backend)
 
     def output_size(self, source: Source) -> tuple[int, int]:
         """Return the (height, width) that `source` will be enlarged to.
@@ -214,6 +226,7 @@ class Upscaler:
         seed: int = 0,
         degrade_sigma: float = 0.0,
         noise: str | NoiseFunction = "independent",
+        caption: NDArray[Any] | None = None,
     ) -> dict[str, Any]:
         """Return the record that `__call__` gives with these arguments, without computing anything.
 
@@ -222,7 +235,7 @@ class Upscaler:
         """
         scheduler = self._scheduler(scheduler)
         table, _ = with_noise(self._table(scheduler), noise)
-        return self._record(source, scheduler, table, seed, degrade_sigma, noise)
+        return self._record(source, scheduler, table, seed, degrade_sigma, noise, caption)
 
     def _record(
         self,
@@ -232,6 +245,7 @@ class Upscaler:
         seed: int,
         sigma: float,
         noise: str | NoiseFunction,
+        caption: NDArray[Any] | None,
     ) -> dict[str, Any]:
         from . import __version__
 
@@ -246,6 +260,7 @@ class Upscaler:
             "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
             "seed": int(seed),
             "degrade_sigma": float(sigma),
+            "caption": captions.described(caption),
             "noise_frame": contract.noise_frame,
             "input": source.described,
             "output": {"width": width, "height": height},

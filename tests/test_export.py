@@ -367,9 +367,9 @@ BAD = {
     "no folder": ([*RANDOM, "-o", "no/m"], {}, "cannot write no/m: there is no folder no"),
     "a file": ([*RANDOM, "-o", "other.safetensors"], {}, "other.safetensors is a file, expected a new folder's name"),
     "something else": ([*RANDOM, "-o", "mine", "--overwrite"], {}, "mine holds 'diary.txt', which is not a model's"),
-    "no caption": ([*RANDOM, "--caption", "none.npy"], {}, "none.npy cannot be read as .npy"),
+    "no caption": ([*RANDOM, "--caption", "none.npy"], {}, "cannot read none.npy: No such file"),
     "a small caption": ([*RANDOM, "--caption", "small.npy"], {}, "the caption has shape (4, 5), expected (1..300, "),
-    "a flat caption": ([*RANDOM, "--caption", "flat.npy"], {}, "flat.npy holds float32 (4,), expected floats"),
+    "a flat caption": ([*RANDOM, "--caption", "flat.npy"], {}, "the caption is float32 (4,), expected floats"),
     "bf16 on the CPU": ([*RANDOM, "--dtype", "bfloat16", "--verify"], {}, "does not run bfloat16: verify a float32"),
 }  # fmt: skip
 

@@ -129,7 +129,7 @@ def test_the_readmes_commands_are_the_ones_ci_runs(readme, repository):
 def test_the_readmes_options_exist(readme):
     section = readme.split("## On the command line")[1].split("## ")[0]
     help_text = ""
-    for name in ("upscale", "table", "export"):
+    for name in ("upscale", "table", "export", "inspect"):
         command = [sys.executable, "-P", "-m", "pidsampler.cli", name, "--help"]
         help_text += subprocess.run(command, capture_output=True, text=True, check=True).stdout
     options = set(re.findall(r"--[a-z-]+", section))

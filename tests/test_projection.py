@@ -335,8 +335,8 @@ BAD = {
     ),
     "nobody": (
         NETWORK,
-        more_inputs("caption"),
-        r"m/pid_upscaler\.onnx: nothing provides its input caption: expected x, t, degrade_sigma and the outputs of "
+        more_inputs("mood"),
+        r"m/pid_upscaler\.onnx: nothing provides its input mood: expected x, t, degrade_sigma and the outputs of "
         r"lq_projection\.onnx, lq_0, lq_pixel",
     ),
     "not made": (PROJECTION, without("lq_pixel"), r"nothing provides its input lq_pixel: .*, lq_0$"),

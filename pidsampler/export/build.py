@@ -27,6 +27,7 @@ _DATA_TYPES = {
     np.dtype(np.int64): ir.DataType.INT64,
 }
 _IR_VERSION = 10
+ARCHITECTURE, DTYPE = "pidsampler.architecture", "pidsampler.dtype"  # keys of a network's metadata
 
 
 def data_type(dtype: np.dtype[Any]) -> int:
@@ -44,6 +45,7 @@ class Graph:
 
     def __init__(self, name: str, opset: int) -> None:
         self.name = name
+        self.metadata: dict[str, str] = {}
         self._opsets = {"": opset}
         self._tape = Tape()
         self._inputs: list[Value] = []
@@ -113,7 +115,13 @@ class Graph:
             opset_imports=self._opsets,
             name=self.name,
         )
-        return ir.Model(graph, ir_version=_IR_VERSION, producer_name="pidsampler", producer_version=__version__)
+        return ir.Model(
+            graph,
+            ir_version=_IR_VERSION,
+            producer_name="pidsampler",
+            producer_version=__version__,
+            metadata_props=self.metadata,
+        )
 
     def save(self, path: Path) -> None:
         """Write the graph, and its larger weights beside it as `path`.data."""

@@ -7,9 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-from numpy.typing import NDArray
-
+from .. import captions
 from ..errors import PidSamplerError
 from ..extras import optional
 from ..hub import download_file
@@ -40,7 +38,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--dtype", help="float32, float16 or bfloat16 (default: float32, on a GPU bfloat16)")
     parser.add_argument("--size", metavar="WxH", help="of the result, fixed (default: any)")
     parser.add_argument("--whole", action="store_true", help="the latent's projection inside the network, at each step")
-    parser.add_argument("--caption", type=Path, metavar="FILE", help=".npy of its embedding (default: zeros)")
+    parser.add_argument(
+        "--caption", type=Path, metavar="FILE", help="its embedding's .npy, or 'input' (default: zeros)"
+    )
     parser.add_argument("--verify", action="store_true", help="compare with an evaluation in numpy and float64")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
@@ -73,10 +73,11 @@ def run(arguments: argparse.Namespace) -> int:
         print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
         print(f"licence: {plan.manifest.licence}")
     if arguments.verify:
+        from .recover import Network
         from .verify import verify
 
-        form = plan.form
-        error = verify(arguments.output, plan.architecture, plan.tensors, form.dtype, form.caption)
+        made_of = Network(plan.architecture, plan.tensors, plan.form.dtype, plan.form.caption)
+        error = verify(arguments.output, made_of)
         print(f"{arguments.output}: {error:.1e} off its evaluation in float64")
     return 0
 
@@ -136,7 +137,7 @@ def _form(arguments: argparse.Namespace) -> Form:
 
     dtype = arguments.dtype or _DTYPES.get(arguments.target, "float32")
     size = None if arguments.size is None else _size(arguments.size)
-    return Form(arguments.target, dtype, size, split=not arguments.whole, caption=_caption(arguments.caption))
+    return Form(arguments.target, dtype, size, split=not arguments.whole, **_caption(arguments.caption))
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -146,16 +147,10 @@ def _size(text: str) -> tuple[int, int]:
     return int(height), int(width)
 
 
-def _caption(path: Path | None) -> NDArray[Any] | None:
-    if path is None:
-        return None
-    try:
-        array: NDArray[Any] = np.load(path, allow_pickle=False)
-    except (OSError, ValueError) as error:
-        raise PidSamplerError(f"{path} cannot be read as .npy: {error}") from None
-    if array.dtype.kind != "f" or array.ndim not in (2, 3) or (array.ndim == 3 and len(array) != 1):
-        raise PidSamplerError(f"{path} holds {array.dtype} {array.shape}, expected floats (tokens, width)")
-    return array.reshape(array.shape[-2:])
+def _caption(asked: Path | None) -> dict[str, Any]:
+    if asked == Path("input"):
+        return {"takes_caption": True}
+    return {"caption": None if asked is None else captions.read(asked)}
 
 
 def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Path, Path | None]:

@@ -34,6 +34,7 @@ class Form:
         batch: Pictures at a time.
         split: Whether the latent's projection is a graph of its own.
         caption: (tokens, text_width), stored in the graph; None for zeros.
+        takes_caption: Whether it is an input of the graph instead, of all text_length tokens.
     """
 
     target: str = "ort-cpu"
@@ -42,6 +43,7 @@ class Form:
     batch: int = 1
     split: bool = True
     caption: NDArray[Any] | None = None
+    takes_caption: bool = False
 
 
 def check_form(a: Architecture, form: Form) -> None:
@@ -174,13 +176,12 @@ class Layers:
             axis=-1,
         )
 
-    def _attention(self, q: Value | None, k: Value, v: Value, heads: int) -> Value:
+    def _attention(self, q: Value | None, k: Value, v: Value, width: int, heads: int) -> Value:
         g = self.g
         if self.form.target.startswith("ort"):
             return g("MultiHeadAttention", q, k, v, domain=_MICROSOFT, num_heads=heads)
         if self.form.target == "onnx":
             return g("Attention", q, k, v, q_num_heads=heads, kv_num_heads=heads)
-        width = self.a.hidden if heads == self.a.heads else self.a.pixel_attention
         apart = [self._reshaped(x, self.form.batch, -1, heads, width // heads) for x in (q, k, v) if x is not None]
         q, k, v = (
             g("Transpose", x, perm=perm)

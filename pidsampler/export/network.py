@@ -11,13 +11,15 @@ What differs from the source's own order of work, and not in its result:
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .architecture import ROPE_THETA, Architecture, time_frequencies
-from .build import FLOAT, Graph, Value
+from .build import ARCHITECTURE, DTYPE, FLOAT, Graph, Value
 from .layers import Form, pair_order, part_of
 from .projection import Projection
 from .tensors import Stored
@@ -29,7 +31,8 @@ def build_network(architecture: Architecture, tensors: Mapping[str, Stored], for
     """Return the graph of pid_upscaler.onnx.
 
     Inputs x (B, 3, H, W), t (B,), degrade_sigma (B,), and lq_latent (B, C, h, w) or, where the projection is split off,
-    `Architecture.features`, each (B, tokens, hidden); output v_pred like x. x, t, degrade_sigma and v_pred are float32.
+    `Architecture.features`, each (B, tokens, hidden); if asked for, caption (B, text_length, text_width); output v_pred
+    like x. x, t, degrade_sigma, caption and v_pred are float32.
 
     Args:
         architecture: Of the network.
@@ -47,6 +50,7 @@ class _Network(Projection):
 
     def network(self) -> Graph:
         a, g, b = self.a, self.g, self.form.batch
+        g.metadata = {ARCHITECTURE: json.dumps(asdict(a)), DTYPE: self.form.dtype}
         height, width = self.form.size or ("height", "width")
         x = g.input("x", FLOAT, (b, 3, height, width))
         t = g.input("t", FLOAT, (b,))
@@ -58,11 +62,12 @@ class _Network(Projection):
             latent = self._latent()
             sigma = g.input("degrade_sigma", FLOAT, (b,))
             features = self._projected(latent)
+        caption = self._caption()
         self.rows, self.columns = self._grid(x)
         patches = self._patches(x)
         time = self._time(t)
         image = self._cast(self._linear("s_embedder.proj", self._reshaped(patches, b, -1, 3 * a.patch**2)), self.stream)
-        text, sigma = self._text(), self._reshaped(sigma, b, 1, 1)
+        text, sigma = self._text(caption), self._reshaped(sigma, b, 1, 1)
         condition = self._silu(time)
         for i in range(a.depth):
             if i in a.injections:
@@ -90,17 +95,28 @@ class _Network(Projection):
         inner = self._silu(self._linear("t_embedder.mlp.0", waves, FLOAT))
         return self._cast(self._linear("t_embedder.mlp.2", inner, FLOAT), self.stream)
 
-    def _text(self) -> Value:
+    def _caption(self) -> Value:
         a = self.a
-        caption = np.zeros((a.text_length, a.text_width)) if self.form.caption is None else self.form.caption
-        self.text_length = len(caption)
-        stored = Stored.of(np.ascontiguousarray(caption[None], np.float32))
+        self.text_length = a.text_length
+        if self.form.takes_caption:
+            caption = self.g.input("caption", FLOAT, (self.form.batch, a.text_length, a.text_width))
+            return self._cast(caption, self.compute)
+        stored = np.zeros((a.text_length, a.text_width)) if self.form.caption is None else self.form.caption
+        self.text_length = len(stored)
+        return self.g.weight("caption", Stored.of(np.ascontiguousarray(stored[None], np.float32)), self.compute)
+
+    def _text(self, caption: Value) -> Value:
+        a = self.a
         places = self._tensors["y_pos_embedding"]
         shape = (1, self.text_length, a.hidden)
         places = part_of(places, shape, lambda w: w[:, : self.text_length])
-        text = self._cast(self._linear("y_embedder.proj", self.g.weight("caption", stored, self.compute)), self.stream)
+        text = self._cast(self._linear("y_embedder.proj", caption), self.stream)
         text = self.g("Add", self._norm("y_embedder.norm", text), self.g.weight("y_pos_embedding", places, self.stream))
-        return text if self.form.batch == 1 else self.g("Concat", *[text] * self.form.batch, axis=0)
+        return (
+            text
+            if self.form.batch == 1 or self.form.takes_caption
+            else self.g("Concat", *[text] * self.form.batch, axis=0)
+        )
 
     def _injected(self, name: str, x: Value, feature: Value, sigma: Value) -> Value:
         """x + sigmoid(layer([x, feature]) - alpha*sigma) * feature."""
@@ -109,8 +125,9 @@ class _Network(Projection):
         half = (weight.shape[0], d)
         of_x = self._affine(f"{layer}.x", x, part_of(weight, half, lambda w: w[:, :d]), bias)
         of_feature = self._affine(f"{layer}.lq", feature, part_of(weight, half, lambda w: w[:, d:]), None)
-        alpha = np.exp(self._tensors[f"{name}.log_alpha"].load().astype(np.float64))
-        offset = g("Mul", sigma, g.constant(alpha.reshape(1, 1, 1), FLOAT))
+        log_alpha = self._tensors[f"{name}.log_alpha"]
+        alpha = part_of(log_alpha, (1, 1, 1), lambda w: np.exp(w.astype(np.float64)))
+        offset = g("Mul", sigma, g.weight(f"{name}.alpha", alpha, FLOAT))
         logit = g("Sub", self._cast(g("Add", of_x, of_feature), FLOAT), offset)
         gate = self._cast(g("Sigmoid", logit), self.stream)
         return g("Add", x, g("Mul", gate, self._cast(feature, self.stream)))
@@ -131,8 +148,8 @@ class _Network(Projection):
         qy, ky, vy = self._heads(f"{name}.attn", "_y", moved, a.hidden, a.heads, angles, query=not last)
         k, v = g("Concat", ky, kx, axis=1), g("Concat", vy, vx, axis=1)
         if qy is None:
-            return self._stream(name, "x", image, image_parts, self._attention(qx, k, v, a.heads)), text
-        mixed = self._attention(g("Concat", qy, qx, axis=1), k, v, a.heads)
+            return self._stream(name, "x", image, image_parts, self._attention(qx, k, v, a.hidden, a.heads)), text
+        mixed = self._attention(g("Concat", qy, qx, axis=1), k, v, a.hidden, a.heads)
         ends = [g.constant([n]) for n in (0, self.text_length, np.iinfo(np.int64).max)]
         of_y, of_x = (g("Slice", mixed, ends[i], ends[i + 1], g.constant([1])) for i in range(2))
         return self._stream(name, "x", image, image_parts, of_x), self._stream(name, "y", text, text_parts, of_y)
@@ -186,7 +203,7 @@ class _Network(Projection):
         squeezed = self._linear(f"{name}.compress_to_attn", self._reshaped(moved, b, -1, flat))
         width, heads = a.pixel_attention, a.pixel_heads
         q, k, v = self._heads(f"{name}.attn", "", squeezed, width, heads, self._rotation(width // heads))
-        mixed = self._linear(f"{name}.attn.proj", self._attention(q, k, v, heads))
+        mixed = self._linear(f"{name}.attn.proj", self._attention(q, k, v, width, heads))
         mixed = self._cast(self._linear(f"{name}.expand_from_attn", mixed), self.stream)
         mixed = self._reshaped(mixed, b, -1, a.patch**2, a.pixel_hidden)
         pixels = g("Add", pixels, g("Mul", self._modulation(name, seen, 2), mixed))

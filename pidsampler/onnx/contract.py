@@ -7,6 +7,8 @@
                        of a fixed size. It depends on neither x nor t, so it runs once for each picture.
     pidsampler.json    optional, see `manifest`
 
+The network may take a caption (1, tokens, width) too, its embedding by a text encoder: floats of a fixed shape.
+
 Without vae_encoder.onnx the folder decodes latents alone, and its manifest has to state vae_factor.
 
 Names of the encoder's tensors and of the features are free; the network's inputs go by name. H and W are fixed or
@@ -27,7 +29,7 @@ from .manifest import Manifest
 from .session import Session, Tensor
 
 ENCODER, PROJECTION, NETWORK = "vae_encoder.onnx", "lq_projection.onnx", "pid_upscaler.onnx"
-LATENT = "lq_latent"
+LATENT, CAPTION = "lq_latent", "caption"
 _NETWORK_INPUTS = ("x", "t", LATENT, "degrade_sigma")
 _OWN_INPUTS = ("x", "t", "degrade_sigma")  # what no other graph makes
 _PROBE = 64  # pixels: every known VAE factor divides it
@@ -50,6 +52,7 @@ class Contract:
         vae_factor: Input pixels per latent pixel, along a side.
         latent_channels: C of the latent.
         fixed_size: (height, width) of the only image the graphs take, or None if they are dynamic.
+        caption: (tokens, width) of the caption's embedding, or None where the network takes none.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Contract:
     vae_factor: int
     latent_channels: int
     fixed_size: tuple[int, int] | None
+    caption: tuple[int, int] | None
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
         """Return the size to which an image is padded before it is encoded.
@@ -144,6 +148,7 @@ class _Reader:
             vae_factor=factor,
             latent_channels=channels,
             fixed_size=(height, width) if height and width else None,
+            caption=self._caption(),
         )
 
     def _encoder_tensors(self, session: Session) -> tuple[Tensor, Tensor]:
@@ -159,7 +164,7 @@ class _Reader:
     def _network_tensors(self) -> tuple[Tensor, Tensor]:
         """Return x and the latent, which is an input of the network or of the projection."""
         session = self.network
-        inputs = {tensor.name: tensor for tensor in session.inputs}
+        inputs = {tensor.name: tensor for tensor in session.inputs if tensor.name != CAPTION}
         latent = self._whole(inputs) if self.projection is None else self._split(inputs, self.projection)
         if len(session.outputs) != 1:
             names = ", ".join(t.name for t in session.outputs)
@@ -174,6 +179,16 @@ class _Reader:
         if len(latent.shape) != 4:
             raise self._broken(self.takes_latent, f"{latent} expected 4 axes")
         return inputs["x"], latent
+
+    def _caption(self) -> tuple[int, int] | None:
+        for tensor in self.network.inputs:
+            if tensor.name == CAPTION:
+                _, *shape = tensor.shape
+                sizes = [n for n in shape if isinstance(n, int)]
+                if len(shape) != 2 or len(sizes) != 2 or tensor.shape[0] not in (1, None) or tensor.dtype.kind == "i":
+                    raise self._broken(NETWORK, f"{tensor} expected floats of a fixed shape (1, tokens, width)")
+                return sizes[0], sizes[1]
+        return None
 
     def _whole(self, inputs: dict[str, Tensor]) -> Tensor:
         """Return the latent of a network that takes it itself."""

@@ -12,7 +12,7 @@ import numpy as np
 from ..backends import Array, Backend
 from ..errors import PidSamplerError
 from ..hub import PREFIX, model_folder
-from .contract import ENCODER, LATENT, NETWORK, PROJECTION, read_contract
+from .contract import CAPTION, ENCODER, LATENT, NETWORK, PROJECTION, read_contract
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, read_manifest
 from .providers import CudaOptions, import_onnxruntime
@@ -119,17 +119,30 @@ class Model:
         if not np.isfinite(latent).all():
             raise PidSamplerError("the latent holds NaN or infinity")
 
-    def denoiser(self, latent: Array, sigma: float) -> OnnxDenoiser:
+    def check_caption(self, caption: Array | None) -> None:
+        """Check that the network takes a caption's embedding (tokens, width); it can do without one.
+
+        Raises:
+            PidSamplerError: It takes none, or one of another shape.
+        """
+        c = self.contract
+        if caption is not None and tuple(caption.shape) != c.caption:
+            what = f"one of {c.caption}" if c.caption else "none: pidsampler export --caption makes a folder that does"
+            raise PidSamplerError(f"the caption has shape {tuple(caption.shape)}, but {c.name} takes {what}")
+
+    def denoiser(self, latent: Array, sigma: float, caption: Array | None = None) -> OnnxDenoiser:
         """Return the network with its conditions bound; a folder's projection runs here, once for all steps.
 
         Args:
             latent: float32 (1, C, h, w).
             sigma: The noise level that the latent has, in 0..1.
+            caption: Floats of `Contract.caption`; None is zeros, as for a network that takes none.
 
         Raises:
-            PidSamplerError: The projection failed, or its features hold NaN or infinity.
+            PidSamplerError: The projection failed, its features hold NaN or infinity, or the caption does not suit.
         """
-        return OnnxDenoiser(self, latent, sigma)
+        self.check_caption(caption)
+        return OnnxDenoiser(self, latent, sigma, caption)
 
     @property
     def sessions(self) -> list[Session]:
@@ -231,6 +244,11 @@ class _Captured:
         self.conditions = conditions
         self.binding.input("t", self.time)
         self.binding.input("degrade_sigma", self.sigma)
+        self.caption: Array | None = None
+        if (tensor := self.tensors.get(CAPTION)) is not None:
+            shape = [n for n in tensor.shape[1:] if isinstance(n, int)]
+            self.caption = backend.empty((1, *shape), tensor.dtype)
+            self.binding.input(CAPTION, self.caption)
         for name, array in conditions.items():
             self.binding.input(name, array)
         self._staged: dict[str, Array] = {}
@@ -256,12 +274,14 @@ class OnnxDenoiser:
     denoiser at a time for each size: a later one takes over its arrays.
     """
 
-    def __init__(self, model: Model, latent: Array, sigma: float) -> None:
+    def __init__(self, model: Model, latent: Array, sigma: float, caption: Array | None) -> None:
         self._backend = model._backend
         self._timescale = model.contract.timescale
         with self._backend.active(), np.errstate(over="ignore"):
             self._at = model._captured(latent)
             self._at.sigma.fill(sigma)
+            if self._at.caption is not None:
+                self._at.caption[...] = 0.0 if caption is None else self._backend.adopt(caption)
         self._x, self._output = self._at.tensors["x"], self._at.output
         self.input_dtype, self.output_dtype = self._x.dtype, self._output.dtype
 

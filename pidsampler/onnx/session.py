@@ -210,6 +210,9 @@ def _load_error(path: Path, message: str) -> str:
             f"{path} names external data outside its own folder, which a model of others must not read: put real files "
             f"beside {path.name}, no links"
         )
+    if "NOT_IMPLEMENTED" in message:
+        what = _one_line(message.split("NOT_IMPLEMENTED :")[-1])
+        return f"{path} cannot be run by this provider of ONNX Runtime: {what}; bfloat16, for one, needs a GPU"
     if "rotobuf" in message:
         return f"{path} is not an ONNX graph: it is damaged or not downloaded whole (a Git LFS pointer?)"
     return f"{path} cannot be loaded: {_one_line(message)}"

@@ -1,0 +1,214 @@
+"""A caption as an input of the network, from the export to the record; and a folder compared with its own weights."""
+
+import json
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+from models import write_model
+
+from pidsampler import PidSamplerError, Upscaler, captions
+from pidsampler.backends import get_backend
+from pidsampler.cli import main
+from pidsampler.denoiser import Guided
+from pidsampler.export.architecture import random_tensors
+from pidsampler.export.folder import Plan, write_folder
+from pidsampler.export.layers import TARGETS, Form
+from pidsampler.export.recover import recovered
+from pidsampler.export.verify import verify
+from pidsampler.images import read_record
+from pidsampler.onnx import Model
+from pidsampler.onnx.manifest import Manifest
+
+sys.path.insert(0, str(Path(__file__).parent / "parity"))
+from pid_cases import V1, V15
+
+SEED = 5
+IDLE = ("norm_y2.", "mlp_y.", "attn.proj_y.", "attn.q_norm_y.")
+# As many heads for pixels as for patches, of other widths.
+NETWORKS = {"v1": replace(V1, pixel_heads=4), "v1.5": V15}
+
+
+def write(architecture, form, name="m"):
+    path = Path(name)
+    manifest = Manifest(vae_factor=architecture.latent_factor)
+    write_folder(Plan(architecture, random_tensors(architecture, SEED), form, manifest), path, overwrite=True)
+    return path
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def folder():
+    return write(V15, Form(takes_caption=True))
+
+
+@pytest.fixture
+def caption():
+    return np.random.default_rng(1).standard_normal((V15.text_length, V15.text_width), np.float32)
+
+
+@pytest.fixture
+def latent():
+    return np.random.default_rng(2).standard_normal((1, V15.latent_channels, 2, 1), np.float32)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("split", [True, False])
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_weights_come_back_from_the_graphs(name, split, dtype):
+    architecture, stored = NETWORKS[name], np.ones((3, V1.text_width))
+    found = recovered(write(architecture, Form(dtype=dtype, split=split, caption=stored)))
+    assert (found.architecture, found.dtype) == (architecture, dtype)
+    assert np.array_equal(found.caption, stored)
+    expected = random_tensors(architecture, SEED)
+    assert found.tensors.keys() == expected.keys()
+    last = f"patch_blocks.{architecture.depth - 1}."
+    for tensor, one in expected.items():
+        given, back = one.load().astype(np.float64), found.tensors[tensor].load().astype(np.float64)
+        if tensor.startswith(tuple(last + end for end in IDLE)):
+            given = np.zeros_like(given)
+        elif tensor == "y_pos_embedding":
+            given[:, len(stored) :] = 0.0
+        elif tensor == f"{last}attn.qkv_y.weight":
+            given[: architecture.hidden] = 0.0
+        # alpha is stored, of which this is the logarithm
+        error = 1e-2 if dtype == "bfloat16" else 1e-6 if tensor.endswith("log_alpha") else 0.0
+        np.testing.assert_allclose(back, given, rtol=error, atol=error, err_msg=tensor)
+
+
+@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize("target", TARGETS)
+def test_a_folder_is_compared_with_its_own_weights(name, target):
+    assert verify(write(NETWORKS[name], Form(target, takes_caption=name == "v1"))) < 2e-6
+
+
+def test_inspect_finds_a_graph_that_computes_something_else(folder, capsys):
+    assert main(["inspect", "m", "--verify"]) == 0
+    assert "off its evaluation in float64" in capsys.readouterr().out
+    graph = onnx.load(folder / "pid_upscaler.onnx", load_external_data=False)
+    next(node for node in graph.graph.node if node.op_type == "Gelu").op_type = "Relu"
+    onnx.save(graph, folder / "pid_upscaler.onnx")
+    assert main(["inspect", "m", "--verify"]) == 1
+    assert "off its evaluation in float64, more than the 1e-05 that float32 explains" in capsys.readouterr().err
+
+
+def test_inspect_says_what_it_cannot_compare(folder, capsys, monkeypatch):
+    assert main(["inspect", "tiny", "--verify"]) == 1
+    assert "does not say what network it is" in capsys.readouterr().err
+    graph = onnx.load(folder / "pid_upscaler.onnx", load_external_data=False)
+    for tensor in graph.graph.initializer:
+        tensor.name = "mine" if tensor.name == "s_embedder.proj.bias" else tensor.name
+    for node in graph.graph.node:
+        node.input[:] = ["mine" if name == "s_embedder.proj.bias" else name for name in node.input]
+    onnx.save(graph, folder / "pid_upscaler.onnx")
+    assert main(["inspect", "m", "--verify"]) == 1
+    assert "m has no weights s_embedder.proj.bias: a graph was changed since its export" in capsys.readouterr().err
+    write(V1, Form("ort-cuda", "bfloat16"))
+    assert main(["inspect", "m", "--verify"]) == 1
+    assert "bfloat16, for one, needs a GPU" in capsys.readouterr().err
+    monkeypatch.setitem(sys.modules, "onnx_ir", None)
+    assert main(["inspect", "tiny", "--verify"]) == 1
+    assert "pip install 'pidsampler[export]'" in capsys.readouterr().err
+
+
+def test_a_given_caption_does_what_a_stored_one_does(folder, caption, latent):
+    stored = Model.load(write(V15, Form(caption=caption), "stored"), get_backend("numpy"))
+    zeros = Model.load(write(V15, Form(), "zeros"), get_backend("numpy"))
+    model = Model.load(folder, get_backend("numpy"))
+    assert model.contract.caption == caption.shape
+    assert zeros.contract.caption is None
+    x = np.random.default_rng(3).standard_normal((1, 3, 64, 32), np.float32)
+    for one, like in ((caption, stored), (None, zeros)):
+        found, expected = np.empty_like(x), np.empty_like(x)
+        model.denoiser(latent, 0.1, one).predict(x, 0.5, found)
+        like.denoiser(latent, 0.1).predict(x, 0.5, expected)
+        np.testing.assert_allclose(found, expected, atol=2e-5)
+
+
+def test_a_teacher_is_guided_by_its_caption(folder, caption, latent):
+    """As NVIDIA's: the latent is there in both, the caption in one."""
+    up = Upscaler.load(folder, "cpu")
+    told, untold = (up.bind(latent, caption=one) for one in (caption, None))
+    x = np.random.default_rng(3).standard_normal(told.shape, np.float32)
+    found, a, b = (np.empty_like(x) for _ in range(3))
+    Guided(told.denoiser, untold.denoiser, 3.0).predict(x, 0.5, found)
+    told.denoiser.predict(x, 0.5, a)
+    untold.denoiser.predict(x, 0.5, b)
+    np.testing.assert_allclose(found, b + 3.0 * (a - b), atol=1e-5)
+
+
+def test_the_record_says_which_caption(folder, caption, latent, capsys):
+    np.save("latent.npy", latent)
+    np.save("c.npy", caption[None])
+    command = ["upscale", "latent.npy", "-o", "out/", "--model", str(folder), "--device", "cpu"]
+    assert main([*command, "--caption", "c.npy"]) == 0
+    record = read_record(Path("out/latent.png"))
+    up = Upscaler.load(folder, "cpu")
+    told = up(latent, caption=caption)
+    assert record["caption"] == told.record["caption"] == captions.described(caption)
+    assert record["caption"]["shape"] == list(caption.shape)
+    untold = up(latent)
+    assert untold.record["caption"] is None
+    assert not np.array_equal(told.array, untold.array)
+    capsys.readouterr()
+    assert main([*command, "--caption", "c.npy"]) == 0
+    assert "there already" in capsys.readouterr().out
+    assert main(command) == 1
+    assert "not made from latent.npy with these settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (np.zeros((4, 5)), "the caption has shape (4, 5), but m takes one of (5, 24)"),
+        (np.zeros((4, 5), int), "the caption is int64 (4, 5), expected floats (tokens, width)"),
+        (np.zeros(4), "the caption is float64 (4,), expected floats (tokens, width)"),
+        (np.full((5, 24), np.nan), "the caption holds NaN or infinity"),
+    ],
+)
+def test_a_wrong_caption(folder, latent, array, message, capsys):
+    with pytest.raises(PidSamplerError) as caught:
+        Upscaler.load(folder, "cpu")(latent, caption=array)
+    assert message in str(caught.value)
+    np.save("c.npy", array)
+    np.save("latent.npy", latent)
+    assert main(["upscale", "latent.npy", "-o", "o.png", "--model", "m", "--caption", "c.npy"]) in (1, 2)
+    assert message in capsys.readouterr().err
+    assert not Path("o.png").exists()
+
+
+def test_captions_where_there_are_none(capsys):
+    Path("broken.npy").write_text("no array")
+    for name, message in (("none.npy", "cannot read none.npy"), ("broken.npy", "broken.npy cannot be read as .npy")):
+        assert main(["upscale", "x.png", "-o", "o.png", "--caption", name]) == 2
+        assert message in capsys.readouterr().err
+    with pytest.raises(PidSamplerError, match=r"tiny takes none: pidsampler export --caption"):
+        Upscaler.load("tiny", "cpu")(np.zeros((4, 4, 3), np.uint8), caption=np.zeros((2, 2)))
+
+
+@pytest.mark.parametrize(
+    ("kind", "shape"), [("FLOAT", (1, 5)), ("FLOAT", (1, "n", 24)), ("FLOAT", (2, 5, 24)), ("INT64", (1, 5, 24))]
+)
+def test_a_graph_whose_caption_is_none(kind, shape):
+    folder = write_model(Path("m"))
+    graph = onnx.load(folder / "pid_upscaler.onnx")
+    graph.graph.input.append(onnx.helper.make_tensor_value_info("caption", getattr(onnx.TensorProto, kind), shape))
+    onnx.save(graph, folder / "pid_upscaler.onnx")
+    with pytest.raises(PidSamplerError, match=r"expected floats of a fixed shape \(1, tokens, width\)"):
+        Model.load(folder, get_backend("numpy"))
+
+
+def test_export_of_a_network_that_takes_one(capsys):
+    command = ["export", "--backbone", "dinov2", "--type", "2k", "--random-weights", "1", "--reduced", "-o", "m"]
+    assert main([*command, "--caption", "input"]) == 0
+    assert Model.load("m", get_backend("numpy")).contract.caption == (300, 2304)
+    assert json.loads(Path("m/pidsampler.json").read_text())["vae_factor"] == 16
+    assert main(["inspect", "m"]) == 0
+    assert "300, 2304" in capsys.readouterr().out
