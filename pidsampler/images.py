@@ -21,9 +21,11 @@ from .errors import PidSamplerError
 
 MAX_PIXELS = 1 << 26  # of an input: its 4x result has a thousand million pixels, 26 GB while sampled
 
-# Suffix -> Pillow's save options. PNG at zlib's default level takes four times as long, for 14 % fewer bytes.
+# Suffix -> Pillow's save options. PNG by Z_RLE, which is 3 here: zlib then looks for runs only. An enlarged photo of
+# 1024x1024 takes 60 ms and 1.13 MB; without it, level 1 takes 62 ms and 1.25 MB, level 6 270 ms and 1.11 MB. A drawing
+# of lines grows by a seventh over level 1.
 _FORMATS: dict[str, dict[str, Any]] = {
-    ".png": {"compress_level": 1},
+    ".png": {"compress_level": 1, "compress_type": 3},
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
     ".webp": {"quality": 95},
