@@ -458,6 +458,12 @@ def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
             assert picture.read_bytes() == (folder / picture.relative_to(tmp_path / "whole")).read_bytes()
 
 
+def test_a_store_that_is_just_being_made_holds_nothing(tmp_path):
+    assert Store.peek(tmp_path) == set()
+    (tmp_path / "study.sqlite").touch()
+    assert Store.peek(tmp_path) == set()
+
+
 def test_interrupted_it_says_so_and_goes_on(study, tmp_path):
     plan = with_own_measure(tmp_path, study, NAP, steps=STEPS)
     heard = lambda: signal.signal(signal.SIGINT, signal.SIG_DFL)  # noqa: E731 -- a shell's background job ignores it

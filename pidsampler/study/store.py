@@ -76,6 +76,8 @@ class Store:
         if not (folder / NAME).is_file():
             return set()
         with _said(folder), closing(sqlite3.connect(f"{(folder / NAME).resolve().as_uri()}?mode=ro", uri=True)) as db:
+            if not db.execute("SELECT 1 FROM sqlite_master WHERE name = 'runs'").fetchone():
+                return set()  # it is just being made, or who made it was killed
             return _runs(db, "SELECT cell, image, seed FROM runs WHERE error IS NULL")
 
     def close(self) -> None:
