@@ -7,12 +7,19 @@ import pytest
 from hypothesis import settings
 
 from pidsampler.backends import _cupy_backend
+from pidsampler.cores import count_cores
 
 if "CI" not in os.environ:  # there hypothesis loads a profile of its own, without deadline and randomness
     settings.register_profile("local", deadline=None)
     settings.load_profile("local")
 
 REPOSITORY = Path(__file__).parent.parent
+
+
+def pytest_xdist_auto_num_workers(config):
+    """For folders as many workers as cores, up to four, which take a gigabyte each; for files, and on a GPU, none."""
+    alone = config.option.markexpr or not all(Path(name).is_dir() for name in config.args)
+    return 0 if alone or count_cores() == 1 else min(count_cores(), 4)
 
 
 @pytest.fixture(name="no_gpu")
