@@ -89,6 +89,21 @@ def test_a_partial_list_stops_at_its_noise_level():
 def test_eta_out_of_range(eta):
     with pytest.raises(PidSamplerError, match=r"eta=.* is outside 0\.\.1"):
         FlowSDE(timesteps.pid(), eta)
+    with pytest.raises(PidSamplerError, match=r"last_eta=.* is outside 0\.\.1"):
+        FlowSDE(timesteps.pid(), last_eta=eta)
+
+
+@pytest.mark.parametrize("name", ["flow-sde", "flow-ancestral"])
+@pytest.mark.parametrize("times", [[0.9, 0.6, 0.3, 0.0], [0.9, 0.0], [0.9, 0.5]])
+def test_the_last_noise_has_an_eta_of_its_own(name, times):
+    times = timesteps.custom(times, partial=True)
+    rows, same, other = (
+        get_scheduler(name, timesteps=times, **etas).table().rows
+        for etas in ({"eta": 0.7, "last_eta": 0.25}, {"eta": 0.7}, {"eta": 0.25})
+    )
+    last = sum(t > 0.0 for t in times[1:]) - 1
+    assert rows == tuple(other[k] if k == last else same[k] for k in range(len(times) - 1))
+    assert str(get_scheduler(f"{name}(last_eta=0.25)@pid:4")) == f"{name}(last_eta=0.25)@pid:4"
 
 
 @pytest.mark.parametrize("cls", [FlowSDE, FlowODE])

@@ -65,7 +65,7 @@ class TimesScheduler:
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if name != "timesteps"}
 
     def __repr__(self) -> str:
-        options = "".join(f", {name}={value!r}" for name, value in self.options.items())
+        options = "".join(f", {name}={value!r}" for name, value in self.options.items() if value is not None)
         return f"{type(self).__name__}({self.timesteps.tolist()}{options})"
 
     def __str__(self) -> str:

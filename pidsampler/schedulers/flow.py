@@ -28,18 +28,20 @@ class FlowODE(TimesScheduler):
 class _Renoising(TimesScheduler):
     """Euler's step with a share of fresh noise; row i draws it as draw i + 1. The marginal at t' stays exact."""
 
-    def __init__(self, timesteps: TimesLike, eta: float = 1.0) -> None:
+    def __init__(self, timesteps: TimesLike, eta: float = 1.0, last_eta: float | None = None) -> None:
         super().__init__(timesteps)
-        if not 0.0 <= eta <= 1.0:
-            raise PidSamplerError(f"eta={eta!r} is outside 0..1: 0 is the ODE, 1 adds the most noise")
-        self.eta = float(eta)
+        for name, value in (("eta", eta), ("last_eta", last_eta)):
+            if value is not None and not 0.0 <= value <= 1.0:
+                raise PidSamplerError(f"{name}={value!r} is outside 0..1: 0 is the ODE, 1 adds the most noise")
+        self.eta, self.last_eta = float(eta), last_eta
 
     def table(self) -> StepTable:
         """Return one row per step."""
-        steps = enumerate(self.steps, 1)
-        return StepTable(row(t, s, renoised(t, s, self._shares(t, s), draw)) for draw, (t, s) in steps)
+        steps, draws = enumerate(self.steps, 1), sum(s > 0.0 for _, s in self.steps)
+        etas = {draws: self.eta if self.last_eta is None else float(self.last_eta)}
+        return StepTable(row(t, s, renoised(t, s, self._shares(t, s, etas.get(k, self.eta)), k)) for k, (t, s) in steps)
 
-    def _shares(self, t: float, t_next: float) -> tuple[float, float]:
+    def _shares(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
         """Return the shares of implied and fresh noise; their squares sum to 1."""
         raise NotImplementedError
 
@@ -57,15 +59,15 @@ class FlowSDE(_Renoising):
         timesteps: A valid list of times, see `timesteps.custom`.
         eta: Share of fresh noise as a standard deviation, in 0..1. 1 is PiD's own sampler x' = (1 - t')*x0 + t'*N, as
             LCM's and consistency models'; 0 is the Euler ODE of `FlowODE`; gamma of CTM (arXiv 2310.02279) between.
+        last_eta: That of the last noise that is added, which no later step smooths; None for eta.
 
-    Source: PiD (arXiv 2605.23902), the "sde" sampler, for eta = 1; the split into implied and fresh noise is
-    DDIM's (arXiv 2010.02502, equation 12) in flow time.
+    Source: PiD (arXiv 2605.23902), its "sde", for eta = 1; the split is DDIM's (arXiv 2010.02502, eq. 12) in flow time.
     """
 
     info = SchedulerInfo("flow-sde", 0, 1, True, "PiD, arXiv 2605.23902", ("lcm", "FlowMatchLCMScheduler"))
 
-    def _shares(self, t: float, t_next: float) -> tuple[float, float]:
-        return math.sqrt((1.0 - self.eta) * (1.0 + self.eta)), self.eta
+    def _shares(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
+        return math.sqrt((1.0 - eta) * (1.0 + eta)), eta
 
 
 class FlowAncestral(_Renoising):
@@ -74,13 +76,14 @@ class FlowAncestral(_Renoising):
     Args:
         timesteps: A valid list of times.
         eta: In 0..1. The time stepped down to is t'*(1 + eta*(t'/t - 1)): t' for the ODE, t'^2/t at eta = 1.
+        last_eta: As in `FlowSDE`.
 
     Source: ComfyUI, sample_euler_ancestral_RF.
     """
 
     info = SchedulerInfo("flow-ancestral", 1, 1, True, "ComfyUI, euler_ancestral_RF", ("euler_ancestral",))
 
-    def _shares(self, t: float, t_next: float) -> tuple[float, float]:
-        share = 1.0 + self.eta * (t_next / t - 1.0)  # of t', that is stepped down to
+    def _shares(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
+        share = 1.0 + eta * (t_next / t - 1.0)  # of t', that is stepped down to
         keep = share * (1.0 - t_next) / (1.0 - share * t_next) if share < 1.0 else 1.0
         return keep, math.sqrt((1.0 - keep) * (1.0 + keep))
