@@ -158,6 +158,8 @@ MANIFEST = {
     "noise_frame": "flow",
     "scale": SCALE,
     "vae_factor": BLOCK,
+    "network_bytes": 35,
+    "encoder_bytes": 32,
 }
 
 

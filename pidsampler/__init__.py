@@ -6,11 +6,14 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 
 from . import denoiser, draws, noise, schedulers, timesteps, torch_noise
 from .errors import PidSamplerError
+from .finish import Finish
 from .interop import from_diffusers
+from .memory import Tiling
 from .onnx import CudaOptions
 from .registry import get_scheduler, list_schedulers
 from .sampler import Run, sample, start
 from .schedulers import FlowODE, FlowSDE, SchedulerInfo
+from .sizes import Size
 from .table import Combination, Row, StepTable
 from .upscaler import Result, Upscaler
 
@@ -19,6 +22,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Combination",
     "CudaOptions",
+    "Finish",
     "FlowODE",
     "FlowSDE",
     "PidSamplerError",
@@ -26,7 +30,9 @@ __all__ = [
     "Row",
     "Run",
     "SchedulerInfo",
+    "Size",
     "StepTable",
+    "Tiling",
     "Upscaler",
     "denoiser",
     "draws",

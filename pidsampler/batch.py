@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -18,10 +18,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import engine, images, latents
+from . import engine, images, latents, noise
 from .draws import NoiseFunction
 from .errors import PidSamplerError
-from .sampler import Run
+from .finish import Finish
+from .memory import Tiling
 from .source import Source
 from .table import Scheduler, StepTable
 from .upscaler import Result, Upscaler
@@ -57,6 +58,7 @@ class Settings:
         noise: Of the sampler.
         overwrite: Whether targets that exist are replaced.
         caption: The same embedding for each file.
+        finish: Colours, size and specks.
     """
 
     scheduler: Scheduler | StepTable
@@ -65,6 +67,7 @@ class Settings:
     noise: str | NoiseFunction = "independent"
     overwrite: bool = False
     caption: NDArray[np.float32] | None = None
+    finish: Finish = field(default_factory=Finish)
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,7 @@ def upscale_files(
     up: Upscaler,
     files: Iterable[File],
     settings: Settings,
-    on_step: Callable[[Path, Run, Any], object] = lambda *_: None,
+    progress: Callable[[Path, float], object] = lambda *_: None,
 ) -> Generator[Outcome, None, None]:
     """Enlarge files and yield what comes of each, in order; one that fails does not keep the others.
 
@@ -152,10 +155,10 @@ def upscale_files(
         up: The model.
         files: See `find_files`.
         settings: See `Settings`.
-        on_step: Called with the path and what `sample` calls it with.
+        progress: Called as progress(path, share) after each call of the network, with its share of the file's.
     """
     remaining = iter(files)
-    with _thread() as reader, _thread() as writer:
+    with noise.kept(), _thread() as reader, _thread() as writer:
 
         def read(file: File) -> tuple[File, Future[Any]]:
             return file, reader.submit(_guarded, partial(_read, up, settings), file)
@@ -167,7 +170,7 @@ def upscale_files(
             found: Any = waiting.result()
             ahead.extend(map(read, islice(remaining, 1)))
             if isinstance(found, _Read):
-                found = _guarded(partial(_compute, up, settings, on_step, found), file)
+                found = _guarded(partial(_compute, up, settings, progress, found), file)
             if isinstance(found, _Computed):
                 found = writer.submit(_guarded, partial(_write, settings, found), file)
             behind.append(found)
@@ -194,7 +197,8 @@ def _guarded(stage: Callable[[File], Any], file: File) -> Any:
     try:
         return stage(file)
     except PidSamplerError as error:
-        return Outcome(file, str(error))
+        named = str(file.path) in str(error)
+        return Outcome(file, str(error) if named else f"{file.path}: {error}")
     except MemoryError:
         return Outcome(file, f"{file.path}: not enough memory for its result")
 
@@ -211,22 +215,23 @@ def _read(up: Upscaler, settings: Settings, file: File) -> _Read | Outcome:
             f"{file.target} exists already, not made from {file.path} with these settings: pass --overwrite to replace "
             "it, or another folder"
         )
-    images.check_fits(file.target, *up.output_size(source), alpha=source.alpha is not None)
+    images.check_fits(file.target, *up.output_size(source, settings.finish.size), alpha=source.alpha is not None)
     return _Read(source, time.perf_counter() - began)
 
 
-_SAME = ("model", "table", "noise", "seed", "degrade_sigma", "caption", "noise_frame", "input")
+_SAME = ("model", "table", "noise", "seed", "degrade_sigma", "caption", "finish", "noise_frame", "input")
 
 
 def _arguments(settings: Settings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in ("scheduler", "seed", "degrade_sigma", "noise", "caption")}
+    names = ("scheduler", "seed", "degrade_sigma", "noise", "caption", "finish")
+    return {name: getattr(settings, name) for name in names}
 
 
 def _compute(
-    up: Upscaler, settings: Settings, on_step: Callable[[Path, Run, Any], object], read: _Read, file: File
+    up: Upscaler, settings: Settings, progress: Callable[[Path, float], object], read: _Read, file: File
 ) -> _Computed:
     began = time.perf_counter()
-    result = up(read.source, **_arguments(settings), on_step=partial(on_step, file.path))
+    result = up(read.source, **_arguments(settings), progress=partial(progress, file.path))
     return _Computed(result, read.seconds + time.perf_counter() - began)
 
 
@@ -277,12 +282,13 @@ class Worker:
     """Keeps its model loaded.
 
     Args:
-        model: As in `Upscaler.load`, and so is `device`.
+        model: As in `Upscaler.load`, and so are the others.
         device: "auto", "cpu" or "cuda".
+        tiling: How large results are cut up.
     """
 
-    def __init__(self, model: str | Path, device: str) -> None:
-        self._load = partial(Upscaler.load, model, device)
+    def __init__(self, model: str | Path, device: str, tiling: Tiling | None = None) -> None:
+        self._load = partial(Upscaler.load, model, device, tiling=tiling)
         self._up: Upscaler | None = None
 
     def run(self, job: Job) -> Iterator[Outcome]:
@@ -296,7 +302,7 @@ class Worker:
 
 
 def upscale_on_cluster(
-    model: str | Path, device: str, files: Sequence[File], settings: Settings
+    model: str | Path, device: str, files: Sequence[File], settings: Settings, tiling: Tiling | None = None
 ) -> Generator[Outcome, None, None]:
     """Enlarge files on a Ray cluster whose machines see them under the same paths; see `ray_engine.cluster`.
 
@@ -307,4 +313,4 @@ def upscale_on_cluster(
     """
     size = min(_TOGETHER, 1 + len(files) // _MANY)
     jobs = [Job(tuple(files[k : k + size]), settings) for k in range(0, len(files), size)]
-    return engine.outcomes("ray", partial(Worker, model, device), jobs, device, None)
+    return engine.outcomes("ray", partial(Worker, model, device, tiling), jobs, device, None)

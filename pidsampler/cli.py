@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from . import __version__, bench, search, timesteps
+from .backends import DESPECKLE
 from .draws import NOISES, with_noise
 from .engine import check_engine
 from .errors import PidSamplerError
@@ -26,6 +27,8 @@ from .progress import progress_bar
 from .registry import choose_scheduler, list_schedulers
 from .study import command as study
 from .table import Scheduler
+
+_DESPECKLE = f"remove isolated pixels that stand out by that many of 255 (default: {DESPECKLE:g})"
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
@@ -52,8 +55,11 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _upscale(arguments: argparse.Namespace) -> int:
     from . import batch, captions, images
     from .backends import resolve_device
+    from .finish import Finish
+    from .memory import Tiling
     from .noise import check_seeds
     from .onnx import model_manifest
+    from .sizes import Size
     from .upscaler import Upscaler, check_sigma
 
     if arguments.accept_licence and arguments.model.startswith(PREFIX):
@@ -66,6 +72,9 @@ def _upscale(arguments: argparse.Namespace) -> int:
         check_sigma(arguments.degrade_sigma)
         caption = None if arguments.caption is None else captions.read(arguments.caption)
         check_seeds(arguments.seed, 1)
+        size = Size.parse(arguments.scale, arguments.size, arguments.fit)
+        finish = Finish(arguments.color, arguments.color_strength, size, arguments.despeckle)
+        tiling = Tiling.parse(arguments.tile, arguments.overlap, arguments.max_memory)
         check_engine(arguments.engine)
         resolve_device(arguments.device)
         files = batch.find_files(arguments.inputs, arguments.output)
@@ -76,19 +85,22 @@ def _upscale(arguments: argparse.Namespace) -> int:
     for folder in {file.target.parent for file in files}:
         images.remove_leftovers(folder)
     settings = batch.Settings(
-        scheduler, arguments.seed, arguments.degrade_sigma, arguments.noise, arguments.overwrite, caption
+        scheduler, arguments.seed, arguments.degrade_sigma, arguments.noise, arguments.overwrite, caption, finish
     )
-    calls, failed = len(scheduler.table()), []
+    calls, failed, done = len(scheduler.table()), [], dict[Path, float]()
     with progress_bar(arguments.quiet, len(files) * calls) as advance:
+
+        def progress(path: Path, share: float) -> None:
+            done[path] = done.get(path, 0.0) + share
+            advance(path.name, by=share * calls)
+
         if arguments.engine == "ray":
-            outcomes = batch.upscale_on_cluster(arguments.model, arguments.device, files, settings)
+            outcomes = batch.upscale_on_cluster(arguments.model, arguments.device, files, settings, tiling)
         else:
-            up = Upscaler.load(arguments.model, arguments.device)
-            outcomes = batch.upscale_files(up, files, settings, lambda path, *_: advance(path.name))
+            up = Upscaler.load(arguments.model, arguments.device, tiling=tiling)
+            outcomes = batch.upscale_files(up, files, settings, progress)
         for outcome in outcomes:
-            name = outcome.file.path.name
-            if outcome.error is not None or outcome.seconds == 0.0 or arguments.engine == "ray":
-                advance(name, by=calls)
+            progress(outcome.file.path, 1.0 - done.get(outcome.file.path, 0.0))
             if outcome.error is not None:
                 failed.append(str(outcome.file.path))
                 _fail(outcome.error)
@@ -268,6 +280,15 @@ def _parser() -> argparse.ArgumentParser:
         metavar="S",
         help="noise level of the latent, 0..0.8 (default: 0)",
     )
+    sub.add_argument("--scale", metavar="S", help="result over input, at most the model's own (default)")
+    sub.add_argument("--size", metavar="WxH", help="of the result, likewise; one side may be left out")
+    sub.add_argument("--fit", action="store_true", help="the largest inside --size that keeps the picture's shape")
+    sub.add_argument("--color", help="match or adain: the input's colours; off (default: match for models that drift)")
+    sub.add_argument("--color-strength", type=float, default=1.0, metavar="S", help="0..1 (default: %(default)s)")
+    sub.add_argument("--despeckle", type=float, nargs="?", const=DESPECKLE, metavar="LEVELS", help=_DESPECKLE)
+    sub.add_argument("--tile", default="auto", metavar="N", help="auto, off, or pixels a side (default: %(default)s)")
+    sub.add_argument("--overlap", type=int, metavar="N", help="of tiles, in pixels (default: 128, or half a tile)")
+    sub.add_argument("--max-memory", metavar="BYTES", help="such as 4G, to cut tiles by (default: what is free)")
     sub.add_argument("--caption", type=Path, metavar="FILE", help=".npy of its embedding, for a model that takes one")
     sub.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     sub.add_argument("--engine", default="local", help="local, or ray for a cluster (default: %(default)s)")

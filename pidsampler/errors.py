@@ -16,6 +16,10 @@ class PidSamplerError(Exception):
     """
 
 
+class OutOfMemoryError(PidSamplerError):
+    """The device has no memory for what was to be computed: a smaller picture, or tile, may fit."""
+
+
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> PidSamplerError:
     """Return the error for a name that is not among `known`, with the nearest one suggested."""
     names = sorted(known)

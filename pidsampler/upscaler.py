@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import math
 import platform
 import warnings
 from collections.abc import Callable
@@ -14,19 +16,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from . import captions, images
+from . import captions, images, memory, sizes
 from .backends import Backend, resolve_device
 from .denoiser import Denoiser
 from .draws import NoiseFunction, with_noise
-from .errors import PidSamplerError
+from .errors import OutOfMemoryError, PidSamplerError
+from .finish import Finish, finished
 from .hub import PREFIX, download_model
+from .memory import Plan, Tiling
 from .noise import DEGRADE, check_seeds
 from .onnx import CudaOptions, Model
 from .registry import get_scheduler
 from .sampler import Run, sample
 from .schedulers import FlowSDE
+from .sizes import Size
 from .source import Source
 from .table import Scheduler, StepTable, as_table
+from .tiles import Tile, Tiled, cut_latent, encode_in_tiles
 
 _TRAINED_SIGMA = 0.8
 
@@ -92,9 +98,12 @@ class Bound:
 class Upscaler:
     """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`."""
 
-    def __init__(self, model: Model, backend: Any) -> None:
+    def __init__(self, model: Model, backend: Backend, tiling: Tiling | None = None) -> None:
         self.model = model
         self._backend = backend
+        self._tiling = tiling or Tiling()
+        self._budget = memory.budget(self._tiling, backend)  # now: what graphs keep later is theirs to use again
+        self._measured: tuple[float, float] | None = None
 
     @classmethod
     def load(
@@ -103,6 +112,7 @@ class Upscaler:
         device: str = "auto",
         options: CudaOptions | None = None,
         accept_licence: bool = False,
+        tiling: Tiling | None = None,
     ) -> Upscaler:
         """Load a model.
 
@@ -112,6 +122,7 @@ class Upscaler:
             device: "auto", "cpu" or "cuda".
             options: How ONNX Runtime uses the GPU; on the CPU there is nothing to choose.
             accept_licence: Whether a model of Hugging Face may be downloaded; without it, its licence is said.
+            tiling: How large results are cut up, and by how much memory; None as what is free asks for.
 
         Raises:
             PidSamplerError: The folder breaks the contract, onnxruntime is missing, or the device cannot be had.
@@ -119,7 +130,7 @@ class Upscaler:
         backend = resolve_device(device)
         if accept_licence and str(model).startswith(PREFIX):
             download_model(str(model))
-        return cls(Model.load(model, backend, options), backend)
+        return cls(Model.load(model, backend, options), backend, tiling)
 
     def __call__(
         self,
@@ -130,6 +141,8 @@ class Upscaler:
         noise: str | NoiseFunction = "independent",
         on_step: Callable[[Run, Any], object] | None = None,
         caption: NDArray[Any] | None = None,
+        finish: Finish | None = None,
+        progress: Callable[[float], object] | None = None,
     ) -> Result:
         """Enlarge one picture, or decode one latent.
 
@@ -146,6 +159,8 @@ class Upscaler:
             on_step: As in `sample`.
             caption: A caption's embedding, floats (tokens, width) as `Contract.caption` says, for a model that takes
                 one; None is zeros.
+            finish: Colours, size and specks of the result; None is `Finish()`.
+            progress: Called after each call of the network, of which tiles need several a step, with its share of all.
 
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
@@ -153,17 +168,95 @@ class Upscaler:
         scheduler = self._scheduler(scheduler)
         table, given = with_noise(self._table(scheduler), noise)
         sigma = float(degrade_sigma)
-        with self._backend.active():  # once for all, since each entry waits for the caller's stream
-            bound = self.bind(image, seed, sigma, caption)
-            if sigma > _TRAINED_SIGMA:
-                warnings.warn(
-                    f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2
-                )
-            name, made = self._backend.name, given or "independent"  # the table has its draws already
-            x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=made, on_step=on_step)
-            array = bound.picture(x)
-        record = self._record(bound.source, scheduler, table, seed, sigma, noise, caption)
-        return Result(array, record, bound.source.icc, bound.source.dpi)
+        check_sigma(sigma)
+        if sigma > _TRAINED_SIGMA:
+            warnings.warn(f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2)
+        source = image if isinstance(image, Source) else Source.of(image)
+        finish = finish or Finish()
+        record = self._record(source, scheduler, table, seed, sigma, noise, caption, finish)
+        count = 2 + table.slots + (max((len(row.draws) for row in table.rows), default=0) if given else 0)
+        plan = self.plan(source, count)
+
+        def made(plan: Plan) -> tuple[NDArray[np.uint8], dict[str, Any] | None]:
+            share = 1.0 / (len(table) * len(plan.grid))
+
+            def step(run: Run, m: Any) -> None:
+                if progress is not None and len(plan.grid) == 1:
+                    progress(share)
+                if on_step is not None:
+                    on_step(run, m)
+
+            tile = None if progress is None else lambda *_: progress(share)
+            name, draws = self._backend.name, given or "independent"  # the table has its draws already
+            with self._backend.active():  # once for all, since each entry waits for the caller's stream
+                bound = self.bind(source, seed, sigma, caption, plan, tile)
+                x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=draws, on_step=step)
+                return finished(x, source, (bound.height, bound.width), scale, method, finish, self._backend)
+
+        scale, method = self.model.contract.scale, finish.method(source, self.model.contract.drifts)
+        failure = None
+        try:
+            array, drift = made(plan)
+        except (OutOfMemoryError, MemoryError) as error:
+            failure = str(error) or "no memory"
+        if failure is not None:  # outside of the handler, whose traceback holds on to what is to be freed
+            plan = self._smaller_plan(source, count, plan, failure)
+            array, drift = made(plan)
+        record |= {"tiles": plan.described, "drift": drift, "ran_out_of_memory": failure is not None}
+        return Result(array, record, source.icc, source.dpi)
+
+    def plan(self, source: Source, tensors: int = 2, tiling: Tiling | None = None) -> Plan:
+        """Return how a result is cut up.
+
+        Args:
+            source: Of it.
+            tensors: Full-size float32 tensors that the sampler will hold: x, the network's output, the saved ones.
+            tiling: In place of that given to `load`.
+
+        Raises:
+            PidSamplerError: It does not fit into memory, or the tiling does not suit the model; with the numbers.
+        """
+        contract = self.model.contract
+        height, width = self._padded(source)
+        size = height * contract.scale, width * contract.scale
+        fixed = None
+        if contract.fixed_size is not None:
+            fixed = contract.fixed_size[0] * contract.scale, contract.fixed_size[1] * contract.scale
+
+        def need() -> memory.Need:
+            network, encoder = contract.network_bytes, contract.encoder_bytes
+            stated = network is not None and (encoder is not None or self.model.encoder is None)
+            if not stated and contract.fixed_size is None:  # a fixed size is what it is, whatever it takes
+                self._measured = self._measured or memory.measure(self.model, self._backend)
+            measured = self._measured or (0.0, 0.0)
+            return memory.Need(
+                tensors, measured[0] if network is None else network, measured[1] if encoder is None else encoder
+            )
+
+        return memory.plan(tiling or self._tiling, size, contract.unit, contract.scale, fixed, self._budget, need)
+
+    def _smaller_plan(self, source: Source, tensors: int, failed: Plan, failure: str) -> Plan:
+        """Give memory back, and return a plan of smaller tiles than the one that ran out of memory."""
+        gc.collect()  # what the failure held on to
+        self.model.release()
+        self._backend.release()
+        tiling = None if self.model.contract.fixed_size else memory.smaller(self._tiling, failed)
+        if tiling is None:
+            raise OutOfMemoryError(f"out of memory, and tiles cannot be smaller here: {failure}")
+        plan = self.plan(source, tensors, tiling)
+        tile = next(iter(plan.grid))
+        warnings.warn(
+            f"out of memory ({failure}): tried again in {len(plan.grid)} tiles of {tile.width}x{tile.height}",
+            stacklevel=3,
+        )
+        return plan
+
+    def _padded(self, source: Source) -> tuple[int, int]:
+        """Return the (height, width) of the picture that is encoded, or that a latent stands for."""
+        if source.latent is None:
+            return self.model.contract.padded_size(*source.rgb.shape[:2])
+        height, width = (n * self.model.contract.vae_factor for n in source.latent.shape[2:])
+        return height, width
 
     def bind(
         self,
@@ -171,6 +264,8 @@ class Upscaler:
         seed: int = 0,
         degrade_sigma: float = 0.0,
         caption: NDArray[Any] | None = None,
+        plan: Plan | None = None,
+        on_tile: Callable[[int, int], object] | None = None,
     ) -> Bound:
         """Make a picture or latent ready to be sampled: read, encoded, and bound to the network.
 
@@ -179,9 +274,11 @@ class Upscaler:
             seed: 0..2^64-1.
             degrade_sigma: 0..1.
             caption: As in `__call__`.
+            plan: How it is cut up; None asks `plan`.
+            on_tile: Called as on_tile(done, total) after each tile of each step, where there are several.
 
         Raises:
-            PidSamplerError: An argument is not as described, or the encoder failed.
+            PidSamplerError: An argument is not as described, it does not fit into memory, or the encoder failed.
         """
         check_seeds(seed, 1)
         check_sigma(degrade_sigma)
@@ -189,35 +286,44 @@ class Upscaler:
         caption = caption if caption is None else captions.checked(caption)
         self.model.check_caption(caption)
         source = image if isinstance(image, Source) else Source.of(image)
-        contract, backend = self.model.contract, self._backend
+        model, contract, backend = self.model, self.model.contract, self._backend
         height, width = self.output_size(source)
+        plan = plan or self.plan(source)
+        padded = self._padded(source)
         with backend.active():
             if source.latent is not None:
                 latent = source.latent
-                padded = latent.shape[2] * contract.vae_factor, latent.shape[3] * contract.vae_factor
             else:
-                padded = contract.padded_size(*source.rgb.shape[:2])
-                latent = self.model.encode(backend.image_to_tensor(source.rgb, *padded))
+                image = backend.image_to_tensor(source.rgb, *padded)
+                if len(plan.encoder) == 1:
+                    latent = model.encode(image)
+                else:
+                    f, channels = contract.vae_factor, contract.latent_channels
+                    latent = encode_in_tiles(model.encode, image, plan.encoder, f, channels, backend)
+                del image
                 if sigma > 0.0:
-                    keep = 1.0 - sigma if contract.noise_frame == "flow" else float(np.sqrt(1.0 - sigma**2))
+                    keep = 1.0 - sigma if contract.noise_frame == "flow" else math.sqrt(1.0 - sigma**2)
                     backend.noise(latent, [seed], draw=0, stream=DEGRADE, keep=keep, scale=sigma)
-            shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
-            return Bound(source, self.model.denoiser(latent, sigma, caption), shape, height, width, backend)
 
-    def output_size(self, source: Source) -> tuple[int, int]:
-        """Return the (height, width) that `source` will be enlarged to.
+            def cut(tile: Tile) -> Denoiser:
+                return model.denoiser(cut_latent(latent, tile, contract.unit), sigma, caption)
+
+            grid = plan.grid
+            denoiser = cut(next(iter(grid))) if len(grid) == 1 else Tiled(cut, grid, backend, on_tile)
+            shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
+            return Bound(source, denoiser, shape, height, width, backend)
+
+    def output_size(self, source: Source, size: Size | None = None) -> tuple[int, int]:
+        """Return the (height, width) that `source` will be enlarged to: the model's own, or `size` if that is less.
 
         Raises:
-            PidSamplerError: The model cannot take a picture or latent of its shape.
+            PidSamplerError: The model cannot take a picture or latent of its shape, or `size` is above its own.
         """
-        contract = self.model.contract
         if source.latent is not None:
             self.model.check_latent(source.latent)
-            height, width = (n * contract.vae_factor for n in source.latent.shape[2:])
-        else:
-            height, width, _ = source.rgb.shape
-            contract.padded_size(height, width)
-        return height * contract.scale, width * contract.scale
+        height, width = self._padded(source) if source.latent is not None else source.rgb.shape[:2]
+        scale = self.model.contract.scale
+        return sizes.resolve(size, (height * scale, width * scale), scale)
 
     def record(
         self,
@@ -227,15 +333,16 @@ class Upscaler:
         degrade_sigma: float = 0.0,
         noise: str | NoiseFunction = "independent",
         caption: NDArray[Any] | None = None,
+        finish: Finish | None = None,
     ) -> dict[str, Any]:
-        """Return the record that `__call__` gives with these arguments, without computing anything.
+        """Return the record that `__call__` gives with these arguments, but for what shows in computing it.
 
         Raises:
             PidSamplerError: The scheduler, the noise, or the source's shape does not suit the model.
         """
         scheduler = self._scheduler(scheduler)
         table, _ = with_noise(self._table(scheduler), noise)
-        return self._record(source, scheduler, table, seed, degrade_sigma, noise, caption)
+        return self._record(source, scheduler, table, seed, degrade_sigma, noise, caption, finish or Finish())
 
     def _record(
         self,
@@ -246,11 +353,12 @@ class Upscaler:
         sigma: float,
         noise: str | NoiseFunction,
         caption: NDArray[Any] | None,
+        finish: Finish,
     ) -> dict[str, Any]:
         from . import __version__
 
         contract = self.model.contract
-        height, width = self.output_size(source)
+        height, width = self.output_size(source, finish.size)
         return {
             "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
             "scheduler": "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler),
@@ -260,6 +368,7 @@ class Upscaler:
             "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
             "seed": int(seed),
             "degrade_sigma": float(sigma),
+            "finish": finish.described(source, contract.drifts),
             "caption": captions.described(caption),
             "noise_frame": contract.noise_frame,
             "input": source.described,

@@ -108,7 +108,10 @@ class FakeCupy(types.ModuleType):
             return np.full(shape, 0x7B, np.dtype(dtype)).view(ndarray)
 
         streams = [Stream()]
-        runtime = types.SimpleNamespace(getDeviceCount=lambda: devices)
+        runtime = types.SimpleNamespace(getDeviceCount=lambda: devices, memGetInfo=lambda: (self.free, 80 * 10**9))
+        self.free, kept = 70 * 10**9, types.SimpleNamespace(free_bytes=lambda: 0)
+        kept.free_all_blocks = lambda: note("release")
+        self.get_default_memory_pool = lambda: kept
         event = lambda disable_timing: object()  # noqa: E731
         device = lambda: types.SimpleNamespace(id=0)  # noqa: E731
         self.ndarray, self.RawModule, self.asarray, self.empty = ndarray, RawModule, asarray, empty

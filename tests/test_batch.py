@@ -1,8 +1,6 @@
-"""Many files: folders in, folders out; what is there already, what fails, and what a kill leaves."""
+"""Many files: folders in, folders out; what is there already, and what fails. Five hundred are in test_folders.py."""
 
 import os
-import random
-import signal
 import subprocess
 import sys
 import threading
@@ -13,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pidsampler import FlowSDE, Upscaler, batch, images
+from pidsampler import FlowSDE, Upscaler, batch, images, noise
 from pidsampler.cli import main
 from pidsampler.source import Source
 
@@ -186,7 +184,7 @@ def test_reading_and_writing_go_on_beside_the_network(here, monkeypatch):
         save(result, path, overwrite)
         written_one.set()
 
-    def on_step(path, run, m):
+    def progress(path, share):
         computing.set()
         if path.name == "2.png":
             assert written_one.wait(20)
@@ -194,7 +192,7 @@ def test_reading_and_writing_go_on_beside_the_network(here, monkeypatch):
     monkeypatch.setattr(batch.Source, "of", staticmethod(slow_read))
     monkeypatch.setattr(batch.Result, "save", slow_save)
     settings = batch.Settings(SCHEDULER)
-    found = list(batch.upscale_files(up, files, settings, on_step))
+    found = list(batch.upscale_files(up, files, settings, progress))
     assert [(outcome.file, outcome.error) for outcome in found] == [(file, None) for file in files]
 
 
@@ -206,6 +204,24 @@ def test_an_error_of_ours_stops_all_and_leaves_whole_files(here, monkeypatch):
     found.close()  # as an exception or Ctrl-C in the caller does
     for name in written("out"):
         assert images.read_record(Path("out") / name) is not None
+
+
+def test_noise_is_made_once_for_all_files(here, monkeypatch):
+    for k in range(4):
+        Image.fromarray(picture(k, 60, 70)).save(f"{k}.png")
+    files = [batch.File(Path(f"{k}.png"), Path(f"{k}-out.png")) for k in range(4)]
+    made, make = [], noise._make
+
+    def counted(out, seed, draw, *position):
+        made.append(draw)
+        make(out, seed, draw, *position)
+
+    monkeypatch.setattr(noise, "_make", counted)
+    found = batch.upscale_files(Upscaler.load("gaussian", "cpu"), files, batch.Settings(SCHEDULER))
+    assert [outcome.error for outcome in found] == [None] * 4
+    parts = -(-3 * 240 * 280 // noise._LONGEST)  # of one picture
+    assert sorted(made) == [0] * parts + [1] * parts
+    assert not noise._parts
 
 
 def test_no_memory_is_said_of_its_file(here, run, monkeypatch):
@@ -220,44 +236,6 @@ def test_no_memory_is_said_of_its_file(here, run, monkeypatch):
     code, out, err = run("in", "-o", "out")
     assert (code, len(out)) == (1, 3)
     assert err[0] == "pidsampler: error: in/b.png: not enough memory for its result"
-
-
-def test_killed_at_any_moment_it_goes_on(tmp_path):
-    (tmp_path / "in").mkdir()
-    for k in range(60):
-        Image.fromarray(picture(k, 20 + k % 3, 30)).save(tmp_path / "in" / f"{k:02}.png")
-    for k in (3, 30, 59):
-        (tmp_path / "in" / f"{k:02}.png").write_bytes(b"broken")
-    command = [sys.executable, "-P", "-m", "pidsampler.cli", "upscale", "in", "--model", "gaussian", "--device", "cpu"]
-
-    def started(out):
-        return subprocess.Popen(
-            [*command, "-o", out], cwd=tmp_path, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL, text=True
-        )
-
-    whole = started("whole")
-    whole.communicate()
-    assert whole.returncode == 1
-    moments, held = random.Random(8), [0]
-    while len(held) <= 6:
-        process = started("killed")
-        while process.poll() is None and len(list((tmp_path / "killed").glob("*.png"))) == held[-1]:
-            time.sleep(0.002)
-        time.sleep(moments.uniform(0.0, 0.05))
-        process.send_signal(signal.SIGKILL)
-        process.communicate()
-        held.append(len(list((tmp_path / "killed").glob("*.png"))))
-        for path in (tmp_path / "killed").glob("*.png"):
-            assert path.read_bytes() == (tmp_path / "whole" / path.name).read_bytes()
-    assert len(set(held)) >= 4  # each goes on where the one before was killed
-    assert held[3] < 57
-    time.sleep(images._NEW)
-    process = started("killed")
-    _, err = process.communicate()
-    assert process.returncode == 1
-    assert err.splitlines()[-1] == "pidsampler: error: 3 of 60 failed: in/03.png, in/30.png, in/59.png"
-    assert written(tmp_path / "killed") == written(tmp_path / "whole")
-    assert len(written(tmp_path / "whole")) == 57
 
 
 def test_only_what_nobody_writes_is_left_over(tmp_path, monkeypatch):
@@ -297,4 +275,7 @@ def test_the_record_is_known_before_anything_is_computed():
     up = Upscaler.load("gaussian", "cpu")
     source = Source.of(picture(0))
     options = {"scheduler": "heun@uniform:3", "seed": 4, "degrade_sigma": 0.5}
-    assert up.record(source, **options) == up(source, **options).record
+    found = up(source, **options).record
+    known = up.record(source, **options)
+    assert found == found | known
+    assert found.keys() - known.keys() == {"tiles", "drift", "ran_out_of_memory"}

@@ -4,6 +4,7 @@ import pty
 import re
 import subprocess
 import sys
+import warnings
 
 import numpy as np
 import pytest
@@ -228,7 +229,10 @@ BAD = {
         lambda here: (write_model(here / "m", external=True) / "pid_upscaler.onnx.data").unlink(),
         ["in.png", "--model", "m"], 1, "its external data file 'pid_upscaler.onnx.data' is missing",
     ),
-    "too large for fixed": (model(size=(8, 8)), ["in.png", "--model", "m"], 1, "9x6, but m takes at most 8x8"),
+    "too large for fixed": (
+        model(size=(8, 8)), ["in.png", "--model", "m", "--tile", "off"], 1,
+        "the result is 64x32, but the model makes 32x32 and no other size",
+    ),
     "latent channels": (
         lambda here: np.save(here / "z.npy", np.zeros((16, 2, 2), np.float32)), ["z.npy"], 1,
         "the latent has shape (1, 16, 2, 2), but tiny takes (1, 192, height, width)",
@@ -292,10 +296,13 @@ def test_out_of_memory_is_said_per_file(here, run, monkeypatch):
         raise MemoryError
 
     monkeypatch.setattr("pidsampler.upscaler.sample", fail)
-    assert run("upscale", "in.png", "-o", "a.png") == (
-        1,
-        "",
-        "pidsampler: error: in.png: not enough memory for its result\n",
+    with warnings.catch_warnings():
+        warnings.simplefilter("default")
+        code, out, err = run("upscale", "in.png", "-o", "a.png")
+    assert (code, out) == (1, "")
+    assert err == (
+        "pidsampler: warning: out of memory (no memory): tried again in 2 tiles of 32x32\n"
+        "pidsampler: error: in.png: not enough memory for its result\n"
     )
 
 

@@ -121,7 +121,8 @@ def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
     cupy.log.clear()
     up(picture, on_step=on_step)
     assert len(set(counts)) == 1  # nothing is moved or allocated from one step to the next
-    assert (cupy.log.count("upload"), cupy.log.count("download")) == (1, 1)  # the seeds are there already
+    # The picture, and for its drift small tables of where blocks begin and their means; the seeds are there already.
+    assert (cupy.log.count("upload"), cupy.log.count("download")) == (5, 2)
     ours = get_backend("cupy").stream.ptr
     work = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
     assert {entry[-1] for entry in work} == {ours}

@@ -246,6 +246,7 @@ def test_a_folder_of_random_weights_enlarges_a_picture(run, backbone, kind):
     published = get_published(backbone, kind)
     assert contract.name == f"random reduced {published.name}"
     assert contract.noise_frame == ("vp" if backbone == "sdxl" else "flow")
+    assert contract.drifts == (backbone == "sdxl")
     assert contract.latent_channels == published.architecture.latent_channels
     assert contract.timesteps == (0.999, 0.866, 0.634, 0.342, 0.0)
     result = Upscaler.load("m", "cpu")(np.zeros((5, 9, 3), np.uint8))

@@ -7,6 +7,7 @@ from dataclasses import replace
 import nvrtc
 import pytest
 from test_kernels import FILLS, FULL, IMAGES, VARIANTS
+from test_tiles import TILES
 
 from pidsampler.backends.kernels import OPTIONS, definitions, source
 
@@ -15,11 +16,12 @@ pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvr
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 ALIKE = (86, 89)  # 80's instructions: a part of the variants will do
 FILL_FLAGS = [definitions(x=x, keep=keep, vector=vector) for x, keep, vector in FILLS]
-IMAGE_FLAGS = [definitions(pixel=f"pid_u{p}", channels=c, bgr=bgr, x=x) for p, c, bgr, x in IMAGES]
+IMAGE_FLAGS = [definitions(pixel=f"pid_u{p}", channels=c, bgr=bgr, x=x, despeckle=x != 1) for p, c, bgr, x in IMAGES]
 EVERY = [
     *(("step.cu", v.flags) for v in VARIANTS),
     *(("fill.cu", flags) for flags in FILL_FLAGS),
     *(("image.cu", flags) for flags in IMAGE_FLAGS),
+    *(("tile.cu", definitions(x=x, m=m, vector=vector)) for x, m, vector in TILES),
 ]
 
 

@@ -151,5 +151,7 @@ def write(net: TinyPiD, folder: Path, name: str, description: str) -> None:
         "noise_frame": "flow",
         "scale": SCALE,
         "vae_factor": FOLD,
+        "network_bytes": 113,
+        "encoder_bytes": 24,
     }
     (folder / "pidsampler.json").write_text(json.dumps(manifest, indent=2) + "\n")

@@ -17,10 +17,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..blocks import Blocks
 from ..errors import PidSamplerError, missing_extra
 from ..table import Row
-from . import DLPACK_CUDA, NOT_FINITE
+from . import DLPACK_CUDA, NOT_FINITE, check_blend, despeckle_step
 from .kernels import KINDS, OPTIONS, StepVariant, definitions, kind, slots_read, source
+from .lanczos import check_reduction, taps
 
 Array = Any  # cupy.ndarray
 
@@ -55,6 +57,20 @@ class CupyBackend:
         """Make its stream the current one of CuPy, after and before what the caller's does."""
         with self._after_and_before_the_caller(), self.stream:
             yield
+
+    def free_memory(self) -> int:
+        """Return how many bytes can still be taken on the card, by CuPy's pool from what it keeps."""
+        free, _ = self._cupy.cuda.runtime.memGetInfo()
+        return int(free + self._cupy.get_default_memory_pool().free_bytes())
+
+    def held_memory(self) -> int:
+        """Return how many bytes of the card are taken, by whomever."""
+        _, total = self._cupy.cuda.runtime.memGetInfo()
+        return int(total - self.free_memory())
+
+    def release(self) -> None:
+        """Give what CuPy's pool keeps back to the card."""
+        self._cupy.get_default_memory_pool().free_all_blocks()
 
     def synchronize(self) -> None:
         """Wait for its stream."""
@@ -118,25 +134,31 @@ class CupyBackend:
         h, w, channels = image.shape
         pixels, x = self.adopt(np.ascontiguousarray(image)), self.empty((1, 3, height, width), np.float32)
         flags = partial(
-            definitions, pixel=f"pid_u{8 * pixels.dtype.itemsize}", channels=channels, bgr=False, x=kind(x.dtype)
+            definitions,
+            pixel=f"pid_u{8 * pixels.dtype.itemsize}",
+            channels=channels,
+            bgr=False,
+            x=kind(x.dtype),
+            despeckle=False,
         )
         sizes = tuple(map(np.uint32, (h, w, height, width)))
         self._launch("image.cu", "pid_to_tensor", flags, [x], (pixels, x, *sizes), threads=height * width)
         return x
 
-    def tensor_to_image(self, x: Array, height: int, width: int) -> NDArray[np.uint8]:
-        """(1, 3, H, W) in -1..1 -> uint8 (height, width, 3) on the host, by one download.
+    def tensor_to_image(self, x: Array, height: int, width: int, despeckle: float | None = None) -> NDArray[np.uint8]:
+        """(1, 3, H, W) in -1..1 -> uint8 (height, width, 3) on the host, by one download; see `Backend`.
 
         Raises:
-            PidSamplerError: The tensor holds NaN or infinity.
+            PidSamplerError: The tensor holds NaN or infinity, or `despeckle` is not a number from 0 on.
         """
+        step = despeckle_step(despeckle, height, width)
         size = height * width * 3
         with self.stream:  # the picture, and behind it the word that says whether something was not finite
             memory = self._cupy.empty(-(-size // 4) * 4 + 4, np.uint8)
             memory[-4:] = 0
-        flags = partial(definitions, pixel="pid_u8", channels=3, bgr=False, x=kind(x.dtype))
+        flags = partial(definitions, pixel="pid_u8", channels=3, bgr=False, x=kind(x.dtype), despeckle=step is not None)
         sizes = tuple(map(np.uint32, (height, width, *x.shape[2:])))
-        arguments = (x, memory, *sizes, memory[-4:])
+        arguments = (x, memory, *sizes, memory[-4:], np.float32(step or 0.0))
         self._launch("image.cu", "pid_to_image", flags, [x], arguments, threads=height * width)
         with self.stream:
             host = memory.get()
@@ -144,6 +166,86 @@ class CupyBackend:
             raise PidSamplerError(NOT_FINITE)
         image: NDArray[np.uint8] = host[:size].reshape(height, width, 3)
         return image
+
+    def reduce(self, x: Array, height: int, width: int, new_height: int, new_width: int) -> Array:
+        """Reduce the top left (height, width) of x (1, 3, H, W) to (1, 3, new_height, new_width), in one launch.
+
+        Raises:
+            PidSamplerError: x is smaller than (height, width), or that is smaller than the new size.
+        """
+        check_reduction(x, height, width, new_height, new_width)
+        if (new_height, new_width) == tuple(x.shape[2:]):
+            return x
+        result, tables = self.empty((1, 3, new_height, new_width), x.dtype), []
+        for first, weights in (taps(height, new_height), taps(width, new_width)):
+            with self.stream:
+                tables += [self._cupy.asarray(first), self._cupy.asarray(weights), np.uint32(len(weights))]
+        sizes = tuple(map(np.uint32, (*x.shape[2:], new_height, new_width)))
+        flags = partial(definitions, x=kind(x.dtype))
+        threads = new_height * new_width
+        self._launch("reduce.cu", "pid_reduce", flags, [x], (x, result, *tables, *sizes), threads=threads)
+        return result
+
+    def blend(
+        self, tile: Array, rows: Array, columns: Array, out: Array, top: int, left: int, fresh: tuple[int, int]
+    ) -> None:
+        """out += rows*columns*tile in the tile's place, in one launch; = where nothing was before."""
+        check_blend(tile, rows, columns, out, top, left)
+        if rows.dtype != np.float32 or columns.dtype != np.float32:
+            raise PidSamplerError(f"weights are {rows.dtype} and {columns.dtype}, expected float32")
+        _, planes, h, w = tile.shape
+        x, m = kind(out.dtype), kind(tile.dtype)
+        steps = w * tile.itemsize, out.shape[3] * out.itemsize, left * out.itemsize
+        aligned = all(n % 16 == 0 for n in (out.data.ptr, columns.data.ptr, *steps))
+        sizes = map(np.uint32, (*out.shape[2:], top, left, *fresh))
+        arguments = (*map(np.uint32, (planes, h, w)), tile, rows, columns, out, *sizes)
+        self._launch(
+            "tile.cu",
+            "pid_tile",
+            lambda vector: definitions(x=x, m=m, vector=vector and aligned),
+            [tile],
+            arguments,
+            threads=planes * h * -(-w // (4 if x == m == 0 else 8)),
+            others=[rows, columns, out],
+        )
+
+    def block_means(self, x: Array, blocks: Blocks, powers: int = 1) -> NDArray[np.float64]:
+        """Return means over blocks of clip(x, -1, 1), and of its squares: one launch, one download; see `Backend`.
+
+        Raises:
+            PidSamplerError: The picture holds NaN or infinity.
+        """
+        return self._colour(x, blocks, powers)
+
+    def correct(self, x: Array, blocks: Blocks, gain: Any, grid: Any) -> NDArray[np.float64]:
+        """x = gain*clip(x, -1, 1) + the grid's spline, in place, in one launch; return its block means; see `Backend`.
+
+        Raises:
+            PidSamplerError: The picture holds NaN or infinity.
+        """
+        means: NDArray[np.float64] = self._colour(x, blocks, 1, (gain, grid))[0]
+        return means
+
+    def _colour(
+        self, x: Array, blocks: Blocks, powers: int, correction: tuple[Any, Any] | None = None
+    ) -> NDArray[np.float64]:
+        gain, grid = (np.ones(3), _NULL) if correction is None else correction
+        if correction is not None:
+            grid = self.adopt(np.ascontiguousarray(grid, np.float32))
+        with self.stream:  # the sums, and behind them the word that says whether something was not finite
+            sums = self._cupy.empty(powers * 3 * blocks.rows * blocks.columns + 1, np.int64)
+            sums[:] = 0
+        numbers = (*x.shape[2:], blocks.height, blocks.width, blocks.scale, blocks.rows, blocks.columns)
+        variant = definitions(x=kind(x.dtype), correct=correction is not None, powers=powers)
+        arguments = (x, *map(np.uint32, numbers), grid, *map(np.float32, gain), sums, sums[-1:])
+        threads = blocks.rows * blocks.width * blocks.scale
+        self._launch("colour.cu", "pid_colour", lambda vector: variant, [x], arguments, threads)
+        with self.stream:
+            host = sums.get()
+        if host[-1]:
+            raise PidSamplerError(NOT_FINITE)
+        means: NDArray[np.float64] = host[:-1].reshape(powers, 3, *blocks.shape) * 2.0**-32
+        return means / blocks.areas(blocks.scale)
 
     def _row(
         self,
@@ -178,12 +280,14 @@ class CupyBackend:
         tensors: Sequence[Array],
         arguments: tuple[Any, ...],
         threads: int | None = None,
+        others: Sequence[Array] = (),
     ) -> None:
         """The only launch: checks what CuPy does not, and orders the kernel after and before the caller's stream.
 
         `flags(vector=)` are the compiler's, given whether every image of every tensor begins at a multiple of 16 bytes.
+        `others` are arrays of other shapes than the tensors'.
         """
-        self._check(tensors)
+        self._check(tensors, others)
         images = tensors[0].shape[0]
         groups = -(-int(np.prod(tensors[0].shape[1:])) // 4) if threads is None else threads
         if images == 0 or groups == 0:
@@ -198,12 +302,12 @@ class CupyBackend:
         with self.active():
             kernel((blocks, images), (_THREADS,), arguments)
 
-    def _check(self, tensors: Sequence[Array]) -> None:
+    def _check(self, tensors: Sequence[Array], others: Sequence[Array]) -> None:
         spans = []
-        for x in tensors:
+        for k, x in enumerate((*tensors, *others)):
             if not isinstance(x, self._cupy.ndarray):
                 raise PidSamplerError(f"expected a CuPy array, found {type(x).__name__}: pass it through adopt()")
-            if x.shape != tensors[0].shape:
+            if k < len(tensors) and x.shape != tensors[0].shape:
                 raise PidSamplerError(f"arrays of shapes {x.shape} and {tensors[0].shape} in one row")
             if not x.flags.c_contiguous:
                 raise PidSamplerError(f"an array of shape {x.shape} is not contiguous: pass cupy.ascontiguousarray(x)")

@@ -12,10 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import noise
+from ..blocks import Blocks
 from ..cores import count_cores
 from ..errors import PidSamplerError
 from ..table import Row
-from . import NOT_FINITE
+from . import NOT_FINITE, _numpy_colour, check_blend, despeckle_step, host
+from .lanczos import check_reduction, reduce_planes
 
 Array = NDArray[Any]
 
@@ -40,6 +42,17 @@ class NumpyBackend:
     def active(self) -> AbstractContextManager[Any]:
         """Nothing to make current: the CPU's work is done in order."""
         return nullcontext()
+
+    def free_memory(self) -> int | None:
+        """Return how many bytes can still be taken."""
+        return host.free_memory()
+
+    def held_memory(self) -> int | None:
+        """Return how many bytes this process has."""
+        return host.held_memory()
+
+    def release(self) -> None:
+        """Nothing is kept."""
 
     def synchronize(self) -> None:
         """Nothing is ever under way."""
@@ -111,12 +124,14 @@ class NumpyBackend:
         return x
 
     @_quiet
-    def tensor_to_image(self, x: Array, height: int, width: int) -> NDArray[np.uint8]:
-        """(1, 3, H, W) in -1..1 -> uint8 (height, width, 3), clamped, rounded and cropped.
+    def tensor_to_image(self, x: Array, height: int, width: int, despeckle: float | None = None) -> NDArray[np.uint8]:
+        """(1, 3, H, W) in -1..1 -> uint8 (height, width, 3), clamped, rounded and cropped; see `Backend`.
 
         Raises:
-            PidSamplerError: The tensor holds NaN or infinity.
+            PidSamplerError: The tensor holds NaN or infinity, or `despeckle` is not a number from 0 on.
         """
+        if (step := despeckle_step(despeckle, height, width)) is not None:
+            return _numpy_colour.despeckled(x, height, width, step)
         image = np.empty((height, width, 3), np.uint8)
         rows = max(1, _CHUNK // (3 * width))
         for top in range(0, height, rows):
@@ -129,6 +144,43 @@ class NumpyBackend:
             np.rint(scaled, out=scaled)
             image[top : top + rows] = scaled.transpose(1, 2, 0)
         return image
+
+    def reduce(self, x: Array, height: int, width: int, new_height: int, new_width: int) -> Array:
+        """Reduce the top left (height, width) of x (1, 3, H, W) to (1, 3, new_height, new_width), a band at a time.
+
+        Raises:
+            PidSamplerError: x is smaller than (height, width), or that is smaller than the new size.
+        """
+        check_reduction(x, height, width, new_height, new_width)
+        if (new_height, new_width) == x.shape[2:]:
+            return x
+        if (new_height, new_width) == (height, width):
+            return np.ascontiguousarray(x[:, :, :height, :width])
+        result = np.empty((1, 3, new_height, new_width), x.dtype)
+        reduce_planes(x[0, :, :height, :width], result[0])
+        return result
+
+    def blend(
+        self, tile: Array, rows: Array, columns: Array, out: Array, top: int, left: int, fresh: tuple[int, int]
+    ) -> None:
+        """out += rows*columns*tile in the tile's place, in place and in out's type; = where nothing was before."""
+        check_blend(tile, rows, columns, out, top, left)
+        h, w = tile.shape[2:]
+        place = out[:, :, top : top + h, left : left + w]
+        weights = rows.astype(out.dtype, copy=False), columns.astype(out.dtype, copy=False)
+        _on_all_cores(partial(_blend, tile, *weights, place, fresh), tile.size)
+
+    def block_means(self, x: Array, blocks: Blocks, powers: int = 1) -> NDArray[np.float64]:
+        """Return means over blocks of clip(x, -1, 1), and of its squares; see `Backend`.
+
+        Raises:
+            PidSamplerError: The picture holds NaN or infinity.
+        """
+        return _numpy_colour.block_means(x, blocks, powers)
+
+    def correct(self, x: Array, blocks: Blocks, gain: Array, grid: Array) -> NDArray[np.float64]:
+        """x = gain*clip(x, -1, 1) + the grid's spline, in place; return its block means; see `Backend`."""
+        return _numpy_colour.correct(x, blocks, gain, grid)
 
 
 @_quiet
@@ -149,6 +201,28 @@ def _step(row: Row, xs: Array, ms: Array, slots: Sequence[Array], seed: int, sta
         xs[part] = results[0][:n]
         for (slot, _), result in zip(row.saves, results[1:], strict=True):
             slots[slot][part] = result[:n]
+
+
+@_quiet
+def _blend(
+    tile: Array, rows: Array, columns: Array, place: Array, fresh: tuple[int, int], start: int, stop: int
+) -> None:
+    """Do the rows whose first elements are among start..stop, were the tile to lie row by row with all its planes."""
+    batch, channels, h, w = tile.shape
+    line = batch * channels * w
+    step = max(1, _CHUNK // w)
+    weight, term = np.empty((2, min(step, h), w), place.dtype)
+    y, last, (row, column) = -(-start // line), -(-stop // line), fresh
+    while y < last:
+        end = min(y + step, last, row if y < row else last)
+        n, at = end - y, slice(y, end)
+        np.multiply(rows[at, None], columns, out=weight[:n])
+        for b, c in np.ndindex(batch, channels):
+            np.multiply(tile[b, c, at], weight[:n], out=term[:n], casting="same_kind")
+            old = w if y < row else column
+            place[b, c, at, :old] += term[:n, :old]
+            place[b, c, at, old:] = term[:n, old:]
+        y = end
 
 
 def _noise(flat: Array, seed: int, draw: int, stream: int, keep: float, scale: float, start: int, stop: int) -> None:

@@ -128,6 +128,7 @@ def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
         noise_frame=published.noise_frame,
         scale=architecture.scale,
         vae_factor=architecture.latent_factor,
+        drifts=published.drifts,
     )
     return Plan(architecture, tensors, form, manifest, encoder, encoder_tensors)
 

@@ -68,6 +68,11 @@ class Published:
         return "vp" if self.backbone == "sdxl" else "flow"
 
     @property
+    def drifts(self) -> bool:
+        """Whether its colours are known to: those of the v1 students of SDXL and SD3 go green or pink, and lighter."""
+        return self.backbone in ("sdxl", "sd3") and "v1pt5" not in self.type
+
+    @property
     def timesteps(self) -> tuple[float, ...]:
         """The list it was made for: PiD's four steps, or 25 shifted ones of a teacher."""
         if self.type.endswith("_undistilled"):

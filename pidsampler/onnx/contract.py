@@ -53,6 +53,9 @@ class Contract:
         latent_channels: C of the latent.
         fixed_size: (height, width) of the only image the graphs take, or None if they are dynamic.
         caption: (tokens, width) of the caption's embedding, or None where the network takes none.
+        drifts: Whether its colours are known to drift.
+        network_bytes: Memory of the network for each pixel of the result, or None where the manifest does not say.
+        encoder_bytes: Memory of the encoder for each pixel of the input, likewise.
     """
 
     name: str
@@ -67,22 +70,19 @@ class Contract:
     latent_channels: int
     fixed_size: tuple[int, int] | None
     caption: tuple[int, int] | None
+    drifts: bool
+    network_bytes: float | None
+    encoder_bytes: float | None
+
+    @property
+    def unit(self) -> int:
+        """Pixels of the result for each latent pixel, along a side."""
+        return self.scale * self.vae_factor
 
     def padded_size(self, height: int, width: int) -> tuple[int, int]:
-        """Return the size to which an image is padded before it is encoded.
-
-        Raises:
-            PidSamplerError: The graphs have a fixed size and the image is larger.
-        """
-        if self.fixed_size is None:
-            f = self.vae_factor
-            return -(-height // f) * f, -(-width // f) * f
-        if height > self.fixed_size[0] or width > self.fixed_size[1]:
-            raise PidSamplerError(
-                f"the image is {width}x{height}, but {self.name} takes at most "
-                f"{self.fixed_size[1]}x{self.fixed_size[0]}: reduce or crop it"
-            )
-        return self.fixed_size
+        """Return the size to which an image is padded before it is encoded: at least that of graphs of a fixed size."""
+        f, least = self.vae_factor, self.fixed_size or (1, 1)
+        return max(least[0], -(-height // f) * f), max(least[1], -(-width // f) * f)
 
 
 def read_contract(
@@ -149,6 +149,9 @@ class _Reader:
             latent_channels=channels,
             fixed_size=(height, width) if height and width else None,
             caption=self._caption(),
+            drifts=manifest.drifts or False,
+            network_bytes=manifest.network_bytes,
+            encoder_bytes=manifest.encoder_bytes,
         )
 
     def _encoder_tensors(self, session: Session) -> tuple[Tensor, Tensor]:

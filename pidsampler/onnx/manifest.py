@@ -30,6 +30,9 @@ class Manifest:
         noise_frame: How a latent holds noise of level s: "flow" (1-s)*z + s*eps, or "vp" sqrt(1-s^2)*z + s*eps.
         scale: Output pixels per input pixel, along a side.
         vae_factor: Input pixels per latent pixel, along a side.
+        drifts: Whether its colours are known to drift: results then get those of their input, unless told otherwise.
+        network_bytes: Memory of the network for each pixel of the result. None: it is measured where it matters.
+        encoder_bytes: Memory of the encoder for each pixel of the input, likewise.
     """
 
     name: str | None = None
@@ -41,6 +44,9 @@ class Manifest:
     noise_frame: str | None = None
     scale: int | None = None
     vae_factor: int | None = None
+    drifts: bool | None = None
+    network_bytes: float | None = None
+    encoder_bytes: float | None = None
 
     @property
     def own_timesteps(self) -> tuple[float, ...]:
@@ -105,4 +111,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "noise_frame": (f"one of {', '.join(FRAMES)}", lambda v: v in FRAMES),
     "scale": ("a whole number from 1", _is_count),
     "vae_factor": ("a whole number from 1", _is_count),
+    "drifts": ("true or false", lambda v: isinstance(v, bool)),
+    "network_bytes": ("a number above 0", _is_positive),
+    "encoder_bytes": ("a number above 0", _is_positive),
 }

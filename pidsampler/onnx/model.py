@@ -108,14 +108,14 @@ class Model:
             PidSamplerError: Its shape does not fit the network, or a value is not finite.
         """
         c = self.contract
-        fixed = c.fixed_size and tuple(n // c.vae_factor for n in c.fixed_size)
-        h, w = fixed or ("height", "width")
+        least = c.fixed_size and tuple(n // c.vae_factor for n in c.fixed_size)
+        h, w = (f">={n}" for n in least) if least else ("height", "width")
         if latent.ndim != 4 or latent.shape[0] != 1 or latent.shape[1] != c.latent_channels or 0 in latent.shape:
             raise PidSamplerError(
                 f"the latent has shape {latent.shape}, but {c.name} takes (1, {c.latent_channels}, {h}, {w})"
             )
-        if fixed and latent.shape[2:] != fixed:
-            raise PidSamplerError(f"the latent is {latent.shape[2:]} in size, but {c.name} takes {fixed} only")
+        if least and any(n < m for n, m in zip(latent.shape[2:], least, strict=True)):
+            raise PidSamplerError(f"the latent is {latent.shape[2:]} in size, but {c.name} takes {least} at least")
         if not np.isfinite(latent).all():
             raise PidSamplerError("the latent holds NaN or infinity")
 
@@ -143,6 +143,12 @@ class Model:
         """
         self.check_caption(caption)
         return OnnxDenoiser(self, latent, sigma, caption)
+
+    def release(self) -> None:
+        """Give the memory of all graphs back; the next call loads them again."""
+        self._graphs.clear()
+        for session in self.sessions:
+            session.close()
 
     @property
     def sessions(self) -> list[Session]:

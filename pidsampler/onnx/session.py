@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..backends import Array, Backend
 from ..cores import core_limit
-from ..errors import PidSamplerError
+from ..errors import OutOfMemoryError, PidSamplerError
 from .providers import CudaOptions, import_onnxruntime, providers
 
 # ONNX's own numbers: the binding takes them for every type, also for those numpy has no name for.
@@ -24,6 +25,8 @@ _ELEMENT_TYPES = {
     "tensor(bfloat16)": (np.dtype(ml_dtypes.bfloat16), 16),
 }
 _ONNX_NUMBER = dict(_ELEMENT_TYPES.values())
+# What ONNX Runtime's arenas, the C++ library, CUDA, cuDNN and cuBLAS say.
+_NO_MEMORY = re.compile(r"failed to allocate|bad[_ ]alloc|out ?of ?memory|ALLOC_FAILED", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,7 @@ class Session:
         options = runtime.SessionOptions()
         options.intra_op_num_threads = core_limit() or 0  # 0: as many as it finds good
         options.enable_cpu_mem_arena = self._keep
+        options.enable_mem_pattern = False  # it would take as much again from the second run of a size on
         options.log_severity_level = 4  # what fails raises; a line on stderr as well would only repeat it
         # Idle threads of one graph do not keep the cores from the sampler's and the other graph's.
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
@@ -171,7 +175,8 @@ class Binding:
             self._session.run_with_iobinding(self._binding, self._options)
         except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
             bound = ", ".join(f"{name} {array.shape}" for name, array in self._held.items())
-            raise PidSamplerError(f"{self._path} failed to run with {bound}: {_one_line(str(error))}") from error
+            kind = OutOfMemoryError if _NO_MEMORY.search(str(error)) else PidSamplerError
+            raise kind(f"{self._path} failed to run with {bound}: {_one_line(str(error))}") from error
 
     def run_for_shapes(self) -> dict[str, tuple[int, ...]]:
         """Evaluate the graph into memory of onnxruntime's own on the device, and return each output's shape, by name.

@@ -1,0 +1,60 @@
+"""Large pictures in little memory: 16 megapixels in 1.5 GB and 100 in 4 GB, by the bundled model and PiD's four steps.
+
+    pytest bench/bench_memory.py --benchmark-json=bench.json && python bench/report.py bench.json
+
+`peak_bytes` is the most that the process had in memory, Python, libraries and the file's encoding included, and
+`limit_bytes` what it was told it may have. `estimate` is how long the whole seemed to take after a tenth of the work,
+over how long it took.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+EXAMPLES = Path(__file__).parent.parent / "examples"
+SCRIPT = """
+import json, sys, time
+from pathlib import Path
+from pidsampler import FlowSDE, Upscaler, batch, timesteps
+from pidsampler.memory import Tiling
+
+began, done, estimates = time.perf_counter(), 0.0, []
+
+def progress(path, share):
+    global done
+    done += share
+    if done >= 0.1 and not estimates:
+        estimates.append((time.perf_counter() - began) / done)
+
+up = Upscaler.load("tiny", "cpu", tiling=Tiling.parse("auto", None, sys.argv[3]))
+began = time.perf_counter()
+files = [batch.File(Path(sys.argv[1]), Path(sys.argv[2]))]
+(outcome,) = batch.upscale_files(up, files, batch.Settings(FlowSDE(timesteps.pid())), progress)
+assert outcome.error is None, outcome.error
+seconds = time.perf_counter() - began
+peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM"))
+print(json.dumps({
+    "peak_bytes": 1024 * int(peak.split()[1]), "estimate": estimates[0] / seconds, **outcome.record["tiles"],
+}))
+"""
+
+
+@pytest.mark.parametrize(("side", "limit"), [(1024, "1.5GB"), (2500, "4GB")], ids=["16 megapixels", "100 megapixels"])
+def test_memory(benchmark, tmp_path, side, limit):
+    with Image.open(EXAMPLES / "chameleon.jpg") as photo:
+        photo.convert("RGB").resize((side, side), Image.Resampling.LANCZOS).save(tmp_path / "in.png")
+    found = {}
+
+    def run():
+        command = [sys.executable, "-P", "-c", SCRIPT, tmp_path / "in.png", tmp_path / "out.png", limit]
+        found.update(json.loads(subprocess.run(command, check=True, capture_output=True, text=True).stdout))
+
+    benchmark.pedantic(run, rounds=1)
+    with Image.open(tmp_path / "out.png") as result:
+        assert result.size == (4 * side, 4 * side)
+    benchmark.extra_info.update(found, limit_bytes=int(float(limit[:-2]) * 1e9))
+    assert found["peak_bytes"] < benchmark.extra_info["limit_bytes"]
