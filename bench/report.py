@@ -50,6 +50,8 @@ def print_benchmarks(table):
             share = f"{row['bytes'] / row['median_s'] * copy['median_s'] / copy['bytes']:.0%} of a copy's speed"
         elif "outside_network" in row:
             share = f"{row['outside_network']:.0%} outside the network"
+        elif "peak_bytes" in row:
+            share = f"{row['peak_bytes'] / 1e9:.2f} GB at most"
         print(f"| {row['name']} | {1000 * row['median_s']:.1f} | {share} |")
 
 

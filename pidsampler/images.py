@@ -6,6 +6,7 @@ import io
 import json
 import os
 import secrets
+import struct
 import time
 import warnings
 from collections.abc import Callable, Iterator
@@ -18,6 +19,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .errors import PidSamplerError
+
+_RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
 
 MAX_PIXELS = 1 << 26  # of an input: its 4x result has a thousand million pixels, 26 GB while sampled
 
@@ -172,13 +175,19 @@ def sidecar(path: Path) -> Path:
 
 
 def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the record in a PNG that `write` made, or None where a file is none such."""
-    from PIL import Image
+    """Return the record in a PNG that `write` made, or None where a file is none such.
 
+    The chunks before the pixels are read as they are: Pillow opens no picture that it finds too large.
+    """
     try:
-        with Image.open(path) as image:
-            record = json.loads(image.info["pidsampler"])
-    except Exception:  # not a picture, damaged, or without a record
+        with path.open("rb") as file:
+            kind, text = file.read(8), b""
+            while kind != b"IDAT" and not text.startswith(_RECORD):
+                length, kind = struct.unpack(">I4s", file.read(8))
+                text = file.read(length) if kind == b"iTXt" else b""
+                file.seek(4 if kind == b"iTXt" else length + 4, os.SEEK_CUR)
+        record = json.loads(text.removeprefix(_RECORD))
+    except (OSError, ValueError, struct.error):  # not a PNG, damaged, or without a record
         return None
     return record if isinstance(record, dict) else None
 

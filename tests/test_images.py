@@ -413,3 +413,26 @@ def test_alpha_planes_are_enlarged_smoothly_and_exactly_where_flat(dtype):
     assert (large[:, :14] == 255).all()
     assert (large[:, -14:] == 0).all()
     assert np.all(np.diff(large[0, 13:19].astype(int)) < 0)
+
+
+@pytest.fixture(name="recorded")
+def _recorded(tmp_path):
+    images.write(tmp_path / "a.png", Picture(np.zeros((9, 9, 3), np.uint8)), json.dumps({"seed": "ä 1"}))
+    return tmp_path / "a.png"
+
+
+def test_the_record_of_a_picture_that_pillow_finds_too_large(recorded, monkeypatch):
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    assert images.read_record(recorded) == {"seed": "ä 1"}
+
+
+@pytest.mark.parametrize("cut", [0, 7, 8, 20, 40, 60])
+def test_what_is_cut_off_or_another_file_has_no_record(recorded, cut):
+    whole = recorded.read_bytes()
+    assert b"IDAT" not in whole[:60]
+    for end in (b"", b"\0\0", b"\xff" * 20):
+        recorded.write_bytes(whole[:cut] + end)
+        assert images.read_record(recorded) is None
+    assert images.read_record(recorded.with_name("b.png")) is None
+    Image.new("RGB", (2, 2)).save(recorded)
+    assert images.read_record(recorded) is None
