@@ -82,7 +82,8 @@ def _upscale(arguments: argparse.Namespace) -> int:
             images.check_output(file.target, arguments.overwrite or file.resume)
     except PidSamplerError as error:
         return _fail(error, USAGE)
-    for folder in {file.target.parent for file in files}:
+    folders = {file.target.parent for file in files}
+    for folder in folders:
         images.remove_leftovers(folder)
     settings = batch.Settings(
         scheduler, arguments.seed, arguments.degrade_sigma, arguments.noise, arguments.overwrite, caption, finish
@@ -106,6 +107,8 @@ def _upscale(arguments: argparse.Namespace) -> int:
                 _fail(outcome.error)
             elif not arguments.quiet:
                 print(_said(outcome))
+    for folder in folders:  # again, for those that were too new to be told from what is being written
+        images.remove_leftovers(folder)
     if len(files) > 1 and failed:
         _fail(f"{len(failed)} of {len(files)} failed: {', '.join(failed)}")
     return FAILED if failed else OK

@@ -16,6 +16,7 @@ import numpy as np
 from .backends import Backend
 from .errors import PidSamplerError, unknown_name
 from .onnx import Model
+from .onnx.session import Session
 from .tiles import OVERLAP, Axis, Grid, axis
 
 SPARE = 0.9  # of what is free: other programs take some too, and a plan is an estimate
@@ -246,15 +247,16 @@ def measure(model: Model, backend: Backend) -> tuple[float, float]:
         image.fill(0.0)
         return lambda: model.encode(image)
 
-    def slope(work: Callable[[int], Callable[[], object]], unit: int) -> float:
-        model.release()
+    def slope(session: Session, work: Callable[[int], Callable[[], object]], unit: int) -> float:
+        session.close()
         sides = [-(-side // unit) for side in _PROBES]
         runs = [work(side) for side in sides]
         (first, second), (small, large) = [_peak(run, backend) for run in runs], [(n * unit) ** 2 for n in sides]
         return max(0.0, (second - first) / (large - small))
 
     with backend.active():
-        return slope(network, contract.unit), 0.0 if model.encoder is None else slope(encoder, f)
+        of_encoder = 0.0 if model.encoder is None else slope(model.encoder, encoder, f)
+        return slope(model.network, network, contract.unit), of_encoder
 
 
 def _peak(run: Callable[[], object], backend: Backend) -> int:
