@@ -168,8 +168,8 @@ def plan(
     if fitting is None:
         raise PidSamplerError(
             f"a result of {size[1]}x{size[0]} takes {_said(state)} of memory for the sampler's {needs.tensors} tensors "
-            f"and {_said(min(map(taken, tiles)))} for the smallest tile, but there is {_said(budget)}: pass a smaller "
-            "picture, a scheduler that saves less, or a higher --max-memory"
+            f"and {_said(min(map(taken, tiles)))} for the smallest tile, but there is {_said(budget)} beside the "
+            "model: pass a smaller picture, a scheduler that saves less, or a higher --max-memory"
         )
     if chosen:
         return Plan(fitting, fitting.reduced(scale))
@@ -286,4 +286,4 @@ def _bytes(text: str) -> int:
 
 
 def _said(count: float) -> str:
-    return f"{count / 1e9:.2f} GB"
+    return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"

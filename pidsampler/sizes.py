@@ -93,8 +93,7 @@ def resolve(size: Size | None, native: tuple[int, int], native_scale: int) -> tu
     """Return the (height, width) of a result.
 
     Sides are rounded to the nearest pixel (Python's `round`), and at least 1. A box of `fit` larger than native gives
-    native. An exact width and height that change the aspect ratio by more than 1 %, and by more than rounding
-    explains, cause a warning.
+    native. An exact width and height may change the aspect ratio, see `warn_if_stretched`.
 
     Args:
         size: What was asked for; None for native.
@@ -130,11 +129,12 @@ def resolve(size: Size | None, native: tuple[int, int], native_scale: int) -> tu
         return size.height, max(1, round(Fraction(wide * size.height, tall)))
     if size.height is None:
         return max(1, round(Fraction(tall * size.width, wide))), size.width
-    _warn_if_stretched(size.height, size.width, tall, wide)
     return size.height, size.width
 
 
-def _warn_if_stretched(height: int, width: int, tall: int, wide: int) -> None:
+def warn_if_stretched(height: int, width: int, native: tuple[int, int]) -> None:
+    """Warn where a size changes the aspect ratio by more than 1 %, and by more than rounding explains."""
+    tall, wide = native
     stretch = Fraction(width * tall, height * wide)
     (low, high), (other_low, other_high) = _scales(height, tall), _scales(width, wide)
     rounding = low <= other_high and other_low <= high

@@ -174,6 +174,9 @@ class Upscaler:
         source = image if isinstance(image, Source) else Source.of(image)
         finish = finish or Finish()
         record = self._record(source, scheduler, table, seed, sigma, noise, caption, finish)
+        native, scale = self.output_size(source), self.model.contract.scale
+        sizes.warn_if_stretched(record["output"]["height"], record["output"]["width"], native)
+        method = finish.method(source, self.model.contract.drifts)
         count = 2 + table.slots + (max((len(row.draws) for row in table.rows), default=0) if given else 0)
         plan = self.plan(source, count)
 
@@ -191,9 +194,8 @@ class Upscaler:
             with self._backend.active():  # once for all, since each entry waits for the caller's stream
                 bound = self.bind(source, seed, sigma, caption, plan, tile)
                 x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=draws, on_step=step)
-                return finished(x, source, (bound.height, bound.width), scale, method, finish, self._backend)
+                return finished(x, source, native, scale, method, finish, self._backend)
 
-        scale, method = self.model.contract.scale, finish.method(source, self.model.contract.drifts)
         failure = None
         try:
             array, drift = made(plan)

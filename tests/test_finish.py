@@ -58,6 +58,9 @@ def test_another_size_is_a_reduction_of_the_same_result(gaussian, photo, plain):
         assert np.abs(found.array - by_pillow(plain.array, expected[1], expected[0])).max() <= 1
         assert found.record["output"] == {"width": expected[1], "height": expected[0]}
         assert found.record["finish"]["size"] == str(size)
+    with pytest.warns(UserWarning, match=r"size 99x20 changes the shape of a picture of 280x208") as said:
+        assert gaussian(photo, finish=Finish(size=Size(width=99, height=20))).array.shape == (20, 99, 3)
+    assert len(said) == 1
     with pytest.raises(PidSamplerError, match="scale 5 is above 4"):
         gaussian(photo, finish=Finish(size=Size(scale=5)))
 

@@ -32,7 +32,7 @@ from pidsampler.backends import lanczos
 from pidsampler.backends.cupy_backend import CupyBackend
 from pidsampler.backends.kernels import OPTIONS, definitions, source
 from pidsampler.backends.numpy_backend import NumpyBackend
-from pidsampler.sizes import Size, resolve
+from pidsampler.sizes import Size, resolve, warn_if_stretched
 
 HAS_COMPILER = shutil.which("g++") is not None
 
@@ -170,6 +170,7 @@ class TestResolve:
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             assert resolve(Size(width=found[1], height=found[0]), native, native_scale) == found
+            warn_if_stretched(*found, native)
 
     @given(sides, sides, sides | st.none(), sides | st.none())
     @example(1, 5000, 2500, 1)
@@ -203,13 +204,13 @@ class TestResolve:
 
     def test_another_shape_is_made_with_a_warning(self):
         with pytest.warns(UserWarning, match=r"size 1000x1000 changes the shape of a picture of 4096x2732 by 49\.9%"):
-            assert resolve(Size(width=1000, height=1000), (2732, 4096), 4) == (1000, 1000)
+            warn_if_stretched(*resolve(Size(width=1000, height=1000), (2732, 4096), 4), (2732, 4096))
         with pytest.warns(UserWarning, match=r"by 2\.0%: pass --fit \(fit=True\), or one side as 980x, to keep it"):
-            resolve(Size(width=980, height=1000), (2000, 2000), 4)
+            warn_if_stretched(1000, 980, (2000, 2000))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            resolve(Size(width=991, height=1000), (2000, 2000), 4)  # less than 1 %
-            resolve(Size(width=2, height=1), (29, 41), 4)  # what rounding makes of it
+            warn_if_stretched(1000, 991, (2000, 2000))  # less than 1 %
+            warn_if_stretched(1, 2, (29, 41))  # what rounding makes of it
 
 
 def in_pillow(x, height, width, new_height, new_width):
