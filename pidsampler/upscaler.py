@@ -285,16 +285,18 @@ class Upscaler:
         check_seeds(seed, 1)
         check_sigma(degrade_sigma)
         sigma = float(degrade_sigma)
-        caption = caption if caption is None else captions.checked(caption)
-        self.model.check_caption(caption)
+        if caption is not None:
+            caption = captions.checked(caption)
+            self.model.check_caption(caption)
         source = image if isinstance(image, Source) else Source.of(image)
         model, contract, backend = self.model, self.model.contract, self._backend
         height, width = self.output_size(source)
         plan = plan or self.plan(source)
         padded = self._padded(source)
-        with backend.active():
+        with backend.active():  # what tiles share goes to the device once
+            caption = caption if caption is None else backend.adopt(caption)
             if source.latent is not None:
-                latent = source.latent
+                latent = backend.adopt(source.latent)
             else:
                 image = backend.image_to_tensor(source.rgb, *padded)
                 if len(plan.encoder) == 1:

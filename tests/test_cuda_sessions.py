@@ -9,10 +9,11 @@ import shutil
 import numpy as np
 import onnxruntime
 import pytest
-from models import write_model
+from models import write_model, write_split_model
 
 from pidsampler import CudaOptions, PidSamplerError, Upscaler
 from pidsampler.backends import get_backend, resolve_device
+from pidsampler.memory import Tiling
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
 
@@ -129,6 +130,26 @@ def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
     assert [entry[0] for entry in work].count("network") == 5  # the encoder and four steps
     waits = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("wait", "record")]
     assert len(waits) == 4  # before all of it, and after
+
+
+@pytest.mark.parametrize("of", ["a photo", "a latent"])
+@pytest.mark.parametrize("write", [write_model, write_split_model])
+def test_tiles_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, of, write):
+    """Conditions are cut on the device: nothing is moved from one step to the next."""
+    folder, rng = write(tmp_path / "m"), np.random.default_rng(0)
+    image = rng.integers(0, 256, (17, 40, 3), np.uint8)
+    if of == "a latent":
+        image = rng.standard_normal((4, 3, 5), np.float32)
+    up = Upscaler.load(folder, "cuda", tiling=Tiling(64, 32))
+    up(image)
+    moved = []
+    cupy.log.clear()
+    found = up(image, seed=3, on_step=lambda *_: moved.append([e for e in cupy.log if e in ("upload", "download")]))
+    assert all(entries == moved[0] for entries in moved)
+    assert moved[0].count("download") == 0
+    assert found.record["tiles"]["count"] == 2 * 4
+    expected = Upscaler.load(folder, "cpu", tiling=Tiling("off"))(image, seed=3)
+    assert np.abs(found.array.astype(int) - expected.array).max() <= 1
 
 
 def test_a_replayed_cuda_graph_sees_new_data(cupy, cuda, tmp_path):
