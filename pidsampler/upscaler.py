@@ -44,7 +44,8 @@ class Result:
     Args:
         array: uint8 (H, W, C): gray, gray + alpha, RGB or RGB + alpha as the input was.
         record: What is needed to make it again, as plain JSON data: model and file hashes, scheduler, timesteps,
-            table, noise, seed, sigma, device and versions.
+            table, noise, seed, sigma, caption, finish, device and versions; and what came of it: how it was cut into
+            tiles, whether memory ran out, and how its colours had drifted.
     """
 
     array: NDArray[np.uint8]
