@@ -208,13 +208,12 @@ class Upscaler:
         record |= {"tiles": plan.described, "drift": drift, "ran_out_of_memory": failure is not None}
         return Result(array, record, source.icc, source.dpi)
 
-    def plan(self, source: Source, tensors: int = 2, tiling: Tiling | None = None) -> Plan:
+    def plan(self, source: Source, tensors: int = 2) -> Plan:
         """Return how a result is cut up.
 
         Args:
             source: Of it.
             tensors: Full-size float32 tensors that the sampler will hold: x, the network's output, the saved ones.
-            tiling: In place of that given to `load`.
 
         Raises:
             PidSamplerError: It does not fit into memory, or the tiling does not suit the model; with the numbers.
@@ -236,17 +235,18 @@ class Upscaler:
                 tensors, measured[0] if network is None else network, measured[1] if encoder is None else encoder
             )
 
-        return memory.plan(tiling or self._tiling, size, contract.unit, contract.scale, fixed, self._budget, need)
+        return memory.plan(self._tiling, size, contract.unit, contract.scale, fixed, self._budget, need)
 
     def _smaller_plan(self, source: Source, tensors: int, failed: Plan, failure: str) -> Plan:
-        """Give memory back, and return a plan of smaller tiles than the one that ran out of memory."""
+        """Give memory back, and plan smaller tiles than those that ran out of it; later results keep to them."""
         gc.collect()  # what the failure held on to
         self.model.release()
         self._backend.release()
         tiling = None if self.model.contract.fixed_size else memory.smaller(self._tiling, failed)
         if tiling is None:
             raise OutOfMemoryError(f"out of memory, and tiles cannot be smaller here: {failure}")
-        plan = self.plan(source, tensors, tiling)
+        self._tiling = tiling
+        plan = self.plan(source, tensors)
         tile = next(iter(plan.grid))
         warnings.warn(
             f"out of memory ({failure}): tried again in {len(plan.grid)} tiles of {tile.width}x{tile.height}",

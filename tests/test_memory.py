@@ -256,6 +256,8 @@ def test_out_of_memory_tries_a_smaller_tile_once(tmp_path, monkeypatch):
         assert np.abs(result.array.astype(int) - plain.array).max() <= 1
         assert result.record["tiles"]["width"] == 128
         assert (result.record["ran_out_of_memory"], plain.record["ran_out_of_memory"]) == (True, False)
+        again = up(PHOTO)  # it has learnt, and warns no more
+        assert (again.record["tiles"], again.record["ran_out_of_memory"]) == (result.record["tiles"], False)
     fails_above(5, OutOfMemoryError("no room"))
     seen.clear()
     with pytest.warns(UserWarning, match="tried again"), pytest.raises(OutOfMemoryError, match="no room"):
