@@ -7,6 +7,7 @@ sees a tile at a time.
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from threading import Event, Thread
@@ -37,6 +38,7 @@ class Tiling:
             the result.
         overlap: Pixels that neighbouring tiles share at least; None for 128, or half of a smaller tile.
         max_memory: Bytes of the process, or on the card, that may be taken; None for what is free.
+        encoder: Whether a number of `tile` is the encoder's too, whose tiles see less than the whole would.
 
     Raises:
         PidSamplerError: One is not as described.
@@ -45,6 +47,7 @@ class Tiling:
     tile: str | int = "auto"
     overlap: int | None = None
     max_memory: int | None = None
+    encoder: bool = False
 
     def __post_init__(self) -> None:
         if isinstance(self.tile, str) and self.tile not in ("auto", "off"):
@@ -68,15 +71,13 @@ class Tiling:
 
 @dataclass(frozen=True)
 class Need:
-    """What a picture takes.
+    """What a model takes.
 
     Args:
-        tensors: Full-size float32 tensors that the sampler holds: x, the network's output, the saved ones.
         network: Bytes of the network for each pixel of the tile that it sees.
         encoder: Bytes of the encoder for each pixel of the input that it sees.
     """
 
-    tensors: int
     network: float
     encoder: float
 
@@ -124,6 +125,7 @@ def plan(
     scale: int,
     fixed: tuple[int, int] | None,
     budget: int | None,
+    tensors: int,
     need: Callable[[], Need],
 ) -> Plan:
     """Choose the largest tiles that fit.
@@ -135,46 +137,53 @@ def plan(
         scale: Pixels of the result for each of the input.
         fixed: (height, width) of the only result that the network makes, or None.
         budget: Bytes there are, or None where nobody knows.
-        need: What it takes; asked only where it matters, since measuring may take a while.
+        tensors: Full-size float32 tensors that the sampler holds: x, the network's output, the saved ones.
+        need: What the model takes; asked only where it matters, since measuring may take a while.
 
     Raises:
         PidSamplerError: It does not fit, or what was asked for does not suit the model; with the numbers.
     """
-    whole = _grid(size, size, tiling, unit)
-    if fixed is not None:
-        tiles = [_fixed(tiling, size, unit, fixed)]
-    elif isinstance(tiling.tile, int):
-        side = max(unit, tiling.tile // unit * unit)
-        tiles = [_grid(size, (side, side), tiling, unit)]
-    else:
-        tiles = [whole]
-    chosen = fixed is not None or tiling.tile != "auto"
     if budget is None or (size[0] * size[1] <= SMALL and tiling.max_memory is None):
-        return Plan(tiles[0], tiles[0].reduced(scale))
+        budget = sys.maxsize
+    whole = _grid(size, size, tiling, unit)
+    state = size[0] * size[1] * (tensors * _STATE + _AROUND)
+    if fixed is not None or tiling.tile != "auto":  # by somebody who knows better: only what is certain is refused
+        chosen = whole
+        if fixed is not None:
+            chosen = _fixed(tiling, size, unit, fixed)
+        elif isinstance(tiling.tile, int):
+            side = max(unit, tiling.tile // unit * unit)
+            chosen = _grid(size, (side, side), tiling, unit)
+        if state > budget:
+            raise _refused(size, tensors, state, 0.0, budget)
+        encoder = chosen if fixed is not None or tiling.encoder else whole
+        return Plan(chosen, encoder.reduced(scale))
+    if budget == sys.maxsize:
+        return Plan(whole, whole.reduced(scale))
     needs = need()
-    state = size[0] * size[1] * (needs.tensors * _STATE + _AROUND)
 
     def taken(grid: Grid) -> float:
-        """Bytes beside the state; of tiles that were chosen by somebody who knows better, none."""
         pixels = grid.rows.size * grid.columns.size
-        return 0.0 if chosen else pixels * (needs.network + (0 if len(grid) == 1 else 2 * _STATE))
+        return pixels * (needs.network + (0 if len(grid) == 1 else 2 * _STATE))
 
     def encoded(grid: Grid) -> float:
         return grid.rows.size * grid.columns.size * needs.encoder / scale**2
 
-    if not chosen:
-        tiles += _smaller(size, tiling, unit)
+    tiles = [whole, *_smaller(size, tiling, unit)]
     fitting = next((grid for grid in tiles if state + taken(grid) <= budget), None)
     if fitting is None:
-        raise PidSamplerError(
-            f"a result of {size[1]}x{size[0]} takes {_said(state)} of memory for the sampler's {needs.tensors} tensors "
-            f"and {_said(min(map(taken, tiles)))} for the smallest tile, but there is {_said(budget)} beside the "
-            "model: pass a smaller picture, a scheduler that saves less, or a higher --max-memory"
-        )
-    if chosen:
-        return Plan(fitting, fitting.reduced(scale))
+        raise _refused(size, tensors, state, min(map(taken, tiles)), budget)
     encoder = next((grid for grid in tiles if encoded(grid) <= budget), tiles[-1])
     return Plan(fitting, encoder.reduced(scale))
+
+
+def _refused(size: tuple[int, int], tensors: int, state: float, least: float, budget: int) -> PidSamplerError:
+    more = f" and {_said(least)} for the smallest tile" if least else ""
+    return PidSamplerError(
+        f"a result of {size[1]}x{size[0]} takes {_said(state)} of memory for the sampler's {tensors} tensors{more}, "
+        f"but there is {_said(budget)} beside the model: pass a smaller picture, a scheduler that saves less, or a "
+        "higher --max-memory"
+    )
 
 
 def smaller(tiling: Tiling, failed: Plan) -> Tiling | None:
@@ -183,7 +192,7 @@ def smaller(tiling: Tiling, failed: Plan) -> Tiling | None:
     if tiling.tile == "off" or side < 1:
         return None
     overlap = tiling.overlap if tiling.overlap is None or tiling.overlap < side else None
-    return Tiling(side, overlap, tiling.max_memory)
+    return Tiling(side, overlap, tiling.max_memory, encoder=True)
 
 
 def _fixed(tiling: Tiling, size: tuple[int, int], unit: int, fixed: tuple[int, int]) -> Grid:

@@ -227,15 +227,13 @@ class Upscaler:
 
         def need() -> memory.Need:
             network, encoder = contract.network_bytes, contract.encoder_bytes
-            stated = network is not None and (encoder is not None or self.model.encoder is None)
-            if not stated and contract.fixed_size is None:  # a fixed size is what it is, whatever it takes
+            if network is None or (encoder is None and self.model.encoder is not None):
                 self._measured = self._measured or memory.measure(self.model, self._backend)
             measured = self._measured or (0.0, 0.0)
-            return memory.Need(
-                tensors, measured[0] if network is None else network, measured[1] if encoder is None else encoder
-            )
+            return memory.Need(measured[0] if network is None else network, measured[1] if encoder is None else encoder)
 
-        return memory.plan(self._tiling, size, contract.unit, contract.scale, fixed, self._budget, need)
+        unit, scale, budget = contract.unit, contract.scale, self._budget
+        return memory.plan(self._tiling, size, unit, scale, fixed, budget, tensors, need)
 
     def _smaller_plan(self, source: Source, tensors: int, failed: Plan, failure: str) -> Plan:
         """Give memory back, and plan smaller tiles than those that ran out of it; later results keep to them."""

@@ -24,14 +24,14 @@ UNIT, SCALE = 32, 4
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 72, 3), np.uint8)
 
 
-def planned(tiling, size, budget, need=None, fixed=None):
-    return memory.plan(tiling, size, UNIT, SCALE, fixed, budget, lambda: need or Need(2, 100.0, 10.0))
+def planned(tiling, size, budget, network=100.0, tensors=2, fixed=None):
+    return memory.plan(tiling, size, UNIT, SCALE, fixed, budget, tensors, lambda: Need(network, 10.0))
 
 
-def peak(plan, size, need):
+def peak(plan, size, network, tensors):
     pixels = plan.grid.rows.size * plan.grid.columns.size
-    state = size[0] * size[1] * (12 * need.tensors + 8)
-    return state + pixels * (need.network + (24 if len(plan.grid) > 1 else 0))
+    state = size[0] * size[1] * (12 * tensors + 8)
+    return state + pixels * (network + (24 if len(plan.grid) > 1 else 0))
 
 
 @settings(max_examples=60)
@@ -44,18 +44,18 @@ def peak(plan, size, need):
 )
 def test_what_is_planned_fits_and_is_the_largest(sides, megabytes, tensors, network, overlap):
     size, budget = tuple(UNIT * n for n in sides), megabytes * 10**6
-    need, tiling = Need(tensors, network, 5.0), Tiling(overlap=overlap, max_memory=1)
+    tiling = Tiling(overlap=overlap, max_memory=1)
     state = (12 * tensors + 8) * size[0] * size[1]
     least = np.prod([min(side, (overlap or 0) + 2 * UNIT) for side in size]) * (network + 24)
     if budget < state + least:  # it may still fit, but where it does not, that is said
         with suppress(PidSamplerError):
-            planned(tiling, size, budget, need)
+            planned(tiling, size, budget, network, tensors)
         if budget < state:
             with pytest.raises(PidSamplerError, match="of memory for the sampler's"):
-                planned(tiling, size, budget, need)
+                planned(tiling, size, budget, network, tensors)
         return
-    plan = planned(tiling, size, budget, need)
-    assert peak(plan, size, need) <= budget
+    plan = planned(tiling, size, budget, network, tensors)
+    assert peak(plan, size, network, tensors) <= budget
     assert plan.grid.rows.length == size[0]
     assert plan.encoder.rows.length * SCALE == size[0]
     for side in (plan.grid.rows, plan.grid.columns):
@@ -81,13 +81,11 @@ def test_what_is_small_or_unknown_is_whole_and_not_measured():
         raise AssertionError
 
     for size, budget, tiling in (((1024, 1024), 10, Tiling()), ((9984, 9984), None, Tiling())):
-        plan = memory.plan(tiling, size, UNIT, SCALE, None, budget, never)
+        plan = memory.plan(tiling, size, UNIT, SCALE, None, budget, 2, never)
         assert (len(plan.grid), plan.described) == (1, None)
-    for tiling, fixed in (
-        (Tiling("off"), None),
-        (Tiling(512), None),
-        (Tiling(), (512, 512)),
-    ):  # what is chosen is tried
+    # What was chosen is tried, if there is room for the sampler's own, and nothing is measured.
+    for tiling, fixed in ((Tiling("off"), None), (Tiling(512), None), (Tiling(), (512, 512))):
+        memory.plan(tiling, (2048, 2048), UNIT, SCALE, fixed, 10**9, 2, never)
         plan = planned(tiling, (2048, 2048), 2048**2 * 32 + 10, fixed=fixed)
         assert (len(plan.grid) == 1) == (tiling.tile == "off")
         with pytest.raises(PidSamplerError, match=r"134\.2 MB of memory for the sampler's 2 tensors"):
@@ -104,7 +102,8 @@ def test_a_tile_that_was_asked_for():
     assert (plan.grid.rows.size, plan.grid.columns.size) == (416, 384)
     assert plan.described["overlap"] >= 70
     assert plan.described["count"] == len(plan.grid) == 3 * 2
-    assert plan.encoder.rows.size == 104
+    assert len(plan.encoder) == 1
+    assert planned(Tiling(500, 70, encoder=True), (1024, 640), 10).encoder.rows.size == 104
     assert planned(Tiling(2000), (1024, 640), 10).described is None
     assert planned(Tiling(1), (64, 64), None).described["width"] == UNIT
 
@@ -210,12 +209,19 @@ def whole_and_tiled(folder, tiling, image=PHOTO, **options):
 
 
 @pytest.mark.parametrize("write", [write_model, write_split_model])
-def test_a_tiled_picture_is_the_whole_one(tmp_path, write):
+@pytest.mark.parametrize("encoder", [True, False])
+def test_a_tiled_picture_is_the_whole_one(tmp_path, write, encoder):
     """The network looks at no neighbours, so that even tiles without an overlap agree."""
-    whole, tiled = whole_and_tiled(write(tmp_path / "m"), Tiling(96, 0), degrade_sigma=0.3, seed=4)
+    whole, tiled = whole_and_tiled(write(tmp_path / "m"), Tiling(96, 0, encoder=encoder), degrade_sigma=0.3, seed=4)
     assert np.abs(whole.array.astype(int) - tiled.array).max() <= 1
     assert whole.record["tiles"] is None
-    assert tiled.record["tiles"] == {"width": 96, "height": 96, "overlap": 0, "count": 6, "encoder_count": 6}
+    assert tiled.record["tiles"] == {
+        "width": 96,
+        "height": 96,
+        "overlap": 0,
+        "count": 6,
+        "encoder_count": 6 if encoder else 1,
+    }
     assert {**whole.record, "tiles": 0} == {**tiled.record, "tiles": 0}
 
 
@@ -357,4 +363,4 @@ def test_manifests_state_memory_and_drift(tmp_path):
 def test_a_plan_says_what_it_is():
     plan = planned(Tiling(128, 32), (256, 128), None)
     assert isinstance(plan, Plan)
-    assert plan.described == {"width": 128, "height": 128, "overlap": 64, "count": 3, "encoder_count": 3}
+    assert plan.described == {"width": 128, "height": 128, "overlap": 64, "count": 3, "encoder_count": 1}
