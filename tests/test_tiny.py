@@ -90,8 +90,8 @@ def test_smooth_pictures_stay_smooth(tiny, quality):
 @given(st.integers(1, 40), st.integers(1, 40), st.tuples(*[st.sampled_from([0, 50, 128, 200, 255])] * 3))
 def test_flat_stays_flat(tiny, height, width, color):
     difference = tiny(np.full((height, width, 3), color, np.uint8)).array.astype(int) - color
-    assert np.abs(difference).max() <= 8
-    assert np.abs(difference.mean((0, 1))).max() < 1
+    assert np.abs(difference).max() <= 10  # of saturated green
+    assert np.abs(difference.mean((0, 1))).max() < 2.5  # of a single such pixel; 1 from a few on
 
 
 def test_seeds_differ_where_the_input_leaves_texture_open(tiny, quality, cat):
