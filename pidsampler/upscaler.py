@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,6 +35,7 @@ from .table import Scheduler, StepTable, as_table
 from .tiles import Tile, Tiled, cut_latent, encode_in_tiles
 
 _TRAINED_SIGMA = 0.8
+_T = TypeVar("_T")
 
 
 @dataclass(frozen=True)
@@ -179,7 +180,6 @@ class Upscaler:
         sizes.warn_if_stretched(record["output"]["height"], record["output"]["width"], native)
         method = finish.method(source, self.model.contract.drifts)
         count = 2 + table.slots + (max((len(row.draws) for row in table.rows), default=0) if given else 0)
-        plan = self.plan(source, count)
 
         def made(plan: Plan) -> tuple[NDArray[np.uint8], dict[str, Any] | None]:
             share = 1.0 / (len(table) * len(plan.grid))
@@ -197,15 +197,8 @@ class Upscaler:
                 x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=draws, on_step=step)
                 return finished(x, source, native, scale, method, finish, self._backend)
 
-        failure = None
-        try:
-            array, drift = made(plan)
-        except (OutOfMemoryError, MemoryError) as error:
-            failure = str(error) or "no memory"
-        if failure is not None:  # outside of the handler, whose traceback holds on to what is to be freed
-            plan = self._smaller_plan(source, count, plan, failure)
-            array, drift = made(plan)
-        record |= {"tiles": plan.described, "drift": drift, "ran_out_of_memory": failure is not None}
+        (array, drift), plan, ran_out = self._within_memory(source, count, made)
+        record |= {"tiles": plan.described, "drift": drift, "ran_out_of_memory": ran_out}
         return Result(array, record, source.icc, source.dpi)
 
     def plan(self, source: Source, tensors: int = 2) -> Plan:
@@ -235,6 +228,17 @@ class Upscaler:
         unit, scale, budget = contract.unit, contract.scale, self._budget
         return memory.plan(self._tiling, size, unit, scale, fixed, budget, tensors, need)
 
+    def _within_memory(self, source: Source, tensors: int, made: Callable[[Plan], _T]) -> tuple[_T, Plan, bool]:
+        """Return made(plan), or that of a plan of smaller tiles where memory runs out; the plan; and whether it did."""
+        plan = self.plan(source, tensors)
+        try:
+            return made(plan), plan, False
+        except (OutOfMemoryError, MemoryError) as error:
+            failure = str(error) or "no memory"
+        # Outside of the handler, whose traceback holds on to what is to be freed.
+        plan = self._smaller_plan(source, tensors, plan, failure)
+        return made(plan), plan, True
+
     def _smaller_plan(self, source: Source, tensors: int, failed: Plan, failure: str) -> Plan:
         """Give memory back, and plan smaller tiles than those that ran out of it; later results keep to them."""
         gc.collect()  # what the failure held on to
@@ -248,7 +252,7 @@ class Upscaler:
         tile = next(iter(plan.grid))
         warnings.warn(
             f"out of memory ({failure}): tried again in {len(plan.grid)} tiles of {tile.width}x{tile.height}",
-            stacklevel=3,
+            stacklevel=4,
         )
         return plan
 
