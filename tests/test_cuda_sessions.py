@@ -134,13 +134,14 @@ def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
 
 @pytest.mark.parametrize("of", ["a photo", "a latent"])
 @pytest.mark.parametrize("write", [write_model, write_split_model])
-def test_tiles_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, of, write):
+@pytest.mark.parametrize("options", [CudaOptions(), CudaOptions(cuda_graph=True), CudaOptions(one_at_a_time=True)])
+def test_tiles_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, of, write, options):
     """Conditions are cut on the device: nothing is moved from one step to the next."""
     folder, rng = write(tmp_path / "m"), np.random.default_rng(0)
     image = rng.integers(0, 256, (17, 40, 3), np.uint8)
     if of == "a latent":
         image = rng.standard_normal((4, 3, 5), np.float32)
-    up = Upscaler.load(folder, "cuda", tiling=Tiling(64, 32))
+    up = Upscaler.load(folder, "cuda", options, tiling=Tiling(64, 32))
     up(image)
     moved = []
     cupy.log.clear()
@@ -148,6 +149,7 @@ def test_tiles_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, of, write):
     assert all(entries == moved[0] for entries in moved)
     assert moved[0].count("download") == 0
     assert found.record["tiles"]["count"] == 2 * 4
+    assert len(cuda.asked) <= 3 + 2 * 3  # no graph is loaded anew for a tile
     expected = Upscaler.load(folder, "cpu", tiling=Tiling("off"))(image, seed=3)
     assert np.abs(found.array.astype(int) - expected.array).max() <= 1
 

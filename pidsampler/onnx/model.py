@@ -157,18 +157,14 @@ class Model:
 
     def _alone(self, session: Session | None) -> None:
         """With `one_at_a_time`, free the memory of every graph but this one."""
-        if not self._options.one_at_a_time:
-            return
-        if session is not self.network:
+        if self._options.one_at_a_time:
             self._graphs.clear()
-        for other in self.sessions:
-            if other is not session:
-                other.close()
+            for other in self.sessions:
+                if other is not session:
+                    other.close()
 
     def _captured(self, latent: Array) -> _Captured:
         """The network's binding with this latent: a new one, or with CUDA graphs the one recorded for its size."""
-        if self.projection is not None:
-            self._alone(self.projection)
         ready = self._graphs.get(latent.shape)
         conditions = self._conditions(latent, ready.conditions if ready else None)
         if ready is not None:
@@ -201,8 +197,6 @@ class Model:
         for name, array in into.items():
             binding.output(name, array)
         binding.run()
-        del binding
-        self._alone(None)
         for name, array in into.items():
             if not _is_finite(array):
                 raise PidSamplerError(

@@ -27,7 +27,7 @@ class CudaOptions:
         memory_limit: Bytes that a session's own memory may take, or None.
         cuda_graph: Record the network's launches at its first step and replay them, for many small ones. x and the
             velocity go through buffers that stay in place.
-        one_at_a_time: Hold one graph at a time, the encoder, the projection or the network: the peak is the largest
+        one_at_a_time: Hold the encoder, or the network with its projection, and never both: the peak is the larger
             one's memory and not the sum, and each picture loads all again.
 
     Raises:
