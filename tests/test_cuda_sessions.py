@@ -141,7 +141,7 @@ def test_tiles_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, of, write, options):
     image = rng.integers(0, 256, (17, 40, 3), np.uint8)
     if of == "a latent":
         image = rng.standard_normal((4, 3, 5), np.float32)
-    up = Upscaler.load(folder, "cuda", options, tiling=Tiling(64, 32))
+    up = Upscaler.load(folder, "cuda", options, tiling=Tiling(64, 32, encoder=True))
     up(image)
     moved = []
     cupy.log.clear()

@@ -55,7 +55,7 @@ class Model:
         self.network = Session(path / NETWORK, backend, self._options, network=True)
         self.contract = read_contract(path, manifest, self.encoder, self.network, self.projection)
         self._feature_shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
-        self._alone(None)
+        self._alone()
 
     @classmethod
     def load(cls, model: str | Path, backend: Backend, options: CudaOptions | None = None) -> Model:
@@ -89,8 +89,6 @@ class Model:
         binding.input(source.name, image.astype(source.dtype, copy=False))
         binding.output(target.name, latent)
         binding.run()
-        del binding
-        self._alone(None)
         latent = latent.astype(np.float32, copy=False)
         if not np.isfinite(latent).all():
             raise PidSamplerError(
@@ -155,16 +153,18 @@ class Model:
         """The folder's graphs in the order in which they run."""
         return [session for session in (self.encoder, self.projection, self.network) if session is not None]
 
-    def _alone(self, session: Session | None) -> None:
-        """With `one_at_a_time`, free the memory of every graph but this one."""
+    def _alone(self, *kept: Session | None) -> None:
+        """With `one_at_a_time`, free the memory of every graph but these."""
         if self._options.one_at_a_time:
-            self._graphs.clear()
-            for other in self.sessions:
-                if other is not session:
-                    other.close()
+            if self.network not in kept:
+                self._graphs.clear()
+            for session in self.sessions:
+                if session not in kept:
+                    session.close()
 
     def _captured(self, latent: Array) -> _Captured:
         """The network's binding with this latent: a new one, or with CUDA graphs the one recorded for its size."""
+        self._alone(self.projection, self.network)
         ready = self._graphs.get(latent.shape)
         conditions = self._conditions(latent, ready.conditions if ready else None)
         if ready is not None:
