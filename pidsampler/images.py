@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import secrets
 import struct
 import time
 import warnings
@@ -331,7 +330,7 @@ _NEW = 2.0  # seconds in which a file that was opened is locked
 
 
 def _temporary(path: Path) -> Path:
-    return path.with_name(_TEMPORARY.format(secrets.token_hex(8)))
+    return path.with_name(_TEMPORARY.format(os.urandom(8).hex()))
 
 
 def _locked(file: IO[bytes]) -> bool:

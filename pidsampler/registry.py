@@ -5,8 +5,7 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable
 from dataclasses import replace
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from . import schedulers
 from . import timesteps as lists
@@ -15,6 +14,9 @@ from .schedulers import SchedulerInfo, TimesScheduler
 from .spec import Spec
 from .table import Scheduler
 from .timesteps import Times, TimesLike
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 # Every class of `schedulers` that has an `info` of its own, the cheapest first.
 _REGISTERED: list[Any] = sorted(
@@ -78,6 +80,8 @@ def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
 
 def _entry_points() -> dict[str, EntryPoint]:
     """Schedulers that other packages add, by name, unless it is one of ours."""
+    from importlib.metadata import entry_points  # a tenth of the time of importing all of this package
+
     return {entry.name: entry for entry in entry_points(group=_GROUP) if entry.name not in _BY_NAME}
 
 

@@ -9,7 +9,6 @@ import platform
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -362,6 +361,8 @@ class Upscaler:
         caption: NDArray[Any] | None,
         finish: Finish,
     ) -> dict[str, Any]:
+        from importlib.metadata import version
+
         from . import __version__
 
         contract = self.model.contract

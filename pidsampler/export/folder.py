@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-import secrets
+import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -94,7 +94,7 @@ def write_folder(plan: Plan, target: Path, overwrite: bool = False, note: Callab
             f"{target} needs {plan.size / 1e9:.1f} GB, but {target.parent} has {free / 1e9:.1f} GB free: make room, or "
             "pass --dtype bfloat16"
         )
-    temporary = target.with_name(f".pidsampler-{secrets.token_hex(8)}.tmp")
+    temporary = target.with_name(f".pidsampler-{os.urandom(8).hex()}.tmp")
     try:
         temporary.mkdir()
         _write(plan, temporary, note)
