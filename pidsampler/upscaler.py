@@ -311,10 +311,11 @@ class Upscaler:
                     keep = 1.0 - sigma if contract.noise_frame == "flow" else math.sqrt(1.0 - sigma**2)
                     backend.noise(latent, [seed], draw=0, stream=DEGRADE, keep=keep, scale=sigma)
 
-            def cut(tile: Tile) -> Denoiser:
-                return model.denoiser(cut_latent(latent, tile, contract.unit), sigma, caption)
-
             grid = plan.grid
+
+            def cut(tile: Tile) -> Denoiser:
+                return model.denoiser(cut_latent(latent, tile, contract.unit), sigma, caption, check=len(grid) == 1)
+
             denoiser = cut(next(iter(grid))) if len(grid) == 1 else Tiled(cut, grid, backend, on_tile)
             shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
             return Bound(source, denoiser, shape, height, width, backend)

@@ -19,6 +19,7 @@ from pidsampler.cli import main
 from pidsampler.errors import OutOfMemoryError
 from pidsampler.memory import Need, Plan, Tiling
 from pidsampler.onnx import Model
+from pidsampler.onnx import model as model_module
 
 UNIT, SCALE = 32, 4
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 72, 3), np.uint8)
@@ -183,6 +184,7 @@ def test_a_model_is_measured_as_its_manifest_says():
     script = """
 from pidsampler import memory
 from pidsampler.onnx import Model
+from pidsampler.onnx import model as model_module
 from pidsampler.backends import get_backend
 backend = get_backend("numpy")
 model = Model.load("tiny", backend)
@@ -246,11 +248,11 @@ def test_out_of_memory_tries_a_smaller_tile_once(tmp_path, monkeypatch):
     real = Model.denoiser
 
     def fails_above(pixels, error):
-        def denoiser(self, latent, *rest):
+        def denoiser(self, latent, *rest, **options):
             seen.append(latent.shape[2:])
             if latent[0, 0].size > pixels:
                 raise error
-            return real(self, latent, *rest)
+            return real(self, latent, *rest, **options)
 
         monkeypatch.setattr(Model, "denoiser", denoiser)
 
@@ -364,3 +366,18 @@ def test_a_plan_says_what_it_is():
     plan = planned(Tiling(128, 32), (256, 128), None)
     assert isinstance(plan, Plan)
     assert plan.described == {"width": 128, "height": 128, "overlap": 64, "count": 3, "encoder_count": 1}
+
+
+def test_features_of_tiles_are_not_looked_at_within_the_loop(tmp_path, monkeypatch):
+    """It would wait for the device; what is not finite in them shows in the result."""
+    looks, real = [], model_module._is_finite
+    monkeypatch.setattr(model_module, "_is_finite", lambda array: looks.append(array.shape) or real(array))
+    tiled = Upscaler.load(write_split_model(tmp_path / "m"), "cpu", tiling=Tiling(96, 0))
+    tiled(PHOTO)
+    assert looks == []
+    Upscaler.load(tmp_path / "m", "cpu", tiling=Tiling("off"))(PHOTO)
+    assert len(looks) == 2
+    broken = write_split_model(tmp_path / "b", gain=np.nan)
+    with pytest.raises(PidSamplerError, match="NaN or infinity"):
+        Upscaler.load(broken, "cpu", tiling=Tiling(96, 0))(PHOTO)
+    assert len(looks) == 2

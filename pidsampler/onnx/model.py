@@ -128,19 +128,25 @@ class Model:
             what = f"one of {c.caption}" if c.caption else "none: pidsampler export --caption makes a folder that does"
             raise PidSamplerError(f"the caption has shape {tuple(caption.shape)}, but {c.name} takes {what}")
 
-    def denoiser(self, latent: Array, sigma: float, caption: Array | None = None) -> OnnxDenoiser:
+    def denoiser(self, latent: Array, sigma: float, caption: Array | None = None, check: bool = True) -> OnnxDenoiser:
         """Return the network with its conditions bound; a folder's projection runs here, once for all steps.
 
         Args:
             latent: float32 (1, C, h, w).
             sigma: The noise level that the latent has, in 0..1.
             caption: Floats of `Contract.caption`; None is zeros, as for a network that takes none.
+            check: Look for NaN and infinity in the projection's features, which waits for the device. Tiles are made
+                within the loop, where nothing is read back: there the result shows it.
 
         Raises:
             PidSamplerError: The projection failed, its features hold NaN or infinity, or the caption does not suit.
         """
         self.check_caption(caption)
-        return OnnxDenoiser(self, latent, sigma, caption)
+        made = OnnxDenoiser(self, latent, sigma, caption)
+        if check and self.projection is not None:
+            with self._backend.active():
+                self._check_features(self.projection, made._at.conditions)
+        return made
 
     def release(self) -> None:
         """Give the memory of all graphs back; the next call loads them again."""
@@ -197,13 +203,15 @@ class Model:
         for name, array in into.items():
             binding.output(name, array)
         binding.run()
-        for name, array in into.items():
+        return into
+
+    def _check_features(self, projection: Session, features: dict[str, Array]) -> None:
+        for name, array in features.items():
             if not _is_finite(array):
                 raise PidSamplerError(
                     f"{projection.path} gave NaN or infinity in {name}: an fp16 graph overflows, use its fp32 or bf16 "
                     "export"
                 )
-        return into
 
     def _shapes(self, projection: Session, latent: Array) -> dict[str, tuple[int, ...]]:
         """The shapes of the features: as declared, or where an axis is dynamic, as they came out for this size."""
