@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from pidsampler import FlowSDE, Upscaler, batch, timesteps
+from pidsampler import FlowSDE, Upscaler, timesteps
 from pidsampler.onnx.session import Binding
+from pidsampler.upscale import batch
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 PHOTOS = 12

@@ -21,7 +21,7 @@ SCRIPT = """
 import json, sys, time
 from pathlib import Path
 from pidsampler import FlowSDE, Upscaler, batch, timesteps
-from pidsampler.memory import Tiling
+from pidsampler.upscale.memory import Tiling
 
 done, seen = 0.0, []  # (share of the work, when it was done)
 

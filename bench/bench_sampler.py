@@ -8,8 +8,9 @@ Single rows are in bench_steps.py.
 
 import numpy as np
 
-from pidsampler import FlowSDE, noise, sample, timesteps
+from pidsampler import FlowSDE, sample, timesteps
 from pidsampler.backends import get_backend
+from pidsampler.noise import philox as noise
 
 SHAPE = (1, 3, 1024, 1024)
 BACKEND = get_backend("numpy")

@@ -16,7 +16,7 @@ from PIL import Image
 
 from pidsampler import Finish, FlowSDE, Upscaler, timesteps
 from pidsampler.backends import DESPECKLE
-from pidsampler.study.picture_measures import psnr, specks
+from pidsampler.study.measures.pictures import psnr, specks
 
 RECIPES = {
     "as it is": {},

@@ -4,20 +4,19 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 `sample` for a whole run, `start` for a loop of your own, `Upscaler` for a photo in and a 4x photo out.
 """
 
-from . import denoiser, draws, noise, schedulers, timesteps, torch_noise
+from . import denoiser, moved, noise, schedulers, timesteps
 from .errors import PidSamplerError
-from .finish import Finish
-from .interop import from_diffusers
-from .memory import Tiling
+from .image.size import Size
+from .interop.diffusers import from_diffusers
 from .onnx import CudaOptions
-from .registry import get_scheduler, list_schedulers
 from .sampler import Run, sample, start
 from .schedulers import FlowODE, FlowSDE, SchedulerInfo
-from .sizes import Size
+from .schedulers.registry import get_scheduler, list_schedulers
 from .table import Combination, Row, StepTable
-from .upscaler import Result, Upscaler
-
-__version__ = "0.1.0"
+from .upscale.finish import Finish
+from .upscale.memory import Tiling
+from .upscale.upscaler import Result, Upscaler
+from .version import __version__ as __version__
 
 __all__ = [
     "Combination",
@@ -35,7 +34,6 @@ __all__ = [
     "Tiling",
     "Upscaler",
     "denoiser",
-    "draws",
     "from_diffusers",
     "get_scheduler",
     "list_schedulers",
@@ -44,5 +42,7 @@ __all__ = [
     "schedulers",
     "start",
     "timesteps",
-    "torch_noise",
 ]
+
+moved.install()
+__getattr__ = moved.names(__name__)

@@ -1,11 +1,13 @@
-"""The one exception of the package, and the two sentences that many errors end with."""
+"""The errors of the package, and the import of optional packages that raises one of them."""
 
 from __future__ import annotations
 
 import difflib
+import importlib
 import inspect
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
+from types import ModuleType
 from typing import Any
 
 
@@ -31,6 +33,23 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> PidSamplerError:
 def missing_extra(module: str, extra: str) -> PidSamplerError:
     """Return the error for an optional package that is not installed; it names the extra to install."""
     return PidSamplerError(f"{module} is not installed: pip install 'pidsampler[{extra}]'")
+
+
+def optional(module: str, package: str, extra: str = "study") -> ModuleType:
+    """Import a module of an optional package.
+
+    Args:
+        module: Such as "scipy.special".
+        package: What to install for it, such as "scipy".
+        extra: The extra of pidsampler that brings it.
+
+    Raises:
+        PidSamplerError: It is not installed.
+    """
+    try:
+        return importlib.import_module(module)
+    except ImportError:
+        raise missing_extra(package, extra) from None
 
 
 def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:

@@ -10,9 +10,9 @@ import numpy as np
 
 from .backends import Backend, backend_of, get_backend
 from .denoiser import Denoiser, as_denoiser
-from .draws import NoiseFunction, with_noise
 from .errors import PidSamplerError
-from .noise import check_seeds
+from .noise.coupling import NoiseFunction, with_noise
+from .noise.philox import check_seeds
 from .table import Combination, Row, Scheduler, StepTable, as_table
 
 Array = Any

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 from pidsampler.backends import _cupy_backend
-from pidsampler.cores import count_cores
+from pidsampler.threads import count_cores
 
 if "CI" not in os.environ:  # there hypothesis loads a profile of its own, without deadline and randomness
     settings.register_profile("local", deadline=None)

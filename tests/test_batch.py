@@ -11,9 +11,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pidsampler import FlowSDE, Upscaler, batch, images, noise
+from pidsampler import FlowSDE, Upscaler
 from pidsampler.cli import main
-from pidsampler.source import Source
+from pidsampler.io import atomic, pictures
+from pidsampler.noise import philox as noise
+from pidsampler.upscale import batch
+from pidsampler.upscale.source import Source
 
 SCHEDULER = FlowSDE([1.0, 0.5, 0.0])
 
@@ -49,7 +52,7 @@ def _run(capsys):
 @pytest.fixture(name="sampled")
 def _sampled(monkeypatch):
     """The runs that are made."""
-    from pidsampler import upscaler
+    from pidsampler.upscale import upscaler
 
     made, sample = [], upscaler.sample
 
@@ -203,7 +206,7 @@ def test_an_error_of_ours_stops_all_and_leaves_whole_files(here, monkeypatch):
     next(found)
     found.close()  # as an exception or Ctrl-C in the caller does
     for name in written("out"):
-        assert images.read_record(Path("out") / name) is not None
+        assert pictures.read_record(Path("out") / name) is not None
 
 
 def test_noise_is_made_once_for_all_files(here, monkeypatch):
@@ -239,7 +242,7 @@ def test_no_memory_is_said_of_its_file(here, run, monkeypatch):
 
 
 def test_only_what_nobody_writes_is_left_over(tmp_path, monkeypatch):
-    monkeypatch.setattr(images, "_NEW", 0.0)
+    monkeypatch.setattr(atomic, "_NEW", 0.0)
     (tmp_path / ".pidsampler-0123456789abcdef.tmp").touch()
     (tmp_path / "mine.tmp").touch()
     seen = []
@@ -248,9 +251,11 @@ def test_only_what_nobody_writes_is_left_over(tmp_path, monkeypatch):
         time.sleep(0.01)
         seen.append(subprocess.run(clean, check=True, cwd=tmp_path).returncode)
 
-    code = "import pathlib; from pidsampler import images; images._NEW = 0.0; images.remove_leftovers(pathlib.Path())"
+    code = (
+        "import pathlib; from pidsampler.io import atomic; atomic._NEW = 0.0; atomic.remove_leftovers(pathlib.Path())"
+    )
     clean = [sys.executable, "-P", "-c", code]
-    images.place(tmp_path / "new.png", write, overwrite=False)
+    atomic.place(tmp_path / "new.png", write, overwrite=False)
     assert seen == [0]
     assert written(tmp_path) == ["mine.tmp", "new.png"]
 

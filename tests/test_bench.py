@@ -20,9 +20,10 @@ import pytest
 
 from pidsampler import PidSamplerError, Row, bench
 from pidsampler.backends import get_backend
-from pidsampler.backends.numpy_backend import NumpyBackend
+from pidsampler.backends.numpy import NumpyBackend
 from pidsampler.bench import measurement, peers, rows, timing
 from pidsampler.bench.steps import moved_bytes, slots, variants
+from pidsampler.cli import bench as command
 
 VARIANTS = {variant.name: variant for variant in variants()}
 NUMPY = get_backend("numpy")
@@ -32,12 +33,12 @@ NOTHING = timing.Effort(seconds=0.0, least=1)
 
 def parsed(*words):
     parser = argparse.ArgumentParser()
-    bench.add_arguments(parser)
+    command.add_arguments(parser)
     return parser.parse_args(words)
 
 
 def planned(*words):
-    return bench.plan(parsed("--device", "cpu", "--peers", "none", *words))
+    return command.plan(parsed("--device", "cpu", "--peers", "none", *words))
 
 
 def small(**changes):
@@ -197,7 +198,7 @@ def test_rows_of_a_run(tmp_path, capsys):
         peers=[peer(peers.expressions, "numpy")],
         effort=timing.Effort(seconds=0.0, least=3),
     )
-    bench.run(plan, tmp_path / "rows.csv")
+    command.carry_out(plan, tmp_path / "rows.csv")
     lines = capsys.readouterr().out.splitlines()
     with (tmp_path / "rows.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
@@ -222,7 +223,7 @@ def test_reruns_add_rows_under_one_header(tmp_path, monkeypatch):
     path = tmp_path / "rows.csv"
     for commit in ("a" * 40, "b" * 40):
         monkeypatch.setattr(rows, "_commit", lambda commit=commit: commit)
-        bench.run(small(), path)
+        command.carry_out(small(), path)
     header, *lines = path.read_text().splitlines()
     assert header == ",".join(rows.COLUMNS)
     assert ["a" * 40 in line for line in lines] == [True, False]
@@ -238,7 +239,7 @@ def test_rows_are_kept_when_a_run_is_stopped(tmp_path, monkeypatch):
 
     monkeypatch.setattr(measurement, "timed", timed)
     with pytest.raises(KeyboardInterrupt):
-        bench.run(small(sides=[8, 16]), tmp_path / "rows.csv")
+        command.carry_out(small(sides=[8, 16]), tmp_path / "rows.csv")
     assert len((tmp_path / "rows.csv").read_text().splitlines()) == 2
 
 
@@ -258,7 +259,7 @@ def test_a_file_that_cannot_be_written(tmp_path):
     with pytest.raises(PidSamplerError, match="cannot read"):
         planned("-o", str(tmp_path))
     with pytest.raises(PidSamplerError, match="cannot write"):
-        bench.run(small(), tmp_path / "missing" / "rows.csv")
+        command.carry_out(small(), tmp_path / "missing" / "rows.csv")
 
 
 def test_what_goes_wrong_elsewhere_is_not_said_of_the_file(tmp_path):
@@ -294,15 +295,15 @@ def test_a_wrong_command_line(words, message):
 
 def test_a_gpu_that_is_not_there(no_gpu):
     with pytest.raises(PidSamplerError, match="cupy is not installed"):
-        bench.plan(parsed("--device", "cuda"))
-    assert bench.plan(parsed("--device", "auto", "--peers", "none")).backend.name == "numpy"
+        command.plan(parsed("--device", "cuda"))
+    assert command.plan(parsed("--device", "auto", "--peers", "none")).backend.name == "numpy"
 
 
 def test_a_peer_that_is_not_installed(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
     with pytest.raises(PidSamplerError, match="peer 'diffusers' cannot be had here: import of torch"):
         planned("--peers", "numpy,diffusers")
-    assert list(bench.plan(parsed("--device", "cpu")).missing) == [
+    assert list(command.plan(parsed("--device", "cpu")).missing) == [
         "torch",
         "torch-compile",
         "pid-reference",
@@ -523,11 +524,11 @@ needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ 
 def test_the_gpus_path_runs(clocked, torch, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measurement, "cache_bytes", timing.cache_bytes)
     chosen = ("--variants", "flow-ode,flow-sde,sa-solver", "--sizes", "8", "--dtype", "float32,float32/float16,float16")
-    plan = bench.plan(parsed("--device", "cuda", "--quick", *chosen))
+    plan = command.plan(parsed("--device", "cuda", "--quick", *chosen))
     assert plan.types == [("float32", "float32")]
-    plan = bench.plan(parsed("--device", "cuda", *chosen))
+    plan = command.plan(parsed("--device", "cuda", *chosen))
     plan = bench.Plan(**{**vars(plan), "effort": NOTHING})
-    bench.run(plan, tmp_path / "rows.csv")
+    command.carry_out(plan, tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     sizes = {(row["variant"], row["x"], row["m"]): int(row["bytes"]) for row in found}
@@ -547,7 +548,7 @@ def test_the_gpus_path_runs(clocked, torch, tmp_path, monkeypatch, capsys):
 @needs_compiler
 def test_a_whole_upscale_on_the_gpu(clocked, monkeypatch):
     loaded = []
-    monkeypatch.setattr("pidsampler.upscaler.Upscaler.load", lambda *where: loaded.append(where) or len)
+    monkeypatch.setattr("pidsampler.upscale.upscaler.Upscaler.load", lambda *where: loaded.append(where) or len)
     monkeypatch.setattr(measurement, "PICTURE", 4)
     plan = small(backend=get_backend("cupy"), variants=[], upscale=True)
     assert [row["side"] for row in bench.measure(plan, print)] == [16, 16]
@@ -558,7 +559,7 @@ def test_without_onnxruntime_there_is_no_whole_upscale(clocked, monkeypatch):
     def load(*where):
         raise PidSamplerError("onnxruntime is not installed")
 
-    monkeypatch.setattr("pidsampler.upscaler.Upscaler.load", load)
+    monkeypatch.setattr("pidsampler.upscale.upscaler.Upscaler.load", load)
     notes = []
     assert not list(bench.measure(small(variants=[], upscale=True), notes.append))
     assert notes == ["no whole upscale: onnxruntime is not installed"]
@@ -583,7 +584,7 @@ def test_a_run_on_a_gpu(tmp_path):
     except RuntimeError as error:
         pytest.skip(f"no GPU: {error}")
     words = ("--device", "cuda", "--variants", "flow*", "--sizes", "256", "--dtype", "float32,float16", "--quick")
-    bench.run(bench.plan(parsed(*words)), tmp_path / "rows.csv")
+    command.carry_out(bench.plan(parsed(*words)), tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     assert {"pidsampler", "cupy", "cupy-fuse"} <= {row["by"] for row in found}

@@ -10,7 +10,7 @@ import onnx
 import pytest
 from models import write_model
 
-from pidsampler import PidSamplerError, Upscaler, captions
+from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.cli import main
 from pidsampler.denoiser import Guided
@@ -19,7 +19,8 @@ from pidsampler.export.folder import Plan, write_folder
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.recover import recovered
 from pidsampler.export.verify import verify
-from pidsampler.images import read_record
+from pidsampler.io import captions
+from pidsampler.io.pictures import read_record
 from pidsampler.onnx import Model
 from pidsampler.onnx.manifest import Manifest
 

@@ -12,18 +12,9 @@ from models import write_model
 from PIL import Image
 from test_images import encoded, header_only
 
-from pidsampler import (
-    FlowODE,
-    FlowSDE,
-    StepTable,
-    Upscaler,
-    __version__,
-    draws,
-    get_scheduler,
-    list_schedulers,
-    timesteps,
-)
+from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, get_scheduler, list_schedulers, timesteps
 from pidsampler.cli import main
+from pidsampler.noise import coupling
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -110,7 +101,7 @@ def test_options_may_name_the_models_own_times(here, run):
 
 
 def test_a_wrong_scheduler_is_said_before_a_model_is_loaded(here, run, monkeypatch):
-    monkeypatch.setattr("pidsampler.upscaler.Upscaler.load", lambda *arguments: pytest.fail("loaded"))
+    monkeypatch.setattr("pidsampler.upscale.upscaler.Upscaler.load", lambda *arguments: pytest.fail("loaded"))
     assert run("upscale", "in.png", "-o", "a.png", "--scheduler", "flow-sed")[0] == 2
     assert run("upscale", "in.png", "-o", "a.png", "--steps", "5")[0] == 2
 
@@ -164,7 +155,9 @@ def test_noise(here, run):
     result = Upscaler.load()("in.png", noise="brownian")
     assert np.array_equal(pixels("a.png"), result.array)
     assert result.record["noise"] == "brownian"
-    assert StepTable.from_json(json.dumps(result.record["table"])) == draws.brownian(get_scheduler("flow-sde").table())
+    assert StepTable.from_json(json.dumps(result.record["table"])) == coupling.brownian(
+        get_scheduler("flow-sde").table()
+    )
     code, out, _ = run("table", "flow-sde", "--noise", "fixed")
     assert code == 0
     assert out.count("*N(0)") == 3
@@ -295,7 +288,7 @@ def test_out_of_memory_is_said_per_file(here, run, monkeypatch):
     def fail(*arguments, **options):
         raise MemoryError
 
-    monkeypatch.setattr("pidsampler.upscaler.sample", fail)
+    monkeypatch.setattr("pidsampler.upscale.upscaler.sample", fail)
     with warnings.catch_warnings():
         warnings.simplefilter("default")
         code, out, err = run("upscale", "in.png", "-o", "a.png")
@@ -310,7 +303,7 @@ def test_interrupted(here, run, monkeypatch):
     def fail(*arguments, **options):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("pidsampler.upscaler.sample", fail)
+    monkeypatch.setattr("pidsampler.upscale.upscaler.sample", fail)
     assert run("upscale", "in.png", "-o", "a.png") == (130, "", "pidsampler: error: interrupted\n")
     assert os.listdir() == ["in.png"]
 

@@ -27,11 +27,11 @@ from skimage.color import rgb2lab
 
 from pidsampler import PidSamplerError, Upscaler, sample
 from pidsampler.backends import DESPECKLE, _cupy_backend, get_backend
-from pidsampler.backends._numpy_colour import picture_means
 from pidsampler.backends.kernels import OPTIONS, definitions, source
-from pidsampler.backends.numpy_backend import NumpyBackend
-from pidsampler.blocks import Blocks
-from pidsampler.colour import BLOCK, cielab, match
+from pidsampler.backends.numpy import NumpyBackend
+from pidsampler.image.blocks import Blocks
+from pidsampler.image.color import BLOCK, cielab, match
+from pidsampler.image.planes import picture_means
 from pidsampler.schedulers import FlowSDE
 from pidsampler.study.measures import MEASURES, Sample
 

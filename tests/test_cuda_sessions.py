@@ -12,8 +12,9 @@ import pytest
 from models import write_model, write_split_model
 
 from pidsampler import CudaOptions, PidSamplerError, Upscaler
-from pidsampler.backends import get_backend, resolve_device
-from pidsampler.memory import Tiling
+from pidsampler.backends import get_backend
+from pidsampler.onnx.device import resolve_device
+from pidsampler.upscale.memory import Tiling
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
 

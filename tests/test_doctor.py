@@ -5,9 +5,10 @@ import types
 
 import pytest
 
-from pidsampler import PidSamplerError, doctor
+from pidsampler import PidSamplerError
 from pidsampler.cli import main
-from pidsampler.doctor import Card, Inventory, diagnose
+from pidsampler.onnx import doctor
+from pidsampler.onnx.doctor import Card, Inventory, diagnose
 
 H200, B200, V100 = Card("NVIDIA H200", 90), Card("NVIDIA B200", 100), Card("Tesla V100", 70)
 CUDA13 = {"cupy-cuda13x": "14.2.0", "onnxruntime-gpu": "1.31.1"}

@@ -16,16 +16,15 @@ from pidsampler import (
     PidSamplerError,
     Row,
     StepTable,
-    draws,
     get_scheduler,
     list_schedulers,
     noise,
     sample,
     start,
     timesteps,
-    torch_noise,
 )
 from pidsampler.denoiser import Gaussian, GaussianMixture
+from pidsampler.noise import coupling, torch
 
 SHAPE = (2, 3, 8, 9)
 LAW = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
@@ -38,7 +37,7 @@ def drawn(table):
 
 def test_fixed_noise_is_the_initial_noise_at_each_step():
     times = timesteps.pid()
-    table = draws.fixed(FlowSDE(times).table())
+    table = coupling.fixed(FlowSDE(times).table())
     assert [row.noise for row in table.rows] == [((0, t),) if t else () for t in times[1:]]
     eps = noise.normal(5, 0, SHAPE[1:]).astype(np.float64)[None]
     x, m = eps.copy(), np.empty_like(eps)
@@ -52,7 +51,7 @@ def test_fixed_noise_is_the_initial_noise_at_each_step():
 def test_fixed_noise_between_ode_and_full_renoise():
     """Old and new noise are the same here, so their shares add up to 1, not their squares."""
     keep = math.sqrt(1 - 0.6**2)
-    for row in draws.fixed(FlowSDE(timesteps.pid(), eta=0.6).table()).rows[:-1]:
+    for row in coupling.fixed(FlowSDE(timesteps.pid(), eta=0.6).table()).rows[:-1]:
         assert row.a == pytest.approx(keep * row.t_next / row.t)
         assert row.noise == ((0, pytest.approx((1 - keep) * row.t_next)),)
 
@@ -61,7 +60,7 @@ def test_fixed_noise_between_ode_and_full_renoise():
 def test_fixed_noise_of_every_method(name):
     """Where the network is exact, the noise is the initial one throughout, and the results those of the ODE."""
     times = np.linspace(1, 0, 7)
-    table = draws.fixed(get_scheduler(name, timesteps=times).table())
+    table = coupling.fixed(get_scheduler(name, timesteps=times).table())
     assert drawn(table) == {0}
     eps = noise.normal(0, 0, SHAPE[1:])[None].astype(np.float64)
     run = start(table, eps, seed=0)
@@ -70,7 +69,7 @@ def test_fixed_noise_of_every_method(name):
         run.step((run.x - 0.3) / row.t)  # the velocity of the constant image 0.3
 
 
-@pytest.mark.parametrize("change", [draws.fixed, draws.brownian])
+@pytest.mark.parametrize("change", [coupling.fixed, coupling.brownian])
 def test_without_noise_nothing_changes(change):
     table = get_scheduler("unipc(order=3)@karras:8").table()
     assert change(table) == table
@@ -85,14 +84,14 @@ def test_increments_are_those_of_a_brownian_path(lams):
     places = sorted(lam + 32 for lam in lams)
     if min(b - a for a, b in pairwise(places)) < 1e-4:
         return
-    steps = [draws._increment(a, b) for a, b in pairwise(places)]
+    steps = [coupling._increment(a, b) for a, b in pairwise(places)]
     for i, step in enumerate(steps):
         assert sum(w * w for w in step.values()) == pytest.approx(1, rel=1e-12)
         assert len(step) <= 47
         assert all(0 < draw < 2**23 + 2 for draw in step)
         for other in steps[:i]:
             assert abs(sum(w * other.get(draw, 0.0) for draw, w in step.items())) < 1e-9
-    whole = draws._increment(places[0], places[-1])
+    whole = coupling._increment(places[0], places[-1])
     total = dict.fromkeys(whole, 0.0)
     for a, b, step in zip(places, places[1:], steps, strict=False):
         for draw, w in step.items():
@@ -106,7 +105,7 @@ def test_nodes_of_the_path_have_draws_of_their_own():
     for level in range(4):
         for j in range(2**level):
             middle = 64 * (j + 0.5) / 2**level
-            new = {d for d in draws._increment(middle - 1e-3, middle + 2e-3) if d <= 2 ** (level + 1)} - seen
+            new = {d for d in coupling._increment(middle - 1e-3, middle + 2e-3) if d <= 2 ** (level + 1)} - seen
             assert new <= {1, 2**level + 1 + j}
             seen |= new
     assert seen == set(range(1, 17))
@@ -116,7 +115,7 @@ def test_nodes_of_the_path_have_draws_of_their_own():
 def test_every_stochastic_method_follows_a_path(name):
     """Every draw is an increment over its row, so the tables pass their check; stages share their parts."""
     for times in (timesteps.pid(), np.linspace(1, 0, 12), timesteps.karras(9)):
-        table = draws.brownian(get_scheduler(name, timesteps=times).table())
+        table = coupling.brownian(get_scheduler(name, timesteps=times).table())
         assert 0 not in drawn(table)
         for row, before in zip(table.rows, get_scheduler(name, timesteps=times).table().rows, strict=True):
             assert (row.a, row.b, row.h) == (before.a, before.b, before.h)
@@ -125,7 +124,7 @@ def test_every_stochastic_method_follows_a_path(name):
 @functools.cache
 def end_of_path(name, steps):
     table = get_scheduler(name, timesteps=np.linspace(0.95, 0.3, steps + 1)).table()
-    return methods.on_gaussian(draws.brownian(table), 0.3, 0.4)
+    return methods.on_gaussian(coupling.brownian(table), 0.3, 0.4)
 
 
 @pytest.mark.parametrize("name", sorted({*STOCHASTIC} - {"restart", "flow-sde"}))
@@ -159,7 +158,7 @@ def test_more_steps_of_one_seed_go_to_one_picture():
 
 
 def test_samples_along_a_path_have_the_tables_moments():
-    table = draws.brownian(get_scheduler("seeds-2", timesteps=np.linspace(0.9, 0.3, 4)).table())
+    table = coupling.brownian(get_scheduler("seeds-2", timesteps=np.linspace(0.9, 0.3, 4)).table())
     mean, weights = methods.on_gaussian(table, 0.3, 0.6)
     eps = noise.normal(1, 0, (3, 120, 120)).astype(np.float64)
     start_x = 0.1 * 0.3 + np.hypot(0.1 * 0.6, 0.9) * eps
@@ -180,17 +179,17 @@ def test_samples_along_a_path_have_the_tables_moments():
 )
 def test_no_increment(table):
     with pytest.raises(PidSamplerError, match=r"draws noise but does not go down by a log-SNR of 1\.5e-05"):
-        draws.brownian(table)
+        coupling.brownian(table)
 
 
 def test_a_table_keeps_its_own_initial_noise():
     table = StepTable([Row(0.9, 0.5, b=0.5, noise={0: 0.3, 1: 0.4}), Row(0.5, 0.0, b=1.0)])
-    assert dict(draws.brownian(table).rows[0].noise)[0] == 0.3
+    assert dict(coupling.brownian(table).rows[0].noise)[0] == 0.3
 
 
 @pytest.mark.parametrize("kind", ["fixed", "brownian"])
 def test_a_choice_is_the_table_made_so(kind):
-    change = {"fixed": draws.fixed, "brownian": draws.brownian}[kind]
+    change = {"fixed": coupling.fixed, "brownian": coupling.brownian}[kind]
     scheduler = get_scheduler("sa-solver@uniform:5")
     found = sample(LAW, scheduler, SHAPE, seed=3, noise=kind)
     assert_array_equal(found, sample(LAW, change(scheduler.table()), SHAPE, seed=3))
@@ -209,7 +208,7 @@ def test_a_noise_function(spec, dtype):
 
 def test_torchs_noise():
     """Draw 0 and each re-noise are the randn calls after manual_seed, one image's seed each."""
-    eps = [torch_noise.normal(11, k, SHAPE[1:]).astype(np.float64) for k in range(4)]
+    eps = [torch.normal(11, k, SHAPE[1:]).astype(np.float64) for k in range(4)]
     times = timesteps.pid()
     x, m = eps[0][None], np.empty((1, *SHAPE[1:]))
     for k, (t, t_next) in enumerate(pairwise(times), 1):
@@ -240,7 +239,7 @@ def test_bad_noise(given_noise, message):
 def test_a_save_with_noise_of_its_own_is_scaled_with_its_row():
     save = Combination(a=0.2, b=0.5, noise={1: 0.3})
     table = StepTable([Row(0.8, 0.5, a=0.25, b=0.45, noise={1: math.sqrt(0.21)}, saves={0: save}), Row(0.5, 0.0, b=1)])
-    row = draws.fixed(table).rows[0]
+    row = coupling.fixed(table).rows[0]
     scale = 0.3 / math.sqrt(0.21)
     assert row.noise == ((0, pytest.approx(0.3)),)
     assert dict(row.saves)[0].noise == ((0, pytest.approx(0.3 * scale)),)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pidsampler import PidSamplerError
-from pidsampler.study import drawing, figures, tables
+from pidsampler.study.report import drawing, figures, tables
 
 NASTY = 'a_b|c & 50% #1 {x} $y$ ~^\\ <b> "q" Δσ'
 

@@ -8,11 +8,12 @@ import pytest
 from models import write_model
 from PIL import Image
 
-from pidsampler import PidSamplerError, Upscaler, colour
+from pidsampler import PidSamplerError, Upscaler
 from pidsampler.cli import main
-from pidsampler.finish import Finish
-from pidsampler.images import read_record
-from pidsampler.sizes import Size
+from pidsampler.image import color
+from pidsampler.image.size import Size
+from pidsampler.io.pictures import read_record
+from pidsampler.upscale.finish import Finish
 
 CHAMELEON = Path(__file__).parent.parent / "examples" / "chameleon.jpg"
 
@@ -108,7 +109,7 @@ def test_a_latent_has_no_colours(gaussian):
 
 def test_specks_go(gaussian, photo, monkeypatch):
     """The result has one, which a network would have made."""
-    from pidsampler import upscaler
+    from pidsampler.upscale import upscaler
 
     real = upscaler.sample
 
@@ -175,4 +176,4 @@ def test_a_folder_goes_on_where_the_finish_is_the_same(here, capsys):
 def test_the_record_can_be_written(gaussian, photo):
     record = gaussian(photo, finish=Finish("adain", 0.25, Size(height=30), 3.0)).record
     assert json.loads(json.dumps(record)) == record
-    assert set(colour.METHODS) == {"match", "adain", "off"}
+    assert set(color.METHODS) == {"match", "adain", "off"}

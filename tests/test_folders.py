@@ -14,8 +14,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pidsampler import images
 from pidsampler.cli import main
+from pidsampler.io import atomic, pictures
 
 FILES, BROKEN = 500, 10
 SIZES = ((2, 2), (3, 5), (9, 9), (8, 2), (17, 24), (24, 7))
@@ -26,7 +26,8 @@ WATCHED = """
 import json, mmap, sys
 from pathlib import Path
 import onnxruntime
-from pidsampler import batch, cli
+from pidsampler import cli
+from pidsampler.upscale import batch
 
 resident, sessions = [], []
 upscale_files, session = batch.upscale_files, onnxruntime.InferenceSession
@@ -49,9 +50,10 @@ Path("watched.json").write_text(json.dumps([code, resident, sessions]))
 STOPPED = """
 import sys, time
 from pathlib import Path
-from pidsampler import cli, images
+from pidsampler import cli
+from pidsampler.io import pictures
 
-place, last = images.place, int(sys.argv[1])
+place, last = pictures.place, int(sys.argv[1])
 
 def stopping(path, write, overwrite):
     def half(file):
@@ -64,7 +66,7 @@ def stopping(path, write, overwrite):
 
     place(path, half, overwrite)
 
-images.place = stopping
+pictures.place = stopping
 cli.main(sys.argv[2:])
 """
 
@@ -131,7 +133,7 @@ def test_broken_files_are_named_and_all_others_done(place):
         with Image.open(source) as small, Image.open(place["path"] / "whole" / name) as large:
             assert large.size == (4 * small.width, 4 * small.height)
             assert (large.mode, np.asarray(large).dtype) == (small.mode, np.uint8)  # decodes to its end
-        assert images.read_record(place["path"] / "whole" / name)["input"]["name"] == name
+        assert pictures.read_record(place["path"] / "whole" / name)["input"]["name"] == name
 
 
 def test_memory_stays_flat(place):
@@ -172,7 +174,7 @@ def test_killed_it_goes_on(place, monkeypatch, capsys, tmp_path, where):
             assert len(made()) == progress
             assert len(os.listdir(out)) > progress  # what it was at
     assert killed >= 2  # a machine that is busy elsewhere may let one come to its end
-    monkeypatch.setattr(images, "_NEW", 0.0)  # what a killed process left is old
+    monkeypatch.setattr(atomic, "_NEW", 0.0)  # what a killed process left is old
     code = main([*ARGUMENTS, str(out)])
     check_end(place, code, capsys.readouterr().err)
     assert sorted(os.listdir(out)) == sorted(os.listdir("whole"))

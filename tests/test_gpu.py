@@ -46,7 +46,7 @@ def test_more_than_2_31_elements(cupy):
     """Indices need 64 bits: the last elements of 2^31 + 40, which only the noise's own position tells."""
     if cupy.cuda.runtime.memGetInfo()[0] < 10 * 2**30:
         pytest.skip("needs 10 GiB of free memory")
-    from pidsampler.noise import fill
+    from pidsampler.noise.philox import fill
 
     n = 2**31 + 40
     x = get_backend("cupy").empty((1, n), np.float32)

@@ -7,8 +7,9 @@ import types
 import numpy as np
 import pytest
 
-from pidsampler import PidSamplerError, Upscaler, hub
+from pidsampler import PidSamplerError, Upscaler
 from pidsampler.cli import main
+from pidsampler.onnx import hub
 from pidsampler.onnx.model import _BUNDLED_FOLDER
 
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageCms
 
-from pidsampler import PidSamplerError, images
-from pidsampler.images import Picture
+from pidsampler import PidSamplerError
+from pidsampler.io import pictures
+from pidsampler.io.pictures import Picture
 
 RNG = np.random.default_rng(0)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -75,7 +76,7 @@ def test_eight_bits_round_trip(tmp_path, name, channels):
     options = {"lossless": True, "exact": True} if name == "a.webp" else {}
     array = noise(7, 5, channels)
     image = Image.fromarray(array[:, :, 0] if channels == 1 else array)
-    picture = images.read(saved(tmp_path, image, name, **options))
+    picture = pictures.read(saved(tmp_path, image, name, **options))
     if name == "a.webp" and channels <= 2:  # WebP has no gray
         assert np.array_equal(picture.pixels[:, :, :3], np.broadcast_to(array[:, :, :1], (7, 5, 3)))
     else:
@@ -87,7 +88,7 @@ def test_eight_bits_round_trip(tmp_path, name, channels):
 def test_sixteen_bits_png(tmp_path, channels):
     array = noise(7, 5, channels, dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(png16(array))
-    picture = images.read(tmp_path / "a.png")
+    picture = pictures.read(tmp_path / "a.png")
     assert picture.pixels.dtype == np.uint16
     assert np.array_equal(picture.pixels, array)
 
@@ -97,15 +98,15 @@ def test_sixteen_bits_png(tmp_path, channels):
 def test_sixteen_bits_tiff(tmp_path, channels, order):
     array = noise(7, 5, channels, dtype=np.uint16)
     (tmp_path / "a.tiff").write_bytes(tiff16(array, order))
-    assert np.array_equal(images.read(tmp_path / "a.tiff").pixels, array)
+    assert np.array_equal(pictures.read(tmp_path / "a.tiff").pixels, array)
 
 
 def test_sixteen_bits_gray_tiff_and_gray_with_alpha(tmp_path):
     array = noise(7, 5, 1, dtype=np.uint16)
-    assert np.array_equal(images.read(saved(tmp_path, Image.fromarray(array[:, :, 0]), "a.tif")).pixels, array)
+    assert np.array_equal(pictures.read(saved(tmp_path, Image.fromarray(array[:, :, 0]), "a.tif")).pixels, array)
     both = noise(7, 5, 2, dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(png16(both))  # Pillow keeps the high bytes of this rare kind, as RGBA
-    picture = images.read(tmp_path / "a.png").pixels
+    picture = pictures.read(tmp_path / "a.png").pixels
     assert np.array_equal(picture[:, :, [0, 3]], (both >> 8).astype(np.uint8))
 
 
@@ -142,17 +143,17 @@ def test_orientation_is_applied(tmp_path, orientation, kind):
             image = image.quantize(12)
             array = np.asarray(image.convert("RGB"))
         path = saved(tmp_path, image, "a.png", exif=exif)
-    assert np.array_equal(images.read(path).pixels, turns[orientation](array))
+    assert np.array_equal(pictures.read(path).pixels, turns[orientation](array))
 
 
 def test_palettes(tmp_path):
     image = Image.fromarray(noise(6, 6, 3)).quantize(16)
-    assert np.array_equal(images.read(saved(tmp_path, image, "p.png")).pixels, np.asarray(image.convert("RGB")))
+    assert np.array_equal(pictures.read(saved(tmp_path, image, "p.png")).pixels, np.asarray(image.convert("RGB")))
     path = saved(tmp_path, image, "t.png", transparency=3)
     with Image.open(path) as stored:
         expected = np.asarray(stored.convert("RGBA"))
     assert set(np.unique(expected[:, :, 3])) == {0, 255}
-    assert np.array_equal(images.read(path).pixels, expected)
+    assert np.array_equal(pictures.read(path).pixels, expected)
 
 
 @pytest.mark.parametrize("mode", ["1", "L", "RGB"])
@@ -160,22 +161,22 @@ def test_color_keys_become_alpha(tmp_path, mode):
     image = Image.fromarray(noise(6, 6, 3)).convert(mode)
     key = {"1": 1, "L": image.getpixel((2, 2)), "RGB": image.getpixel((2, 2))}[mode]
     path = saved(tmp_path, image, "k.png", transparency=key)
-    pixels = images.read(path).pixels
+    pixels = pictures.read(path).pixels
     assert pixels.shape[2] == 4
     assert pixels[2, 2, 3] == (0 if mode != "1" or image.getpixel((2, 2)) else 255)
 
 
 def test_bilevel_and_premultiplied(tmp_path):
     image = Image.fromarray(noise(6, 6, 1)[:, :, 0]).convert("1")
-    pixels = images.read(saved(tmp_path, image, "b.png")).pixels
+    pixels = pictures.read(saved(tmp_path, image, "b.png")).pixels
     assert np.array_equal(pixels[:, :, 0], np.asarray(image) * np.uint8(255))
 
 
 def test_cmyk_with_and_without_a_profile(tmp_path):
     image = Image.fromarray(noise(6, 6, 3)).convert("CMYK")
-    plain = images.read(saved(tmp_path, image, "c.tif"))
+    plain = pictures.read(saved(tmp_path, image, "c.tif"))
     assert np.array_equal(plain.pixels, np.asarray(image.convert("RGB")))
-    wrong = images.read(saved(tmp_path, image, "w.tif", icc_profile=SRGB))  # not a CMYK profile: does not apply
+    wrong = pictures.read(saved(tmp_path, image, "w.tif", icc_profile=SRGB))  # not a CMYK profile: does not apply
     assert np.array_equal(wrong.pixels, plain.pixels)
     assert wrong.icc is None
 
@@ -186,7 +187,7 @@ def test_a_color_space_with_a_profile_of_its_own_goes_through_it(tmp_path):
     rgb = Image.fromarray(np.full((4, 4, 3), [200, 100, 50], np.uint8))
     image = ImageCms.profileToProfile(rgb, ImageCms.createProfile("sRGB"), lab, outputMode="LAB")
     path = saved(tmp_path, image, "l.tif", icc_profile=ImageCms.ImageCmsProfile(lab).tobytes())
-    picture = images.read(path)
+    picture = pictures.read(path)
     assert picture.pixels.shape == (4, 4, 3)
     assert np.abs(picture.pixels.astype(int) - [200, 100, 50]).max() <= 2
     assert picture.icc is None
@@ -196,8 +197,8 @@ def test_a_color_space_with_a_profile_of_its_own_goes_through_it(tmp_path):
 def test_profile_and_resolution_are_kept(tmp_path, name):
     picture = Picture(noise(6, 6, 3), SRGB, (300.0, 150.0))
     path = tmp_path / name
-    images.write(path, picture, "{}")
-    back = images.read(path)
+    pictures.write(path, picture, "{}")
+    back = pictures.read(path)
     assert back.icc == SRGB
     if name == "a.webp":  # has no field for it
         assert back.dpi is None
@@ -207,13 +208,13 @@ def test_profile_and_resolution_are_kept(tmp_path, name):
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_gray_profile_is_not_put_on_webps_rgb(tmp_path, channels):
-    images.write(tmp_path / "a.webp", Picture(noise(6, 6, channels), b"gray profile"), "{}")
-    assert images.read(tmp_path / "a.webp").icc is None
+    pictures.write(tmp_path / "a.webp", Picture(noise(6, 6, channels), b"gray profile"), "{}")
+    assert pictures.read(tmp_path / "a.webp").icc is None
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (72,), None, "x", (float("nan"), 1)])
 def test_a_senseless_resolution_is_dropped(dpi):
-    assert images._dpi(dpi) is None
+    assert pictures._dpi(dpi) is None
 
 
 @pytest.mark.parametrize(
@@ -223,8 +224,8 @@ def test_a_senseless_resolution_is_dropped(dpi):
 def test_writes_what_it_reads(tmp_path, name, channels):
     smooth = np.add.outer(np.arange(40) * 2, np.arange(30) * 3).astype(np.uint8)
     array = np.stack([smooth, *(smooth + 7 * c for c in range(1, channels))], axis=2)
-    images.write(tmp_path / name, Picture(array), "{}")
-    back = images.read(tmp_path / name).pixels
+    pictures.write(tmp_path / name, Picture(array), "{}")
+    back = pictures.read(tmp_path / name).pixels
     if name in ("a.png", "a.tif"):
         assert np.array_equal(back, array)
     else:
@@ -234,11 +235,11 @@ def test_writes_what_it_reads(tmp_path, name, channels):
 
 def test_the_record_is_in_the_png_or_beside(tmp_path):
     record = json.dumps({"seed": 3, "name": "π"})
-    images.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), record)
+    pictures.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), record)
     with Image.open(tmp_path / "a.png") as image:
         assert image.text["pidsampler"] == record
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png"]
-    images.write(tmp_path / "a.jpg", Picture(noise(2, 2, 3)), record)
+    pictures.write(tmp_path / "a.jpg", Picture(noise(2, 2, 3)), record)
     assert json.loads((tmp_path / "a.jpg.json").read_text()) == json.loads(record)
 
 
@@ -246,21 +247,21 @@ def test_nothing_is_replaced_without_being_told(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")
     with pytest.raises(PidSamplerError, match=r"a\.png exists already: pass --overwrite"):
-        images.write(path, Picture(noise(2, 2, 3)), "{}")
+        pictures.write(path, Picture(noise(2, 2, 3)), "{}")
     assert path.read_bytes() == b"mine"
-    images.write(path, Picture(noise(2, 2, 3)), "{}", overwrite=True)
-    assert images.read(path).pixels.shape == (2, 2, 3)
+    pictures.write(path, Picture(noise(2, 2, 3)), "{}", overwrite=True)
+    assert pictures.read(path).pixels.shape == (2, 2, 3)
     (tmp_path / "b.jpg.json").write_bytes(b"mine")
     with pytest.raises(PidSamplerError, match=r"b\.jpg\.json exists already"):
-        images.write(tmp_path / "b.jpg", Picture(noise(2, 2, 3)), "{}")
+        pictures.write(tmp_path / "b.jpg", Picture(noise(2, 2, 3)), "{}")
     assert not (tmp_path / "b.jpg").exists()
 
 
 def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
-    monkeypatch.setattr(images, "check_output", lambda path, overwrite: path.write_bytes(b"mine"))
+    monkeypatch.setattr(pictures, "check_output", lambda path, overwrite: path.write_bytes(b"mine"))
     with pytest.raises(PidSamplerError, match="exists already"):
-        images.write(path, Picture(noise(2, 2, 3)), "{}")
+        pictures.write(path, Picture(noise(2, 2, 3)), "{}")
     assert path.read_bytes() == b"mine"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
@@ -271,17 +272,17 @@ def test_without_hard_links_a_file_is_renamed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     path = tmp_path / "a.png"
-    images.write(path, Picture(noise(2, 2, 3)), "{}")
+    pictures.write(path, Picture(noise(2, 2, 3)), "{}")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
-    monkeypatch.setattr(images, "check_output", lambda path, overwrite: path.write_bytes(b"mine"))
+    monkeypatch.setattr(pictures, "check_output", lambda path, overwrite: path.write_bytes(b"mine"))
     with pytest.raises(PidSamplerError, match="exists already"):
-        images.write(path, Picture(noise(2, 2, 3)), "{}")
+        pictures.write(path, Picture(noise(2, 2, 3)), "{}")
     assert path.read_bytes() == b"mine"
 
 
 def test_a_name_as_long_as_the_system_allows(tmp_path):
     path = tmp_path / ("a" * 251 + ".png")
-    images.write(path, Picture(noise(2, 2, 3)), "{}")
+    pictures.write(path, Picture(noise(2, 2, 3)), "{}")
     assert path.is_file()
 
 
@@ -289,7 +290,7 @@ def test_a_phones_jpeg_with_a_second_picture_inside(tmp_path):
     array = np.full((8, 8, 3), 90, np.uint8)
     path = tmp_path / "phone.jpg"
     Image.fromarray(array).save(path, "MPO", save_all=True, append_images=[Image.fromarray(array[:2, :2])])
-    assert np.abs(images.read(path).pixels.astype(int) - 90).max() <= 2
+    assert np.abs(pictures.read(path).pixels.astype(int) - 90).max() <= 2
 
 
 @pytest.mark.parametrize("error", [OSError(28, "No space left on device"), KeyboardInterrupt()])
@@ -302,7 +303,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(PidSamplerError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
-        images.write(path, Picture(noise(2, 2, 3)), "{}", overwrite=True)
+        pictures.write(path, Picture(noise(2, 2, 3)), "{}", overwrite=True)
     if isinstance(error, OSError):
         assert str(caught.value) == f"cannot write {path}: No space left on device"
     assert path.read_bytes() == b"mine"
@@ -312,7 +313,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 def test_new_files_have_the_users_permissions(tmp_path):
     old = os.umask(0o027)
     try:
-        images.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), "{}")
+        pictures.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), "{}")
     finally:
         os.umask(old)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o640
@@ -332,17 +333,17 @@ def test_refuses_to_write(tmp_path, name, message):
     (tmp_path / "file").touch()
     (tmp_path / "folder.png").mkdir()
     with pytest.raises(PidSamplerError, match=message):
-        images.check_output(tmp_path / name, overwrite=False)
+        pictures.check_output(tmp_path / name, overwrite=False)
 
 
 def test_refuses_what_a_format_cannot_hold(tmp_path):
     with pytest.raises(PidSamplerError, match=r"JPEG cannot hold the input's transparency: write \.png"):
-        images.check_fits(tmp_path / "a.jpg", 10, 10, alpha=True)
+        pictures.check_fits(tmp_path / "a.jpg", 10, 10, alpha=True)
     with pytest.raises(PidSamplerError, match=r"16384x10, and \.webp holds at most 16383 a side"):
-        images.check_fits(tmp_path / "a.webp", 10, 16384, alpha=False)
-    images.check_fits(tmp_path / "a.png", 10, 100_000, alpha=True)
+        pictures.check_fits(tmp_path / "a.webp", 10, 16384, alpha=False)
+    pictures.check_fits(tmp_path / "a.png", 10, 100_000, alpha=True)
     with pytest.raises(PidSamplerError, match="transparency"):
-        images.write(tmp_path / "a.jpg", Picture(noise(2, 2, 4)), "{}")
+        pictures.write(tmp_path / "a.jpg", Picture(noise(2, 2, 4)), "{}")
 
 
 def header_only(width, height):
@@ -390,16 +391,16 @@ def test_refuses_to_read(tmp_path, data, message):
     path = tmp_path / "in.png"
     path.write_bytes(data)
     with pytest.raises(PidSamplerError, match=message) as caught:
-        images.read(path)
+        pictures.read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
 
 
 def test_refuses_a_missing_file_and_a_folder(tmp_path):
     with pytest.raises(PidSamplerError, match=r"cannot read .*no\.png: No such file or directory"):
-        images.read(tmp_path / "no.png")
+        pictures.read(tmp_path / "no.png")
     with pytest.raises(PidSamplerError, match=r"cannot read .*: Is a directory"):
-        images.read(tmp_path)
+        pictures.read(tmp_path)
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
@@ -407,7 +408,7 @@ def test_alpha_planes_are_enlarged_smoothly_and_exactly_where_flat(dtype):
     top = np.iinfo(dtype).max
     plane = np.full((6, 8), top, dtype)
     plane[:, 4:] = 0
-    large = images.enlarge_plane(plane, 24, 32)
+    large = pictures.enlarge_plane(plane, 24, 32)
     assert large.shape == (24, 32)
     assert large.dtype == np.uint8
     assert (large[:, :14] == 255).all()
@@ -417,13 +418,13 @@ def test_alpha_planes_are_enlarged_smoothly_and_exactly_where_flat(dtype):
 
 @pytest.fixture(name="recorded")
 def _recorded(tmp_path):
-    images.write(tmp_path / "a.png", Picture(np.zeros((9, 9, 3), np.uint8)), json.dumps({"seed": "ä 1"}))
+    pictures.write(tmp_path / "a.png", Picture(np.zeros((9, 9, 3), np.uint8)), json.dumps({"seed": "ä 1"}))
     return tmp_path / "a.png"
 
 
 def test_the_record_of_a_picture_that_pillow_finds_too_large(recorded, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert images.read_record(recorded) == {"seed": "ä 1"}
+    assert pictures.read_record(recorded) == {"seed": "ä 1"}
 
 
 @pytest.mark.parametrize("cut", [0, 7, 8, 20, 40, 60])
@@ -432,7 +433,7 @@ def test_what_is_cut_off_or_another_file_has_no_record(recorded, cut):
     assert b"IDAT" not in whole[:60]
     for end in (b"", b"\0\0", b"\xff" * 20):
         recorded.write_bytes(whole[:cut] + end)
-        assert images.read_record(recorded) is None
-    assert images.read_record(recorded.with_name("b.png")) is None
+        assert pictures.read_record(recorded) is None
+    assert pictures.read_record(recorded.with_name("b.png")) is None
     Image.new("RGB", (2, 2)).save(recorded)
-    assert images.read_record(recorded) is None
+    assert pictures.read_record(recorded) is None

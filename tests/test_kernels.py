@@ -19,9 +19,11 @@ import numpy as np
 import pytest
 from emulated import DTYPES, Guarded
 
-from pidsampler import Combination, PidSamplerError, Row, draws, get_scheduler, list_schedulers, noise, timesteps
+from pidsampler import Combination, PidSamplerError, Row, get_scheduler, list_schedulers, timesteps
 from pidsampler.backends.kernels import StepVariant, definitions, kind, slots_read, source
-from pidsampler.backends.numpy_backend import NumpyBackend
+from pidsampler.backends.numpy import NumpyBackend
+from pidsampler.noise import coupling
+from pidsampler.noise import philox as noise
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to build the kernels with")
 
@@ -288,7 +290,7 @@ def test_rows_that_a_kernel_cannot_do():
 def test_every_method_and_its_brownian_form_fits_a_kernel():
     for info in list_schedulers():
         table = get_scheduler(info.name, timesteps=timesteps.uniform(9)).table()
-        for change in (lambda t: t, draws.fixed, *(() if info.name == "restart" else (draws.brownian,))):
+        for change in (lambda t: t, coupling.fixed, *(() if info.name == "restart" else (coupling.brownian,))):
             for row in change(table).rows:
                 v = StepVariant.of(row)
                 assert v.layout.itemsize <= 4096 - 12 * 8  # a launch's parameters

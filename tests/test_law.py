@@ -9,7 +9,7 @@ from scipy.stats import norm
 
 from pidsampler import PidSamplerError, get_scheduler, sample, timesteps
 from pidsampler.denoiser import GaussianMixture
-from pidsampler.study import law
+from pidsampler.study.measures import law
 
 MIXTURE = GaussianMixture((-0.6, 0.5), (0.1, 0.2), (1, 2))
 APART = GaussianMixture((-5, 5), (0.01, 0.02), (1, 3))

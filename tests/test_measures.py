@@ -14,8 +14,8 @@ from scipy import ndimage
 
 from pidsampler import PidSamplerError
 from pidsampler.denoiser import GaussianMixture
-from pidsampler.study import law, picture_measures
-from pidsampler.study.measures import MEASURES, Sample, get_measure, measure
+from pidsampler.study.measures import MEASURES, Sample, get_measure, law, measure
+from pidsampler.study.measures import pictures as picture_measures
 
 MIXTURE = GaussianMixture((-0.6, 0.5), (0.1, 0.2), (1, 2))
 NORMAL = GaussianMixture([0.0], [1.0], [1])

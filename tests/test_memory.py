@@ -13,13 +13,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import write_model, write_split_model
 
-from pidsampler import PidSamplerError, Upscaler, memory
+from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend, host
 from pidsampler.cli import main
 from pidsampler.errors import OutOfMemoryError
-from pidsampler.memory import Need, Plan, Tiling
 from pidsampler.onnx import Model
 from pidsampler.onnx import model as model_module
+from pidsampler.upscale import memory
+from pidsampler.upscale.memory import Need, Plan, Tiling
 
 UNIT, SCALE = 32, 4
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 72, 3), np.uint8)
@@ -321,7 +322,7 @@ print(record["tiles"]["width"], record["ran_out_of_memory"])
 
 
 def test_on_the_command_line(tmp_path, monkeypatch, capsys):
-    from pidsampler.images import read_record
+    from pidsampler.io.pictures import read_record
 
     monkeypatch.chdir(tmp_path)
     from PIL import Image

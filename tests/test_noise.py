@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pidsampler import PidSamplerError, noise
+from pidsampler import PidSamplerError
+from pidsampler.noise import philox as noise
 
 # Random123's known answers for philox4x32 with 10 rounds (its kat_vectors): counter, key, output.
 KNOWN = [

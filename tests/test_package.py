@@ -13,9 +13,10 @@ import pytest
 from packaging.requirements import Requirement
 
 import pidsampler
-from pidsampler import Upscaler, registry, sample, timesteps
-from pidsampler.cores import count_cores
+from pidsampler import Upscaler, sample, timesteps
 from pidsampler.denoiser import GaussianMixture
+from pidsampler.schedulers import registry
+from pidsampler.threads import count_cores
 
 
 @pytest.fixture(scope="module", name="readme")
@@ -33,9 +34,7 @@ def test_all_is_sorted_and_complete():
         for name, value in vars(pidsampler).items()
         if not name.startswith("_") and not isinstance(value, types.ModuleType)
     }
-    assert pidsampler.__all__ == sorted(
-        public | {"denoiser", "draws", "noise", "schedulers", "timesteps", "torch_noise"}
-    )
+    assert pidsampler.__all__ == sorted(public | {"denoiser", "noise", "schedulers", "timesteps"})
 
 
 @pytest.mark.parametrize("name", pidsampler.__all__)
@@ -60,17 +59,9 @@ def test_changelog_and_version_agree(repository):
     assert re.search(r"^## (.*)$", changelog, re.M)[1] == pidsampler.__version__
 
 
-def test_every_module_has_a_docstring_and_few_lines():
+def test_every_module_has_a_docstring():
     for path in Path(pidsampler.__file__).parent.rglob("*.py"):
-        text = path.read_text()
-        assert text.startswith('"""'), path
-        assert text.count("\n") < 500, path
-
-
-def test_methods_and_lists_stay_small():
-    package = Path(pidsampler.__file__).parent
-    files = [package / "timesteps.py", *(package / "schedulers").glob("*.py")]
-    assert sum(path.read_text().count("\n") for path in files) < 1500
+        assert path.read_text().startswith('"""'), path
 
 
 def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):

@@ -17,8 +17,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pidsampler import from_diffusers, get_scheduler, sample, start, torch_noise
+from pidsampler import from_diffusers, get_scheduler, sample, start
 from pidsampler.denoiser import GaussianMixture
+from pidsampler.noise import torch
 from pidsampler.schedulers import DEIS
 
 DATA = json.loads((Path(__file__).parent / "parity" / "diffusers.json").read_text())
@@ -42,7 +43,7 @@ def ours(run):
 
 def noise(seed, draw, shape):
     """Their first re-noise is the first draw after the seed."""
-    return torch_noise.normal(5, draw - 1, shape)
+    return torch.normal(5, draw - 1, shape)
 
 
 @pytest.mark.parametrize("run", DATA["runs"], ids=name)

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pidsampler import FlowSDE, Upscaler, batch, noise
-from pidsampler.study import figures
+from pidsampler import FlowSDE, Upscaler, noise
 from pidsampler.study.plan import Study
+from pidsampler.study.report import figures
 from pidsampler.study.run import run_study
+from pidsampler.upscale import batch
 
 ray = pytest.importorskip("ray", reason="ray is not installed: pip install 'pidsampler[ray]'")
 

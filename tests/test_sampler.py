@@ -8,18 +8,7 @@ from hypothesis import strategies as st
 from methods import adams_bashforth_2, heun
 from numpy.testing import assert_array_equal
 
-from pidsampler import (
-    Combination,
-    FlowODE,
-    FlowSDE,
-    PidSamplerError,
-    Row,
-    StepTable,
-    noise,
-    sample,
-    start,
-    timesteps,
-)
+from pidsampler import Combination, FlowODE, FlowSDE, PidSamplerError, Row, StepTable, noise, sample, start, timesteps
 from pidsampler.backends import get_backend
 from pidsampler.denoiser import Gaussian, GaussianMixture
 

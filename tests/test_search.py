@@ -12,12 +12,13 @@ from models import write_model
 from PIL import Image
 
 from pidsampler import FlowODE, PidSamplerError, get_scheduler, noise, sample, timesteps
-from pidsampler import search as command
+from pidsampler.cli import search as command
 from pidsampler.denoiser import GaussianMixture
-from pidsampler.problem import FINE, Problem, cheapest, step_errors
-from pidsampler.registry import get_timesteps
-from pidsampler.search import Search, from_gaps, read_list, refine, write_list
-from pidsampler.study.law import solution
+from pidsampler.io.times import read_list, write_list
+from pidsampler.schedulers.registry import get_timesteps
+from pidsampler.search import Search, from_gaps, refine
+from pidsampler.search.problem import FINE, Problem, cheapest, step_errors
+from pidsampler.study.measures.law import solution
 from pidsampler.study.statistics import difference
 
 valid_lists = (

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pidsampler import PidSamplerError, draws, get_scheduler, noise, sample, start
+from pidsampler import PidSamplerError, get_scheduler, noise, sample, start
 from pidsampler.denoiser import GaussianMixture
+from pidsampler.noise import coupling
 from pidsampler.study.shared import count_calls, sample_all
 
 SHAPE = (3, 8, 8)
@@ -110,7 +111,7 @@ def test_any_noise(kind):
     tables = {
         spec: TABLES[spec] for spec in ("flow-sde@uniform:4", "flow-sde(eta=0.5)@uniform:4", "flow-ode@uniform:4")
     }
-    drawn = {spec: draws.with_noise(table, kind) for spec, table in tables.items()}
+    drawn = {spec: coupling.with_noise(table, kind) for spec, table in tables.items()}
     function = next(iter(drawn.values()))[1] or noise.normal
     first = next(iter(tables.values()))
     run = start(first, function(3, 0, SHAPE)[None], seed=3, noise=kind)

@@ -28,11 +28,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pidsampler import PidSamplerError
-from pidsampler.backends import lanczos
-from pidsampler.backends.cupy_backend import CupyBackend
+from pidsampler.backends.cupy import CupyBackend
 from pidsampler.backends.kernels import OPTIONS, definitions, source
-from pidsampler.backends.numpy_backend import NumpyBackend
-from pidsampler.sizes import Size, resolve, warn_if_stretched
+from pidsampler.backends.numpy import NumpyBackend
+from pidsampler.image import lanczos
+from pidsampler.image.size import Size, resolve, warn_if_stretched
 
 HAS_COMPILER = shutil.which("g++") is not None
 

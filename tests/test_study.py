@@ -15,11 +15,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pidsampler import PidSamplerError, StepTable, Upscaler, engine, get_scheduler, list_schedulers, sample
+from pidsampler import PidSamplerError, StepTable, Upscaler, get_scheduler, list_schedulers, sample
 from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
-from pidsampler.study import figures
+from pidsampler.jobs import processes
 from pidsampler.study.plan import Study, read_study
+from pidsampler.study.report import figures
 from pidsampler.study.run import estimate, run_study
 from pidsampler.study.store import Store
 
@@ -367,7 +368,7 @@ def test_a_process_that_dies_takes_only_its_run_with_it(study, tmp_path):
 
 
 def test_a_worker_that_cannot_begin_is_said_at_once(study, tmp_path, monkeypatch):
-    monkeypatch.setattr(engine, "__name__", "pidsampler.nowhere")
+    monkeypatch.setattr(processes, "__name__", "pidsampler.nowhere")
     with pytest.raises(PidSamplerError, match="a worker could not begin: its process died \\(exit code 1\\)"):
         run_study(read_study(study), tmp_path / "out", "cpu", processes=2)
 

@@ -25,7 +25,7 @@ from pidsampler.backends import _cupy_backend, get_backend
 from pidsampler.backends.kernels import source
 from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
 from pidsampler.onnx import Model
-from pidsampler.tiles import OVERLAP, Axis, Grid, Tile, Tiled, axis, cut_latent, encode_in_tiles
+from pidsampler.upscale.tiles import OVERLAP, Axis, Grid, Tile, Tiled, axis, cut_latent, encode_in_tiles
 
 NUMPY = get_backend("numpy")
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pidsampler import PidSamplerError, timesteps
-from pidsampler.registry import LISTS, get_timesteps
+from pidsampler.schedulers.registry import LISTS, get_timesteps
 
 valid_lists = (
     st.lists(st.floats(0, 1, exclude_min=True), min_size=1, max_size=20, unique=True)

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pidsampler import FlowODE, FlowSDE, Upscaler, timesteps
-from pidsampler.backends.numpy_backend import NumpyBackend
+from pidsampler.backends.numpy import NumpyBackend
 
 
 @pytest.fixture(scope="module", name="quality")

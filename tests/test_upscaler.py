@@ -12,7 +12,7 @@ from PIL import Image
 from safetensors.numpy import save_file
 
 from pidsampler import FlowODE, FlowSDE, PidSamplerError, Row, StepTable, Upscaler, noise, timesteps
-from pidsampler.backends.numpy_backend import NumpyBackend
+from pidsampler.backends.numpy import NumpyBackend
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (11, 13, 3), np.uint8)

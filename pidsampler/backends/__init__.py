@@ -10,8 +10,9 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..blocks import Blocks
+from .. import moved
 from ..errors import PidSamplerError, unknown_name
+from ..image.blocks import Blocks
 from ..table import Row
 
 Array = Any  # numpy.ndarray or cupy.ndarray
@@ -208,7 +209,7 @@ def get_backend(name: str) -> Backend:
         PidSamplerError: The name is unknown, or the backend cannot be had here.
     """
     if name == "numpy":
-        from .numpy_backend import NumpyBackend
+        from .numpy import NumpyBackend
 
         return NumpyBackend()
     if name == "cupy":
@@ -218,7 +219,7 @@ def get_backend(name: str) -> Backend:
 
 @cache
 def _cupy_backend() -> Backend:
-    from .cupy_backend import CupyBackend
+    from .cupy import CupyBackend
 
     return CupyBackend()
 
@@ -231,30 +232,6 @@ def backend_of(x: Any) -> Backend:
     """
     where = x.__dlpack_device__()[0] if hasattr(x, "__dlpack_device__") else DLPACK_CPU
     return get_backend("cupy" if where in DLPACK_CUDA else "numpy")
-
-
-def resolve_device(device: str) -> Backend:
-    """Return the backend of a device: "cpu", "cuda", or "auto" for the best there is.
-
-    Raises:
-        PidSamplerError: The device is unknown, or cannot be had: never a silent CPU run.
-    """
-    if device not in ("auto", "cpu", "cuda"):
-        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
-    if device == "cpu":
-        return get_backend("numpy")
-    try:
-        from ..onnx.providers import check_cuda
-
-        backend = get_backend("cupy")
-        check_cuda()
-        return backend
-    except PidSamplerError as error:
-        if device == "cuda":
-            raise PidSamplerError(
-                f"device 'cuda' was asked for, but {error}; pass 'cpu' to run without a GPU"
-            ) from None
-        return get_backend("numpy")
 
 
 def check_blend(tile: Array, rows: Array, columns: Array, out: Array, top: int, left: int) -> None:
@@ -275,3 +252,6 @@ def check_blend(tile: Array, rows: Array, columns: Array, out: Array, top: int, 
         )
     if not (0 <= top <= height - h and 0 <= left <= width - w):
         raise PidSamplerError(f"a tile of {h}x{w} at row {top}, column {left} reaches out of {height}x{width}")
+
+
+__getattr__ = moved.names(__name__)

@@ -161,7 +161,7 @@ def _left_out(stepper: Stepper, error: Exception, note: Callable[[str], None]) -
 
 def _upscales(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Yield the time of a whole upscale of a square picture by the bundled model, and of its sampler alone."""
-    from ..upscaler import Upscaler
+    from ..upscale.upscaler import Upscaler
 
     backend, side = plan.backend, 4 * PICTURE
     try:

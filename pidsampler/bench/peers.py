@@ -17,10 +17,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import __version__, noise
 from ..backends import Backend
 from ..errors import PidSamplerError
+from ..noise import philox
 from ..table import Combination, Row
+from ..version import __version__
 from .steps import slots
 
 Array = Any
@@ -69,7 +70,7 @@ class Stepper:
         version: Of the library that does the work.
         arrays: What it takes and returns.
         prepare: Returns the function that does a row, or None where this has no such row.
-        exact: Whether its noise is `noise.normal` of `SEED`; else it is the library's own.
+        exact: Whether its noise is `philox.normal` of `SEED`; else it is the library's own.
     """
 
     name: str
@@ -114,7 +115,7 @@ def check(stepper: Stepper, step: Step, name: str, row: Row, x: str, m: str) -> 
     values = [arrays.download(a) for a in given]
     nothing = np.zeros(_SHAPE)
     if stepper.exact:
-        known = {draw: noise.normal(SEED, draw, _SHAPE).astype(np.float64) for draw in row.draws}
+        known = {draw: philox.normal(SEED, draw, _SHAPE).astype(np.float64) for draw in row.draws}
         added = formula(row, nothing, nothing, [nothing] * slots(row), known)
     else:
         zeros = [arrays.upload(nothing, dtype) for dtype in types]

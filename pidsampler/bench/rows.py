@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from .. import __version__
 from ..backends import Backend
-from ..cores import count_cores
 from ..errors import PidSamplerError
+from ..threads import count_cores
+from ..version import __version__
 
 MACHINE = ("device", "cores", "driver", "cuda", "python", "numpy", "pidsampler", "commit", "date")
 STEP = ("variant", "family", "eta", "clip", "draws", "reads", "writes", "x", "m", "side")

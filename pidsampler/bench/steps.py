@@ -6,9 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-from .. import draws
 from ..backends.kernels import StepVariant
-from ..registry import get_scheduler
+from ..noise import coupling
+from ..schedulers.registry import get_scheduler
 from ..table import Row, StepTable
 
 # A spec, the row of its table, what is added to the name, and the change that this stands for.
@@ -19,7 +19,7 @@ _ROWS: tuple[tuple[str, int, str, Callable[[StepTable], StepTable]], ...] = (
     ("flow-sde", 1, "", lambda table: table),
     ("flow-sde", 1, " clipped", lambda table: table.clipped(1.0)),
     ("flow-sde", 1, " of x0", lambda table: table.predicting("x0")),
-    ("flow-sde", 1, " brownian", draws.brownian),
+    ("flow-sde", 1, " brownian", coupling.brownian),
     ("heun@uniform:8", 3, "", lambda table: table),
     ("dpmpp-2m@uniform:8", 2, "", lambda table: table),
     ("dpmpp-3m@uniform:8", 3, "", lambda table: table),

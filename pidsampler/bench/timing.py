@@ -194,7 +194,7 @@ def copies(backend: Backend, n: int, caches: int) -> list[Launch]:
 
         return [partial(cupy.copyto, target, source) for source, target in pairs]
 
-    from ..backends.numpy_backend import _on_all_cores  # as its rows are
+    from ..backends.numpy import _on_all_cores  # as its rows are
 
     def copy(source: Array, target: Array) -> None:
         def part(start: int, stop: int) -> None:

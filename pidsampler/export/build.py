@@ -12,7 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
-from .. import __version__
+from ..version import __version__
 from .tensors import Stored
 
 Value = ir.Value

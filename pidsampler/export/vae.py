@@ -16,16 +16,7 @@ from ..errors import PidSamplerError
 from .build import FLOAT, Graph, Value
 from .norms import group_norm
 from .tensors import Stored, check_tensors
-from .vae_keys import (
-    ENCODERS,
-    Encoder,
-    Residual,
-    canonical,
-    down_path,
-    encoder_shapes,
-    random_encoder,
-    reshaped,
-)
+from .vae_keys import ENCODERS, Encoder, Residual, canonical, down_path, encoder_shapes, random_encoder, reshaped
 
 __all__ = ["ENCODERS", "Encoder", "build_encoder", "canonical", "encoder_shapes", "random_encoder"]
 

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PidSamplerError
-from ..noise import normal
+from ..noise.philox import normal
 from .tensors import Stored, check_tensors
 
 _F32 = np.dtype(np.float32)

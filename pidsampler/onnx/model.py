@@ -11,8 +11,8 @@ import numpy as np
 
 from ..backends import Array, Backend
 from ..errors import PidSamplerError
-from ..hub import PREFIX, model_folder
 from .contract import CAPTION, ENCODER, LATENT, NETWORK, PROJECTION, read_contract
+from .hub import PREFIX, model_folder
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, read_manifest
 from .providers import CudaOptions, import_onnxruntime

@@ -12,8 +12,8 @@ import ml_dtypes
 import numpy as np
 
 from ..backends import Array, Backend
-from ..cores import core_limit
 from ..errors import OutOfMemoryError, PidSamplerError
+from ..threads import core_limit
 from .providers import CudaOptions, import_onnxruntime, providers
 
 # ONNX's own numbers: the binding takes them for every type, also for those numpy has no name for.

@@ -10,9 +10,9 @@ from itertools import pairwise
 from typing import Any, ClassVar
 
 from ..errors import PidSamplerError
-from ..spec import Spec
 from ..table import Combination, Row, Terms, combined
 from ..timesteps import TimesLike, custom
+from .spec import Spec
 
 
 @dataclass(frozen=True)

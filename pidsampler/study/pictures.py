@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PidSamplerError
-from ..source import Source
+from ..upscale.source import Source
 
 
 def reduced(source: Source, scale: int, path: Path) -> tuple[Source, NDArray[np.uint8]]:

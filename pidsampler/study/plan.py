@@ -17,13 +17,13 @@ import numpy as np
 
 from .. import timesteps
 from ..denoiser import GaussianMixture
-from ..draws import NoiseFunction, with_noise
 from ..errors import PidSamplerError, unknown_name
-from ..noise import check_seeds
-from ..registry import choose_scheduler, get_scheduler
+from ..noise.coupling import NoiseFunction, with_noise
+from ..noise.philox import check_seeds
 from ..schedulers import TimesScheduler
+from ..schedulers.registry import choose_scheduler, get_scheduler
 from ..table import Scheduler, StepTable
-from ..upscaler import check_sigma
+from ..upscale.upscaler import check_sigma
 
 SETTINGS: dict[str, Any] = {
     "model": "tiny",

@@ -17,19 +17,18 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-from .. import images, latents
-from ..backends import resolve_device
-from ..draws import NoiseFunction
-from ..engine import outcomes
-from ..errors import PidSamplerError
-from ..extras import optional
-from ..registry import get_scheduler
+from ..errors import PidSamplerError, optional
+from ..io import atomic, latents
+from ..jobs.processes import outcomes
+from ..noise.coupling import NoiseFunction
+from ..onnx.device import resolve_device
+from ..schedulers.registry import get_scheduler
 from ..table import StepTable
 from .measures import get_measure
 from .plan import Cell, Study
+from .report.summary import report
 from .shared import count_calls
 from .store import Run, Store
-from .summary import report
 from .work import COSTS, Job, Outcome, Worker
 
 
@@ -250,7 +249,7 @@ class _Plan:
         folder.mkdir(exist_ok=True)
         for cell, (table, _) in self.tables.items():
             write = methodcaller("write", table.to_json(indent=1).encode())
-            images.place(folder / f"{cell}.json", write, overwrite=True)
+            atomic.place(folder / f"{cell}.json", write, overwrite=True)
 
     def jobs(self, done: AbstractSet[Run]) -> list[Job]:
         """Return the jobs of all runs that are not done, those of one model after one another."""

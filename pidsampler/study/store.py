@@ -11,8 +11,8 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from .. import images
 from ..errors import PidSamplerError
+from ..io import atomic
 from .measures import Measure
 from .plan import Cell
 
@@ -176,7 +176,7 @@ class Store:
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(header)
         writer.writerows(rows)
-        images.place(self.folder / name, lambda file: file.write(text.getvalue().encode()), overwrite=True)
+        atomic.place(self.folder / name, lambda file: file.write(text.getvalue().encode()), overwrite=True)
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:

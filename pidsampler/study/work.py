@@ -13,15 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import images
-from ..backends import Backend, resolve_device
+from ..backends import Backend
 from ..denoiser import Denoiser, GaussianMixture
-from ..draws import NoiseFunction
 from ..errors import PidSamplerError
+from ..io import pictures
+from ..noise.coupling import NoiseFunction
+from ..onnx.device import resolve_device
 from ..sampler import Run, sample, start
-from ..source import Source
 from ..table import StepTable
-from ..upscaler import Bound, Upscaler
+from ..upscale.source import Source
+from ..upscale.upscaler import Bound, Upscaler
 from .measures import Measure, Sample, get_measure
 from .pictures import as_rgb, eight_bits, on_host, reduced, resized
 from .plan import Flow
@@ -223,10 +224,10 @@ class Worker:
             record = {"cell": cell, "image": job.image, "seed": job.seed, "table": table.to_dict()}
             target = picture_path(job.folder, job.image, cell, job.seed)
             target.parent.mkdir(parents=True, exist_ok=True)
-            images.write(target, images.Picture(picture), json.dumps(record, sort_keys=True), overwrite=True)
+            pictures.write(target, pictures.Picture(picture), json.dumps(record, sort_keys=True), overwrite=True)
             if strip:
-                side_by_side = images.Picture(np.concatenate(strip, axis=1))
-                images.write(strip_path(job.folder, job.image, cell, job.seed), side_by_side, "{}", overwrite=True)
+                side_by_side = pictures.Picture(np.concatenate(strip, axis=1))
+                pictures.write(strip_path(job.folder, job.image, cell, job.seed), side_by_side, "{}", overwrite=True)
         return values
 
 
@@ -239,7 +240,7 @@ def _keep_beside(job: Job, source: Source, bound: Bound, reference: NDArray[np.u
         target = picture_path(job.folder, job.image, name, job.seed)
         if picture is not None and not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            images.write(target, images.Picture(picture), "{}", overwrite=True)
+            pictures.write(target, pictures.Picture(picture), "{}", overwrite=True)
 
 
 def picture_path(folder: Path, image: str, cell: str, seed: int) -> Path:
@@ -277,7 +278,7 @@ def _converged(job: Job, denoiser: Denoiser, noise: Array, backend: Backend) -> 
 
 
 def _solution(law: GaussianMixture, noise: Array) -> NDArray[np.float64]:
-    from .law import solution
+    from .measures.law import solution
 
     return solution(law, on_host(noise).astype(np.float64), 1.0)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from string import Template
 from typing import IO, Any
 
-from ...images import place
+from ...io.atomic import place
 
 _SCRIPTS = ("report.js", "axes.js", "plots.js", "lines.js", "table.js", "viewer.js")
 

@@ -1,0 +1,165 @@
+"""`pidsampler bench`: time the sampler's step in all its variants, and others beside it."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from contextlib import nullcontext
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+
+from ..backends import Backend, get_backend
+from ..bench.measurement import Plan, measure
+from ..bench.peers import Stepper, find_peers
+from ..bench.rows import appending, check_columns
+from ..bench.steps import Variant, variants
+from ..bench.timing import Effort
+from ..errors import PidSamplerError, unknown_name
+from .common import OK, USAGE, fail
+
+_SIDES = {"cpu": "512,1024", "cuda": "512,1024,2048,4096"}
+_TYPES = {"cpu": "float32,float32/float16", "cuda": "float32,float32/float16,float16,bfloat16"}
+_OUTPUTS = (np.float32, np.float16, ml_dtypes.bfloat16)  # types of a network's output; of the state, see the backend
+_QUICK = Effort(seconds=0.05, least=3)
+_MOST_SIDE = 16384
+_UPSCALE = "upscale"  # among the names of variants
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's options to its parser."""
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument(
+        "--sizes", metavar="N,...", help=f"pixels a side (default: {_SIDES['cpu']}; on a GPU {_SIDES['cuda']})"
+    )
+    parser.add_argument(
+        "--variants", metavar="NAME,...", default="*", help="by name or pattern, as 'flow-sde*,upscale' (default: all)"
+    )
+    parser.add_argument(
+        "--dtype",
+        metavar="X[/M],...",
+        help=f"types of the state and of the network's output (default: {_TYPES['cpu']}; on a GPU {_TYPES['cuda']})",
+    )
+    parser.add_argument("--peers", metavar="NAME,...", help="whom to compare with, or none (default: all installed)")
+    parser.add_argument("--quick", action="store_true", help="the first size and type, few samples: not for quoting")
+    parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="append the rows to a CSV file")
+
+
+def plan(arguments: argparse.Namespace) -> Plan:
+    """Return what a command line asks for.
+
+    Raises:
+        PidSamplerError: An option is wrong, or the file for the rows is another one.
+    """
+    if arguments.output is not None:
+        check_columns(arguments.output)
+    backend = _backend(arguments.device)
+    sides = (arguments.sizes or _SIDES[backend.device]).split(",")
+    types = (arguments.dtype or _TYPES[backend.device]).split(",")
+    chosen, upscale = _variants(arguments.variants.split(","))
+    peers, missing = _peers(backend, arguments.peers)
+    if arguments.quick:
+        sides, types = sides[:1], types[:1]
+    return Plan(
+        backend=backend,
+        variants=chosen,
+        types=[_types(text, backend) for text in types],
+        sides=[_side(text) for text in sides],
+        peers=peers,
+        missing=missing,
+        effort=_QUICK if arguments.quick else Effort(),
+        upscale=upscale,
+    )
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Time what is asked for; 0, or 2 where an option is wrong."""
+    try:
+        asked = plan(arguments)
+    except PidSamplerError as error:
+        return fail(error, USAGE)
+    carry_out(asked, arguments.output)
+    return OK
+
+
+def carry_out(asked: Plan, output: Path | None) -> None:
+    """Print a line for each result, and append them to a CSV file.
+
+    Raises:
+        PidSamplerError: Something does not compute what it is timed for, or the file cannot be written.
+    """
+    print(f"{'side':>5}  {'x/m':17}  {'row':34}  {'by':13}  {'ms':>9}  {'± IQR':>8}  {'n':>3}  {'GB/s':>6}  of a copy")
+    with appending(output) if output is not None else nullcontext(lambda row: None) as append:
+        for row in measure(asked, lambda text: print(text, file=sys.stderr)):
+            append(row)
+            print(_line(row), flush=True)
+
+
+def _line(row: dict[str, Any]) -> str:
+    types = "/".join(dict.fromkeys((row["x"], row["m"]))) if "x" in row else ""
+    text = f"{row['side']:5}  {types:17}  {row['variant']:34}  {row['by']:13}  {row['ms']:9.4g}  {row['iqr_ms']:8.2g}"
+    text += f"  {row['n']:3}"
+    if "share" in row:
+        text += f"  {row['gb_s']:6.4g}  {row['share']:8.0%}"
+    if row["host_ms"] is not None:
+        text += f"  host {row['host_ms']:.3g} ms"
+    return text
+
+
+def _backend(device: str) -> Backend:
+    if device not in ("auto", "cpu", "cuda"):
+        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+    if device == "cpu":
+        return get_backend("numpy")
+    try:
+        return get_backend("cupy")
+    except PidSamplerError:
+        if device == "cuda":
+            raise
+        return get_backend("numpy")
+
+
+def _variants(words: list[str]) -> tuple[list[Variant], bool]:
+    """Return the rows that a word or pattern names, and whether one names the whole upscale."""
+    known = variants()
+    names = [*(variant.name for variant in known), _UPSCALE]
+    for word in words:
+        if not any(fnmatchcase(name, word) for name in names):
+            raise unknown_name("variant", word, names)
+    chosen = {name for name in names if any(fnmatchcase(name, word) for word in words)}
+    return [variant for variant in known if variant.name in chosen], _UPSCALE in chosen
+
+
+def _peers(backend: Backend, names: str | None) -> tuple[list[Stepper], dict[str, str]]:
+    if names == "none":
+        return [], {}
+    found, missing = find_peers(backend)
+    if names is None:
+        return found, missing
+    peers = {peer.name: peer for peer in found}
+    for name in names.split(","):
+        if name in missing:
+            raise PidSamplerError(f"peer {name!r} cannot be had here: {missing[name]}")
+        if name not in peers:
+            raise unknown_name("peer", name, [*peers, *missing, "none"])
+    return [peers[name] for name in names.split(",")], {}
+
+
+def _types(text: str, backend: Backend) -> tuple[str, str]:
+    x, slash, m = text.partition("/")
+    states = [np.dtype(dtype).name for dtype in backend.state_types]
+    if x not in states:
+        raise unknown_name("type of the state", x, states)
+    outputs = {x, *(np.dtype(dtype).name for dtype in _OUTPUTS)}
+    if slash and m not in outputs:
+        raise unknown_name("type of the output", m, outputs)
+    return x, m if slash else x
+
+
+def _side(text: str) -> int:
+    if not text.isdecimal() or not 1 <= int(text) <= _MOST_SIDE:
+        raise PidSamplerError(f"size {text!r} is not a whole number in 1..{_MOST_SIDE}: pass such as --sizes 512,1024")
+    return int(text)

@@ -1,0 +1,18 @@
+"""`pidsampler doctor`: would a GPU run work here, and if not, which line repairs it?"""
+
+from __future__ import annotations
+
+import argparse
+
+from .common import FAILED, OK
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The command has no arguments."""
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the report; 0 where a GPU run works."""
+    from ..onnx.doctor import report
+
+    return OK if report() else FAILED

@@ -1,0 +1,165 @@
+"""`pidsampler export`: a checkpoint, or random weights, becomes a model folder."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ..errors import PidSamplerError, optional
+from ..io import captions
+from ..onnx.hub import download_file
+
+if TYPE_CHECKING:
+    from ..export.folder import Plan
+    from ..export.layers import Form
+    from ..export.published import Published
+
+_DTYPES = {"ort-cpu": "float32", "ort-cuda": "bfloat16", "tensorrt": "bfloat16", "onnx": "float32"}
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("--backbone", required=True, metavar="NAME", help="sdxl, flux, flux2, sd3, qwenimage, ...")
+    parser.add_argument("--type", required=True, help="2k, 2kto4k, 2kto4k_v1pt5 or 2kto4k_v1pt5_undistilled")
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="NVIDIA's .pth, or a .safetensors of it")
+    source.add_argument("--random-weights", type=int, metavar="SEED", help="the same network without a checkpoint")
+    source.add_argument("--from-hub", action="store_true", help="download NVIDIA's from Hugging Face (extra 'hub')")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="the new model folder")
+    parser.add_argument("--vae", type=Path, metavar="FILE", help="its encoder's weights; without them latents only")
+    parser.add_argument("--accept-licence", action="store_true", help="of what --from-hub downloads")
+    parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
+    parser.add_argument(
+        "--target", default="ort-cpu", help="ort-cpu, ort-cuda, tensorrt or onnx (default: %(default)s)"
+    )
+    parser.add_argument("--dtype", help="float32, float16 or bfloat16 (default: float32, on a GPU bfloat16)")
+    parser.add_argument("--size", metavar="WxH", help="of the result, fixed (default: any)")
+    parser.add_argument("--whole", action="store_true", help="the latent's projection inside the network, at each step")
+    parser.add_argument(
+        "--caption", type=Path, metavar="FILE", help="its embedding's .npy, or 'input' (default: zeros)"
+    )
+    parser.add_argument("--verify", action="store_true", help="compare with an evaluation in numpy and float64")
+    parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Write the folder, and print its licence.
+
+    Raises:
+        PidSamplerError: An argument is wrong, a file cannot be read, or the folder cannot be written.
+    """
+    optional("onnx_ir", "onnx-ir", "export")
+    from ..export.folder import check_target, write_folder
+    from ..export.published import get_published
+
+    published = get_published(arguments.backbone, arguments.type)
+    if arguments.reduced and arguments.random_weights is None:
+        raise PidSamplerError("--reduced makes a network of random weights: pass --random-weights SEED with it")
+    check_target(arguments.output, arguments.overwrite)
+    began = time.perf_counter()
+    plan = _plan(arguments, published)
+
+    def note(name: str) -> None:
+        if not arguments.quiet:
+            print(f"{arguments.output / name} ...", flush=True)
+
+    write_folder(plan, arguments.output, arguments.overwrite, note)
+    if not arguments.quiet:
+        seconds = time.perf_counter() - began
+        print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
+        print(f"licence: {plan.manifest.licence}")
+    if arguments.verify:
+        from ..export.recover import Network
+        from ..export.verify import verify
+
+        made_of = Network(plan.architecture, plan.tensors, plan.form.dtype, plan.form.caption)
+        error = verify(arguments.output, made_of)
+        print(f"{arguments.output}: {error:.1e} off its evaluation in float64")
+    return 0
+
+
+def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
+    from ..export.architecture import random_tensors
+    from ..export.checkpoint import network_tensors, read_checkpoint
+    from ..export.folder import Plan
+    from ..export.layers import check_form
+    from ..export.published import LICENCE
+    from ..export.tensors import check_tensors
+    from ..export.vae import ENCODERS, canonical, encoder_shapes, random_encoder
+    from ..onnx.manifest import Manifest
+
+    architecture = published.architecture
+    encoder = ENCODERS[published.encoder] if published.encoder is not None else None
+    if arguments.reduced:
+        architecture = architecture.reduced()
+        encoder = encoder and encoder.reduced()
+    if encoder is None and arguments.vae is not None:
+        raise PidSamplerError(
+            f"{published.backbone}'s encoder is no convolutional VAE: export it by its own project, and give latents"
+        )
+    form = _form(arguments)
+    check_form(architecture, form)
+    name, licence, files = published.name, LICENCE, (arguments.checkpoint, arguments.vae)
+    if arguments.from_hub:
+        files = _downloaded(arguments, published)
+    if arguments.random_weights is not None:
+        name, licence = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
+        tensors = random_tensors(architecture, arguments.random_weights)
+    else:
+        tensors = network_tensors(read_checkpoint(files[0]).tensors)
+        check_tensors(tensors, architecture.shapes(), f"{files[0]} as {published.backbone} {published.type}")
+    encoder_tensors = None
+    if encoder is not None and files[1] is not None:
+        encoder_tensors = canonical(read_checkpoint(files[1]).tensors, encoder, str(files[1]))
+        check_tensors(encoder_tensors, encoder_shapes(encoder), f"{files[1]} as the encoder of {published.backbone}")
+    elif encoder is not None and arguments.random_weights is not None:
+        encoder_tensors = random_encoder(encoder, arguments.random_weights)
+    manifest = Manifest(
+        name=name,
+        description=published.description,
+        licence=licence,
+        prediction="velocity",
+        timescale=1000.0,
+        timesteps=published.timesteps,
+        noise_frame=published.noise_frame,
+        scale=architecture.scale,
+        vae_factor=architecture.latent_factor,
+        drifts=published.drifts,
+    )
+    return Plan(architecture, tensors, form, manifest, encoder, encoder_tensors)
+
+
+def _form(arguments: argparse.Namespace) -> Form:
+    from ..export.layers import Form
+
+    dtype = arguments.dtype or _DTYPES.get(arguments.target, "float32")
+    size = None if arguments.size is None else _size(arguments.size)
+    return Form(arguments.target, dtype, size, split=not arguments.whole, **_caption(arguments.caption))
+
+
+def _size(text: str) -> tuple[int, int]:
+    width, _, height = text.partition("x")
+    if not (width.isdecimal() and height.isdecimal()):
+        raise PidSamplerError(f"--size {text!r} is not WIDTHxHEIGHT in pixels, such as 4096x4096")
+    return int(height), int(width)
+
+
+def _caption(asked: Path | None) -> dict[str, Any]:
+    if asked == Path("input"):
+        return {"takes_caption": True}
+    return {"caption": None if asked is None else captions.read(asked)}
+
+
+def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Path, Path | None]:
+    """The checkpoint and, where there is one, the encoder's weights, from the hub or its cache."""
+    from ..export.published import LICENCE, REPOSITORY, VAE_FILES
+
+    if not arguments.accept_licence:
+        raise PidSamplerError(f"{REPOSITORY} has the licence: {LICENCE}; pass --accept-licence if you accept it")
+    checkpoint = download_file(REPOSITORY, published.file)
+    if arguments.vae is not None or published.encoder is None:
+        return checkpoint, arguments.vae
+    return checkpoint, download_file(REPOSITORY, VAE_FILES[published.encoder])

@@ -1,0 +1,44 @@
+"""`pidsampler inspect`: print the contract found in a model folder."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import asdict
+from typing import Any
+
+from ..errors import optional
+from .common import OK, print_columns
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")
+    parser.add_argument("--verify", action="store_true", help="compare with numpy and float64 (extra 'export')")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the contract, the graphs' tensors and the files' hashes."""
+    from ..onnx import Model
+    from ..onnx.device import resolve_device
+
+    model = Model.load(arguments.model, resolve_device("auto"))
+    rows = [[key.replace("_", " "), _shown(value)] for key, value in asdict(model.contract).items()]
+    for session in model.sessions:
+        rows += [[f"{session.path.name} in", str(t)] for t in session.inputs]
+        rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]
+    rows += [[f"sha256 {name}", digest] for name, digest in model.hashes.items()]
+    print_columns(["folder", str(model.path)], rows)
+    if arguments.verify:
+        optional("onnx_ir", "onnx-ir", "export")
+        from ..export.verify import verify
+
+        print(f"{verify(model.path):.1e} off its evaluation in float64")
+    return OK
+
+
+def _shown(value: Any) -> str:
+    if value is None:
+        return "any"
+    if value == "":
+        return "not stated"
+    return ", ".join(map(repr, value)) if isinstance(value, tuple) else str(value)

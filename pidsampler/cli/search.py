@@ -1,0 +1,69 @@
+"""`pidsampler search`: find a good list of timesteps for a model, a scheduler and a number of calls."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from ..errors import PidSamplerError
+from ..io.times import write_list
+from .progress import progress_bar
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `run` to a command's parser."""
+    parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures or latents; half is held out")
+    parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="for --timesteps @FILE")
+    parser.add_argument("--model", default="tiny", help="bundled name or model folder (default: %(default)s)")
+    parser.add_argument("--scheduler", default="dpmpp-2m", metavar="SPEC", help="without a list (default: %(default)s)")
+    parser.add_argument("--calls", type=int, default=4, metavar="N", help="most model calls (default: %(default)s)")
+    parser.add_argument(
+        "--measure",
+        default="ode-distance",
+        metavar="NAME",
+        help="what is to be best; one that compares with a reference takes the images for it, and reduces them for the "
+        "model (default: %(default)s)",
+    )
+    parser.add_argument("--seeds", type=int, default=4, metavar="N", help="for each image (default: %(default)s)")
+    parser.add_argument(
+        "--evaluations", type=int, default=60, metavar="N", help="most lists to try (default: %(default)s)"
+    )
+    parser.add_argument(
+        "--free-start", action="store_true", help="let the first time move too, at which the noise is then too strong"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Search as a command: print the list and its gains, and write the file.
+
+    Raises:
+        PidSamplerError: An argument is not as it should be, or the search failed.
+    """
+    from ..search import Search
+    from ..search.problem import Problem
+
+    output = arguments.output
+    search = Search(
+        arguments.scheduler,
+        arguments.calls,
+        arguments.measure,
+        arguments.seeds,
+        arguments.evaluations,
+        arguments.free_start,
+    )
+    # The search may take long: what would keep the file from being written is said before.
+    if output.exists() and not arguments.overwrite:
+        raise PidSamplerError(f"{output} exists already: pass --overwrite to replace it")
+    if output.is_dir() or not output.parent.is_dir():
+        raise PidSamplerError(f"cannot write {output}: expected a file's name in a folder that exists")
+    reduce = "reference" in search.measure.needs
+    problem = Problem.of_model(arguments.model, arguments.images, arguments.device, reduce)
+    with progress_bar(arguments.quiet) as advance:
+        found = search.run(problem, lambda most: advance("searching", total=most))
+    write_list(output, found.times, [*found.made, *found.table], arguments.overwrite)
+    if not arguments.quiet:
+        print(*found.table, "", ",".join(map(repr, found.times.tolist())), f"written to {output}", sep="\n")
+    return 0

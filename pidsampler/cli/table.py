@@ -1,0 +1,37 @@
+"""`pidsampler table`: print a scheduler's table of coefficients."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from .. import timesteps
+from ..errors import PidSamplerError
+from ..noise import with_noise
+from .common import OK, USAGE, add_times, chosen_scheduler, fail
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "scheduler", metavar="SPEC", help="spec such as heun@uniform:8 or unipc(order=3)@karras(rho=5):12"
+    )
+    add_times(parser)
+    parser.add_argument("--json", action="store_true", help="as JSON, for StepTable.from_json")
+    parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it too: .png, .svg or .pdf (extra 'plot')")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Print the table, and draw it where that is asked for."""
+    try:
+        scheduler = chosen_scheduler(arguments, timesteps.pid())
+        table, _ = with_noise(scheduler.table(), arguments.noise)
+    except PidSamplerError as error:
+        return fail(error, USAGE)
+    if arguments.plot is not None:
+        from ..schedulers.plot import plot_table
+
+        plot_table(table, arguments.plot, str(scheduler), arguments.overwrite)
+    print(table.to_json(indent=2) if arguments.json else f"{scheduler}\n\n{table}")
+    return OK

@@ -1,0 +1,145 @@
+"""`pidsampler upscale`: enlarge pictures, or decode latents."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from ..backends import DESPECKLE
+from ..errors import PidSamplerError
+from .common import FAILED, OK, USAGE, add_times, chosen_scheduler, fail
+from .progress import progress_bar
+
+_DESPECKLE = f"remove isolated pixels that stand out by that many of 255 (default: {DESPECKLE:g})"
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """Add the command's arguments."""
+    parser.add_argument(
+        "inputs",
+        nargs="+",
+        type=Path,
+        metavar="IN",
+        help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors; folders of them",
+    )
+    parser.add_argument(
+        "-o",
+        "--output",
+        required=True,
+        metavar="OUT",
+        help="file, or folder for several inputs (PNG); goes on where it was",
+    )
+    parser.add_argument(
+        "--model", default="tiny", help="bundled name, model folder, or hf:OWNER/NAME (default: %(default)s)"
+    )
+    parser.add_argument("--accept-licence", action="store_true", help="of an hf: model, and download it (extra 'hub')")
+    parser.add_argument(
+        "--scheduler",
+        default="flow-sde",
+        metavar="SPEC",
+        help="see 'pidsampler schedulers' (default: %(default)s)",
+    )
+    add_times(parser)
+    parser.add_argument("--seed", type=int, default=0, help="0..2^64-1 (default: %(default)s)")
+    parser.add_argument(
+        "--degrade-sigma",
+        type=float,
+        default=0.0,
+        metavar="S",
+        help="noise level of the latent, 0..0.8 (default: 0)",
+    )
+    parser.add_argument("--scale", metavar="S", help="result over input, at most the model's own (default)")
+    parser.add_argument("--size", metavar="WxH", help="of the result, likewise; one side may be left out")
+    parser.add_argument("--fit", action="store_true", help="the largest inside --size that keeps the picture's shape")
+    parser.add_argument(
+        "--color", help="match or adain: the input's colours; off (default: match for models that drift)"
+    )
+    parser.add_argument("--color-strength", type=float, default=1.0, metavar="S", help="0..1 (default: %(default)s)")
+    parser.add_argument("--despeckle", type=float, nargs="?", const=DESPECKLE, metavar="LEVELS", help=_DESPECKLE)
+    parser.add_argument(
+        "--tile", default="auto", metavar="N", help="auto, off, or pixels a side (default: %(default)s)"
+    )
+    parser.add_argument("--overlap", type=int, metavar="N", help="of tiles, in pixels (default: 128, or half a tile)")
+    parser.add_argument("--max-memory", metavar="BYTES", help="such as 4G, to cut tiles by (default: what is free)")
+    parser.add_argument(
+        "--caption", type=Path, metavar="FILE", help=".npy of its embedding, for a model that takes one"
+    )
+    parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--engine", default="local", help="local, or ray for a cluster (default: %(default)s)")
+    parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    parser.add_argument("--quiet", action="store_true", help="print errors only")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """Enlarge the inputs; 0, or 1 where one failed, or 2 where an option is wrong."""
+    from ..image.size import Size
+    from ..io import atomic, captions, pictures
+    from ..jobs.processes import check_engine
+    from ..noise import check_seeds, with_noise
+    from ..onnx import model_manifest
+    from ..onnx.device import resolve_device
+    from ..onnx.hub import PREFIX, download_model
+    from ..upscale import batch
+    from ..upscale.finish import Finish
+    from ..upscale.memory import Tiling
+    from ..upscale.upscaler import Upscaler, check_sigma
+
+    if arguments.accept_licence and arguments.model.startswith(PREFIX):
+        download_model(arguments.model)
+    # The model may be large: what is wrong on the command line is said before its graphs are loaded.
+    own = model_manifest(arguments.model).own_timesteps
+    try:
+        scheduler = chosen_scheduler(arguments, own)
+        with_noise(scheduler.table(), arguments.noise)
+        check_sigma(arguments.degrade_sigma)
+        caption = None if arguments.caption is None else captions.read(arguments.caption)
+        check_seeds(arguments.seed, 1)
+        size = Size.parse(arguments.scale, arguments.size, arguments.fit)
+        finish = Finish(arguments.color, arguments.color_strength, size, arguments.despeckle)
+        tiling = Tiling.parse(arguments.tile, arguments.overlap, arguments.max_memory)
+        check_engine(arguments.engine)
+        resolve_device(arguments.device)
+        files = batch.find_files(arguments.inputs, arguments.output)
+        for file in files:
+            pictures.check_output(file.target, arguments.overwrite or file.resume)
+    except PidSamplerError as error:
+        return fail(error, USAGE)
+    folders = {file.target.parent for file in files}
+    for folder in folders:
+        atomic.remove_leftovers(folder)
+    settings = batch.Settings(
+        scheduler, arguments.seed, arguments.degrade_sigma, arguments.noise, arguments.overwrite, caption, finish
+    )
+    calls, failed, done = len(scheduler.table()), [], dict[Path, float]()
+    with progress_bar(arguments.quiet, len(files) * calls) as advance:
+
+        def progress(path: Path, share: float) -> None:
+            done[path] = done.get(path, 0.0) + share
+            advance(path.name, by=share * calls)
+
+        if arguments.engine == "ray":
+            outcomes = batch.upscale_on_cluster(arguments.model, arguments.device, files, settings, tiling)
+        else:
+            up = Upscaler.load(arguments.model, arguments.device, tiling=tiling)
+            outcomes = batch.upscale_files(up, files, settings, progress)
+        for outcome in outcomes:
+            progress(outcome.file.path, 1.0 - done.get(outcome.file.path, 0.0))
+            if outcome.error is not None:
+                failed.append(str(outcome.file.path))
+                fail(outcome.error)
+            elif not arguments.quiet:
+                print(_said(outcome))
+    for folder in folders:  # again, for those that were too new to be told from what is being written
+        atomic.remove_leftovers(folder)
+    if len(files) > 1 and failed:
+        fail(f"{len(failed)} of {len(files)} failed: {', '.join(failed)}")
+    return FAILED if failed else OK
+
+
+def _said(outcome: Any) -> str:
+    record, target = outcome.record, outcome.file.target
+    size = "{width}x{height}".format(**record["output"])
+    if outcome.seconds == 0.0:
+        return f"{target}: {size}, there already"
+    return f"{target}: {size}, {len(record['timesteps']) - 1} steps on {record['device']}, {outcome.seconds:.1f} s"

@@ -1,0 +1,156 @@
+"""Which size a result is to have: the model's own, or less.
+
+A model samples at its native scale always. Another size is made of that result by one reduction (`Backend.reduce`);
+nothing is ever enlarged, and no model is run twice. Sizes are written WIDTHxHEIGHT, and pairs are (height, width).
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from numbers import Integral, Real
+
+from ..errors import PidSamplerError
+
+_SIZE = re.compile(r"(\d{0,9})x(\d{0,9})", re.ASCII | re.IGNORECASE)
+_STRETCH = Fraction(1, 100)  # a change of the aspect ratio that is not worth a word
+
+
+@dataclass(frozen=True)
+class Size:
+    """What was asked for: a scale, or a width, a height, or both.
+
+    Args:
+        scale: Output side over input side, above 0.
+        width: Pixels, at least 1. Alone, the height follows the picture's shape.
+        height: Pixels, at least 1; likewise.
+        fit: Take width and height as a box, of which an absent side is open: the largest size inside it that keeps
+            the picture's shape. Without it both are exact, and the shape may change.
+
+    Raises:
+        PidSamplerError: Not one of scale and (width, height), one is no such number, or `fit` has no box.
+    """
+
+    scale: float | None = None
+    width: int | None = None
+    height: int | None = None
+    fit: bool = False
+
+    def __post_init__(self) -> None:
+        sides = [side for side in (self.width, self.height) if side is not None]
+        if self.scale is None and not sides:
+            raise PidSamplerError("a size needs a scale, a width or a height: pass --scale 2 or --size 3000x2000")
+        if self.scale is not None and (sides or self.fit):
+            other = "--fit" if self.fit else "--size"
+            raise PidSamplerError(f"--scale {self.scale} and {other} exclude each other: pass one of them")
+        if self.scale is not None and not (_is_number(self.scale, Real) and 0 < self.scale < math.inf):
+            raise PidSamplerError(f"scale {self.scale!r} is not a number above 0: pass one such as 2 or 1.5")
+        for side in sides:
+            if not _is_number(side, Integral) or side < 1:
+                raise PidSamplerError(f"a side of {side!r} pixels is not a whole number from 1: pass one such as 3000")
+
+    @classmethod
+    def parse(cls, scale: str | float | None = None, size: str | None = None, fit: bool = False) -> Size | None:
+        """Read the command line's options.
+
+        Args:
+            scale: `--scale`, such as "2" or "1.5".
+            size: `--size`: "3000x2000", or one side as "3000x" or "x2000".
+            fit: Whether `--fit` is there.
+
+        Returns:
+            None if nothing is asked for: the native size.
+
+        Raises:
+            PidSamplerError: One of them cannot be read, or they exclude each other.
+        """
+        width = height = None
+        if size is not None:
+            found = _SIZE.fullmatch(size.strip())
+            if found is None or not any(found.groups()):
+                raise PidSamplerError(f"--size {size!r} is not a size: pass 3000x2000, or one side as 3000x or x2000")
+            width, height = (int(side) if side else None for side in found.groups())
+        elif fit and scale is None:
+            raise PidSamplerError("--fit has nothing to fit into: pass --size WIDTHxHEIGHT with it")
+        if scale is not None:
+            try:
+                scale = float(scale)
+            except ValueError:
+                raise PidSamplerError(f"--scale {scale!r} is not a number: pass one such as 2 or 1.5") from None
+        return None if scale is None and size is None else cls(scale, width, height, fit)
+
+    def __str__(self) -> str:
+        """As the command line has it: "scale 1.5", "3000x2000", "x2000", "3000x2000 fit"."""
+        if self.scale is not None:
+            return f"scale {self.scale:g}"
+        return f"{self.width or ''}x{self.height or ''}{' fit' * self.fit}"
+
+
+def resolve(size: Size | None, native: tuple[int, int], native_scale: int) -> tuple[int, int]:
+    """Return the (height, width) of a result.
+
+    Sides are rounded to the nearest pixel (Python's `round`), and at least 1. A box of `fit` larger than native gives
+    native. An exact width and height may change the aspect ratio, see `warn_if_stretched`.
+
+    Args:
+        size: What was asked for; None for native.
+        native: (height, width) that the model makes of the input.
+        native_scale: Native side over input side.
+
+    Raises:
+        PidSamplerError: A side would be above native.
+    """
+    tall, wide = native
+    if size is None:
+        return native
+    if size.scale is not None:
+        if size.scale > native_scale:
+            raise PidSamplerError(
+                f"scale {size.scale:g} is above {native_scale}, the model's own: a result is never enlarged; "
+                f"pass {native_scale} or less"
+            )
+        height, width = (max(1, round(side / native_scale * size.scale)) for side in native)
+        return height, width
+    if size.fit:
+        shares = [Fraction(1)]
+        shares += [] if size.width is None else [Fraction(size.width, wide)]
+        shares += [] if size.height is None else [Fraction(size.height, tall)]
+        return max(1, round(tall * min(shares))), max(1, round(wide * min(shares)))
+    if (size.width or 0) > wide or (size.height or 0) > tall:
+        raise PidSamplerError(
+            f"size {size} is above {wide}x{tall}, what the model makes of this input: a result is never enlarged; "
+            f"pass at most that, or --fit (fit=True) for the largest inside both"
+        )
+    if size.width is None:
+        assert size.height is not None
+        return size.height, max(1, round(Fraction(wide * size.height, tall)))
+    if size.height is None:
+        return max(1, round(Fraction(tall * size.width, wide))), size.width
+    return size.height, size.width
+
+
+def warn_if_stretched(height: int, width: int, native: tuple[int, int]) -> None:
+    """Warn where a size changes the aspect ratio by more than 1 %, and by more than rounding explains."""
+    tall, wide = native
+    stretch = Fraction(width * tall, height * wide)
+    (low, high), (other_low, other_high) = _scales(height, tall), _scales(width, wide)
+    rounding = low <= other_high and other_low <= high
+    if max(stretch, 1 / stretch) > 1 + _STRETCH and not rounding:
+        warnings.warn(
+            f"size {width}x{height} changes the shape of a picture of {wide}x{tall} by "
+            f"{float(max(stretch, 1 / stretch) - 1):.1%}: pass --fit (fit=True), or one side as {width}x, to keep it",
+            stacklevel=3,
+        )
+
+
+def _scales(new: int, side: int) -> tuple[Fraction, Fraction]:
+    """Return the least and the largest scale that round a side to such a new one."""
+    half = Fraction(1, 2)
+    return (new - half if new > 1 else Fraction(0)) / side, (new + half) / side
+
+
+def _is_number(value: object, kind: type) -> bool:
+    return isinstance(value, kind) and not isinstance(value, bool)

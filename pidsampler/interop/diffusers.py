@@ -1,0 +1,266 @@
+"""From other projects: a scheduler and its times from a diffusers `scheduler_config.json`."""
+
+from __future__ import annotations
+
+import json
+import math
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from .. import schedulers, timesteps
+from ..errors import PidSamplerError, missing_extra, unknown_name
+from ..schedulers import TimesScheduler
+from ..timesteps import Times, TimesLike
+
+
+def from_diffusers(
+    config: str | Path | Mapping[str, Any],
+    steps: int | None = None,
+    *,
+    mu: float | None = None,
+    tokens: int | None = None,
+    sigmas: TimesLike | None = None,
+) -> TimesScheduler:
+    """Build the scheduler that a diffusers config describes, over the times that its `set_timesteps` would make.
+
+    Known are FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FlowMatchLCMScheduler, and
+    DPMSolverMultistepScheduler and UniPCMultistepScheduler with use_flow_sigmas. The times are diffusers' own, also
+    where it shifts a list twice (Euler, Heun and LCM shift the ends of the list that they shift again), but not rounded
+    to float32, nor to whole timesteps for the network as DPMSolverMultistep's and UniPC's are.
+
+    Args:
+        config: A scheduler_config.json, a folder that holds one, or its content.
+        steps: Number of steps, from 1; not needed with `sigmas`.
+        mu: The shift's logarithm, for a config with use_dynamic_shifting.
+        tokens: In place of mu: the number of latent tokens of the image, from which FLUX's pipelines take it.
+        sigmas: Noise levels before shifting, for pipelines that pass their own: FLUX's is `uniform(steps)[:-1]`. Only
+            for the flow-match and UniPC schedulers.
+
+    Warns:
+        UserWarning: The config sets keys that are not honoured; the message names them.
+
+    Raises:
+        PidSamplerError: The config cannot be read, its class is unknown, a setting has no equivalent, or an argument
+            does not fit it.
+
+    Source: diffusers 0.42, the schedulers' set_timesteps and step.
+    """
+    given = _read(config)
+    name = given.get("_class_name")
+    if name not in _CLASSES:
+        raise unknown_name("diffusers scheduler", str(name), _CLASSES)
+    known = _CLASSES[name]
+    for key, (values, default) in known.required.items():
+        if given.get(key, default) not in values:
+            wanted = " or ".join(map(repr, values))
+            raise PidSamplerError(f"{name} with {key}={given.get(key, default)!r} has no equivalent, only {wanted}")
+    settings = {key: given.get(key, default) for key, default in known.honoured.items()}
+    for key, default in known.honoured.items():
+        if isinstance(default, int | float) and not isinstance(settings[key], int | float):
+            raise PidSamplerError(f"{name}: {key}={settings[key]!r} is not a number")
+    _warn_of_others(name, known, given)
+    if settings.get("use_dynamic_shifting"):
+        settings["mu"] = _mu(settings, mu, tokens)
+    elif mu is not None or tokens is not None:
+        raise PidSamplerError(f"mu and tokens are for a config with use_dynamic_shifting, which this {name} has not")
+    if sigmas is not None:
+        sigmas = timesteps.custom([*sigmas, 0.0])[:-1]
+        if steps not in (None, len(sigmas)):
+            raise PidSamplerError(f"{len(sigmas)} sigmas and steps={steps} disagree: pass one of them")
+        steps = len(sigmas)
+    elif steps is None or steps < 1:
+        raise PidSamplerError(f"steps={steps!r} must be a number from 1")
+    return known.scheduler(settings, timesteps.custom(np.append(known.times(settings, steps, sigmas), 0.0)))
+
+
+def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
+    if isinstance(config, Mapping):
+        return config
+    path = Path(config)
+    path = path / "scheduler_config.json" if path.is_dir() else path
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise PidSamplerError(f"cannot read {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise PidSamplerError(f"{path} is not JSON: {error}") from None
+    if not isinstance(content, dict):
+        raise PidSamplerError(f"{path} holds {type(content).__name__}, expected a scheduler's config")
+    return content
+
+
+def _warn_of_others(name: str, known: _Class, given: Mapping[str, Any]) -> None:
+    """Warn of the settings that change what diffusers does, and not what is done here."""
+    rest = given.keys() - known.honoured.keys() - known.required.keys() - known.without_effect
+    others = {key: given[key] for key in sorted(rest) if not key.startswith("_") and given[key]}
+    if given.get("solver_order") == 3 and given.get("algorithm_type") == "sde-dpmsolver++":
+        others["solver_order"] = "3 (k-diffusion's dpmpp_3m_sde here; diffusers' last term has another sign)"
+    if given.get("solver_order") == 3 and given.get("lower_order_final", True):
+        others["lower_order_final"] = "True (the last step but one keeps order 3 here)"
+    if others:
+        keys = ", ".join(f"{key}={value}" for key, value in others.items())
+        warnings.warn(f"{name}: not honoured are {keys}", stacklevel=3)
+
+
+def _mu(c: Mapping[str, Any], mu: float | None, tokens: int | None) -> float:
+    """The mu given, or FLUX's line through (base_image_seq_len, base_shift) and (max_image_seq_len, max_shift)."""
+    if mu is not None and tokens is None:
+        return mu
+    if tokens is None or mu is not None or "base_shift" not in c:
+        raise PidSamplerError("the config has use_dynamic_shifting: pass mu (or tokens, where it has a base_shift)")
+    rise = (c["max_shift"] - c["base_shift"]) / (c["max_image_seq_len"] - c["base_image_seq_len"])
+    return float(c["base_shift"] + rise * (tokens - c["base_image_seq_len"]))
+
+
+def _flow_match_times(c: Mapping[str, Any], steps: int, sigmas: Times | None) -> Times:
+    """FlowMatch*Scheduler: shifted, stretched to a terminal time, or one of the lists between the same ends."""
+    if sigmas is None:
+        ends = np.array([1.0, 1.0 / c["num_train_timesteps"]])
+        if not c.get("use_dynamic_shifting"):
+            ends = _shifted(ends, c["shift"])  # and once more below
+        sigmas = np.linspace(ends[0], ends[1], steps)
+    t = _to_terminal(_shifted(sigmas, _factor(c, c["shift"])), c.get("shift_terminal"))
+    kinds = [kind for kind in ("karras", "exponential", "beta") if c.get(f"use_{kind}_sigmas")]
+    if len(kinds) > 1:
+        raise PidSamplerError(f"the config asks for {' and '.join(kinds)} sigmas at once: choose one")
+    if not kinds or steps == 1:
+        return t
+    if kinds == ["beta"]:
+        try:
+            from scipy.special import betaincinv
+        except ImportError:
+            raise missing_extra("scipy", "beta") from None
+        spread: Times = t[-1] + betaincinv(0.6, 0.6, np.linspace(1.0, 0.0, steps)) * (t[0] - t[-1])
+        return spread
+    listed = timesteps.karras if kinds == ["karras"] else timesteps.exponential
+    return listed(steps, t_max=float(t[0]), t_min=float(t[-1]))[:-1]
+
+
+def _unipc_times(c: Mapping[str, Any], steps: int, sigmas: Times | None) -> Times:
+    """UniPCMultistepScheduler with use_flow_sigmas. It starts at 1 - 1e-6 at most."""
+    if sigmas is None:
+        sigmas = np.linspace(1.0, 1.0 / c["num_train_timesteps"], steps + 1)[:-1]
+    t = _to_terminal(_shifted(sigmas, _factor(c, c["flow_shift"])), c["shift_terminal"])
+    t[0] = min(t[0], 1.0 - 1e-6)
+    return t
+
+
+def _dpm_times(c: Mapping[str, Any], steps: int, sigmas: Times | None) -> Times:
+    """DPMSolverMultistepScheduler with use_flow_sigmas."""
+    if sigmas is not None:
+        raise PidSamplerError("DPMSolverMultistepScheduler takes no sigmas: pass steps")
+    top = 1.0 - 1.0 / c["num_train_timesteps"]
+    return _shifted(np.linspace(0.0, top, steps + 1)[:0:-1], _factor(c, c["flow_shift"]))
+
+
+def _shifted(t: Times, factor: float) -> Times:
+    moved: Times = factor * t / (1.0 + (factor - 1.0) * t)
+    return moved
+
+
+def _factor(c: Mapping[str, Any], fixed: float) -> float:
+    """The factor of the shift: fixed, or by mu."""
+    if not c.get("use_dynamic_shifting"):
+        return fixed
+    return float(c["mu"]) if c["time_shift_type"] == "linear" else math.exp(c["mu"])
+
+
+def _to_terminal(t: Times, terminal: float | None) -> Times:
+    """Stretched so that the last time is `terminal`."""
+    if not terminal:
+        return t
+    stretched: Times = 1.0 - (1.0 - t) * (1.0 - terminal) / (1.0 - t[-1])
+    return stretched
+
+
+def _euler(c: Mapping[str, Any], times: Times) -> TimesScheduler:
+    return schedulers.FlowSDE(times) if c["stochastic_sampling"] else schedulers.FlowODE(times)
+
+
+def _dpm(c: Mapping[str, Any], times: Times) -> TimesScheduler:
+    order, kind, sde = c["solver_order"], c["solver_type"], c["algorithm_type"] == "sde-dpmsolver++"
+    if order == 1:
+        return schedulers.DPMSolverPP2MSDE(times, order=1) if sde else schedulers.FlowODE(times)
+    if order == 2:
+        if sde:
+            return schedulers.DPMSolverPP2MSDE(times, kind=kind)
+        return schedulers.DPMSolverPP2M(times) if kind == "midpoint" else schedulers.RES(times)
+    return schedulers.DPMSolverPP3MSDE(times) if sde else schedulers.DPMSolverPP3M(times)
+
+
+@dataclass(frozen=True)
+class _Class:
+    """What is made of a diffusers class.
+
+    Args:
+        scheduler: (settings, times) -> ours.
+        times: (settings, steps, sigmas) -> the times without the last 0.
+        honoured: The settings that the two read, with diffusers' defaults.
+        required: Settings that have an equivalent with some values only: (those, diffusers' default).
+        without_effect: Settings that do nothing for a flow there either.
+    """
+
+    scheduler: Callable[[Mapping[str, Any], Times], TimesScheduler]
+    times: Callable[[Mapping[str, Any], int, Times | None], Times]
+    honoured: dict[str, Any]
+    required: dict[str, tuple[tuple[Any, ...], Any]]
+    without_effect: frozenset[str] = frozenset()
+
+
+_SHIFTS = {"num_train_timesteps": 1000, "shift": 1.0}
+_DYNAMIC = {"use_dynamic_shifting": False, "time_shift_type": "exponential"}
+_LINE = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}
+_KINDS = {"use_karras_sigmas": False, "use_exponential_sigmas": False, "use_beta_sigmas": False}
+_FLOW_MATCH = {**_SHIFTS, **_DYNAMIC, **_LINE, **_KINDS, "shift_terminal": None}
+_MULTISTEP = {"num_train_timesteps": 1000, "flow_shift": 1.0, **_DYNAMIC, "solver_order": 2}
+_OF_A_FLOW: dict[str, tuple[tuple[Any, ...], Any]] = {
+    "use_flow_sigmas": ((True,), False),
+    "prediction_type": (("flow_prediction",), "epsilon"),
+    "final_sigmas_type": (("zero",), "zero"),
+    **dict.fromkeys((*_KINDS, "use_lu_lambdas"), ((False,), False)),
+}
+_BETAS = frozenset(
+    {"beta_start", "beta_end", "beta_schedule", "trained_betas", "timestep_spacing", "steps_offset"}
+    | {"rescale_betas_zero_snr", "dynamic_thresholding_ratio", "sample_max_value", "variance_type"}
+    | {"lower_order_final", "euler_at_final", "lambda_min_clipped"}
+)
+_NOT_INVERTED: dict[str, tuple[tuple[Any, ...], Any]] = {"invert_sigmas": ((False,), False)}
+_ORDERS = ((1, 2, 3), 2)
+
+_CLASSES = {
+    "FlowMatchEulerDiscreteScheduler": _Class(
+        _euler, _flow_match_times, {**_FLOW_MATCH, "stochastic_sampling": False}, _NOT_INVERTED
+    ),
+    "FlowMatchHeunDiscreteScheduler": _Class(lambda c, times: schedulers.Heun(times), _flow_match_times, _SHIFTS, {}),
+    "FlowMatchLCMScheduler": _Class(
+        lambda c, times: schedulers.FlowSDE(times),
+        _flow_match_times,
+        _FLOW_MATCH,
+        {**_NOT_INVERTED, "scale_factors": ((None, []), None)},
+        frozenset({"upscale_mode"}),
+    ),
+    "DPMSolverMultistepScheduler": _Class(
+        _dpm,
+        _dpm_times,
+        {**_MULTISTEP, "solver_type": "midpoint", "algorithm_type": "dpmsolver++"},
+        {
+            **_OF_A_FLOW,
+            "solver_order": _ORDERS,
+            "solver_type": (("midpoint", "heun"), "midpoint"),
+            "algorithm_type": (("dpmsolver++", "sde-dpmsolver++"), "dpmsolver++"),
+        },
+        _BETAS,
+    ),
+    "UniPCMultistepScheduler": _Class(
+        lambda c, times: schedulers.UniPC(times, c["solver_order"], c["solver_type"]),
+        _unipc_times,
+        {**_MULTISTEP, "solver_type": "bh2", "shift_terminal": None},
+        {**_OF_A_FLOW, "solver_order": _ORDERS, "solver_type": (("bh1", "bh2"), "bh2"), "predict_x0": ((True,), True)},
+        _BETAS,
+    ),
+}

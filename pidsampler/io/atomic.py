@@ -1,0 +1,95 @@
+"""Files that are whole or not there: written to a temporary name beside their own, then renamed."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+from ..errors import PidSamplerError
+
+_TEMPORARY = ".pidsampler-{}.tmp"
+_NEW = 2.0  # seconds in which a file that was opened is locked
+
+
+def place(path: Path, write: Callable[[IO[bytes]], object], overwrite: bool) -> None:
+    """Write a file in one go: to a temporary name beside `path`, then renamed; the temporary file never stays.
+
+    Args:
+        path: The file.
+        write: Called with the open temporary file.
+        overwrite: Replace an existing file.
+
+    Raises:
+        PidSamplerError: The file exists and `overwrite` is false, or cannot be written.
+    """
+    temporary = temporary_path(path)
+    with _removed(temporary):
+        try:
+            with temporary.open("xb") as file:
+                _locked(file)
+                write(file)
+                file.flush()
+                os.fsync(file.fileno())
+            if overwrite:
+                temporary.replace(path)
+            else:
+                _rename_to_new(temporary, path)
+        except FileExistsError:
+            raise PidSamplerError(f"{path} exists already: pass --overwrite (overwrite=True) to replace it") from None
+        except OSError as error:
+            raise PidSamplerError(f"cannot write {path}: {reason(error)}") from error
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the temporary files of processes that were killed; what another process is writing is left alone."""
+    for path in folder.glob(_TEMPORARY.format("*")):
+        with suppress(OSError), path.open("rb+") as file:
+            if time.time() - path.stat().st_mtime > _NEW and _locked(file):
+                path.unlink()
+
+
+def temporary_path(path: Path) -> Path:
+    """Return a name beside `path` that no file has, and that `remove_leftovers` knows."""
+    return path.with_name(_TEMPORARY.format(os.urandom(8).hex()))
+
+
+def _locked(file: IO[bytes]) -> bool:
+    """Lock a file until it is closed, however its process ends; whether nobody else had. Windows does so itself."""
+    try:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return True
+    except OSError:  # held by another; or the file system has no locks
+        return False
+    return True
+
+
+def _rename_to_new(temporary: Path, path: Path) -> None:
+    """Give a file its name unless that exists, also if another process has made it meanwhile."""
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        raise
+    except OSError:  # no hard links here, as on exFAT: without them the check cannot be one with the renaming
+        if path.exists():
+            raise FileExistsError from None
+        temporary.rename(path)
+
+
+@contextmanager
+def _removed(path: Path) -> Iterator[None]:
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says of an error, without its number and path."""
+    return error.strerror or str(error)

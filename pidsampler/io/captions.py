@@ -1,0 +1,57 @@
+"""A caption's embedding: what a text encoder made of the words that go with a picture."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PidSamplerError
+
+
+def read(path: Path) -> NDArray[np.float32]:
+    """Read an embedding from a .npy file.
+
+    Returns:
+        float32 (tokens, width).
+
+    Raises:
+        PidSamplerError: The file cannot be read, or does not hold floats of such a shape.
+    """
+    try:
+        return checked(np.load(path, allow_pickle=False))
+    except OSError as error:
+        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+    except (EOFError, ValueError) as error:
+        raise PidSamplerError(f"{path} cannot be read as .npy: {error}") from None
+    except PidSamplerError as error:
+        raise PidSamplerError(f"{path}: {error}") from None
+
+
+def checked(array: Any) -> NDArray[np.float32]:
+    """Return an embedding as float32 (tokens, width), from floats of that shape or of (1, tokens, width).
+
+    Raises:
+        PidSamplerError: It has another type or shape, or a value is not finite.
+    """
+    array = np.asarray(array)
+    if array.dtype.kind != "f" or array.ndim not in (2, 3) or (array.ndim == 3 and len(array) != 1):
+        raise PidSamplerError(f"the caption is {array.dtype} {array.shape}, expected floats (tokens, width)")
+    if not np.isfinite(array).all():
+        raise PidSamplerError("the caption holds NaN or infinity")
+    return np.ascontiguousarray(array.reshape(array.shape[-2:]), np.float32)
+
+
+def described(caption: Any | None) -> dict[str, Any] | None:
+    """Return what the record says of an embedding: its shape, and the SHA-256 of its float32 values.
+
+    Raises:
+        PidSamplerError: It is none, see `checked`.
+    """
+    if caption is None:
+        return None
+    array = checked(caption)
+    return {"shape": list(array.shape), "sha256": hashlib.sha256(array.tobytes()).hexdigest()}

@@ -1,0 +1,48 @@
+"""Lists of times as text files."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from .. import timesteps
+from ..errors import PidSamplerError
+from ..timesteps import Times, TimesLike
+from .atomic import place
+
+
+def read_list(path: str | Path) -> Times:
+    """Read a list of times from a text file, bit for bit: one a line, but for empty lines and those that begin with #.
+
+    Raises:
+        PidSamplerError: The file cannot be read, a line is no number, or the times are no list, see `custom`.
+    """
+    try:
+        text = Path(path).read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise PidSamplerError(f"{path} is not a text file, expected one time a line") from None
+    except OSError as error:
+        raise PidSamplerError(f"cannot read {path}: {error.strerror}") from None
+    times = []
+    for number, line in enumerate(map(str.strip, text.splitlines()), 1):
+        if line and not line.startswith("#"):
+            try:
+                times.append(float(line))
+            except ValueError:
+                raise PidSamplerError(f"{path}, line {number}: {line!r} is not a time, such as 0.634") from None
+    try:
+        return timesteps.custom(times)
+    except PidSamplerError as error:
+        raise PidSamplerError(f"{path}: {error}") from None
+
+
+def write_list(path: str | Path, times: TimesLike, comments: Sequence[str] = (), overwrite: bool = False) -> None:
+    """Write a list of times for `read_list`, below lines of comment, whole or not at all.
+
+    Raises:
+        PidSamplerError: The times are no list; or the file exists and `overwrite` is false, or cannot be written.
+    """
+    lines = [f"# {line}".rstrip() for comment in comments for line in comment.splitlines() or [""]]
+    lines += map(repr, timesteps.custom(times).tolist())
+    data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
+    place(Path(path), lambda file: file.write(data), overwrite)

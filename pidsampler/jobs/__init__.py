@@ -1,0 +1,1 @@
+"""Worker pools: in-process, processes, Ray."""

@@ -1,0 +1,112 @@
+"""Import paths of version 0.1: they work for one release, with a DeprecationWarning that names the new place."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+import warnings
+from collections.abc import Callable, Sequence
+from importlib.abc import Loader, MetaPathFinder
+from importlib.machinery import ModuleSpec
+from types import ModuleType
+from typing import Any
+
+_PACKAGE = __package__
+
+# Old module -> new module, both below the package.
+MODULES = {
+    "backends._numpy_colour": "image.planes",
+    "backends.cupy_backend": "backends.cupy",
+    "backends.lanczos": "image.lanczos",
+    "backends.numpy_backend": "backends.numpy",
+    "batch": "upscale.batch",
+    "blocks": "image.blocks",
+    "captions": "io.captions",
+    "colour": "image.color",
+    "cores": "threads",
+    "doctor": "onnx.doctor",
+    "draws": "noise.coupling",
+    "engine": "jobs.processes",
+    "export.command": "cli.export",
+    "extras": "errors",
+    "finish": "upscale.finish",
+    "hub": "onnx.hub",
+    "images": "io.pictures",
+    "latents": "io.latents",
+    "memory": "upscale.memory",
+    "plot": "schedulers.plot",
+    "problem": "search.problem",
+    "progress": "cli.progress",
+    "ray_engine": "jobs.ray",
+    "registry": "schedulers.registry",
+    "sizes": "image.size",
+    "source": "upscale.source",
+    "spec": "schedulers.spec",
+    "study.album": "study.report.album",
+    "study.command": "cli.study",
+    "study.drawing": "study.report.drawing",
+    "study.figures": "study.report.figures",
+    "study.flow_measures": "study.measures.flows",
+    "study.law": "study.measures.law",
+    "study.measure": "study.measures.base",
+    "study.picture_measures": "study.measures.pictures",
+    "study.summary": "study.report.summary",
+    "study.tables": "study.report.tables",
+    "tiles": "upscale.tiles",
+    "torch_noise": "noise.torch",
+    "upscaler": "upscale.upscaler",
+}
+
+# Module that stayed -> names that left it -> their new module.
+NAMES = {
+    "backends": {"resolve_device": "onnx.device"},
+    "io.pictures": {"place": "io.atomic", "remove_leftovers": "io.atomic"},
+    "search": {"read_list": "io.times", "write_list": "io.times"},
+}
+
+
+def _warn(old: str, new: str, stacklevel: int) -> None:
+    warnings.warn(
+        f"{_PACKAGE}.{old} has moved to {_PACKAGE}.{new}: the old path works until version 0.3",
+        DeprecationWarning,
+        stacklevel=stacklevel + 1,
+    )
+
+
+class _Moved(MetaPathFinder, Loader):
+    """Finds a module of `MODULES` at its new place, where no other finder has found one."""
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        old = fullname.removeprefix(f"{_PACKAGE}.")
+        return ModuleSpec(fullname, self) if old in MODULES and old != fullname else None
+
+    def exec_module(self, module: ModuleType) -> None:
+        old = module.__name__.removeprefix(f"{_PACKAGE}.")
+        _warn(old, MODULES[old], stacklevel=2)
+        sys.modules[module.__name__] = importlib.import_module(f"{_PACKAGE}.{MODULES[old]}")
+
+
+def names(module: str) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module (its `__name__`) for what has left it, submodules among it."""
+    here = module.removeprefix(_PACKAGE).removeprefix(".")
+
+    def attribute(name: str) -> Any:
+        inside = f"{here}.{name}".removeprefix(".")
+        if inside in MODULES:
+            _warn(inside, MODULES[inside], stacklevel=2)
+            return importlib.import_module(f"{_PACKAGE}.{MODULES[inside]}")
+        new = NAMES.get(here, {}).get(name)
+        if new is None:
+            raise AttributeError(f"module {module!r} has no attribute {name!r}")
+        _warn(inside, f"{new}.{name}", stacklevel=2)
+        return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), name)
+
+    return attribute
+
+
+def install() -> None:
+    """Let the old paths be found; once."""
+    if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
+        sys.meta_path.append(_Moved())

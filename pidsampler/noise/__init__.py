@@ -1,0 +1,19 @@
+"""Where randomness comes from: counter-based normals, PyTorch's, and how the draws of a run hang together."""
+
+from .coupling import NOISES, NoiseFunction, brownian, fixed, with_noise
+from .philox import DEGRADE, SAMPLER, check_number, check_seeds, fill, kept, normal
+
+__all__ = [
+    "DEGRADE",
+    "NOISES",
+    "SAMPLER",
+    "NoiseFunction",
+    "brownian",
+    "check_number",
+    "check_seeds",
+    "fill",
+    "fixed",
+    "kept",
+    "normal",
+    "with_noise",
+]

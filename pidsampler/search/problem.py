@@ -1,0 +1,315 @@
+"""What a search samples: images with a network, or a closed-form flow; and the solution of their ODE."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import timesteps
+from ..backends import Backend, get_backend
+from ..denoiser import Denoiser, GaussianMixture
+from ..errors import PidSamplerError
+from ..onnx.device import resolve_device
+from ..sampler import Run, start
+from ..schedulers.registry import get_scheduler
+from ..study.measures import Measure, Sample, law
+from ..study.pictures import as_rgb, eight_bits, on_host, reduced
+from ..table import StepTable
+from ..timesteps import Times
+from ..upscale.source import Source
+from ..upscale.upscaler import Upscaler
+
+Array = Any
+
+FINE = 64  # steps of a converged solution
+_ELEMENTS = 4096  # of each image, by which the errors of its steps are judged
+
+
+@dataclass(frozen=True)
+class Subject:
+    """One image to sample.
+
+    Args:
+        name: Unlike any other's.
+        denoiser: The network with the image bound.
+        shape: (1, 3, H, W) of the result.
+        seen: What a measure sees beside the result.
+        picture: Makes the result a picture, uint8 (H, W, C); None for a closed-form flow.
+    """
+
+    name: str
+    denoiser: Denoiser
+    shape: tuple[int, ...]
+    seen: Sample
+    picture: Callable[[Array], NDArray[np.uint8]] | None = None
+
+    @property
+    def shows(self) -> set[str]:
+        """What a measure can see of a run, beside the result itself and the ODE's solution."""
+        given = {name for name in ("input", "reference", "flow") if getattr(self.seen, name) is not None}
+        return given if self.picture is None else {*given, "picture"}
+
+
+class Solution(NamedTuple):
+    """A trajectory of the ODE from pure noise.
+
+    Args:
+        x: (1, 3, H, W): where it ends at 0; exact for a closed-form flow.
+        times: Those of its points, descending to 0.
+        step_errors: Of Euler's steps between them, see `step_errors`.
+    """
+
+    x: NDArray[Any]
+    times: Times
+    step_errors: NDArray[np.float64]
+
+
+@dataclass
+class Problem:
+    """A model with the images that it samples; make one by `of_model` or `of_flow`.
+
+    Args:
+        name: Of the model.
+        subjects: The images.
+        first: The noise level at which the model starts from pure noise.
+        own: The list that the model was made for, or None.
+        prediction: What the network returns, see `StepTable.predicting`.
+        backend: Where all is computed.
+        dtype: Of the state.
+        hashes: SHA-256 of the model's files.
+    """
+
+    name: str
+    subjects: list[Subject]
+    first: float
+    own: Times | None = None
+    prediction: str = "velocity"
+    backend: Backend = field(default_factory=lambda: get_backend("numpy"))
+    dtype: Any = np.float32
+    hashes: dict[str, str] = field(default_factory=dict)
+    # The first call of a run depends on its noise and its t alone, and most lists of a search begin at the same t.
+    _first_calls: dict[tuple[str, int], tuple[float, Array]] = field(default_factory=dict, init=False, repr=False)
+
+    @classmethod
+    def of_flow(cls, flow: GaussianMixture, height: int = 64, width: int = 64) -> Problem:
+        """Return the problem of sampling a closed-form flow: 3*height*width elements with each seed, in float64."""
+        subject = Subject("law", flow, (1, 3, height, width), Sample(np.empty(0), flow=flow))
+        parts = (", ".join(map(repr, values.tolist())) for values in (flow.means, flow.stds, flow.weights))
+        name = "GaussianMixture(({}), ({}), ({}))".format(*parts)
+        return cls(name, [subject], first=1.0, dtype=np.float64)
+
+    @classmethod
+    def of_model(
+        cls, model: str | Path, pictures: Sequence[str | Path], device: str = "auto", reduce: bool = False
+    ) -> Problem:
+        """Load a model and its pictures.
+
+        Args:
+            model: A bundled name or a folder.
+            pictures: Picture or latent files, each once.
+            device: "auto", "cpu" or "cuda".
+            reduce: The pictures are what results should be: each is reduced by the model's scale first (bicubic).
+
+        Raises:
+            PidSamplerError: A picture is given twice, cannot be read, or does not suit the model; or as
+                `Upscaler.load`.
+        """
+        paths = [Path(path) for path in pictures]
+        for path in paths:
+            if paths.count(path) > 1:
+                raise PidSamplerError(f"{path} was given twice: give each picture once")
+        sources = [Source.of(path) for path in paths]
+        up = Upscaler.load(model, device)
+        contract = up.model.contract
+        subjects = []
+        for path, source in zip(paths, sources, strict=True):
+            source, reference = reduced(source, contract.scale, path) if reduce else (source, None)
+            bound = up.bind(source)
+            small = eight_bits(source.rgb) if source.latent is None else None
+            seen = Sample(np.empty(0), input=small, reference=reference)
+            subjects.append(Subject(str(path), bound.denoiser, bound.shape, seen, bound.picture))
+        own = timesteps.custom(contract.timesteps)
+        backend = resolve_device(device)
+        hashes = up.model.hashes
+        return cls(contract.name, subjects, float(own[0]), own, contract.prediction, backend, hashes=hashes)
+
+    def sampled(
+        self,
+        subject: Subject,
+        seed: int,
+        table: StepTable,
+        converged: NDArray[Any] | None,
+        on_call: Callable[[], object] = lambda: None,
+    ) -> Sample:
+        """Return what a measure sees of a run.
+
+        Args:
+            subject: One of `subjects`.
+            seed: 0..2^64-1.
+            table: For a network that predicts the velocity.
+            converged: The ODE's solution from the same noise, where it is wanted.
+            on_call: Called with each model call.
+
+        Raises:
+            PidSamplerError: The result holds NaN or infinity, or the table does not suit the prediction.
+        """
+        with self.backend.active():
+            x = self._run(subject, seed, table, lambda *_: on_call())
+            picture = None if subject.picture is None else as_rgb(subject.picture(x))
+            return replace(subject.seen, x=on_host(x), picture=picture, converged=converged)
+
+    def solve(self, subject: Subject, seed: int, on_call: Callable[[], object] = lambda: None) -> Solution:
+        """Follow the ODE from pure noise at `first` by 64 equal steps of DPM-Solver++ 3M.
+
+        For a network this is the solution down to first/64, to about 2e-4 with the bundled ones, and one step from
+        there to 0. The ODE has no better end: nearer to 0 a network changes the picture with each further step (64 and
+        1024 equal steps differ by 0.02 to 0.05), as it was not trained to tell so little noise from the picture.
+
+        Args:
+            subject: One of `subjects`.
+            seed: 0..2^64-1.
+            on_call: Called with each of 64 model calls.
+        """
+        times = timesteps.uniform(FINE) * self.first
+        points: list[NDArray[np.float64]] = []
+        velocities: list[NDArray[np.float64]] = []
+        stride = math.prod(subject.shape) // _ELEMENTS | 1  # odd, so that no column of pixels is preferred
+
+        def some(x: Array) -> NDArray[np.float64]:
+            return on_host(x.reshape(-1)[::stride]).astype(np.float64)
+
+        def follow(run: Run, m: Array) -> None:
+            points.append(some(run.x))
+            velocities.append((points[-1] - some(run.predict_x0(m))) / run.row.t)
+            on_call()
+
+        with self.backend.active():
+            x = self._run(subject, seed, get_scheduler("dpmpp-3m", times).table(), follow)
+            points.append(some(x))
+            errors = step_errors(times, np.array(points), np.array(velocities))
+            if (flow := subject.seen.flow) is None:
+                return Solution(on_host(x), times, errors)
+            noise = on_host(self._noise(subject, seed))
+            return Solution(law.solution(flow, noise, self.first), times, errors)
+
+    def _noise(self, subject: Subject, seed: int) -> Array:
+        x = self.backend.empty(subject.shape, self.dtype)
+        self.backend.noise(x, [seed], draw=0)
+        return x
+
+    def _run(self, subject: Subject, seed: int, table: StepTable, on_step: Callable[[Run, Array], object]) -> Array:
+        """The result from pure noise; `on_step` is called as that of `sample`."""
+        x = self._noise(subject, seed)
+        run = start(table.predicting(self.prediction), x, seed=seed, inplace=True)
+        for row in run:
+            t, m = self._first_calls.get((subject.name, seed), (None, None))
+            if run.index > 0 or t != row.t:
+                m = self.backend.empty(x.shape, self.dtype)
+                subject.denoiser.predict(run.x, row.t, m)
+            if run.index == 0:
+                self._first_calls[subject.name, seed] = row.t, m
+            on_step(run, m)
+            run.step(m)
+        return run.x
+
+
+class Trials:
+    """Judges lists by what a measure says of certain runs.
+
+    Args:
+        problem: What is sampled.
+        scheduler: A spec without a list.
+        calls: The most model calls of a table.
+        measure: It applies to the problem, and has a direction.
+        pairs: The runs: subjects of the problem, and seeds.
+        solved: Their solutions, where the measure needs them.
+        on_call: Called with each model call.
+    """
+
+    def __init__(
+        self,
+        problem: Problem,
+        scheduler: str,
+        calls: int,
+        measure: Measure,
+        pairs: Sequence[tuple[Subject, int]],
+        solved: Sequence[Solution],
+        on_call: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._problem, self._scheduler, self._calls = problem, scheduler, calls
+        self._measure, self._pairs, self._on_call = measure, pairs, on_call
+        needed = "converged" in measure.needs
+        self._converged = [solution.x for solution in solved] if needed else [None] * len(pairs)
+        self.sign = -1.0 if measure.better == "higher" else 1.0
+
+    def values(self, times: Times) -> dict[tuple[str, int], float]:
+        """Return the measure of each run, (image, seed) -> value; only its size, where zero is best.
+
+        Raises:
+            PidSamplerError: The scheduler has no such table, it is too long, or a measure fails.
+        """
+        table = get_scheduler(self._scheduler, times).table()
+        if len(table) > self._calls:
+            raise PidSamplerError(f"{self._scheduler} takes {len(table)} model calls over {times.tolist()}")
+        found = {}
+        for (subject, seed), converged in zip(self._pairs, self._converged, strict=True):
+            value = self._measure(self._problem.sampled(subject, seed, table, converged, self._on_call))
+            found[subject.name, seed] = abs(value) if self._measure.better == "zero" else value
+        return found
+
+    def cost(self, times: Times) -> float:
+        """Return the mean of `values` times `sign`, which makes less better; infinity where they cannot be had."""
+        try:
+            values = self.values(times).values()
+        except PidSamplerError:
+            return math.inf
+        return self.sign * math.fsum(values) / len(values)
+
+
+def step_errors(times: Times, points: NDArray[np.float64], velocities: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the mean squared error of Euler's step from each point of a trajectory to each later one.
+
+    Args:
+        times: n + 1, descending.
+        points: (n + 1, elements): the trajectory at these times.
+        velocities: (n, elements): dx/dt there.
+
+    Returns:
+        (n + 1, n + 1): that of the step from time i to time j; infinite where j is not later.
+
+    Source: the costs of GITS (Chen et al. 2024, arXiv 2405.11326, section 4).
+    """
+    n = len(times) - 1
+    errors = np.full((n + 1, n + 1), np.inf)
+    for i in range(n):
+        reached = points[i] + np.multiply.outer(times[i + 1 :] - times[i], velocities[i])
+        errors[i, i + 1 :] = np.square(reached - points[i + 1 :]).mean(axis=1)
+    return errors
+
+
+def cheapest(costs: NDArray[np.float64], steps: int) -> list[int]:
+    """Return the way from the first to the last of n points, in so many steps, whose costs sum to the least.
+
+    Args:
+        costs: (n, n), of the step from i to j; infinite where there is none.
+        steps: 1 to n - 1.
+
+    Source: dynamic programming over a grid of times, as Watson et al. 2021 (arXiv 2106.03802, section 3).
+    """
+    total = np.full(len(costs), np.inf)
+    total[0] = 0.0
+    previous = []
+    for _ in range(steps):
+        through = total[:, None] + costs
+        previous.append(through.argmin(axis=0))
+        total = through.min(axis=0)
+    way = [len(costs) - 1]
+    for before in reversed(previous):
+        way.append(int(before[way[-1]]))
+    return way[::-1]

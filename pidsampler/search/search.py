@@ -1,0 +1,334 @@
+"""Search for a list of timesteps: a good one for a scheduler, a number of model calls, a model and its pictures.
+
+The search starts from the known lists, and from two by dynamic programming over a converged trajectory: of all its
+points those between which the errors of Euler's step, or their squares, sum to the least. From the best of them, then
+from the next best, the times are moved by COBYQA, a trust-region method without derivatives, in the logarithms of the
+gaps between them, so that every list tried is in order. What is found is compared with the known lists on pictures or
+seeds that the search has not seen.
+
+The first time stays unless `free_start` is set. A run begins with pure noise, which is too much of it for a lower first
+time. With few calls that can make good for most of what the solver loses, as solvers contract; but the network then
+sees at its first call what it was not trained for, and the list fits that number of calls only.
+
+Source: GITS (Chen et al. 2024, arXiv 2405.11326) for the errors of Euler's step as costs of a dynamic programme;
+COBYQA (Ragonneau 2022, "Model-based derivative-free optimization methods and software"), as in SciPy.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from .. import timesteps
+from ..errors import PidSamplerError, optional
+from ..schedulers.registry import get_scheduler, get_timesteps
+from ..table import StepTable
+from ..timesteps import Times, TimesLike
+
+if TYPE_CHECKING:
+    from ..study.statistics import Difference, Runs
+    from .problem import Problem, Subject, Trials
+
+_KNOWN = (
+    *("uniform", "karras", "log_snr", "exponential", "shifted"),
+    *("cosine", "linear_quadratic", "kl_optimal", "beta"),
+)
+# Power of the mean squared errors that are summed.
+_PROGRAMMED = {"dynamic-programming": 0.5, "dynamic-programming-squared": 1.0}
+
+_WIDEST = 12.0  # the most by which the logarithm of a gap differs from the last gap's: no two times become equal
+_FIRST_MOVE, _LAST_MOVE = 0.3, 0.01  # of such a logarithm
+_BELOW = 0.95  # where a first time that may move begins, as a share of where it was: at 1 it has no gap to move by
+
+
+@dataclass(frozen=True)
+class Rival:
+    """A known list beside the one found, on what the search has not seen.
+
+    Args:
+        name: Its name.
+        times: The list.
+        mean: Of the measure.
+        difference: The measure of the list found less that of this one, paired.
+        verdict: Of the list found: "better" or "worse" by more than the interval, or "within noise".
+    """
+
+    name: str
+    times: Times
+    mean: float
+    difference: Difference
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Found:
+    """What a search found.
+
+    Args:
+        times: The list.
+        start: Name of the list that it was moved from.
+        costs: Of the lists that the search began with, by name, and of the one "found": the mean of the measure over
+            the runs searched on, with the sign that makes less better.
+        rivals: The known lists, the best one first.
+        made: How it was found, in lines.
+        table: The comparison, in lines.
+    """
+
+    times: Times
+    start: str
+    costs: dict[str, float]
+    rivals: list[Rival]
+    made: list[str]
+    table: list[str]
+
+
+class Search:
+    """What to search for.
+
+    Args:
+        scheduler: A spec that names no list, such as "dpmpp-2m".
+        calls: The most model calls; a method of several calls a step gets as many steps as fit.
+        measure: What is to be best, see `study.measures.get_measure`. The distance to the ODE's solution is for
+            schedulers that draw no noise.
+        seeds: How many for each picture searched on, and as many others for each held out.
+        evaluations: The most lists that are tried beyond those to start from.
+        free_start: Let the first time move too.
+
+    Raises:
+        PidSamplerError: An argument is not as described, or scipy is not installed.
+    """
+
+    def __init__(
+        self,
+        scheduler: str,
+        calls: int,
+        measure: str = "ode-distance",
+        seeds: int = 4,
+        evaluations: int = 60,
+        free_start: bool = False,
+    ) -> None:
+        from ..study.measures.registry import get_measure
+
+        for name, value, least in (("calls", calls, 1), ("seeds", seeds, 1), ("evaluations", evaluations, 0)):
+            if value < least:
+                raise PidSamplerError(f"{name}={value} must be at least {least}")
+        if "@" in scheduler:
+            raise PidSamplerError(f"{scheduler!r} names a timestep list, which is what to find: pass what is before @")
+        self.scheduler, self.calls, self.seeds, self.evaluations = scheduler, calls, seeds, evaluations
+        self.free_start = free_start
+        self.steps, table = self._largest()
+        self.calls_made = len(table)
+        self.measure = get_measure(measure)
+        self.compares = "converged" in self.measure.needs  # with the ODE's solution
+        if not self.measure.better:
+            raise PidSamplerError(f"the measure {measure!r} is neither good nor bad where it is high: choose another")
+        if self.compares and any(row.draws for row in table.rows):
+            raise PidSamplerError(
+                f"{scheduler} draws noise, so its result is not meant to be the ODE's solution: choose a measure other "
+                f"than {measure!r}, such as wasserstein-1 for a flow or psnr for pictures"
+            )
+        optional("scipy.optimize", "scipy")
+
+    def run(self, problem: Problem, on_call: Callable[[int], object] = lambda most: None) -> Found:
+        """Search, then compare on what was held out.
+
+        Of several pictures every second one is held out. The held-out runs have other seeds than those searched on, so
+        there are some of a single picture too.
+
+        Args:
+            problem: The model and its pictures.
+            on_call: Called as on_call(most) with each model call, of which there will be `most` at most; an exception
+                cancels the search.
+
+        Raises:
+            PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, or every
+                list fails.
+        """
+        from .problem import FINE, Trials, cheapest
+
+        for subject in problem.subjects:
+            if missing := sorted({*self.measure.needs} - {"x", "converged"} - subject.shows):
+                raise PidSamplerError(
+                    f"the measure {self.measure.name!r} needs a {missing[0]}, which {subject.name} has not"
+                )
+        pictures, others = problem.subjects[::2], problem.subjects[1::2] or problem.subjects
+        if len(others) * self.seeds < 2:
+            raise PidSamplerError(f"{len(others) * self.seeds} held-out run gives no interval: pass more seeds")
+        seen = [(subject, seed) for subject in pictures for seed in range(self.seeds)]
+        unseen = [(subject, seed) for subject in others for seed in range(self.seeds, 2 * self.seeds)]
+        known = self._known_lists(problem)
+        starts = dict(known)
+        most = FINE * (len(seen) + len(unseen) * self.compares) + self.calls_made * (
+            (len(known) + len(_PROGRAMMED) + self.evaluations) * len(seen) + (len(known) + 1) * len(unseen)
+        )
+
+        def advance() -> None:
+            on_call(most)
+
+        solved = [problem.solve(subject, seed, advance) for subject, seed in seen]
+        errors = np.mean([solution.step_errors for solution in solved], axis=0)
+        for name, power in _PROGRAMMED.items():
+            starts[name] = solved[0].times[cheapest(errors**power, self.steps)]
+        trials = Trials(problem, self.scheduler, self.calls, self.measure, seen, solved, advance)
+        costs = {name: trials.cost(times) for name, times in starts.items()}
+        order = [name for name in sorted(starts, key=costs.__getitem__) if math.isfinite(costs[name])]
+        if not order:
+            trials.values(starts["uniform"])  # raises what is wrong
+        start, left = order[0], self.evaluations
+        found, least = starts[start], costs[start]
+        for name in order:
+            tried = refine(starts[name], trials.cost, left, problem.first if self.free_start else None)
+            left -= len(tried)
+            for cost, times in tried:
+                if cost < least:
+                    found, start, least = times, name, cost
+        costs["found"] = least
+        solved = [problem.solve(subject, seed, advance) for subject, seed in unseen] if self.compares else []
+        held_out = Trials(problem, self.scheduler, self.calls, self.measure, unseen, solved, advance)
+        runs, rivals = self._rivals(found, known, held_out)
+        tried_on = f"{_described(seen)}; {self.evaluations - left} lists tried, the best of them from {start}"
+        made = self._made(problem, tried_on, _described(unseen))
+        return Found(found, start, costs, rivals, made, self._table(runs, rivals))
+
+    def _largest(self) -> tuple[int, StepTable]:
+        """The most steps that the calls allow, and a table of so many."""
+        error: PidSamplerError | None = None
+        for steps in range(self.calls, 0, -1):
+            try:
+                table = get_scheduler(self.scheduler, timesteps.uniform(steps)).table()
+            except PidSamplerError as failure:  # such as too few steps for Restart
+                error = error or failure
+                continue
+            if len(table) <= self.calls:
+                return steps, table
+            error = PidSamplerError(f"{self.scheduler} takes more than {self.calls} model calls: pass more")
+        assert error is not None
+        raise error
+
+    def _known_lists(self, problem: Problem) -> dict[str, Times]:
+        found = {}
+        for name in _KNOWN:
+            with suppress(PidSamplerError):  # log_snr has no list of one step
+                found[name] = get_timesteps(name, self.steps)
+        lists = {"pid": timesteps.pid()}
+        if problem.own is not None and not np.array_equal(problem.own, lists["pid"]):
+            lists["own"] = problem.own
+        for name, times in lists.items():
+            with suppress(PidSamplerError):  # one that starts at 1 cannot be made longer
+                fitted = timesteps.subset if self.steps < len(times) else timesteps.resample
+                found[name] = fitted(times, self.steps)
+        return found
+
+    def _rivals(self, found: Times, known: dict[str, Times], held_out: Trials) -> tuple[Runs, list[Rival]]:
+        from ..study.statistics import difference, interval
+
+        sign = held_out.sign
+        runs = held_out.values(found)
+        rivals = []
+        for name, times in known.items():
+            with suppress(PidSamplerError):  # it is no rival where it cannot be sampled by
+                theirs = held_out.values(times)
+                change = difference(runs, theirs)
+                assert change is not None  # there are two runs at least
+                low, high = sorted((sign * change.low, sign * change.high))
+                verdict = "better" if high < 0.0 else "worse" if low > 0.0 else "within noise"
+                rivals.append(Rival(name, times, interval(theirs).mean, change, verdict))
+        return runs, sorted(rivals, key=lambda rival: sign * rival.mean)
+
+    def _table(self, runs: Runs, rivals: list[Rival]) -> list[str]:
+        from ..study.statistics import describe, interval
+
+        rows = [["held out", self._named, "found less it", "95 %", "found is"]]
+        rows.append(["found", f"{interval(runs).mean:.5g}", "", "", ""])
+        for rival in rivals:
+            d = rival.difference
+            ends = f"{d.low:+.3g} .. {d.high:+.3g}"
+            rows.append([rival.name, f"{rival.mean:.5g}", f"{d.mean:+.3g}", ends, rival.verdict])
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+        return [*lines, describe(runs)]
+
+    def _made(self, problem: Problem, searched_on: str, held_out: str) -> list[str]:
+        from ..version import __version__
+
+        better = "higher" if self.measure.better == "higher" else "lower"
+        free = ", the first one free" if self.free_start else ""
+        return [
+            f"pidsampler {__version__} search: timesteps for {self.scheduler} in {self.calls_made} model calls{free}",
+            f"model: {problem.name}",
+            *(f"sha256 of {name}: {digest}" for name, digest in problem.hashes.items()),
+            f"measure: {self._named}, {better} is better: {self.measure.source}",
+            f"searched on: {searched_on}",
+            f"held out: {held_out}",
+        ]
+
+    @property
+    def _named(self) -> str:
+        name = f"|{self.measure.name}|" if self.measure.better == "zero" else self.measure.name
+        return f"{name} ({self.measure.unit})" if self.measure.unit else name
+
+
+def _described(pairs: Sequence[tuple[Subject, int]]) -> str:
+    names = dict.fromkeys(subject.name for subject, _ in pairs)
+    return f"{', '.join(names)}; seeds {pairs[0][1]} to {pairs[-1][1]}"
+
+
+def refine(
+    times: TimesLike, cost: Callable[[Times], float], evaluations: int, below: float | None = None
+) -> list[tuple[float, Times]]:
+    """Move the times of a list, but for its ends, to where it costs least near by.
+
+    Args:
+        times: Where to start.
+        cost: Of a list.
+        evaluations: The most lists to try.
+        below: Move the first time too, below this.
+
+    Returns:
+        (cost, list) of each that was tried; none where there is nothing to move.
+
+    Raises:
+        PidSamplerError: scipy is not installed.
+    """
+    minimize = optional("scipy.optimize", "scipy").minimize
+    times = timesteps.custom(times)
+    if below is not None:
+        times = np.append(below, times * min(1.0, _BELOW * below / times[0]))
+    tried: list[tuple[float, Times]] = []
+
+    def objective(gaps: NDArray[np.float64]) -> float:
+        if len(tried) == evaluations:
+            raise _SpentError
+        moved = from_gaps(float(times[0]), gaps)[0 if below is None else 1 :]
+        tried.append((cost(moved), moved))
+        return tried[-1][0]
+
+    gaps = -np.diff(times)
+    start = np.clip(np.log(gaps[:-1] / gaps[-1]), -_WIDEST, _WIDEST)
+    if len(start) and evaluations:
+        options = {"initial_tr_radius": _FIRST_MOVE, "final_tr_radius": _LAST_MOVE}
+        with suppress(_SpentError):
+            minimize(objective, start, method="COBYQA", bounds=[(-_WIDEST, _WIDEST)] * len(start), options=options)
+    return tried
+
+
+class _SpentError(Exception):
+    """All evaluations are used up."""
+
+
+def from_gaps(first: float, gaps: NDArray[np.float64]) -> Times:
+    """Return the list from `first` to 0 whose gaps, as multiples of the last one, have these logarithms.
+
+    Args:
+        first: In (0, 1].
+        gaps: (n,), within -12..12, of a list of n + 1 steps.
+    """
+    sizes = np.exp(np.append(gaps, 0.0) - max(gaps.max(initial=0.0), 0.0))
+    above = np.cumsum(sizes[::-1])[::-1]  # so that the small times are exact
+    return np.append(first * (above / above[0]), 0.0)

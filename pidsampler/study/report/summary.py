@@ -1,0 +1,219 @@
+"""From results to what the report says: means with intervals, differences, effects of axes, orders of convergence."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from ...errors import PidSamplerError
+from ...schedulers.spec import Spec
+from ..measures import Measure
+from ..plan import Cell, Study, as_text
+from ..statistics import Interval, Runs, corrected, describe, difference, interval, order
+from ..store import Store
+from . import figures, tables, write_report
+from .album import Album, Shown, album
+
+_SIGNIFICANT = 0.05
+_OF_CONVERGENCE = ("ode-distance", "wasserstein-1")
+_FEWEST_POINTS = 3  # of a line whose order is fitted
+
+
+def report(study: Study, store: Store, measures: Iterable[Measure]) -> Path:
+    """Write a study's report, figures and tables from its results; return the report's path.
+
+    Raises:
+        PidSamplerError: A file cannot be written, or a package of the extra 'study' is missing.
+    """
+    shown: Shown = {}
+    for cell in study.all_cells if study.album else ():
+        if study.flow(cell) is None and _times(study, cell) is not None:
+            for image, seed in reversed(study.runs(cell)):  # the first seed stays
+                shown.setdefault(image, {})[cell.id] = seed, study.table(cell)[0].times
+    pictures = album(store.folder, shown, study.album)
+    data = summarise(study, store, list(measures), pictures)
+    path = store.folder / "report.html"
+    write_report(data, pictures.files, path)
+    figures.draw(data, store.folder / "figures")
+    tables.write(data, store.folder)
+    return path
+
+
+def summarise(study: Study, store: Store, measures: list[Measure], pictures: Album | None = None) -> dict[str, Any]:
+    """Return all that the report says, as plain JSON data whose numbers are finite or None.
+
+    Args:
+        study: What was asked.
+        store: What was found.
+        measures: In the order of the report; those without a result are left out.
+        pictures: What the viewer shows.
+    """
+    pictures = pictures or Album()
+    results, errors = store.results(), store.errors()
+    cells = study.all_cells
+    measures = [m for m in measures if any(m.name in results.get(cell.id, {}) for cell in cells)]
+    summed = {m.name: _summed(study, m.name, results) for m in measures}
+    return {
+        "title": study.title,
+        "question": study.question,
+        "preset": {name: as_text(value) for name, value in study.preset_cell.settings.items()},
+        "made": _made(study, store, results, errors),
+        "sampling": describe(_longest(results)) if results else "Nothing was measured.",
+        "axes": [{"name": name, "values": values} for name, values in _axes(study).items()],
+        "measures": [_described(m, summed[m.name]) for m in measures],
+        "cells": [
+            {
+                "id": cell.id,
+                "label": cell.label,
+                "preset": cell.id == study.preset_cell.id,
+                "settings": dict(cell.axes),
+                "runs": len(study.runs(cell)),
+                "failed": len(errors.get(cell.id, {})),
+                "error": next(iter(errors.get(cell.id, {}).values()), None),
+                "times": _times(study, cell),
+                "results": {m.name: summed[m.name][cell.id] for m in measures if cell.id in summed[m.name]},
+            }
+            for cell in cells
+        ],
+        "effects": [effect for name in _axes(study) for m in measures if (effect := _effect(study, name, m, results))],
+        "convergence": [
+            line for m in measures if m.name in _OF_CONVERGENCE and (line := _convergence(study, m, results))
+        ],
+        "images": pictures.images,
+        "pictures": pictures.pictures,
+        "strips": pictures.strips,
+    }
+
+
+def _axes(study: Study) -> dict[str, list[str]]:
+    """What varies: the texts of each axis, in their order."""
+    values: dict[str, dict[str, None]] = {}
+    for cell in study.all_cells:
+        for name, text in cell.axes.items():
+            values.setdefault(name, {})[text] = None
+    return {name: list(texts) for name, texts in values.items()}
+
+
+Results = Mapping[str, Mapping[str, Runs]]  # cell -> measure -> runs
+
+
+def _longest(results: Results) -> Runs:
+    return max((runs for cell in results.values() for runs in cell.values()), key=len)
+
+
+def _summed(study: Study, measure: str, results: Results) -> dict[str, dict[str, Any]]:
+    """Each cell's mean, interval and difference to the preset, whose p-values are corrected together."""
+    base = results.get(study.preset_cell.id, {}).get(measure)
+    found: dict[str, dict[str, Any]] = {}
+    compared = {}
+    for cell in study.all_cells:
+        runs = results.get(cell.id, {}).get(measure)
+        if runs:
+            found[cell.id] = {**_plain(interval(runs)), "n": len(runs), "difference": None}
+            if base and cell.id != study.preset_cell.id and (pair := difference(runs, base)) is not None:
+                compared[cell.id] = pair
+    for (cell_id, pair), p in zip(compared.items(), corrected([pair.p for pair in compared.values()]), strict=True):
+        found[cell_id]["difference"] = {**_plain(pair), "p": p, "noise": p >= _SIGNIFICANT}
+    return found
+
+
+def _described(measure: Measure, summed: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """A measure, and the digits that its intervals allow."""
+    halves = sorted(
+        (s["high"] - s["low"]) / 2 for s in summed.values() if s["low"] is not None and s["high"] > s["low"]
+    )
+    size = halves[len(halves) // 2] if halves else max((abs(s["mean"]) for s in summed.values()), default=0.0) / 100
+    whole = all(float(s["mean"]).is_integer() for s in summed.values())
+    digits = 0 if whole or not size else min(6, max(0, 1 - math.floor(math.log10(size))))
+    facts = {"name": measure.name, "unit": measure.unit, "better": measure.better, "source": measure.source}
+    return {**facts, "digits": digits}
+
+
+def _effect(study: Study, axis: str, measure: Measure, results: Results) -> dict[str, Any] | None:
+    """The mean over the cells with each value of an axis: of a grid all, else those that differ in it alone."""
+    own = study.preset_cell.axes
+    points = []
+    for value in _axes(study)[axis]:
+        cells = [cell for cell in study.all_cells if cell.axes[axis] == value]
+        if study.cells != "grid":
+            cells = [cell for cell in cells if all(cell.axes[name] == own[name] for name in own if name != axis)]
+        held = [results.get(cell.id, {}).get(measure.name, {}) for cell in cells]
+        held = [runs for runs in held if runs]
+        if held:
+            shared = set.intersection(*(set(runs) for runs in held))
+            if shared:
+                means = {run: math.fsum(runs[run] for runs in held) / len(held) for run in shared}
+                points.append({"value": value, **_plain(interval(means))})
+    return {"axis": axis, "measure": measure.name, "points": points} if len(points) > 1 else None
+
+
+def _convergence(study: Study, measure: Measure, results: Results) -> dict[str, Any] | None:
+    """An error against the number of steps, a line for each choice of all else."""
+    lines: dict[str, list[tuple[int, Cell]]] = {}
+    for cell in study.all_cells:
+        if "steps" in cell.axes and cell.settings["steps"] is not None and measure.name in results.get(cell.id, {}):
+            others = ", ".join(text for name, text in cell.axes.items() if name != "steps")
+            lines.setdefault(others or str(cell.settings["scheduler"]), []).append((cell.settings["steps"], cell))
+    series = []
+    for label, cells in lines.items():
+        cells.sort(key=lambda point: point[0])
+        if len(cells) < _FEWEST_POINTS:
+            continue
+        runs = [results[cell.id][measure.name] for _, cell in cells]
+        found = [_plain(interval(r)) for r in runs]
+        fitted = order([steps for steps, _ in cells], runs)
+        series.append(
+            {
+                "label": label,
+                "steps": [steps for steps, _ in cells],
+                "calls": [len(study.table(cell)[0]) for _, cell in cells],
+                **{key: [point[key] for point in found] for key in ("mean", "low", "high")},
+                "order": None if fitted is None else {k: _finite(v) for k, v in vars(fitted).items()},
+                "expected": _accuracy_order(study, cells[0][1]),
+            }
+        )
+    return {"measure": measure.name, "unit": measure.unit, "series": series} if series else None
+
+
+def _accuracy_order(study: Study, cell: Cell) -> int | None:
+    """What the registry says of a cell's method with its own options."""
+    info = getattr(study.scheduler(cell), "info", None)
+    plain = not Spec.parse(cell.settings["scheduler"]).options and cell.settings["eta"] is None
+    return info.accuracy_order if info is not None and plain else None
+
+
+def _times(study: Study, cell: Cell) -> list[float] | None:
+    """The list of a cell, or None where it has none."""
+    try:
+        scheduler = study.scheduler(cell)
+        return [float(t) for t in getattr(scheduler, "timesteps", scheduler.table().times)]
+    except PidSamplerError:
+        return None
+
+
+def _made(study: Study, store: Store, results: Results, errors: Mapping[str, Mapping[Any, str]]) -> list[list[str]]:
+    """What made the results, label and text."""
+    facts = store.facts()
+    ids = [cell.id for cell in study.all_cells]
+    calls = sum(math.fsum(results.get(i, {}).get("calls", {}).values()) for i in ids)
+    seconds = sum(math.fsum(results.get(i, {}).get("seconds", {}).values()) for i in ids)
+    made = [
+        ["cells", str(len(ids))],
+        ["runs", str(sum(len(study.runs(cell)) for cell in study.all_cells))],
+        ["failed", str(sum(len(errors.get(i, {})) for i in ids))],
+        ["model calls, each run alone", f"{calls:.0f}"],
+        ["seconds, each run alone", f"{seconds:.0f}"],
+        ["device", str(facts.get("device", ""))],
+    ]
+    made += [[name.removeprefix("version of "), str(v)] for name, v in facts.items() if name.startswith("version of ")]
+    return [line for line in made if line != ["failed", "0"]]
+
+
+def _plain(found: Interval) -> dict[str, float | None]:
+    return {"mean": _finite(found.mean), "low": _finite(found.low), "high": _finite(found.high)}
+
+
+def _finite(value: float) -> float | None:
+    return value if math.isfinite(value) else None

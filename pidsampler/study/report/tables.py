@@ -1,0 +1,226 @@
+"""The report's table as Markdown and as LaTeX (booktabs), for a README or a paper."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import IO, Any
+
+from ...errors import unknown_name
+from ...io.atomic import place
+from .drawing import COSTS, has, title_of
+
+_SHOWN_COSTS = ("calls", "seconds")
+_ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "": ""}
+
+
+def write(data: Mapping[str, Any], folder: Path) -> list[Path]:
+    """Write table.md and table.tex into an existing folder, over any that are there, and return their paths.
+
+    Raises:
+        PidSamplerError: A file cannot be written.
+    """
+    texts = {folder / "table.md": markdown(data), folder / "table.tex": latex(data)}
+    for path, text in texts.items():
+        place(path, partial(_put, text.encode()), overwrite=True)
+    return list(texts)
+
+
+def markdown(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str:
+    """Return the results as a Markdown table with a line below that says what its marks mean.
+
+    Args:
+        data: The report's data.
+        measures: The columns; by default every measure with a direction that any cell has, and of the costs model calls
+            and seconds.
+
+    Raises:
+        PidSamplerError: A measure is unknown.
+    """
+    shown = _shown(data, measures)
+    axes = [axis["name"] for axis in data["axes"]] or ["cell"]
+    heads = [*map(_md, axes), *(f"{_md(title_of(m))} {_ARROWS[m['better']]}".strip() for m in shown)]
+    lines = [_row(heads), _row([*("---" for _ in axes), *("---:" for _ in shown)])]
+    for cell, names, values in _body(data, shown):
+        first, *rest = map(_md, names)
+        texts = [_md_value(value) if value else "—" for value in values]
+        lines.append(_row([first + " (preset)" * cell["preset"], *rest, *texts]))
+    note = _note(data, shown, "—", "ns", _md)
+    return f"{_md(data['question'])}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+
+
+def latex(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str:
+    r"""Return the results as a LaTeX table: \usepackage{booktabs} is all it asks for.
+
+    Letters beyond Latin and Greek stay as they are: they need XeLaTeX or LuaLaTeX.
+
+    Args:
+        data: The report's data.
+        measures: The columns; see `markdown`.
+
+    Raises:
+        PidSamplerError: A measure is unknown.
+    """
+    shown = _shown(data, measures)
+    axes = [axis["name"] for axis in data["axes"]] or ["cell"]
+    arrows = {"higher": r" $\uparrow$", "lower": r" $\downarrow$", "zero": r" $\to 0$", "": ""}
+    heads = [*map(_tex, axes), *(_tex(title_of(m)) + arrows[m["better"]] for m in shown)]
+    lines = []
+    for cell, names, values in _body(data, shown):
+        first, *rest = map(_tex, names)
+        texts = [_tex_value(value) if value else "--" for value in values]
+        lines.append(" & ".join([first + " (preset)" * cell["preset"], *rest, *texts]) + r" \\")
+    note = _note(data, shown, "--", r"\textsuperscript{ns}", _tex).replace("±", r"$\pm$")
+    return "\n".join(
+        [
+            r"% \usepackage{booktabs}",
+            r"\begin{table}",
+            r"  \centering",
+            rf"  \caption{{{_tex(data['question'])} {note}}}",
+            rf"  \begin{{tabular}}{{{'l' * len(axes)}{'r' * len(shown)}}}",
+            r"    \toprule",
+            f"    {' & '.join(heads)} \\\\",
+            r"    \midrule",
+            *(f"    {line}" for line in lines),
+            r"    \bottomrule",
+            r"  \end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+_Value = tuple[str, str, bool, bool]  # mean, half the interval's width or "", best, within noise of the preset
+
+
+def _shown(data: Mapping[str, Any], names: Sequence[str] | None) -> list[Mapping[str, Any]]:
+    known = {measure["name"]: measure for measure in data["measures"]}
+    if names is None:
+        found = {name for name in known for cell in data["cells"] if has(cell, name)}
+        good = [name for name in known if name in found and name not in COSTS and known[name]["better"]]
+        return [known[name] for name in (*good, *(name for name in _SHOWN_COSTS if name in found))]
+    for name in names:
+        if name not in known:
+            raise unknown_name("measure", name, known)
+    return [known[name] for name in names]
+
+
+def _body(data: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str], list[Any]]]:
+    """Return the rows: a cell, its settings, and a `_Value` or None for each measure."""
+    columns = [_column(data["cells"], measure) for measure in shown]
+    axes = [axis["name"] for axis in data["axes"]]
+    rows = []
+    for cell, *values in zip(data["cells"], *columns, strict=True):
+        rows.append((cell, [cell["settings"][name] for name in axes] or [cell["label"]], values))
+    return rows
+
+
+def _column(cells: Sequence[Mapping[str, Any]], measure: Mapping[str, Any]) -> list[_Value | None]:
+    name, digits = measure["name"], measure["digits"]
+    loss: Callable[[float], float] = {"lower": float, "higher": lambda x: -x, "zero": abs, "": lambda x: 0.0}[
+        measure["better"]
+    ]
+    known = [cell["results"][name] for cell in cells if has(cell, name)]
+    least = min((loss(result["mean"]) for result in known), default=0.0)
+    best = {_number(r["mean"], digits) for r in known if loss(r["mean"]) == least} if measure["better"] else set()
+    values: list[_Value | None] = []
+    for cell in cells:
+        result = cell["results"][name] if has(cell, name) else None
+        if result is None:
+            values.append(None)
+            continue
+        half = None if result["low"] is None else (result["high"] - result["low"]) / 2
+        mean, noise = _number(result["mean"], digits), bool(result["difference"] and result["difference"]["noise"])
+        values.append((mean, _number(half, digits, 0) if half else "", mean in best, noise))
+    return values
+
+
+def _number(value: float, digits: int, scientific: int = 1) -> str:
+    """A number with that many decimals; as 1.2e-07 where they would say 0 of what is not."""
+    text = f"{value:.{digits}f}"
+    return f"{value:.{scientific}e}" if value and not float(text) else text
+
+
+def _note(
+    data: Mapping[str, Any],
+    shown: Sequence[Mapping[str, Any]],
+    nothing: str,
+    noise: str,
+    escape: Callable[[str], str],
+) -> str:
+    """The sentences that say what the intervals and marks mean, of those that are in the table."""
+    values = [value for measure in shown for value in _column(data["cells"], measure)]
+    runs = sorted({cell["runs"] for cell in data["cells"]})
+    count = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else f"{runs[0]}" if runs else "no"
+    parts = [f"Means over {count} {'run' if count == '1' else 'runs'}"]
+    if any(value and value[1] for value in values):
+        parts[0] += ", ± half the width of the interval"
+    parts[0] += "."
+    parts.append(escape(data["sampling"]))
+    if any(value and value[2] for value in values):
+        parts.append("Bold: best.")
+    if any(value and value[3] for value in values):
+        parts.append(f"{noise}: within noise of the preset (paired test, corrected for the number of comparisons).")
+    if any(value is None for value in values):
+        parts.append(f"{nothing}: no result.")
+    if data["preset"]:
+        settings = ", ".join(f"{name} {value}" for name, value in data["preset"].items())
+        parts.append(f"Preset: {escape(settings)}.")
+    return " ".join(parts)
+
+
+def _row(texts: Sequence[str]) -> str:
+    return f"| {' | '.join(texts)} |"
+
+
+def _md(text: str) -> str:
+    """Text as Markdown shows it as it is, in a table too."""
+    text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
+    return re.sub(r"([\\`*_{}\[\]()#+!|~>$])", r"\\\1", text)
+
+
+def _md_value(value: _Value) -> str:
+    mean, half, best, noise = value
+    return (f"**{mean}**" if best else mean) + (f" ± {half}" if half else "") + (" ns" if noise else "")
+
+
+_TEX = {
+    "\\": r"\textbackslash{}",
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+    "<": r"\textless{}",
+    ">": r"\textgreater{}",
+    "|": r"\textbar{}",
+    "→": r"\ensuremath{\to}",
+} | {letter: "\\" + letter for letter in "{}#$%&_"}
+
+
+def _tex(text: str) -> str:
+    """Text as LaTeX shows it as it is; Greek letters as mathematics."""
+    return "".join(_TEX.get(letter) or _greek(letter) for letter in " ".join(text.split()))
+
+
+def _greek(letter: str) -> str:
+    match = re.fullmatch(r"GREEK (SMALL|CAPITAL) LETTER (\w+)", unicodedata.name(letter, ""))
+    if match is None or match[2] not in (_SMALL if match[1] == "SMALL" else _CAPITAL):
+        return letter
+    return rf"\ensuremath{{\{match[2].lower() if match[1] == 'SMALL' else match[2].capitalize()}}}"
+
+
+# Small letters with a command; of capitals only those that do not look like Latin ones have one.
+_CAPITAL = ("GAMMA", "DELTA", "THETA", "XI", "PI", "SIGMA", "PHI", "PSI", "OMEGA")
+_SMALL = (*_CAPITAL, "ALPHA", "BETA", "EPSILON", "ZETA", "ETA", "IOTA", "KAPPA", "MU", "NU", "RHO", "TAU", "CHI")
+
+
+def _tex_value(value: _Value) -> str:
+    mean, half, best, noise = value
+    mean, half = (re.sub(r"e([+-])0*(\d+)$", r"\\cdot 10^{\1\2}", text).replace("^{+", "^{") for text in (mean, half))
+    text = f"\\mathbf{{{mean}}}" if best else mean
+    return (f"${text} \\pm {half}$" if half else f"${text}$") + (r"\textsuperscript{ns}" if noise else "")
+
+
+def _put(data: bytes, file: IO[bytes]) -> None:
+    file.write(data)

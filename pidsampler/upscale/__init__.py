@@ -1,0 +1,1 @@
+"""The application: a photo or a latent in, a 4x photo out."""

@@ -1,0 +1,318 @@
+"""Many files: each is read while the one before is computed and the one before that is written."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from functools import partial
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PidSamplerError
+from ..io import latents, pictures
+from ..jobs import processes
+from ..noise import philox
+from ..noise.coupling import NoiseFunction
+from ..table import Scheduler, StepTable
+from .finish import Finish
+from .memory import Tiling
+from .source import Source
+from .upscaler import Result, Upscaler
+
+_AHEAD, _BEHIND = 2, 2  # files read and not yet computed, computed and not yet written
+_TOGETHER = 4  # files that a worker of a cluster takes at once, where there are many
+_MANY = 64
+
+
+@dataclass(frozen=True)
+class File:
+    """A picture or latent to be enlarged.
+
+    Args:
+        path: It.
+        target: What it becomes.
+        resume: Whether a target that was made from it in the same way is left as it is.
+    """
+
+    path: Path
+    target: Path
+    resume: bool = False
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How files are enlarged, see `Upscaler.__call__`.
+
+    Args:
+        scheduler: Or a table.
+        seed: The same for each file.
+        degrade_sigma: 0..1.
+        noise: Of the sampler.
+        overwrite: Whether targets that exist are replaced.
+        caption: The same embedding for each file.
+        finish: Colours, size and specks.
+    """
+
+    scheduler: Scheduler | StepTable
+    seed: int = 0
+    degrade_sigma: float = 0.0
+    noise: str | NoiseFunction = "independent"
+    overwrite: bool = False
+    caption: NDArray[np.float32] | None = None
+    finish: Finish = field(default_factory=Finish)
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of a file.
+
+    Args:
+        file: It.
+        error: Why it failed, one line; or None.
+        record: Of the result; None where it failed.
+        seconds: To read, compute and write it; 0 where its target was there already.
+    """
+
+    file: File
+    error: str | None = None
+    record: dict[str, Any] | None = None
+    seconds: float = 0.0
+
+
+def find_files(inputs: Sequence[Path], output: str) -> list[File]:
+    """Pair each input with what it becomes.
+
+    Args:
+        inputs: Files, and folders: those stand for all pictures and latents in them and in their folders, but for
+            hidden ones.
+        output: A file for a single file; else a folder of PNGs, with the folders that the inputs have. A name that
+            ends with a slash is a folder's.
+
+    Raises:
+        PidSamplerError: Two inputs would become one file, a folder of inputs holds none or is the output, or the
+            output is a file where a folder is needed.
+    """
+    folder = Path(output)
+    if len(inputs) == 1 and not inputs[0].is_dir() and not folder.is_dir() and not output.endswith(("/", os.sep)):
+        return [File(inputs[0], folder)]
+    if not folder.is_dir() and (folder.exists() or Path(output).suffix.lower() in pictures.SUFFIXES):
+        what = "is a file" if folder.exists() else "names a picture"
+        raise PidSamplerError(f"{output} {what}, but several inputs need a folder: pass -o FOLDER")
+    found: dict[Path, Path] = {}
+    for given in inputs:
+        for path, place in _below(given, folder) if given.is_dir() else [(given, Path(given.name))]:
+            target = folder / place.with_suffix(".png")
+            if target in found:
+                raise PidSamplerError(f"{found[target]} and {path} would both become {target}: rename one")
+            found[target] = path
+    for parent in {folder, *(target.parent for target in found)}:
+        try:
+            parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise PidSamplerError(f"cannot make the folder {parent}: {error.strerror}") from None
+    return [File(path, target, resume=True) for target, path in found.items()]
+
+
+def _below(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
+    """Yield the pictures and latents below a folder, and where in it they are; without those below the output."""
+    if given.resolve() == output.resolve():
+        raise PidSamplerError(f"{output} is the folder of the inputs: pass another, such as -o {output / 'large'}")
+    none = True
+    for name, folders, files in os.walk(given):
+        here = Path(name)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() != output.resolve())
+        for file in sorted(files):
+            path = here / file
+            if not file.startswith(".") and path.suffix.lower() in (*pictures.SUFFIXES, *latents.SUFFIXES):
+                none = False
+                yield path, path.relative_to(given)
+    if none:
+        raise PidSamplerError(f"{given} holds no picture or latent: expected {_KNOWN}")
+
+
+_KNOWN = ", ".join((*pictures.SUFFIXES, *latents.SUFFIXES))
+
+
+def upscale_files(
+    up: Upscaler,
+    files: Iterable[File],
+    settings: Settings,
+    progress: Callable[[Path, float], object] = lambda *_: None,
+) -> Generator[Outcome, None, None]:
+    """Enlarge files and yield what comes of each, in order; one that fails does not keep the others.
+
+    Decoding and encoding are done in a thread each, beside the network. No more than five files are in memory.
+
+    Args:
+        up: The model.
+        files: See `find_files`.
+        settings: See `Settings`.
+        progress: Called as progress(path, share) after each call of the network, with its share of the file's.
+    """
+    remaining = iter(files)
+    with philox.kept(), _thread() as reader, _thread() as writer:
+
+        def read(file: File) -> tuple[File, Future[Any]]:
+            return file, reader.submit(_guarded, partial(_read, up, settings), file)
+
+        ahead = deque(map(read, islice(remaining, _AHEAD)))
+        behind: deque[Future[Outcome] | Outcome] = deque()
+        while ahead:
+            file, waiting = ahead.popleft()
+            found: Any = waiting.result()
+            ahead.extend(map(read, islice(remaining, 1)))
+            if isinstance(found, _Read):
+                found = _guarded(partial(_compute, up, settings, progress, found), file)
+            if isinstance(found, _Computed):
+                found = writer.submit(_guarded, partial(_write, settings, found), file)
+            behind.append(found)
+            while len(behind) > _BEHIND:
+                yield _ended(behind.popleft())
+        while behind:
+            yield _ended(behind.popleft())
+
+
+@dataclass(frozen=True)
+class _Read:
+    source: Source
+    seconds: float
+
+
+@dataclass(frozen=True)
+class _Computed:
+    result: Result
+    seconds: float
+
+
+def _guarded(stage: Callable[[File], Any], file: File) -> Any:
+    """What a stage returns, or the outcome of a file that failed in it."""
+    try:
+        return stage(file)
+    except PidSamplerError as error:
+        named = str(file.path) in str(error)
+        return Outcome(file, str(error) if named else f"{file.path}: {error}")
+    except MemoryError:
+        return Outcome(file, f"{file.path}: not enough memory for its result")
+
+
+def _read(up: Upscaler, settings: Settings, file: File) -> _Read | Outcome:
+    began = time.perf_counter()
+    source = Source.of(file.path)
+    if file.resume and file.target.exists() and not settings.overwrite:
+        made = pictures.read_record(file.target)
+        wanted = json.loads(json.dumps(up.record(source, **_arguments(settings))))
+        if made is not None and all(made.get(key) == wanted[key] for key in _SAME):
+            return Outcome(file, record=made)
+        raise PidSamplerError(
+            f"{file.target} exists already, not made from {file.path} with these settings: pass --overwrite to replace "
+            "it, or another folder"
+        )
+    pictures.check_fits(file.target, *up.output_size(source, settings.finish.size), alpha=source.alpha is not None)
+    return _Read(source, time.perf_counter() - began)
+
+
+_SAME = ("model", "table", "noise", "seed", "degrade_sigma", "caption", "finish", "noise_frame", "input")
+
+
+def _arguments(settings: Settings) -> dict[str, Any]:
+    names = ("scheduler", "seed", "degrade_sigma", "noise", "caption", "finish")
+    return {name: getattr(settings, name) for name in names}
+
+
+def _compute(
+    up: Upscaler, settings: Settings, progress: Callable[[Path, float], object], read: _Read, file: File
+) -> _Computed:
+    began = time.perf_counter()
+    result = up(read.source, **_arguments(settings), progress=partial(progress, file.path))
+    return _Computed(result, read.seconds + time.perf_counter() - began)
+
+
+def _write(settings: Settings, computed: _Computed, file: File) -> Outcome:
+    began = time.perf_counter()
+    computed.result.save(file.target, settings.overwrite)
+    seconds = computed.seconds + time.perf_counter() - began
+    return Outcome(file, record=computed.result.record, seconds=seconds)
+
+
+def _ended(written: Future[Outcome] | Outcome) -> Outcome:
+    return written if isinstance(written, Outcome) else written.result()
+
+
+@contextmanager
+def _thread() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(1)
+    try:
+        yield pool
+    finally:
+        pool.shutdown(cancel_futures=True)  # waits for what it is at: no file is left half-written
+
+
+@dataclass(frozen=True)
+class Job:
+    """Files for one worker of a cluster.
+
+    Args:
+        files: Some.
+        settings: See `Settings`.
+        again: Whether a worker died of them before.
+    """
+
+    files: tuple[File, ...]
+    settings: Settings
+    again: bool = False
+
+    def lost(self, got: Sequence[Outcome], why: str) -> tuple[list[Outcome], list[Job]]:
+        """Give each file that is lacking a worker of its own, once."""
+        done = {outcome.file for outcome in got}
+        lacking = [file for file in self.files if file not in done]
+        if self.again:
+            return [Outcome(file, f"{file.path}: {why}") for file in lacking], []
+        return [], [replace(self, files=(file,), again=True) for file in lacking]
+
+
+class Worker:
+    """Keeps its model loaded.
+
+    Args:
+        model: As in `Upscaler.load`, and so are the others.
+        device: "auto", "cpu" or "cuda".
+        tiling: How large results are cut up.
+    """
+
+    def __init__(self, model: str | Path, device: str, tiling: Tiling | None = None) -> None:
+        self._load = partial(Upscaler.load, model, device, tiling=tiling)
+        self._up: Upscaler | None = None
+
+    def run(self, job: Job) -> Iterator[Outcome]:
+        """Enlarge a job's files."""
+        try:
+            self._up = self._up or self._load()
+        except PidSamplerError as error:
+            yield from (Outcome(file, str(error)) for file in job.files)
+            return
+        yield from upscale_files(self._up, job.files, job.settings)
+
+
+def upscale_on_cluster(
+    model: str | Path, device: str, files: Sequence[File], settings: Settings, tiling: Tiling | None = None
+) -> Generator[Outcome, None, None]:
+    """Enlarge files on a Ray cluster whose machines see them under the same paths; see `ray_engine.cluster`.
+
+    Results are those of `upscale_files`, bit for bit, in any order.
+
+    Raises:
+        PidSamplerError: Ray is not installed.
+    """
+    size = min(_TOGETHER, 1 + len(files) // _MANY)
+    jobs = [Job(tuple(files[k : k + size]), settings) for k in range(0, len(files), size)]
+    return processes.outcomes("ray", partial(Worker, model, device, tiling), jobs, device, None)
