@@ -1,6 +1,6 @@
 // What the kernels share: words, element types, and groups of elements that move 16 bytes at a time.
 //
-// nvcc, NVRTC and g++ accept these headers; g++ needs the few names of CUDA that tests/cuda_emulation.h defines.
+// nvcc, NVRTC and g++ accept these headers; g++ needs the few names of CUDA that tests/support/cuda_emulation.h defines.
 #pragma once
 
 #ifdef __CUDACC__

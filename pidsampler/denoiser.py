@@ -11,7 +11,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 
-from .errors import PidSamplerError
+from .errors import ConfigError, ModelError
 
 Array = Any
 
@@ -45,7 +45,7 @@ def as_denoiser(network: Denoiser | Callable[[Any, float], Any]) -> Denoiser:
         return network
     if callable(network):
         return _Function(network)
-    raise PidSamplerError(f"expected a Denoiser with predict(x, t, out) or a callable net(x, t), found {network!r}")
+    raise ConfigError(f"expected a Denoiser with predict(x, t, out) or a callable net(x, t), found {network!r}")
 
 
 class _Function:
@@ -55,9 +55,7 @@ class _Function:
     def predict(self, x: Array, t: float, out: Array) -> None:
         m = self._function(x, t)
         if getattr(m, "shape", None) != out.shape:
-            raise PidSamplerError(
-                f"the network returned shape {getattr(m, 'shape', None)}, expected that of x, {out.shape}"
-            )
+            raise ModelError(f"the network returned shape {getattr(m, 'shape', None)}, expected that of x, {out.shape}")
         out[...] = m
 
 
@@ -91,10 +89,10 @@ class Guided:
     ) -> None:
         self.conditional, self.unconditional = as_denoiser(conditional), as_denoiser(unconditional)
         if not np.isfinite(scale):
-            raise PidSamplerError(f"guidance scale {scale!r} is not finite")
+            raise ConfigError(f"guidance scale {scale!r} is not finite")
         lowest, highest = interval
         if not 0.0 <= lowest <= highest <= 1.0:
-            raise PidSamplerError(f"guidance interval {interval!r} must keep 0 <= lowest <= highest <= 1")
+            raise ConfigError(f"guidance interval {interval!r} must keep 0 <= lowest <= highest <= 1")
         self.scale, self.interval = scale, interval
         self._other: Array = None
 
@@ -160,12 +158,12 @@ class GaussianMixture:
         self.means, self.stds = np.array(means, np.float64), np.array(stds, np.float64)
         self.weights = np.array(weights, np.float64)
         if not self.means.shape == self.stds.shape == self.weights.shape or self.means.ndim != 1:
-            raise PidSamplerError(
+            raise ConfigError(
                 f"a mixture needs as many means ({len(means)}) as stds ({len(stds)}) and weights ({len(weights)})"
             )
         _check_law(self.means, self.stds)
         if not len(self.weights) or not (np.isfinite(self.weights) & (self.weights > 0)).all():
-            raise PidSamplerError(f"mixture weights must be above 0, found {list(weights)}")
+            raise ConfigError(f"mixture weights must be above 0, found {list(weights)}")
         self.weights /= self.weights.sum()
 
     def predict(self, x: Array, t: float, out: Array) -> None:
@@ -191,4 +189,4 @@ class GaussianMixture:
 
 def _check_law(mean: Any, std: Any) -> None:
     if not np.isfinite(mean).all() or not np.isfinite(std).all() or np.any(np.less(std, 0)):
-        raise PidSamplerError(f"a Gaussian needs a finite mean and a finite std >= 0, found {mean!r} and {std!r}")
+        raise ConfigError(f"a Gaussian needs a finite mean and a finite std >= 0, found {mean!r} and {std!r}")

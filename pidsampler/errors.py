@@ -18,21 +18,45 @@ class PidSamplerError(Exception):
     """
 
 
-class OutOfMemoryError(PidSamplerError):
+class ConfigError(PidSamplerError, ValueError):
+    """An argument, option, name or setting that is not as described."""
+
+
+class FileError(PidSamplerError, OSError):
+    """A file that cannot be read, is not what it should be, exists already, or cannot be written."""
+
+
+class ModelError(PidSamplerError):
+    """A model that breaks its contract, or whose output is of no use, such as NaN."""
+
+
+class DeviceError(PidSamplerError, RuntimeError):
+    """A device that was asked for and cannot be had."""
+
+
+class MissingDependencyError(PidSamplerError, ImportError):
+    """An optional package that is not installed; the message names the extra that brings it."""
+
+
+class OutOfMemoryError(PidSamplerError, MemoryError):
     """The device has no memory for what was to be computed: a smaller picture, or tile, may fit."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> PidSamplerError:
+class PidSamplerWarning(UserWarning):
+    """What the package warns of: a result that may not be what was meant."""
+
+
+def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
     """Return the error for a name that is not among `known`, with the nearest one suggested."""
     names = sorted(known)
     near = difflib.get_close_matches(name, names, n=1)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return PidSamplerError(f"unknown {kind} {name!r}: {hint}known are {', '.join(names)}")
+    return ConfigError(f"unknown {kind} {name!r}: {hint}known are {', '.join(names)}")
 
 
-def missing_extra(module: str, extra: str) -> PidSamplerError:
+def missing_extra(module: str, extra: str) -> MissingDependencyError:
     """Return the error for an optional package that is not installed; it names the extra to install."""
-    return PidSamplerError(f"{module} is not installed: pip install 'pidsampler[{extra}]'")
+    return MissingDependencyError(f"{module} is not installed: pip install 'pidsampler[{extra}]'")
 
 
 def optional(module: str, package: str, extra: str = "study") -> ModuleType:
@@ -48,8 +72,8 @@ def optional(module: str, package: str, extra: str = "study") -> ModuleType:
     """
     try:
         return importlib.import_module(module)
-    except ImportError:
-        raise missing_extra(package, extra) from None
+    except ImportError as error:
+        raise missing_extra(package, extra) from error
 
 
 def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
@@ -63,10 +87,10 @@ def check_options(name: str, function: Callable[..., Any], options: Mapping[str,
     for option, value in options.items():
         if option not in kinds:
             takes = f"it takes {', '.join(kinds)}" if kinds else "it takes none"
-            raise PidSamplerError(f"{name} has no option {option!r}: {takes}")
+            raise ConfigError(f"{name} has no option {option!r}: {takes}")
         kind, words = _KINDS.get(kinds[option], (object, ""))
         if not isinstance(value, kind):
-            raise PidSamplerError(f"option {option}={value!r} of {name} is not {words}")
+            raise ConfigError(f"option {option}={value!r} of {name} is not {words}")
 
 
 _KINDS: dict[str, tuple[type, str]] = {

@@ -10,7 +10,7 @@ import numpy as np
 
 from .backends import Backend, backend_of, get_backend
 from .denoiser import Denoiser, as_denoiser
-from .errors import PidSamplerError
+from .errors import ConfigError, ModelError
 from .noise.coupling import NoiseFunction, with_noise
 from .noise.philox import check_seeds
 from .table import Combination, Row, Scheduler, StepTable, as_table
@@ -55,7 +55,7 @@ class Run:
             index = self.index
             yield self.row
             if self.index != index + 1:
-                raise PidSamplerError(f"step() was called {self.index - index} times for row {index}, expected once")
+                raise ConfigError(f"step() was called {self.index - index} times for row {index}, expected once")
 
     @property
     def row(self) -> Row:
@@ -65,7 +65,7 @@ class Run:
             PidSamplerError: All rows are done.
         """
         if self.index >= len(self):
-            raise PidSamplerError(f"all {len(self)} rows of this run are done: start another run")
+            raise ConfigError(f"all {len(self)} rows of this run are done: start another run")
         return self.table.rows[self.index]
 
     def step(self, m: Array, copy: Array | None = None) -> None:
@@ -98,7 +98,7 @@ class Run:
             PidSamplerError: The rows already done are others.
         """
         if table.rows[: self.index] != self.table.rows[: self.index]:
-            raise PidSamplerError(f"the table to branch to has not the {self.index} rows that are done: start anew")
+            raise ConfigError(f"the table to branch to has not the {self.index} rows that are done: start anew")
         other = Run(table, self._backend.empty(self.x.shape, self.x.dtype), self._seeds, self._backend, self._noise)
         for copy, array in zip([other.x, *other._saved], [self.x, *self._saved], strict=False):
             copy[...] = array
@@ -118,7 +118,7 @@ class Run:
         if out is None:
             out = self._backend.empty(self.x.shape, self.x.dtype)
         elif out.shape != self.x.shape or out.dtype != self.x.dtype or not out.flags.c_contiguous:
-            raise PidSamplerError(f"out must be a contiguous {self.x.dtype} array of shape {self.x.shape}")
+            raise ConfigError(f"out must be a contiguous {self.x.dtype} array of shape {self.x.shape}")
         self._backend.predict_x0(self.row, self.x, self._output(m), out)
         return out
 
@@ -144,13 +144,13 @@ class Run:
         for image, seed in zip(x, self._seeds, strict=True):
             values = self._backend.adopt(self._noise(seed, draw, tuple(image.shape)))
             if values.shape != image.shape:
-                raise PidSamplerError(f"the noise function returned shape {values.shape}, expected {image.shape}")
+                raise ConfigError(f"the noise function returned shape {values.shape}, expected {image.shape}")
             image[...] = values
 
     def _output(self, m: Array) -> Array:
         m = self._backend.adopt(m)
         if m.shape != self.x.shape:
-            raise PidSamplerError(f"the network's output has shape {m.shape}, expected that of x, {self.x.shape}")
+            raise ModelError(f"the network's output has shape {m.shape}, expected that of x, {self.x.shape}")
         return m
 
 
@@ -183,13 +183,13 @@ def start(
     x = backend.adopt(x)
     if x.ndim < 2 or x.dtype not in backend.state_types:
         types = " or ".join(map(str, backend.state_types))
-        raise PidSamplerError(f"x is {x.dtype} of shape {x.shape}, expected {types} of shape (batch, 3, height, width)")
+        raise ConfigError(f"x is {x.dtype} of shape {x.shape}, expected {types} of shape (batch, 3, height, width)")
     if not inplace:
         copy = backend.empty(x.shape, x.dtype)
         copy[...] = x
         x = copy
     elif not (x.flags.c_contiguous and getattr(x.flags, "writeable", True)):
-        raise PidSamplerError("with inplace=True x must be contiguous and writable: pass a copy")
+        raise ConfigError("with inplace=True x must be contiguous and writable: pass a copy")
     steps, given = with_noise(as_table(table), noise)
     return Run(steps, x, check_seeds(seed, len(x)), backend, given)
 
@@ -230,17 +230,17 @@ def sample(
     where = get_backend(backend)
     dtype = np.dtype(dtype)
     if dtype not in where.state_types:
-        raise PidSamplerError(f"dtype {dtype} is not {' or '.join(map(str, where.state_types))}")
+        raise ConfigError(f"dtype {dtype} is not {' or '.join(map(str, where.state_types))}")
     if x is not None:
         x = where.adopt(x)
         if shape is not None and tuple(shape) != x.shape:
-            raise PidSamplerError(f"shape {tuple(shape)} and x of shape {x.shape} disagree: pass one of them")
+            raise ConfigError(f"shape {tuple(shape)} and x of shape {x.shape} disagree: pass one of them")
         state = where.empty(x.shape, dtype)
         state[...] = x
     elif shape is not None and len(shape) >= 2 and all(n > 0 for n in shape):
         state = where.empty(shape, dtype)
     else:
-        raise PidSamplerError(f"shape is {shape}, expected (batch, 3, height, width), all above 0, or x instead")
+        raise ConfigError(f"shape is {shape}, expected (batch, 3, height, width), all above 0, or x instead")
     network = as_denoiser(denoiser)
     run = start(table, state, seed=seed, noise=noise, inplace=True)
     if x is None:

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, cast, runtime_checkable
 
-from .errors import PidSamplerError, unknown_name
+from .errors import ConfigError, PidSamplerError, unknown_name
 
 Terms = tuple[tuple[int, float], ...]
 TermsLike = Mapping[int, float] | Iterable[tuple[int, float]]
@@ -34,9 +34,9 @@ def _terms(kind: str, pairs: TermsLike) -> Terms:
     found: dict[int, float] = {}
     for index, weight in items:
         if not 0 <= int(index) < 2**32 or int(index) != index:
-            raise PidSamplerError(f"{kind} {index!r} must be a whole number in 0..2^32-1")
+            raise ConfigError(f"{kind} {index!r} must be a whole number in 0..2^32-1")
         if int(index) in found:
-            raise PidSamplerError(f"{kind} {index} occurs twice in one combination: add its weights")
+            raise ConfigError(f"{kind} {index} occurs twice in one combination: add its weights")
         found[int(index)] = _finite(f"the weight of {kind} {index}", weight)
     return tuple(sorted((i, w) for i, w in found.items() if w != 0.0))
 
@@ -44,7 +44,7 @@ def _terms(kind: str, pairs: TermsLike) -> Terms:
 def _finite(what: str, value: float) -> float:
     number = float(value)
     if not math.isfinite(number):
-        raise PidSamplerError(f"{what} is {number}, expected a finite number")
+        raise ConfigError(f"{what} is {number}, expected a finite number")
     return number
 
 
@@ -145,13 +145,13 @@ class Row(Combination):
         set_(self, "clip", None if clip is None else _finite("clip", clip))
         set_(self, "saves", tuple(sorted(dict(saves).items())))
         if not 0.0 < self.t <= 1.0:
-            raise PidSamplerError(f"a row's t is {self.t!r}, expected 0 < t <= 1: no network is defined at 0")
+            raise ConfigError(f"a row's t is {self.t!r}, expected 0 < t <= 1: no network is defined at 0")
         if not 0.0 <= self.t_next <= 1.0:
-            raise PidSamplerError(f"a row's t_next is {self.t_next!r}, expected 0 <= t_next <= 1")
+            raise ConfigError(f"a row's t_next is {self.t_next!r}, expected 0 <= t_next <= 1")
         if self.q == 0.0:
-            raise PidSamplerError(f"the row at t={self.t!r} has q = 0: it would ignore the network")
+            raise ConfigError(f"the row at t={self.t!r} has q = 0: it would ignore the network")
         if self.clip is not None and self.clip <= 0.0:
-            raise PidSamplerError(f"clip is {self.clip!r}, expected a bound above 0, or None for no clipping")
+            raise ConfigError(f"clip is {self.clip!r}, expected a bound above 0, or None for no clipping")
         _terms("slot", [(slot, 1.0) for slot, _ in self.saves])
 
     @property
@@ -189,7 +189,7 @@ class StepTable:
     def __init__(self, rows: Iterable[Row]) -> None:
         object.__setattr__(self, "rows", tuple(rows))
         if not self.rows:
-            raise PidSamplerError("a table needs at least one row")
+            raise ConfigError("a table needs at least one row")
         self._check()
 
     def __len__(self) -> int:
@@ -224,7 +224,7 @@ class StepTable:
             if prediction == "x0":
                 return 0.0, 1.0
             if t == 1.0:
-                raise PidSamplerError("a network that predicts eps is undefined at t = 1: start below 1")
+                raise ConfigError("a network that predicts eps is undefined at t = 1: start below 1")
             return 1.0 / (1.0 - t), -t / (1.0 - t)
 
         pq = [weights(row.t) for row in self.rows]
@@ -270,10 +270,12 @@ class StepTable:
         try:
             data = json.loads(text)
             if data["format"] != _FORMAT:
-                raise PidSamplerError(f"table format {data['format']!r}, expected {_FORMAT!r}")
+                raise ConfigError(f"table format {data['format']!r}, expected {_FORMAT!r}")
             return cls(row(d) for d in data["rows"])
+        except PidSamplerError:
+            raise
         except (KeyError, TypeError, ValueError) as error:
-            raise PidSamplerError(f"not a table in JSON: {type(error).__name__}: {error}") from None
+            raise ConfigError(f"not a table in JSON: {type(error).__name__}: {error}") from error
 
     def __str__(self) -> str:
         header = ["row", "t", "t_next", "x0", "x"]
@@ -295,21 +297,21 @@ class StepTable:
         for i, row in enumerate(self.rows):
             where = f"row {i} (t {row.t:.6g} -> {row.t_next:.6g})"
             if i and row.t != self.rows[i - 1].t_next:
-                raise PidSamplerError(f"{where} begins at another time than row {i - 1} ends: they must join")
+                raise ConfigError(f"{where} begins at another time than row {i - 1} ends: they must join")
             for c in row.combinations:
                 for slot, _ in c.h:
                     if slot not in saved:
-                        raise PidSamplerError(f"{where} reads slot {slot} before any row has saved it")
+                        raise ConfigError(f"{where} reads slot {slot} before any row has saved it")
             new = x.combined(row, saved)
             saved |= {slot: x.combined(c, saved) for slot, c in row.saves}
             x, tolerance = new, _TOLERANCE * new.magnitude
             if abs(x.mean - (1.0 - row.t_next)) > tolerance:
-                raise PidSamplerError(
+                raise ConfigError(
                     f"{where}: a constant image comes out {x.mean:.9g} times itself, expected "
                     f"1 - t_next = {1.0 - row.t_next:.9g}: check a, b and h"
                 )
             if abs(x.std - row.t_next) > tolerance:
-                raise PidSamplerError(
+                raise ConfigError(
                     f"{where}: the noise comes out with standard deviation {x.std:.9g}, expected "
                     f"t_next = {row.t_next:.9g}: check a, h and the noise weights"
                 )
@@ -366,4 +368,4 @@ def as_table(table: StepTable | Scheduler) -> StepTable:
         return table
     if isinstance(table, Scheduler) and not isinstance(table, type):
         return as_table(table.table())
-    raise PidSamplerError(f"expected a StepTable or a scheduler with table(), found {cast(object, table)!r}")
+    raise ConfigError(f"expected a StepTable or a scheduler with table(), found {cast(object, table)!r}")

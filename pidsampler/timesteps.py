@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import PidSamplerError, missing_extra, unknown_name
+from .errors import ConfigError, missing_extra, unknown_name
 
 Times = NDArray[np.float64]
 TimesLike = Sequence[float] | NDArray[Any]
@@ -45,7 +45,7 @@ def subset(times: TimesLike, steps: int) -> Times:
     n = len(full) - 1
     if not 1 <= steps <= n:
         why = "must be at least 1" if steps < 1 else f"would repeat times of a list of {n}"
-        raise PidSamplerError(f"steps={steps} {why}: pass 1..{n}, or an explicit list of timesteps")
+        raise ConfigError(f"steps={steps} {why}: pass 1..{n}, or an explicit list of timesteps")
     return full[np.round(np.linspace(0, n, steps + 1)).astype(np.intp)]
 
 
@@ -67,21 +67,19 @@ def custom(times: TimesLike, partial: bool = False) -> Times:
     try:
         array = np.array(times, dtype=np.float64)
     except (TypeError, ValueError) as error:
-        raise PidSamplerError(f"timesteps must be a list of numbers, found {times!r}: {error}") from None
+        raise ConfigError(f"timesteps must be a list of numbers, found {times!r}: {error}") from error
     if array.ndim != 1 or len(array) < 2:
-        raise PidSamplerError(
-            f"timesteps must be a flat list of at least two times, such as [0.999, 0], found {times!r}"
-        )
+        raise ConfigError(f"timesteps must be a flat list of at least two times, such as [0.999, 0], found {times!r}")
     for i, t in enumerate(array.tolist()):
         if not math.isfinite(t) or not 0.0 <= t <= 1.0:
-            raise PidSamplerError(f"timestep {t!r} at position {i} is outside 0..1")
+            raise ConfigError(f"timestep {t!r} at position {i} is outside 0..1")
         if i and not t < array[i - 1]:
             verb = "repeats" if t == array[i - 1] else "ascends from"
-            raise PidSamplerError(
+            raise ConfigError(
                 f"timestep {t!r} at position {i} {verb} {float(array[i - 1])!r}: times must strictly descend"
             )
     if array[-1] != 0.0 and not partial:
-        raise PidSamplerError(
+        raise ConfigError(
             f"timesteps end in {float(array[-1])!r}, expected 0: append 0, or use "
             "timesteps.custom(times, partial=True) to stop at a noise level"
         )
@@ -179,9 +177,9 @@ def resample(times: TimesLike, steps: int) -> Times:
     """
     t = custom(times)[:-1]
     if t[0] == 1.0:
-        raise PidSamplerError("timesteps start at 1.0, where log-SNR is infinite: start below 1, such as at 0.999")
+        raise ConfigError("timesteps start at 1.0, where log-SNR is infinite: start below 1, such as at 0.999")
     if len(t) < 2 or _count(steps) < 2:
-        raise PidSamplerError(f"a list of {len(t)} steps cannot be resampled to {steps}: both must be at least 2")
+        raise ConfigError(f"a list of {len(t)} steps cannot be resampled to {steps}: both must be at least 2")
     lam = np.log1p(-t) - np.log(t)
     at = np.interp(np.linspace(0, len(t) - 1, steps), np.arange(len(t)), lam)
     result: Times = np.exp(-np.logaddexp(0.0, at))  # 1 / (1 + e^lambda)
@@ -206,7 +204,7 @@ def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
     Source: Mochi (genmoai/mochi), linear_quadratic_schedule, as in ComfyUI.
     """
     if not 0.0 < threshold < 1.0:
-        raise PidSamplerError(f"threshold={threshold!r} is outside (0, 1)")
+        raise ConfigError(f"threshold={threshold!r} is outside (0, 1)")
     if _count(steps) == 1:
         return uniform(1)
     half = steps // 2
@@ -268,8 +266,8 @@ def beta(steps: int, a: float = 0.6, b: float = 0.6, shift: float = 1.0) -> Time
     """
     try:
         from scipy.special import betaincinv
-    except ImportError:
-        raise missing_extra("scipy", "beta") from None
+    except ImportError as error:
+        raise missing_extra("scipy", "beta") from error
     levels = 1.0 - np.linspace(0.0, 1.0, _count(steps, 1000), endpoint=False)
     indices = np.unique(np.rint(betaincinv(_positive("a", a), _positive("b", b), levels) * 999))[::-1]
     return _shift(np.append((indices + 1) / 1000, 0.0), shift)
@@ -300,19 +298,19 @@ _shift = shift  # for the functions with an argument of that name
 def _count(steps: int, most: int | None = None) -> int:
     if steps < 1 or (most is not None and steps > most):
         wanted = "at least 1" if most is None else f"1 to {most}"
-        raise PidSamplerError(f"steps={steps} must be {wanted}")
+        raise ConfigError(f"steps={steps} must be {wanted}")
     return steps
 
 
 def _positive(name: str, value: float) -> float:
     if not 0.0 < value < math.inf:
-        raise PidSamplerError(f"{name}={value!r} must be a finite number above 0")
+        raise ConfigError(f"{name}={value!r} must be a finite number above 0")
     return value
 
 
 def _range(t_max: float, t_min: float) -> tuple[float, float]:
     if not 0.0 < t_min < t_max <= 1.0:
-        raise PidSamplerError(f"t_max={t_max!r} and t_min={t_min!r} must keep 0 < t_min < t_max <= 1")
+        raise ConfigError(f"t_max={t_max!r} and t_min={t_min!r} must keep 0 < t_min < t_max <= 1")
     return t_max, t_min
 
 

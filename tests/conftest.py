@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from hypothesis import settings
+from paths import REPOSITORY
 
 from pidsampler.backends import _cupy_backend
 from pidsampler.threads import count_cores
@@ -12,8 +13,6 @@ from pidsampler.threads import count_cores
 if "CI" not in os.environ:  # there hypothesis loads a profile of its own, without deadline and randomness
     settings.register_profile("local", deadline=None)
     settings.load_profile("local")
-
-REPOSITORY = Path(__file__).parent.parent
 
 
 def pytest_xdist_auto_num_workers(config):

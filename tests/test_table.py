@@ -6,8 +6,8 @@ from dataclasses import FrozenInstanceError, replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lists import valid_lists
 from methods import adams_bashforth_2, heun
-from test_timesteps import valid_lists
 
 from pidsampler import Combination, FlowODE, FlowSDE, PidSamplerError, Row, StepTable, timesteps
 

@@ -5,14 +5,10 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from lists import valid_lists
 
 from pidsampler import PidSamplerError, timesteps
 from pidsampler.schedulers.registry import LISTS, get_timesteps
-
-valid_lists = (
-    st.lists(st.floats(0, 1, exclude_min=True), min_size=1, max_size=20, unique=True)
-    .map(lambda times: [*sorted(times, reverse=True), 0.0])
-)  # fmt: skip
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved
-from ..errors import PidSamplerError, unknown_name
+from ..errors import ConfigError, unknown_name
 from ..image.blocks import Blocks
 from ..table import Row
 
@@ -198,7 +198,7 @@ def despeckle_step(despeckle: float | None, height: int, width: int) -> float | 
     if despeckle is None:
         return None
     if not 0.0 <= despeckle < float("inf"):
-        raise PidSamplerError(f"despeckle={despeckle!r} is not a number of levels from 0 to 255, such as {DESPECKLE}")
+        raise ConfigError(f"despeckle={despeckle!r} is not a number of levels from 0 to 255, such as {DESPECKLE}")
     return despeckle / 127.5 if max(height, width) >= 2 * BRIM else None
 
 
@@ -241,17 +241,15 @@ def check_blend(tile: Array, rows: Array, columns: Array, out: Array, top: int, 
         PidSamplerError: They do not fit together, or the tile reaches out of `out`.
     """
     if tile.ndim != 4 or out.ndim != 4 or tile.shape[:2] != out.shape[:2]:
-        raise PidSamplerError(
+        raise ConfigError(
             f"a tile of shape {tile.shape} does not fit into {out.shape}: expected (batch, channels, height, width) of "
             "the same batch and channels"
         )
     (h, w), (height, width) = tile.shape[2:], out.shape[2:]
     if rows.shape != (h,) or columns.shape != (w,):
-        raise PidSamplerError(
-            f"weights of shapes {rows.shape} and {columns.shape} for a tile of {h} rows and {w} columns"
-        )
+        raise ConfigError(f"weights of shapes {rows.shape} and {columns.shape} for a tile of {h} rows and {w} columns")
     if not (0 <= top <= height - h and 0 <= left <= width - w):
-        raise PidSamplerError(f"a tile of {h}x{w} at row {top}, column {left} reaches out of {height}x{width}")
+        raise ConfigError(f"a tile of {h}x{w} at row {top}, column {left} reaches out of {height}x{width}")
 
 
 __getattr__ = moved.names(__name__)

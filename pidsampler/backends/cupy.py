@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError, missing_extra
+from ..errors import ConfigError, DeviceError, MissingDependencyError, ModelError, missing_extra
 from ..image.blocks import Blocks
 from ..image.lanczos import check_reduction, taps
 from ..table import Row
@@ -96,7 +96,7 @@ class CupyBackend:
                 return self._cupy.from_dlpack(x)
             return self._cupy.asarray(np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x, np.float32))
         except (TypeError, ValueError, BufferError, RuntimeError) as error:
-            raise PidSamplerError(f"{type(x).__name__} cannot be read as a CUDA array: {error}") from None
+            raise ConfigError(f"{type(x).__name__} cannot be read as a CUDA array: {error}") from error
 
     def pointer(self, x: Array) -> int:
         """Return the address of the first element."""
@@ -163,7 +163,7 @@ class CupyBackend:
         with self.stream:
             host = memory.get()
         if host[-4:].any():
-            raise PidSamplerError(NOT_FINITE)
+            raise ModelError(NOT_FINITE)
         image: NDArray[np.uint8] = host[:size].reshape(height, width, 3)
         return image
 
@@ -192,7 +192,7 @@ class CupyBackend:
         """out += rows*columns*tile in the tile's place, in one launch; = where nothing was before."""
         check_blend(tile, rows, columns, out, top, left)
         if rows.dtype != np.float32 or columns.dtype != np.float32:
-            raise PidSamplerError(f"weights are {rows.dtype} and {columns.dtype}, expected float32")
+            raise ConfigError(f"weights are {rows.dtype} and {columns.dtype}, expected float32")
         _, planes, h, w = tile.shape
         x, m = kind(out.dtype), kind(tile.dtype)
         steps = w * tile.itemsize, out.shape[3] * out.itemsize, left * out.itemsize
@@ -243,7 +243,7 @@ class CupyBackend:
         with self.stream:
             host = sums.get()
         if host[-1]:
-            raise PidSamplerError(NOT_FINITE)
+            raise ModelError(NOT_FINITE)
         means: NDArray[np.float64] = host[:-1].reshape(powers, 3, *blocks.shape) * 2.0**-32
         return means / blocks.areas(blocks.scale)
 
@@ -260,7 +260,7 @@ class CupyBackend:
     ) -> None:
         for other in (*read, *written, out):
             if other.dtype != x.dtype:
-                raise PidSamplerError(f"a saved tensor or result is {other.dtype}, expected {x.dtype} as the state")
+                raise ConfigError(f"a saved tensor or result is {other.dtype}, expected {x.dtype} as the state")
         tensors = [x, m, out, *read, *written, *([] if copy is None else [copy])]
         variant = StepVariant.of(row, kind(x.dtype), kind(m.dtype), -1 if copy is None else kind(copy.dtype))
         arguments = (
@@ -306,20 +306,20 @@ class CupyBackend:
         spans = []
         for k, x in enumerate((*tensors, *others)):
             if not isinstance(x, self._cupy.ndarray):
-                raise PidSamplerError(f"expected a CuPy array, found {type(x).__name__}: pass it through adopt()")
+                raise ConfigError(f"expected a CuPy array, found {type(x).__name__}: pass it through adopt()")
             if k < len(tensors) and x.shape != tensors[0].shape:
-                raise PidSamplerError(f"arrays of shapes {x.shape} and {tensors[0].shape} in one row")
+                raise ConfigError(f"arrays of shapes {x.shape} and {tensors[0].shape} in one row")
             if not x.flags.c_contiguous:
-                raise PidSamplerError(f"an array of shape {x.shape} is not contiguous: pass cupy.ascontiguousarray(x)")
+                raise ConfigError(f"an array of shape {x.shape} is not contiguous: pass cupy.ascontiguousarray(x)")
             if x.device.id != self.device_id:
-                raise PidSamplerError(f"an array is on GPU {x.device.id}, expected GPU {self.device_id}")
+                raise ConfigError(f"an array is on GPU {x.device.id}, expected GPU {self.device_id}")
             if x.data.ptr % x.dtype.itemsize:
-                raise PidSamplerError(f"an array of {x.dtype} begins at {x.data.ptr:#x}, not at a whole element")
+                raise ConfigError(f"an array of {x.dtype} begins at {x.data.ptr:#x}, not at a whole element")
             spans.append((x.data.ptr, x.data.ptr + x.nbytes))
         spans.sort()
         for (start, stop), (other, other_stop) in pairwise(spans):
             if other < stop and (start, stop) != (other, other_stop):
-                raise PidSamplerError("two arrays of one row overlap in part: each must be its own, or the same memory")
+                raise ConfigError("two arrays of one row overlap in part: each must be its own, or the same memory")
 
     def _on_device(self, seeds: Sequence[int]) -> Array:
         """The seeds as an array on the device, uploaded once."""
@@ -351,12 +351,12 @@ def _size(x: Array) -> np.uint64:
 def _import_cupy() -> Any:
     try:
         import cupy
-    except ImportError:
-        raise PidSamplerError(f"{missing_extra('cupy', 'cuda13')}, or [cuda12] for an older driver") from None
+    except ImportError as error:
+        raise MissingDependencyError(f"{missing_extra('cupy', 'cuda13')}, or [cuda12] for an older driver") from error
     try:
         count = cupy.cuda.runtime.getDeviceCount()
     except RuntimeError as error:  # CuPy's own type derives from it
-        raise PidSamplerError(f"no GPU can be used: {error}") from None
+        raise DeviceError(f"no GPU can be used: {error}") from error
     if count == 0:
-        raise PidSamplerError("no GPU can be used: the driver finds none")
+        raise DeviceError("no GPU can be used: the driver finds none")
     return cupy

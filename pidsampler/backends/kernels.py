@@ -18,7 +18,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import Row
 
 # Element types as kernels/common.cuh numbers them.
@@ -55,7 +55,7 @@ def kind(dtype: Any) -> int:
     """
     found = KINDS.get(np.dtype(dtype))
     if found is None:
-        raise PidSamplerError(f"dtype {np.dtype(dtype)} on the GPU is not {', '.join(map(str, KINDS))}")
+        raise ConfigError(f"dtype {np.dtype(dtype)} on the GPU is not {', '.join(map(str, KINDS))}")
     return found
 
 
@@ -104,7 +104,7 @@ class StepVariant:
             ("adds {} draws", draws, MOST_DRAWS),
         ):
             if number > most:
-                raise PidSamplerError(
+                raise ConfigError(
                     f"the row at t={row.t!r} {what.format(number)}, more than the {most} of a GPU kernel: "
                     "run it with backend='numpy'"
                 )

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError, ModelError
 from ..image import planes
 from ..image.blocks import Blocks
 from ..image.lanczos import check_reduction, reduce_planes
@@ -73,7 +73,7 @@ class NumpyBackend:
         try:
             return np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x, dtype=np.float32)
         except (TypeError, ValueError, BufferError, RuntimeError) as error:
-            raise PidSamplerError(f"{type(x).__name__} cannot be read as a CPU array: {error}") from None
+            raise ConfigError(f"{type(x).__name__} cannot be read as a CPU array: {error}") from error
 
     def pointer(self, x: Array) -> int:
         """Return the address of the first element."""
@@ -138,7 +138,7 @@ class NumpyBackend:
         for top in range(0, height, rows):
             part = x[0, :, top : min(top + rows, height), :width]
             if not np.isfinite(part).all():
-                raise PidSamplerError(NOT_FINITE)
+                raise ModelError(NOT_FINITE)
             scaled = part * x.dtype.type(127.5)
             scaled += 127.5
             np.clip(scaled, 0.0, 255.0, out=scaled)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Backend
-from ..errors import PidSamplerError
+from ..errors import ConfigError, PidSamplerError
 from ..noise import philox
 from ..table import Combination, Row
 from ..version import __version__
@@ -131,7 +131,7 @@ def check(stepper: Stepper, step: Step, name: str, row: Row, x: str, m: str) -> 
         if not (
             abs(mean) <= _DEVIATIONS * std / n**0.5 and abs(of_noise.std() - std) <= _DEVIATIONS * std / (2 * n) ** 0.5
         ):
-            raise PidSamplerError(
+            raise ConfigError(
                 f"{wrong}: its noise has mean {mean:.3g} and standard deviation {of_noise.std():.3g}, expected 0 and "
                 f"{std:.3g}"
             )
@@ -139,7 +139,7 @@ def check(stepper: Stepper, step: Step, name: str, row: Row, x: str, m: str) -> 
         size = abs(c.a) * sizes[0] + abs(c.b) * x0 + sum(abs(w) * sizes[2 + k] for k, w in c.h)
         error = float(np.abs(got - sure - of_noise).max())
         if not error <= _ROUNDINGS * _eps(x) * (size + np.abs(of_noise).max()):
-            raise PidSamplerError(f"{wrong}: it is {error:.3g} off, more than rounding explains")
+            raise ConfigError(f"{wrong}: it is {error:.3g} off, more than rounding explains")
 
 
 def _eps(dtype: str) -> float:
@@ -288,7 +288,7 @@ class _TorchArrays:
         self.device, self.version = backend.device, str(torch.__version__)
         if self.device == "cuda":
             if not torch.cuda.is_available():
-                raise PidSamplerError("this build of PyTorch finds no CUDA")
+                raise ConfigError("this build of PyTorch finds no CUDA")
             torch.cuda.set_stream(torch.cuda.ExternalStream(backend.stream_pointer))
         self.no_gradients: Callable[[Step], Step] = torch.inference_mode()
 

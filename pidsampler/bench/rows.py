@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend
-from ..errors import PidSamplerError
+from ..errors import FileError
 from ..threads import count_cores
 from ..version import __version__
 
@@ -82,7 +82,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise PidSamplerError(f"cannot write {path}: {error.strerror}") from None
+        raise FileError(f"cannot write {path}: {error.strerror}") from error
 
 
 def check_columns(path: Path) -> None:
@@ -99,9 +99,9 @@ def check_columns(path: Path) -> None:
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise PidSamplerError(f"cannot read {path}: {error}") from None
+        raise FileError(f"cannot read {path}: {error}") from error
     if header != list(COLUMNS):
-        raise PidSamplerError(
+        raise FileError(
             f"{path} has the columns {', '.join(header)}, not those of a benchmark ({', '.join(COLUMNS)}): "
             "pass another file"
         )

@@ -15,7 +15,7 @@ import numpy as np
 
 from ..backends import Backend
 from ..backends.kernels import KINDS
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import Row
 from .peers import Array, Arrays, Step
 from .steps import slots
@@ -130,7 +130,7 @@ class DeviceClock:
             go.set()
         end.synchronize()
         if host > _HELD:
-            raise PidSamplerError(f"a launch waits for the GPU: the host needed {host:.1f} s for {_QUEUED}")
+            raise ConfigError(f"a launch waits for the GPU: the host needed {host:.1f} s for {_QUEUED}")
         return float(self._cuda.get_elapsed_time(begin, end)) / _QUEUED, 1e3 * host / _QUEUED
 
 

@@ -18,8 +18,8 @@ from ..bench.peers import Stepper, find_peers
 from ..bench.rows import appending, check_columns
 from ..bench.steps import Variant, variants
 from ..bench.timing import Effort
-from ..errors import PidSamplerError, unknown_name
-from .common import OK, USAGE, fail
+from ..errors import ConfigError, PidSamplerError, unknown_name
+from .common import OK, checking
 
 _SIDES = {"cpu": "512,1024", "cuda": "512,1024,2048,4096"}
 _TYPES = {"cpu": "float32,float32/float16", "cuda": "float32,float32/float16,float16,bfloat16"}
@@ -77,10 +77,8 @@ def plan(arguments: argparse.Namespace) -> Plan:
 
 def run(arguments: argparse.Namespace) -> int:
     """Time what is asked for; 0, or 2 where an option is wrong."""
-    try:
+    with checking():
         asked = plan(arguments)
-    except PidSamplerError as error:
-        return fail(error, USAGE)
     carry_out(asked, arguments.output)
     return OK
 
@@ -142,7 +140,7 @@ def _peers(backend: Backend, names: str | None) -> tuple[list[Stepper], dict[str
     peers = {peer.name: peer for peer in found}
     for name in names.split(","):
         if name in missing:
-            raise PidSamplerError(f"peer {name!r} cannot be had here: {missing[name]}")
+            raise ConfigError(f"peer {name!r} cannot be had here: {missing[name]}")
         if name not in peers:
             raise unknown_name("peer", name, [*peers, *missing, "none"])
     return [peers[name] for name in names.split(",")], {}
@@ -161,5 +159,5 @@ def _types(text: str, backend: Backend) -> tuple[str, str]:
 
 def _side(text: str) -> int:
     if not text.isdecimal() or not 1 <= int(text) <= _MOST_SIDE:
-        raise PidSamplerError(f"size {text!r} is not a whole number in 1..{_MOST_SIDE}: pass such as --sizes 512,1024")
+        raise ConfigError(f"size {text!r} is not a whole number in 1..{_MOST_SIDE}: pass such as --sizes 512,1024")
     return int(text)

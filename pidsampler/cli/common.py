@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import re
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from .. import timesteps
-from ..errors import PidSamplerError
+from ..errors import ConfigError, PidSamplerError
 from ..noise import NOISES
 from ..schedulers.registry import choose_scheduler
 from ..table import Scheduler
@@ -14,10 +17,42 @@ from ..table import Scheduler
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 
 
-def fail(error: object, code: int = FAILED) -> int:
-    """Print an error as one line on stderr, and return the exit code."""
-    print(f"pidsampler: error: {error}", file=sys.stderr)
+class UsageError(PidSamplerError):
+    """The command line is wrong, and nothing was done."""
+
+
+@contextmanager
+def checking() -> Iterator[None]:
+    """What fails inside is the command line's fault: exit code 2."""
+    try:
+        yield
+    except PidSamplerError as error:
+        raise UsageError(str(error)) from error
+
+
+def fail(error: object, code: int = FAILED, arguments: argparse.Namespace | None = None) -> int:
+    """Print an error as one line on stderr, with options named as the command line has them; return the exit code."""
+    print(f"pidsampler: error: {as_typed(str(error), arguments)}", file=sys.stderr)
     return code
+
+
+def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
+    """Return a message of the library with its parameters as options: overwrite=True as --overwrite.
+
+    A parameter with a value is an option where the user gave that option, or is told to pass it.
+    """
+    command = getattr(arguments, "command", None)
+    if command is None:
+        return text
+    for action in command.option_actions():
+        name, option = action.dest, action.option_strings[-1]
+        text = re.sub(rf"\b{name}=True\b", option, text)
+        if "_" in name:
+            text = re.sub(rf"(?<![\w.]){name}\b(?!=)", option, text)
+        given = getattr(arguments, name) != action.default
+        before = r"(?<![\w(.])" if given else r"(?<=pass )"
+        text = re.sub(rf"{before}{name}='?((?<=')[^']*|[^\s:,;)']+)'?", rf"{option} \1", text)
+    return text
 
 
 def print_columns(header: list[str], rows: list[list[str]]) -> None:
@@ -52,5 +87,5 @@ def chosen_scheduler(arguments: argparse.Namespace, own: timesteps.TimesLike) ->
 def _number(text: str) -> float:
     try:
         return float(text)
-    except ValueError:
-        raise PidSamplerError(f"timestep {text!r} is not a number: pass a list such as 0.999,0.634,0") from None
+    except ValueError as error:
+        raise ConfigError(f"timestep {text!r} is not a number: pass a list such as 0.999,0.634,0") from error

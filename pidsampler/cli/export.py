@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import PidSamplerError, optional
+from ..errors import ConfigError, optional
 from ..io import captions
 from ..onnx.hub import download_file
 
@@ -57,7 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     published = get_published(arguments.backbone, arguments.type)
     if arguments.reduced and arguments.random_weights is None:
-        raise PidSamplerError("--reduced makes a network of random weights: pass --random-weights SEED with it")
+        raise ConfigError("--reduced makes a network of random weights: pass --random-weights SEED with it")
     check_target(arguments.output, arguments.overwrite)
     began = time.perf_counter()
     plan = _plan(arguments, published)
@@ -97,7 +97,7 @@ def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
         architecture = architecture.reduced()
         encoder = encoder and encoder.reduced()
     if encoder is None and arguments.vae is not None:
-        raise PidSamplerError(
+        raise ConfigError(
             f"{published.backbone}'s encoder is no convolutional VAE: export it by its own project, and give latents"
         )
     form = _form(arguments)
@@ -143,7 +143,7 @@ def _form(arguments: argparse.Namespace) -> Form:
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
     if not (width.isdecimal() and height.isdecimal()):
-        raise PidSamplerError(f"--size {text!r} is not WIDTHxHEIGHT in pixels, such as 4096x4096")
+        raise ConfigError(f"--size {text!r} is not WIDTHxHEIGHT in pixels, such as 4096x4096")
     return int(height), int(width)
 
 
@@ -158,7 +158,7 @@ def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Pa
     from ..export.published import LICENCE, REPOSITORY, VAE_FILES
 
     if not arguments.accept_licence:
-        raise PidSamplerError(f"{REPOSITORY} has the licence: {LICENCE}; pass --accept-licence if you accept it")
+        raise ConfigError(f"{REPOSITORY} has the licence: {LICENCE}; pass --accept-licence if you accept it")
     checkpoint = download_file(REPOSITORY, published.file)
     if arguments.vae is not None or published.encoder is None:
         return checkpoint, arguments.vae

@@ -11,13 +11,14 @@ import os
 import sys
 import warnings
 from collections.abc import Sequence
+from functools import partial
 from types import ModuleType
 from typing import Any, NoReturn
 
 from ..errors import PidSamplerError
 from ..version import __version__
 from . import bench, doctor, export, inspect, models, schedulers, search, study, table, upscale
-from .common import FAILED, INTERRUPTED, USAGE, fail
+from .common import FAILED, INTERRUPTED, USAGE, UsageError, fail
 
 _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "upscale": (upscale, "enlarge pictures, or decode latents"),
@@ -35,13 +36,14 @@ _COMMANDS: dict[str, tuple[ModuleType, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
-    warnings.showwarning = _show_warning
+    arguments = None
     try:
         arguments = build_parser().parse_args(argv)
+        warnings.showwarning = partial(_show_warning, arguments)
         code: int = arguments.run(arguments)
         sys.stdout.flush()
     except PidSamplerError as error:
-        return fail(error)
+        return fail(error, USAGE if isinstance(error, UsageError) else FAILED, arguments)
     except KeyboardInterrupt:
         return fail("interrupted", INTERRUPTED)
     except MemoryError:
@@ -59,15 +61,18 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name, (module, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
-        command.set_defaults(run=module.run)
+        command.set_defaults(run=module.run, command=command)
         module.add_arguments(command)
     return parser
 
 
 class _Parser(argparse.ArgumentParser):
+    def option_actions(self) -> list[argparse.Action]:
+        return [action for action in self._actions if action.option_strings and action.dest != "help"]
+
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"pidsampler: error: {message} (see {self.prog} --help)\n")
 
 
-def _show_warning(message: Warning | str, *details: Any, **more: Any) -> None:
-    print(f"pidsampler: warning: {message}", file=sys.stderr)
+def _show_warning(arguments: argparse.Namespace, message: Warning | str, *details: Any, **more: Any) -> None:
+    print(f"pidsampler: warning: {as_typed(str(message), arguments)}", file=sys.stderr)

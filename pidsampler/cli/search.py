@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from ..errors import PidSamplerError
+from ..errors import FileError
 from ..io.times import write_list
 from .progress import progress_bar
 
@@ -56,9 +56,9 @@ def run(arguments: argparse.Namespace) -> int:
     )
     # The search may take long: what would keep the file from being written is said before.
     if output.exists() and not arguments.overwrite:
-        raise PidSamplerError(f"{output} exists already: pass --overwrite to replace it")
+        raise FileError(f"{output} exists already: pass --overwrite to replace it")
     if output.is_dir() or not output.parent.is_dir():
-        raise PidSamplerError(f"cannot write {output}: expected a file's name in a folder that exists")
+        raise FileError(f"cannot write {output}: expected a file's name in a folder that exists")
     reduce = "reference" in search.measure.needs
     problem = Problem.of_model(arguments.model, arguments.images, arguments.device, reduce)
     with progress_bar(arguments.quiet) as advance:

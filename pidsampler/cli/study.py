@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..threads import count_cores
 from .progress import progress_bar
 
@@ -40,7 +40,7 @@ def run(arguments: argparse.Namespace) -> int:
     if count is None and arguments.engine == "local":
         count = count_cores() if resolve_device(arguments.device).device == "cpu" else 1
     if count is not None and count < 1:
-        raise PidSamplerError(f"--processes {count} must be at least 1")
+        raise ConfigError(f"--processes {count} must be at least 1")
     if arguments.dry_run:
         found = estimate(study, arguments.output, arguments.device, count or 1)
         saved = f", {found.calls_alone} if nothing were shared" if found.calls < found.calls_alone else ""

@@ -6,9 +6,8 @@ import argparse
 from pathlib import Path
 
 from .. import timesteps
-from ..errors import PidSamplerError
 from ..noise import with_noise
-from .common import OK, USAGE, add_times, chosen_scheduler, fail
+from .common import OK, add_times, checking, chosen_scheduler
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,11 +23,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, and draw it where that is asked for."""
-    try:
+    with checking():
         scheduler = chosen_scheduler(arguments, timesteps.pid())
         table, _ = with_noise(scheduler.table(), arguments.noise)
-    except PidSamplerError as error:
-        return fail(error, USAGE)
     if arguments.plot is not None:
         from ..schedulers.plot import plot_table
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import DESPECKLE
-from ..errors import PidSamplerError
-from .common import FAILED, OK, USAGE, add_times, chosen_scheduler, fail
+from .common import FAILED, OK, add_times, checking, chosen_scheduler, fail
 from .progress import progress_bar
 
 _DESPECKLE = f"remove isolated pixels that stand out by that many of 255 (default: {DESPECKLE:g})"
@@ -89,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
         download_model(arguments.model)
     # The model may be large: what is wrong on the command line is said before its graphs are loaded.
     own = model_manifest(arguments.model).own_timesteps
-    try:
+    with checking():
         scheduler = chosen_scheduler(arguments, own)
         with_noise(scheduler.table(), arguments.noise)
         check_sigma(arguments.degrade_sigma)
@@ -103,8 +102,6 @@ def run(arguments: argparse.Namespace) -> int:
         files = batch.find_files(arguments.inputs, arguments.output)
         for file in files:
             pictures.check_output(file.target, arguments.overwrite or file.resume)
-    except PidSamplerError as error:
-        return fail(error, USAGE)
     folders = {file.target.parent for file in files}
     for folder in folders:
         atomic.remove_leftovers(folder)
@@ -127,7 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
             progress(outcome.file.path, 1.0 - done.get(outcome.file.path, 0.0))
             if outcome.error is not None:
                 failed.append(str(outcome.file.path))
-                fail(outcome.error)
+                fail(outcome.error, arguments=arguments)
             elif not arguments.quiet:
                 print(_said(outcome))
     for folder in folders:  # again, for those that were too new to be told from what is being written

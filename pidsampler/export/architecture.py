@@ -15,7 +15,7 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from .tensors import Stored
 
 TIME_FREQUENCIES = 128
@@ -96,7 +96,7 @@ class Architecture:
         if self.rope not in ("plain", "ntk"):
             wrong.append(f"rope={self.rope!r} is neither 'plain' nor 'ntk'")
         if wrong:
-            raise PidSamplerError(f"no such network: {'; '.join(wrong)}")
+            raise ConfigError(f"no such network: {'; '.join(wrong)}")
 
     @property
     def feed_forward(self) -> int:

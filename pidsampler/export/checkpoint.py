@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import FileError, PidSamplerError
 from .pickles import printable
 from .tensors import Stored
 from .torch_file import read_torch
@@ -81,24 +81,24 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     suffix = path.suffix.lower()
     if suffix not in SUFFIXES:
-        raise PidSamplerError(f"{path} is no checkpoint by its name: expected one of {', '.join(SUFFIXES)}")
+        raise FileError(f"{path} is no checkpoint by its name: expected one of {', '.join(SUFFIXES)}")
     try:
         if not path.exists():
-            raise PidSamplerError("there is no such file")
+            raise FileError("there is no such file")
         if not path.is_file():
-            raise PidSamplerError("it is a folder or a device: name the checkpoint file itself")
+            raise FileError("it is a folder or a device: name the checkpoint file itself")
         if not path.stat().st_size:
-            raise PidSamplerError("it is empty: copy or download it again")
+            raise FileError("it is empty: copy or download it again")
         tensors = _safetensors(path) if suffix == ".safetensors" else read_torch(path)
         if not tensors:
-            raise PidSamplerError("it holds no tensors")
+            raise FileError("it holds no tensors")
         for name in tensors:
             if len(name) > _NAME_LENGTH or not name.isprintable():
-                raise PidSamplerError(f"a tensor's name is {name[:40]!r}, expected printable characters")
+                raise FileError(f"a tensor's name is {name[:40]!r}, expected printable characters")
     except PidSamplerError as error:
-        raise PidSamplerError(f"cannot read {path}: {error}") from None
+        raise FileError(f"cannot read {path}: {error}") from error
     except OSError as error:
-        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     return Checkpoint(path, tensors)
 
 
@@ -119,7 +119,7 @@ def network_tensors(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
     """
     prefix = next((p for p in _prefixes() if any(name.startswith(p + _BLOCKS) for name in tensors)), None)
     if prefix is None:
-        raise PidSamplerError(
+        raise FileError(
             f"no PiD network among {len(tensors)} tensors, whose names begin with {_beginnings(tensors)}: expected "
             f"{_BLOCKS}0. and so on, alone or below {', '.join(p for p in (*_PREFIXES, _WRAPPER) if p)}"
         )
@@ -131,7 +131,7 @@ def network_tensors(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
         if other or short.startswith(_TRAINING_HEAD) or short == _UNUSED:
             continue
         if short in found:
-            raise PidSamplerError(f"{short} is there twice, as {prefix}{short} and without {prefix!r}: remove one")
+            raise FileError(f"{short} is there twice, as {prefix}{short} and without {prefix!r}: remove one")
         found[short] = tensor
     _check_floats(found)
     return _join_modulations(found)
@@ -152,7 +152,7 @@ def _check_floats(tensors: Mapping[str, Stored]) -> None:
     integers = [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype.kind in "biuc"]
     if scales or integers:
         kind = f"{len(scales)} scales of quantised ones" if scales else f"{len(integers)} that are no floats"
-        raise PidSamplerError(
+        raise FileError(
             f"among {len(tensors)} weights are {kind}, such as {(scales or integers)[0]}: take the bf16 or fp32 file"
         )
 
@@ -187,7 +187,7 @@ def _safetensors(path: Path) -> dict[str, Stored]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if size < 8 or length > min(size - 8, _HEADER_BYTES):
-            raise PidSamplerError(
+            raise FileError(
                 f"its header would take {length} bytes of a file of {size}: it is truncated or another kind"
             )
         header = _header(file.read(length))
@@ -195,13 +195,11 @@ def _safetensors(path: Path) -> dict[str, Stored]:
     entries = {name: _entry(name, entry) for name, entry in header.items() if name != "__metadata__"}
     for name, (dtype, shape, begin, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
         if begin != end:
-            raise PidSamplerError(
-                f"its tensor {printable(name)} begins at byte {begin}, but the one before it ends at {end}"
-            )
+            raise FileError(f"its tensor {printable(name)} begins at byte {begin}, but the one before it ends at {end}")
         end = stop
         tensors[name] = _stored(path, 8 + length + begin, dtype, shape)
     if end != size - 8 - length:
-        raise PidSamplerError(f"its tensors take {end} bytes, {size - 8 - length} are there: copy or download it again")
+        raise FileError(f"its tensors take {end} bytes, {size - 8 - length} are there: copy or download it again")
     return {name: tensors[name] for name in entries}
 
 
@@ -209,9 +207,9 @@ def _header(data: bytes) -> dict[str, Any]:
     try:
         header = json.loads(data.decode(), object_pairs_hook=_unique)
     except (ValueError, RecursionError) as error:
-        raise PidSamplerError(f"its header is no JSON of safetensors ({printable(str(error))})") from None
+        raise FileError(f"its header is no JSON of safetensors ({printable(str(error))})") from error
     if not isinstance(header, dict):
-        raise PidSamplerError(f"its header is a {type(header).__name__}, expected an object")
+        raise FileError(f"its header is a {type(header).__name__}, expected an object")
     return header
 
 
@@ -227,17 +225,17 @@ def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, 
         case {"dtype": str(kind), "shape": [*shape], "data_offsets": [begin, stop]}:
             pass
         case _:
-            raise PidSamplerError(f"its tensor {printable(name)} has no dtype, shape and two data_offsets")
+            raise FileError(f"its tensor {printable(name)} has no dtype, shape and two data_offsets")
     if kind not in _TYPES:
-        raise PidSamplerError(
+        raise FileError(
             f"its tensor {printable(name)} is {printable(kind)}, expected {', '.join(_TYPES)}: "
             "take the bf16 or fp32 file"
         )
     dtype = np.dtype(_TYPES[kind])
     if not all(type(n) is int and 0 <= n < 2**62 for n in (*shape, begin, stop)) or len(shape) > _AXES:
-        raise PidSamplerError(f"its tensor {printable(name)} has sizes or offsets that are no whole numbers from 0")
+        raise FileError(f"its tensor {printable(name)} has sizes or offsets that are no whole numbers from 0")
     if stop - begin != math.prod(shape) * dtype.itemsize or math.prod(max(n, 1) for n in shape) >= 2**62:
-        raise PidSamplerError(
+        raise FileError(
             f"its tensor {printable(name)} lies at bytes {begin} to {stop}, which is not the size of {kind} {shape}"
         )
     return dtype, tuple(shape), begin, stop
@@ -253,9 +251,9 @@ def _stored(path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]
                 file.seek(start)
                 read = file.readinto(data.data)
         except OSError as error:
-            raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+            raise FileError(f"cannot read {path}: {error.strerror or error}") from error
         if read != count:
-            raise PidSamplerError(f"cannot read {path}: it has become shorter than it was")
+            raise FileError(f"cannot read {path}: it has become shorter than it was")
         if sys.byteorder == "big":
             data = data.view(f"u{dtype.itemsize}").byteswap().view(np.uint8)
         return data.view(dtype).reshape(shape)

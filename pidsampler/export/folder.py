@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..errors import PidSamplerError
+from ..errors import FileError, PidSamplerError
 from ..onnx.contract import ENCODER, NETWORK, PROJECTION
 from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
@@ -64,15 +64,15 @@ def check_target(target: Path, overwrite: bool) -> None:
         PidSamplerError: It exists and `overwrite` is false, or holds what is no model; or its parent does not exist.
     """
     if not target.parent.is_dir():
-        raise PidSamplerError(f"cannot write {target}: there is no folder {target.parent}")
+        raise FileError(f"cannot write {target}: there is no folder {target.parent}")
     if not target.exists():
         return
     if not target.is_dir():
-        raise PidSamplerError(f"{target} is a file, expected a new folder's name")
+        raise FileError(f"{target} is a file, expected a new folder's name")
     if others := sorted({path.name for path in target.iterdir()} - _FILES):
-        raise PidSamplerError(f"{target} holds {others[0]!r}, which is not a model's: pass a new folder")
+        raise FileError(f"{target} holds {others[0]!r}, which is not a model's: pass a new folder")
     if any(target.iterdir()) and not overwrite:
-        raise PidSamplerError(f"{target} holds a model already: pass --overwrite to replace it, or another folder")
+        raise FileError(f"{target} holds a model already: pass overwrite=True to replace it, or another folder")
 
 
 def write_folder(plan: Plan, target: Path, overwrite: bool = False, note: Callable[[str], object] = str) -> None:
@@ -90,9 +90,9 @@ def write_folder(plan: Plan, target: Path, overwrite: bool = False, note: Callab
     check_target(target, overwrite)
     free = shutil.disk_usage(target.parent).free
     if plan.size * _SPARE > free:
-        raise PidSamplerError(
+        raise FileError(
             f"{target} needs {plan.size / 1e9:.1f} GB, but {target.parent} has {free / 1e9:.1f} GB free: make room, or "
-            "pass --dtype bfloat16"
+            "pass dtype='bfloat16'"
         )
     temporary = target.with_name(f".pidsampler-{os.urandom(8).hex()}.tmp")
     try:
@@ -101,8 +101,10 @@ def write_folder(plan: Plan, target: Path, overwrite: bool = False, note: Callab
         if target.exists():
             shutil.rmtree(target)
         temporary.rename(target)
+    except PidSamplerError:
+        raise
     except OSError as error:
-        raise PidSamplerError(f"cannot write {target}: {error.strerror or error}") from None
+        raise FileError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         with suppress(OSError):
             shutil.rmtree(temporary)

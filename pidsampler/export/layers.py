@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError, unknown_name
+from ..errors import ConfigError, unknown_name
 from .architecture import ROPE_EXTENT, ROPE_THETA, Architecture
 from .build import FLOAT, TYPES, Graph, Value, data_type
 from .tensors import Stored
@@ -59,10 +59,10 @@ def check_form(a: Architecture, form: Form) -> None:
     step = math.lcm(a.patch, a.scale * a.latent_factor)
     if form.size is not None and any(n < 1 or n % step for n in form.size):
         height, width = form.size
-        raise PidSamplerError(f"the size {width}x{height} is no multiple of {step} pixels, which the network needs")
+        raise ConfigError(f"the size {width}x{height} is no multiple of {step} pixels, which the network needs")
     shape = (a.text_length, a.text_width) if form.caption is None else form.caption.shape
     if len(shape) != 2 or not 1 <= shape[0] <= a.text_length or shape[1] != a.text_width:
-        raise PidSamplerError(
+        raise ConfigError(
             f"the caption has shape {shape}, expected (1..{a.text_length}, {a.text_width}): its tokens' embedding"
         )
 

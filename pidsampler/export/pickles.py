@@ -11,7 +11,7 @@ from typing import Any
 import ml_dtypes
 import numpy as np
 
-from ..errors import PidSamplerError
+from ..errors import FileError, PidSamplerError
 
 _STORAGES = {
     "torch.DoubleStorage": np.float64,
@@ -85,7 +85,7 @@ def read_pickle(data: bytes) -> Any:
     try:
         for count, (opcode, argument, _) in enumerate(pickletools.genops(data)):
             if count >= _INSTRUCTIONS:
-                raise PidSamplerError(f"its pickle has over {_INSTRUCTIONS} instructions, more than any checkpoint's")
+                raise FileError(f"its pickle has over {_INSTRUCTIONS} instructions, more than any checkpoint's")
             if opcode.name not in _STEPS:
                 raise _refused(f"use the instruction {opcode.name}")
             _STEPS[opcode.name](reader, argument)
@@ -93,7 +93,7 @@ def read_pickle(data: bytes) -> Any:
     except PidSamplerError:
         raise
     except Exception as error:  # every kind of damage has an error of its own
-        raise _damaged(str(error) or type(error).__name__) from None
+        raise _damaged(str(error) or type(error).__name__) from error
 
 
 def printable(text: str) -> str:
@@ -180,23 +180,21 @@ def _tensor(
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise _damaged("a tensor has no storage, shape or strides")
     if len(shape) > _AXES or len(shape) != len(strides):
-        raise PidSamplerError(
-            f"a tensor has {len(shape)} sizes and {len(strides)} strides: expected up to {_AXES} of both"
-        )
+        raise FileError(f"a tensor has {len(shape)} sizes and {len(strides)} strides: expected up to {_AXES} of both")
     if metadata:
-        raise PidSamplerError("a tensor is a conjugated or negated view: save it again after .resolve_conj()")
+        raise FileError("a tensor is a conjugated or negated view: save it again after .resolve_conj()")
     where = f"of shape {_listed(shape)} and strides {_listed(strides)}"
     if not all(type(n) is int and 0 <= n < 2**62 for n in (offset, *shape, *strides)):
-        raise PidSamplerError(f"a tensor {where} at {_listed((offset,))}: expected whole numbers from 0")
+        raise FileError(f"a tensor {where} at {_listed((offset,))}: expected whole numbers from 0")
     count = math.prod(shape)
     span = 1 + sum((n - 1) * stride for n, stride in zip(shape, strides, strict=True)) if count else 0
     if count and offset + span > storage.count:
-        raise PidSamplerError(
+        raise FileError(
             f"a tensor {where} at {offset} reaches outside the {storage.count} elements of its storage "
             f"{printable(storage.key)}"
         )
     if math.prod(max(n, 1) for n in shape) > max(storage.count, _STRETCHED):
-        raise PidSamplerError(f"a tensor {where} is stretched from {storage.count} elements: save it contiguous")
+        raise FileError(f"a tensor {where} is stretched from {storage.count} elements: save it contiguous")
     return Tensor(storage, offset, shape, strides, span)
 
 
@@ -269,14 +267,14 @@ def _listed(values: tuple[Any, ...]) -> str:
 
 
 def _refused(found: str) -> PidSamplerError:
-    return PidSamplerError(
+    return FileError(
         f"a .pth is a program; this one wants to {found}: nothing of it was run; "
         "take a .safetensors file, or save the tensors alone with torch.save(model.state_dict(), path)"
     )
 
 
 def _damaged(why: str) -> PidSamplerError:
-    return PidSamplerError(f"its pickle is damaged ({printable(why)}): copy or download it again")
+    return FileError(f"its pickle is damaged ({printable(why)}): copy or download it again")
 
 
 def _text(reader: _Reader, argument: Any) -> None:

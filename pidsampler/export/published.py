@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from .. import timesteps
-from ..errors import PidSamplerError, unknown_name
+from ..errors import ConfigError, unknown_name
 from .architecture import Architecture
 
 REPOSITORY = "nvidia/PiD"
@@ -133,5 +133,5 @@ def get_published(backbone: str, kind: str) -> Published:
     own = ALIASES.get(backbone, backbone)
     if (own, kind) not in PUBLISHED:
         known = [known for name, known in PUBLISHED if name == own]
-        raise PidSamplerError(f"{backbone} was not published as {kind}: pass one of {', '.join(known)}")
+        raise ConfigError(f"{backbone} was not published as {kind}: pass one of {', '.join(known)}")
     return PUBLISHED[own, kind]

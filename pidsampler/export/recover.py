@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ModelError
 from ..onnx.contract import NETWORK, PROJECTION
 from .architecture import Architecture
 from .build import ARCHITECTURE, DTYPE
@@ -50,7 +50,7 @@ def recovered(folder: Path) -> Network:
     """
     network = ir.load(folder / NETWORK)
     if ARCHITECTURE not in network.metadata_props:
-        raise PidSamplerError(
+        raise ModelError(
             f"{folder / NETWORK} does not say what network it is, so there is nothing to compare it with: it was not "
             "made by this version of pidsampler export"
         )
@@ -75,7 +75,7 @@ class _Reader:
         parts, joined = self._parts(name)
         there = [part for part in parts if part in self._weights]
         if parts != there and not self._has_no_effect(name):
-            raise PidSamplerError(f"{self._folder} has no weights {parts[0]}: a graph was changed since its export")
+            raise ModelError(f"{self._folder} has no weights {parts[0]}: a graph was changed since its export")
 
         def load() -> Weights:
             if not there:

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ModelError
 
 _NAMED = 12  # tensors of a kind that an error lists by name
 
@@ -55,7 +55,7 @@ def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int,
     kinds = (("missing", missing), ("unexpected", unexpected), ("of another shape", wrong))
     said = [f"{len(names)} {kind} ({_listed(names)})" for kind, names in kinds if names]
     if said:
-        raise PidSamplerError(f"{where}: of {len(expected)} tensors expected, {'; '.join(said)}")
+        raise ModelError(f"{where}: of {len(expected)} tensors expected, {'; '.join(said)}")
 
 
 def _listed(names: list[str]) -> str:

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import FileError, PidSamplerError
 from .pickles import Entries, Tensor, printable, read_pickle
 from .tensors import Stored
 
@@ -46,11 +46,11 @@ class _Archive:
             head = file.read(len(_LEGACY))
             self._size = file.seek(0, io.SEEK_END)
         if not head.startswith(b"PK"):
-            raise PidSamplerError(_no_zip(head))
+            raise FileError(_no_zip(head))
         self._records = _records(path)
         order = self._whole("byteorder") if "byteorder" in self._records else b"little"
         if order not in (b"little", b"big"):
-            raise PidSamplerError(f"its byte order is {order[:20]!r}, expected little or big")
+            raise FileError(f"its byte order is {order[:20]!r}, expected little or big")
         self._swapped = order.decode() != sys.byteorder
 
     def top(self) -> Any:
@@ -65,7 +65,7 @@ class _Archive:
         storage = tensor.storage
         record = self._record(f"data/{storage.key}")
         if record.file_size < storage.count * storage.dtype.itemsize:
-            raise PidSamplerError(
+            raise FileError(
                 f"the record data/{printable(storage.key)} has {record.file_size} bytes, "
                 f"its {storage.count} elements of {storage.dtype} need {storage.count * storage.dtype.itemsize}"
             )
@@ -74,9 +74,9 @@ class _Archive:
             try:
                 return self._load(tensor)
             except PidSamplerError as error:
-                raise PidSamplerError(f"cannot read {self._path}: {error}") from None
+                raise FileError(f"cannot read {self._path}: {error}") from error
             except OSError as error:
-                raise PidSamplerError(f"cannot read {self._path}: {error.strerror or error}") from None
+                raise FileError(f"cannot read {self._path}: {error.strerror or error}") from error
 
         return Stored(tensor.shape, storage.dtype, load)
 
@@ -95,15 +95,15 @@ class _Archive:
     def _whole(self, name: str) -> bytes:
         size = self._record(name).file_size
         if size > _PICKLE_BYTES:
-            raise PidSamplerError(f"its record {name} has {size} bytes, expected up to {_PICKLE_BYTES}")
+            raise FileError(f"its record {name} has {size} bytes, expected up to {_PICKLE_BYTES}")
         return self._read(name, 0, size).tobytes()
 
     def _record(self, name: str) -> zipfile.ZipInfo:
         if name not in self._records:
-            raise PidSamplerError(f"it has no record {printable(name)}: copy or download it again")
+            raise FileError(f"it has no record {printable(name)}: copy or download it again")
         record = self._records[name]
         if record.compress_type != zipfile.ZIP_STORED or record.flag_bits & 1:
-            raise PidSamplerError(
+            raise FileError(
                 f"its record {printable(name)} is compressed or encrypted, which torch.save does not do: "
                 "save it again with torch.save"
             )
@@ -120,14 +120,14 @@ class _Archive:
                 self._check(name, _crc(file, record.file_size))
             file.seek(begin + start)
             if file.readinto(data.data) != count:
-                raise PidSamplerError(_truncated(name))
+                raise FileError(_truncated(name))
         if count == record.file_size:
             self._check(name, zlib.crc32(data.data))
         return data
 
     def _check(self, name: str, found: int) -> None:
         if self._records[name].CRC not in (0, found):  # 0: torch.serialization.set_crc32_options(False)
-            raise PidSamplerError(f"its record {printable(name)} is damaged (CRC): copy or download it again")
+            raise FileError(f"its record {printable(name)} is damaged (CRC): copy or download it again")
         self._checked.add(name)
 
     def _begin(self, file: io.BufferedReader, record: zipfile.ZipInfo) -> int:
@@ -141,7 +141,7 @@ class _Archive:
             same = header.startswith(b"PK\x03\x04") and lengths[0] == len(name) and header.endswith(name)
             if same and begin + record.file_size <= self._size:
                 return begin
-        raise PidSamplerError(_truncated(record.filename))
+        raise FileError(_truncated(record.filename))
 
 
 def _records(path: Path) -> dict[str, zipfile.ZipInfo]:
@@ -151,24 +151,20 @@ def _records(path: Path) -> dict[str, zipfile.ZipInfo]:
             found = archive.infolist()
     except OSError:
         raise
-    except Exception:  # zipfile has an error for every kind of damage
-        raise PidSamplerError("it is a damaged or truncated zip archive: copy or download it again") from None
+    except Exception as error:  # zipfile has an error for every kind of damage
+        raise FileError("it is a damaged or truncated zip archive: copy or download it again") from error
     names = [info.filename for info in found]
     folders = [name.removesuffix("data.pkl") for name in names if name.endswith("/data.pkl") and name.count("/") == 1]
     if len(folders) != 1:
-        raise PidSamplerError(
-            f"it is a zip archive with {len(folders)} FOLDER/data.pkl in it, expected one, of torch.save"
-        )
+        raise FileError(f"it is a zip archive with {len(folders)} FOLDER/data.pkl in it, expected one, of torch.save")
     if len(set(names)) != len(names):
-        raise PidSamplerError("it is a zip archive with two records of one name: save it again with torch.save")
+        raise FileError("it is a zip archive with two records of one name: save it again with torch.save")
     return {info.filename.removeprefix(folders[0]): info for info in found if info.filename.startswith(folders[0])}
 
 
 def _named(top: Any) -> dict[str, Tensor]:
     if not isinstance(top, Entries):
-        raise PidSamplerError(
-            f"it holds no dict but a {type(top).__name__}: expected tensors by name, or a dict of these"
-        )
+        raise FileError(f"it holds no dict but a {type(top).__name__}: expected tensors by name, or a dict of these")
     tensors = _tensors(top)
     if tensors:
         return tensors
@@ -176,7 +172,7 @@ def _named(top: Any) -> dict[str, Tensor]:
     inner = {key: tensors for key, tensors in inner.items() if tensors}
     if not inner:
         keys = ", ".join(printable(key) for key, _ in top[:12] if isinstance(key, str))
-        raise PidSamplerError(f"it holds no tensors by name, only {keys or 'nothing'}: expected a model's state_dict")
+        raise FileError(f"it holds no tensors by name, only {keys or 'nothing'}: expected a model's state_dict")
     if len(inner) == 1:
         return next(iter(inner.values()))
     return {f"{outer}.{name}": tensor for outer, tensors in inner.items() for name, tensor in tensors.items()}

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from .build import FLOAT, Graph, Value
 from .norms import group_norm
 from .tensors import Stored, check_tensors
@@ -54,9 +54,9 @@ def _check_size(encoder: Encoder, height: int | None, width: int | None) -> None
     if height is None and width is None:
         return
     if height is None or width is None:
-        raise PidSamplerError(f"height={height}, width={width}: fix both or none")
+        raise ConfigError(f"height={height}, width={width}: fix both or none")
     if min(height, width) < 1 or height % encoder.factor or width % encoder.factor:
-        raise PidSamplerError(
+        raise ConfigError(
             f"height={height}, width={width}: VAE encoder {encoder.name!r} takes multiples of {encoder.factor}"
         )
 

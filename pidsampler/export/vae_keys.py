@@ -17,7 +17,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..noise.philox import normal
 from .tensors import Stored, check_tensors
 
@@ -74,7 +74,7 @@ class Encoder:
         if self.kind != "wan":
             wrong += [f"width {n} is no multiple of {self.groups} groups" for n in self.widths if n % self.groups]
         if wrong:
-            raise PidSamplerError(f"no such VAE encoder: {'; '.join(wrong)}")
+            raise ConfigError(f"no such VAE encoder: {'; '.join(wrong)}")
 
     def reduced(self) -> Encoder:
         """Return a small encoder of the same kind."""
@@ -271,7 +271,7 @@ def canonical(tensors: Mapping[str, Stored], encoder: Encoder, where: str = "") 
         twice += [f"{new} (as {name} too)"] if new in found else []
         found[new] = _fitted(tensor, expected.get(new, tensor.shape))
     if twice:
-        raise PidSamplerError(f"{where}: tensors are there twice under different names: {', '.join(twice)}")
+        raise ConfigError(f"{where}: tensors are there twice under different names: {', '.join(twice)}")
     check_tensors(found, expected, where)
     return {name: found[name] for name in expected}
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from ..backends import get_backend
-from ..errors import PidSamplerError
+from ..errors import ModelError
 from ..onnx import Model
 from .recover import Network, recovered
 from .reference import velocity
@@ -35,7 +35,7 @@ def verify(folder: Path, network: Network | None = None) -> float:
         _check_type(folder, network.dtype)
     model = Model.load(folder, get_backend("numpy"))
     if model.contract.fixed_size is not None:
-        raise PidSamplerError(f"{folder} has a fixed size, too large for numpy: verify an export without --size")
+        raise ModelError(f"{folder} has a fixed size, too large for numpy: verify an export of dynamic size")
     a, tensors, dtype, caption = network or recovered(folder)
     _check_type(folder, dtype)
     step = math.lcm(a.patch, a.scale * a.latent_factor)
@@ -54,7 +54,7 @@ def verify(folder: Path, network: Network | None = None) -> float:
     expected = velocity(a, tensors, x, time, latent, float(np.float32(_SIGMA)), caption[None])
     error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
     if not error <= TOLERANCES[dtype]:
-        raise PidSamplerError(
+        raise ModelError(
             f"{folder} is {error:.2g} off its evaluation in float64, more than the {TOLERANCES[dtype]:g} that {dtype} "
             "explains: please report it"
         )
@@ -63,4 +63,4 @@ def verify(folder: Path, network: Network | None = None) -> float:
 
 def _check_type(folder: Path, dtype: str) -> None:
     if dtype not in TOLERANCES:
-        raise PidSamplerError(f"{folder}: ONNX Runtime's CPU provider does not run {dtype}: verify a float32 export")
+        raise ModelError(f"{folder}: ONNX Runtime's CPU provider does not run {dtype}: verify a float32 export")

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Backend
-from ..errors import PidSamplerError, unknown_name
+from ..errors import ConfigError, unknown_name
 from .blocks import Blocks
 from .planes import picture_means
 
@@ -92,7 +92,7 @@ def check_method(method: str, strength: float) -> None:
     if method not in METHODS:
         raise unknown_name("colour method", method, METHODS)
     if not isinstance(strength, Real) or not 0.0 <= strength <= 1.0:
-        raise PidSamplerError(
+        raise ConfigError(
             f"colour strength {strength!r} is not a number in 0..1: 0 leaves colours as they are, 1 corrects in full"
         )
 
@@ -128,12 +128,12 @@ def cielab(rgb: NDArray[Any]) -> NDArray[np.float64]:
 def _blocks(x: Any, source_rgb: NDArray[Any], scale: int) -> Blocks:
     shape, kind = source_rgb.shape, source_rgb.dtype
     if len(shape) != 3 or shape[2] != 3 or 0 in shape or kind not in (np.uint8, np.uint16):
-        raise PidSamplerError(f"the input is {kind} of shape {shape}, expected uint8 or uint16 (h, w, 3)")
+        raise ConfigError(f"the input is {kind} of shape {shape}, expected uint8 or uint16 (h, w, 3)")
     height, width, _ = shape
     if scale < 1 or len(x.shape) != 4 or tuple(x.shape[:2]) != (1, 3):
-        raise PidSamplerError(f"x has shape {x.shape} at scale {scale!r}, expected (1, 3, H, W) at 1 or more")
+        raise ConfigError(f"x has shape {x.shape} at scale {scale!r}, expected (1, 3, H, W) at 1 or more")
     if x.shape[2] < scale * height or x.shape[3] < scale * width:
-        raise PidSamplerError(
+        raise ConfigError(
             f"x has shape {x.shape}, smaller than the input's {height}x{width} pixels at scale {scale}: "
             "correct colours before the result is reduced"
         )

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..threads import count_cores
 
 _LOBES = 3
@@ -41,12 +41,12 @@ def check_reduction(x: Any, height: int, width: int, new_height: int, new_width:
         or tuple(x.shape[:2]) != (1, 3)
         or not (1 <= height <= x.shape[2] and 1 <= width <= x.shape[3])
     ):
-        raise PidSamplerError(
+        raise ConfigError(
             f"a tensor of shape {tuple(x.shape)} holds no picture of {width}x{height}: expected (1, 3, H, W) of at "
             f"least (1, 3, {height}, {width})"
         )
     if not (1 <= new_height <= height and 1 <= new_width <= width):
-        raise PidSamplerError(
+        raise ConfigError(
             f"a picture of {width}x{height} cannot be reduced to {new_width}x{new_height}: pass 1x1 to {width}x{height}"
         )
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import BRIM, NOT_FINITE
-from ..errors import PidSamplerError
+from ..errors import ModelError
 from ..threads import count_cores
 from .blocks import Blocks
 
@@ -41,7 +41,7 @@ def block_means(x: Array, blocks: Blocks, powers: int) -> NDArray[np.float64]:
             v = x[0, c][part]
             least, most = v.min(), v.max()  # cheaper than to clip what seldom needs it; NaN stays in both
             if not (np.isfinite(least) and np.isfinite(most)):
-                raise PidSamplerError(NOT_FINITE)
+                raise ModelError(NOT_FINITE)
             if least < -1.0 or most > 1.0:
                 v = np.clip(v, -1.0, 1.0)
             for power in range(powers):
@@ -121,7 +121,7 @@ def despeckled(x: Array, height: int, width: int, threshold: float) -> NDArray[n
         np.copyto(inside, x[0, :, top:bottom, left:right])
         v = outer[:, BRIM:-BRIM, BRIM:-BRIM]
         if not np.isfinite(v).all():
-            raise PidSamplerError(NOT_FINITE)
+            raise ModelError(NOT_FINITE)
         np.clip(inside, -1.0, 1.0, out=inside)
         high, low = _standing(outer, np.fmax, np.minimum), _standing(outer, np.fmin, np.maximum)
         above, below = v > high + step, v < low - step

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from fractions import Fraction
 from numbers import Integral, Real
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError, PidSamplerWarning
 
 _SIZE = re.compile(r"(\d{0,9})x(\d{0,9})", re.ASCII | re.IGNORECASE)
 _STRETCH = Fraction(1, 100)  # a change of the aspect ratio that is not worth a word
@@ -42,24 +42,24 @@ class Size:
     def __post_init__(self) -> None:
         sides = [side for side in (self.width, self.height) if side is not None]
         if self.scale is None and not sides:
-            raise PidSamplerError("a size needs a scale, a width or a height: pass --scale 2 or --size 3000x2000")
+            raise ConfigError("a size needs a scale, a width or a height: pass such as scale=2, or width=3000")
         if self.scale is not None and (sides or self.fit):
-            other = "--fit" if self.fit else "--size"
-            raise PidSamplerError(f"--scale {self.scale} and {other} exclude each other: pass one of them")
+            other = "fit" if self.fit else "a width or height"
+            raise ConfigError(f"scale={self.scale} and {other} exclude each other: pass one of them")
         if self.scale is not None and not (_is_number(self.scale, Real) and 0 < self.scale < math.inf):
-            raise PidSamplerError(f"scale {self.scale!r} is not a number above 0: pass one such as 2 or 1.5")
+            raise ConfigError(f"scale {self.scale!r} is not a number above 0: pass one such as 2 or 1.5")
         for side in sides:
             if not _is_number(side, Integral) or side < 1:
-                raise PidSamplerError(f"a side of {side!r} pixels is not a whole number from 1: pass one such as 3000")
+                raise ConfigError(f"a side of {side!r} pixels is not a whole number from 1: pass one such as 3000")
 
     @classmethod
     def parse(cls, scale: str | float | None = None, size: str | None = None, fit: bool = False) -> Size | None:
-        """Read the command line's options.
+        """Read a size from text.
 
         Args:
-            scale: `--scale`, such as "2" or "1.5".
-            size: `--size`: "3000x2000", or one side as "3000x" or "x2000".
-            fit: Whether `--fit` is there.
+            scale: Output side over input side, such as "2" or "1.5".
+            size: Output size: "3000x2000", or one side as "3000x" or "x2000".
+            fit: Take the size as a box.
 
         Returns:
             None if nothing is asked for: the native size.
@@ -71,15 +71,15 @@ class Size:
         if size is not None:
             found = _SIZE.fullmatch(size.strip())
             if found is None or not any(found.groups()):
-                raise PidSamplerError(f"--size {size!r} is not a size: pass 3000x2000, or one side as 3000x or x2000")
+                raise ConfigError(f"size={size!r} is not a size: pass 3000x2000, or one side as 3000x or x2000")
             width, height = (int(side) if side else None for side in found.groups())
         elif fit and scale is None:
-            raise PidSamplerError("--fit has nothing to fit into: pass --size WIDTHxHEIGHT with it")
+            raise ConfigError("fit=True has nothing to fit into: pass a size such as 3000x2000 with it")
         if scale is not None:
             try:
                 scale = float(scale)
-            except ValueError:
-                raise PidSamplerError(f"--scale {scale!r} is not a number: pass one such as 2 or 1.5") from None
+            except ValueError as error:
+                raise ConfigError(f"scale={scale!r} is not a number: pass one such as 2 or 1.5") from error
         return None if scale is None and size is None else cls(scale, width, height, fit)
 
     def __str__(self) -> str:
@@ -108,7 +108,7 @@ def resolve(size: Size | None, native: tuple[int, int], native_scale: int) -> tu
         return native
     if size.scale is not None:
         if size.scale > native_scale:
-            raise PidSamplerError(
+            raise ConfigError(
                 f"scale {size.scale:g} is above {native_scale}, the model's own: a result is never enlarged; "
                 f"pass {native_scale} or less"
             )
@@ -120,9 +120,9 @@ def resolve(size: Size | None, native: tuple[int, int], native_scale: int) -> tu
         shares += [] if size.height is None else [Fraction(size.height, tall)]
         return max(1, round(tall * min(shares))), max(1, round(wide * min(shares)))
     if (size.width or 0) > wide or (size.height or 0) > tall:
-        raise PidSamplerError(
+        raise ConfigError(
             f"size {size} is above {wide}x{tall}, what the model makes of this input: a result is never enlarged; "
-            f"pass at most that, or --fit (fit=True) for the largest inside both"
+            f"pass at most that, or fit=True for the largest inside both"
         )
     if size.width is None:
         assert size.height is not None
@@ -141,7 +141,8 @@ def warn_if_stretched(height: int, width: int, native: tuple[int, int]) -> None:
     if max(stretch, 1 / stretch) > 1 + _STRETCH and not rounding:
         warnings.warn(
             f"size {width}x{height} changes the shape of a picture of {wide}x{tall} by "
-            f"{float(max(stretch, 1 / stretch) - 1):.1%}: pass --fit (fit=True), or one side as {width}x, to keep it",
+            f"{float(max(stretch, 1 / stretch) - 1):.1%}: pass fit=True, or one side alone, to keep it",
+            PidSamplerWarning,
             stacklevel=3,
         )
 

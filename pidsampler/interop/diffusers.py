@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import schedulers, timesteps
-from ..errors import PidSamplerError, missing_extra, unknown_name
+from ..errors import ConfigError, FileError, PidSamplerWarning, missing_extra, unknown_name
 from ..schedulers import TimesScheduler
 from ..timesteps import Times, TimesLike
 
@@ -42,7 +42,7 @@ def from_diffusers(
             for the flow-match and UniPC schedulers.
 
     Warns:
-        UserWarning: The config sets keys that are not honoured; the message names them.
+        PidSamplerWarning: The config sets keys that are not honoured; the message names them.
 
     Raises:
         PidSamplerError: The config cannot be read, its class is unknown, a setting has no equivalent, or an argument
@@ -58,23 +58,23 @@ def from_diffusers(
     for key, (values, default) in known.required.items():
         if given.get(key, default) not in values:
             wanted = " or ".join(map(repr, values))
-            raise PidSamplerError(f"{name} with {key}={given.get(key, default)!r} has no equivalent, only {wanted}")
+            raise ConfigError(f"{name} with {key}={given.get(key, default)!r} has no equivalent, only {wanted}")
     settings = {key: given.get(key, default) for key, default in known.honoured.items()}
     for key, default in known.honoured.items():
         if isinstance(default, int | float) and not isinstance(settings[key], int | float):
-            raise PidSamplerError(f"{name}: {key}={settings[key]!r} is not a number")
+            raise ConfigError(f"{name}: {key}={settings[key]!r} is not a number")
     _warn_of_others(name, known, given)
     if settings.get("use_dynamic_shifting"):
         settings["mu"] = _mu(settings, mu, tokens)
     elif mu is not None or tokens is not None:
-        raise PidSamplerError(f"mu and tokens are for a config with use_dynamic_shifting, which this {name} has not")
+        raise ConfigError(f"mu and tokens are for a config with use_dynamic_shifting, which this {name} has not")
     if sigmas is not None:
         sigmas = timesteps.custom([*sigmas, 0.0])[:-1]
         if steps not in (None, len(sigmas)):
-            raise PidSamplerError(f"{len(sigmas)} sigmas and steps={steps} disagree: pass one of them")
+            raise ConfigError(f"{len(sigmas)} sigmas and steps={steps} disagree: pass one of them")
         steps = len(sigmas)
     elif steps is None or steps < 1:
-        raise PidSamplerError(f"steps={steps!r} must be a number from 1")
+        raise ConfigError(f"steps={steps!r} must be a number from 1")
     return known.scheduler(settings, timesteps.custom(np.append(known.times(settings, steps, sigmas), 0.0)))
 
 
@@ -86,11 +86,11 @@ def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PidSamplerError(f"cannot read {path}: {error.strerror}") from None
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
     except ValueError as error:
-        raise PidSamplerError(f"{path} is not JSON: {error}") from None
+        raise FileError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
-        raise PidSamplerError(f"{path} holds {type(content).__name__}, expected a scheduler's config")
+        raise ConfigError(f"{path} holds {type(content).__name__}, expected a scheduler's config")
     return content
 
 
@@ -104,7 +104,7 @@ def _warn_of_others(name: str, known: _Class, given: Mapping[str, Any]) -> None:
         others["lower_order_final"] = "True (the last step but one keeps order 3 here)"
     if others:
         keys = ", ".join(f"{key}={value}" for key, value in others.items())
-        warnings.warn(f"{name}: not honoured are {keys}", stacklevel=3)
+        warnings.warn(f"{name}: not honoured are {keys}", PidSamplerWarning, stacklevel=3)
 
 
 def _mu(c: Mapping[str, Any], mu: float | None, tokens: int | None) -> float:
@@ -112,7 +112,7 @@ def _mu(c: Mapping[str, Any], mu: float | None, tokens: int | None) -> float:
     if mu is not None and tokens is None:
         return mu
     if tokens is None or mu is not None or "base_shift" not in c:
-        raise PidSamplerError("the config has use_dynamic_shifting: pass mu (or tokens, where it has a base_shift)")
+        raise ConfigError("the config has use_dynamic_shifting: pass mu (or tokens, where it has a base_shift)")
     rise = (c["max_shift"] - c["base_shift"]) / (c["max_image_seq_len"] - c["base_image_seq_len"])
     return float(c["base_shift"] + rise * (tokens - c["base_image_seq_len"]))
 
@@ -127,14 +127,14 @@ def _flow_match_times(c: Mapping[str, Any], steps: int, sigmas: Times | None) ->
     t = _to_terminal(_shifted(sigmas, _factor(c, c["shift"])), c.get("shift_terminal"))
     kinds = [kind for kind in ("karras", "exponential", "beta") if c.get(f"use_{kind}_sigmas")]
     if len(kinds) > 1:
-        raise PidSamplerError(f"the config asks for {' and '.join(kinds)} sigmas at once: choose one")
+        raise ConfigError(f"the config asks for {' and '.join(kinds)} sigmas at once: choose one")
     if not kinds or steps == 1:
         return t
     if kinds == ["beta"]:
         try:
             from scipy.special import betaincinv
-        except ImportError:
-            raise missing_extra("scipy", "beta") from None
+        except ImportError as error:
+            raise missing_extra("scipy", "beta") from error
         spread: Times = t[-1] + betaincinv(0.6, 0.6, np.linspace(1.0, 0.0, steps)) * (t[0] - t[-1])
         return spread
     listed = timesteps.karras if kinds == ["karras"] else timesteps.exponential
@@ -153,7 +153,7 @@ def _unipc_times(c: Mapping[str, Any], steps: int, sigmas: Times | None) -> Time
 def _dpm_times(c: Mapping[str, Any], steps: int, sigmas: Times | None) -> Times:
     """DPMSolverMultistepScheduler with use_flow_sigmas."""
     if sigmas is not None:
-        raise PidSamplerError("DPMSolverMultistepScheduler takes no sigmas: pass steps")
+        raise ConfigError("DPMSolverMultistepScheduler takes no sigmas: pass steps")
     top = 1.0 - 1.0 / c["num_train_timesteps"]
     return _shifted(np.linspace(0.0, top, steps + 1)[:0:-1], _factor(c, c["flow_shift"]))
 

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import PidSamplerError
+from ..errors import FileError, PidSamplerError
 
 _TEMPORARY = ".pidsampler-{}.tmp"
 _NEW = 2.0  # seconds in which a file that was opened is locked
@@ -38,10 +38,12 @@ def place(path: Path, write: Callable[[IO[bytes]], object], overwrite: bool) -> 
                 temporary.replace(path)
             else:
                 _rename_to_new(temporary, path)
-        except FileExistsError:
-            raise PidSamplerError(f"{path} exists already: pass --overwrite (overwrite=True) to replace it") from None
+        except PidSamplerError:  # of `write`
+            raise
+        except FileExistsError as error:
+            raise FileError(f"{path} exists already: pass overwrite=True to replace it") from error
         except OSError as error:
-            raise PidSamplerError(f"cannot write {path}: {reason(error)}") from error
+            raise FileError(f"cannot write {path}: {reason(error)}") from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -76,9 +78,9 @@ def _rename_to_new(temporary: Path, path: Path) -> None:
         os.link(temporary, path)
     except FileExistsError:
         raise
-    except OSError:  # no hard links here, as on exFAT: without them the check cannot be one with the renaming
+    except OSError as error:  # no hard links here, as on exFAT: without them the check cannot be one with the renaming
         if path.exists():
-            raise FileExistsError from None
+            raise FileExistsError from error
         temporary.rename(path)
 
 

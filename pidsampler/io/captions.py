@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError, FileError, PidSamplerError
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -23,12 +23,12 @@ def read(path: Path) -> NDArray[np.float32]:
     """
     try:
         return checked(np.load(path, allow_pickle=False))
-    except OSError as error:
-        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
-    except (EOFError, ValueError) as error:
-        raise PidSamplerError(f"{path} cannot be read as .npy: {error}") from None
     except PidSamplerError as error:
-        raise PidSamplerError(f"{path}: {error}") from None
+        raise FileError(f"{path}: {error}") from error
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+    except (EOFError, ValueError) as error:
+        raise FileError(f"{path} cannot be read as .npy: {error}") from error
 
 
 def checked(array: Any) -> NDArray[np.float32]:
@@ -39,9 +39,9 @@ def checked(array: Any) -> NDArray[np.float32]:
     """
     array = np.asarray(array)
     if array.dtype.kind != "f" or array.ndim not in (2, 3) or (array.ndim == 3 and len(array) != 1):
-        raise PidSamplerError(f"the caption is {array.dtype} {array.shape}, expected floats (tokens, width)")
+        raise ConfigError(f"the caption is {array.dtype} {array.shape}, expected floats (tokens, width)")
     if not np.isfinite(array).all():
-        raise PidSamplerError("the caption holds NaN or infinity")
+        raise ConfigError("the caption holds NaN or infinity")
     return np.ascontiguousarray(array.reshape(array.shape[-2:]), np.float32)
 
 

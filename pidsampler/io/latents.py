@@ -9,7 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError, FileError, PidSamplerError
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 _FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
@@ -30,17 +30,17 @@ def read(path: Path) -> NDArray[np.float32]:
     try:
         arrays = _load(path)
     except OSError as error:
-        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except Exception as error:  # each of the three readers has error types of its own
-        raise PidSamplerError(f"{path} is not a readable {path.suffix} file: {error}") from None
+        raise FileError(f"{path} is not a readable {path.suffix} file: {error}") from error
     name = next((n for n in _NAMES if n in arrays), None)
     if len(arrays) != 1 and name is None:
-        raise PidSamplerError(f"{path} holds {', '.join(sorted(arrays)) or 'no floats'}: name one of them 'latent'")
+        raise FileError(f"{path} holds {', '.join(sorted(arrays)) or 'no floats'}: name one of them 'latent'")
     array = arrays[name] if name is not None else next(iter(arrays.values()))
     try:
         return batched(array)
     except PidSamplerError as error:
-        raise PidSamplerError(f"{path}: {error}") from None
+        raise FileError(f"{path}: {error}") from error
 
 
 def batched(array: NDArray[Any]) -> NDArray[np.float32]:
@@ -50,7 +50,7 @@ def batched(array: NDArray[Any]) -> NDArray[np.float32]:
         PidSamplerError: It has another type or number of axes.
     """
     if array.dtype.kind not in "fV" or array.ndim not in (3, 4):
-        raise PidSamplerError(
+        raise ConfigError(
             f"the latent is {array.dtype} of shape {array.shape}, expected floats of shape (channels, height, width)"
         )
     array = array.astype(np.float32)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved
-from ..errors import PidSamplerError
+from ..errors import FileError, PidSamplerError
 from .atomic import place, reason, temporary_path
 
 _RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
@@ -65,21 +65,21 @@ def read(path: Path) -> Picture:
     try:
         data = path.read_bytes()
     except OSError as error:
-        raise PidSamplerError(f"cannot read {path}: {reason(error)}") from None
+        raise FileError(f"cannot read {path}: {reason(error)}") from error
     if not data:
-        raise PidSamplerError(f"{path} is empty (0 bytes), expected a picture")
+        raise FileError(f"{path} is empty (0 bytes), expected a picture")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # Pillow's doubts about metadata; what matters to us raises below
             return _decode(data)
-    except UnidentifiedImageError:
-        raise PidSamplerError(f"{path} is not a picture that can be read: expected PNG, JPEG, WebP or TIFF") from None
+    except UnidentifiedImageError as error:
+        raise FileError(f"{path} is not a picture that can be read: expected PNG, JPEG, WebP or TIFF") from error
     except Image.DecompressionBombError as error:
-        raise PidSamplerError(f"{path} is too large: {error}; at most {MAX_PIXELS} pixels are accepted") from None
+        raise FileError(f"{path} is too large: {error}; at most {MAX_PIXELS} pixels are accepted") from error
     except PidSamplerError as error:
-        raise PidSamplerError(f"{path} {error}") from None
+        raise FileError(f"{path} {error}") from error
     except Exception as error:  # decoders raise anything at all on damaged data
-        raise PidSamplerError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+        raise FileError(f"{path} is damaged: {' '.join(str(error).split())}") from error
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -91,18 +91,18 @@ def check_output(path: Path, overwrite: bool) -> None:
     """
     if path.suffix.lower() not in _FORMATS:
         known = ", ".join(_FORMATS)
-        raise PidSamplerError(f"{path}: unknown picture extension {path.suffix!r}, expected one of {known}")
+        raise FileError(f"{path}: unknown picture extension {path.suffix!r}, expected one of {known}")
     for target in (path, *([] if holds_text(path) else [sidecar(path)])):
         if target.is_dir():
-            raise PidSamplerError(f"{target} is a folder, expected a file name")
+            raise FileError(f"{target} is a folder, expected a file name")
         if target.exists() and not overwrite:
-            raise PidSamplerError(f"{target} exists already: pass --overwrite (overwrite=True) to replace it")
+            raise FileError(f"{target} exists already: pass overwrite=True to replace it")
     probe = temporary_path(path)
     try:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise PidSamplerError(f"cannot write {path}: {reason(error)}") from None
+        raise FileError(f"cannot write {path}: {reason(error)}") from error
 
 
 def check_fits(path: Path, height: int, width: int, alpha: bool) -> None:
@@ -113,9 +113,9 @@ def check_fits(path: Path, height: int, width: int, alpha: bool) -> None:
     """
     suffix = path.suffix.lower()
     if alpha and suffix in (".jpg", ".jpeg"):
-        raise PidSamplerError(f"{path}: JPEG cannot hold the input's transparency: write .png, .webp or .tiff")
+        raise FileError(f"{path}: JPEG cannot hold the input's transparency: write .png, .webp or .tiff")
     if max(height, width) > _LONGEST_SIDE.get(suffix, 1 << 31):
-        raise PidSamplerError(
+        raise FileError(
             f"{path}: the result is {width}x{height}, and {suffix} holds at most "
             f"{_LONGEST_SIDE[suffix]} a side: write .png or .tiff"
         )
@@ -210,10 +210,10 @@ def _decode(data: bytes) -> Picture:
     with Image.open(io.BytesIO(data)) as image:
         width, height = image.size
         if width * height > MAX_PIXELS:
-            raise PidSamplerError(f"is {width}x{height}: at most {MAX_PIXELS} pixels are accepted")
+            raise FileError(f"is {width}x{height}: at most {MAX_PIXELS} pixels are accepted")
         frames = getattr(image, "n_frames", 1)
         if frames > 1 and image.format != "MPO":  # a phone's JPEG; the further frames are previews and gain maps
-            raise PidSamplerError(f"holds {frames} frames or pages: extract the one to enlarge")
+            raise FileError(f"holds {frames} frames or pages: extract the one to enlarge")
         info = image.info
         low = _low_bytes(data)
         upright = ImageOps.exif_transpose(image)
@@ -238,7 +238,7 @@ def _pixels(image: Any) -> NDArray[Any]:
     elif mode in ("L", "LA", "RGB", "RGBA"):
         pixels = np.array(image if image.mode == mode else image.convert(mode))
     else:
-        raise PidSamplerError(f"has pixels of type {image.mode!r}: convert it to 8 or 16 bits per channel")
+        raise FileError(f"has pixels of type {image.mode!r}: convert it to 8 or 16 bits per channel")
     return pixels[:, :, None] if pixels.ndim == 2 else pixels
 
 

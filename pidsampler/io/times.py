@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import timesteps
-from ..errors import PidSamplerError
+from ..errors import FileError, PidSamplerError
 from ..timesteps import Times, TimesLike
 from .atomic import place
 
@@ -19,21 +19,21 @@ def read_list(path: str | Path) -> Times:
     """
     try:
         text = Path(path).read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise PidSamplerError(f"{path} is not a text file, expected one time a line") from None
+    except UnicodeDecodeError as error:
+        raise FileError(f"{path} is not a text file, expected one time a line") from error
     except OSError as error:
-        raise PidSamplerError(f"cannot read {path}: {error.strerror}") from None
+        raise FileError(f"cannot read {path}: {error.strerror}") from error
     times = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line and not line.startswith("#"):
             try:
                 times.append(float(line))
-            except ValueError:
-                raise PidSamplerError(f"{path}, line {number}: {line!r} is not a time, such as 0.634") from None
+            except ValueError as error:
+                raise FileError(f"{path}, line {number}: {line!r} is not a time, such as 0.634") from error
     try:
         return timesteps.custom(times)
     except PidSamplerError as error:
-        raise PidSamplerError(f"{path}: {error}") from None
+        raise FileError(f"{path}: {error}") from error
 
 
 def write_list(path: str | Path, times: TimesLike, comments: Sequence[str] = (), overwrite: bool = False) -> None:

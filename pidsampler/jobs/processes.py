@@ -14,7 +14,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import suppress
 from typing import IO, Any, Protocol, Self
 
-from ..errors import PidSamplerError, unknown_name
+from ..errors import ConfigError, unknown_name
 
 ENGINES = ("local", "ray")
 
@@ -109,7 +109,7 @@ def _processes(make: Callable[[], Worker], jobs: Sequence[Job], count: int) -> G
                 process.stop()
                 why = process.why_dead()
                 if process.job is None:
-                    raise PidSamplerError(f"a worker could not begin: {why}")
+                    raise ConfigError(f"a worker could not begin: {why}")
                 given_up, again = process.job.lost(process.got, why)
                 yield from given_up
                 waiting.extendleft(again)

@@ -11,7 +11,7 @@ from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..errors import PidSamplerError, unknown_name
+from ..errors import ConfigError, unknown_name
 from ..schedulers.exact import log_snr
 from ..table import Combination, Row, StepTable, Terms, combined
 
@@ -37,7 +37,7 @@ def with_noise(table: StepTable, noise: str | NoiseFunction) -> tuple[StepTable,
     """
     if not isinstance(noise, str):
         if not callable(noise):
-            raise PidSamplerError(f"noise={noise!r} is neither one of {', '.join(NOISES)} nor a function")
+            raise ConfigError(f"noise={noise!r} is neither one of {', '.join(NOISES)} nor a function")
         return table, noise
     if noise not in NOISES:
         raise unknown_name("noise", noise, NOISES)
@@ -100,7 +100,7 @@ def brownian(table: StepTable) -> StepTable:
                 continue
             begin, end = _place(row.t), _place(row.t_next)
             if not begin // _CELL < end // _CELL:
-                raise PidSamplerError(
+                raise ConfigError(
                     f"row {i} (t {row.t!r} -> {row.t_next!r}) draws noise but does not go down by a log-SNR of "
                     f"{_CELL:.2g}: a Brownian path has no increment there; use independent or fixed noise"
                 )

@@ -18,7 +18,7 @@ from contextlib import contextmanager
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 
 SAMPLER, DEGRADE = 0, 1  # streams
 
@@ -110,7 +110,7 @@ def check_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     """
     seeds = tuple(seed + i for i in range(batch)) if isinstance(seed, int | np.integer) else tuple(seed)
     if len(seeds) != batch:
-        raise PidSamplerError(f"{len(seeds)} seeds for a batch of {batch}: pass one for each image, or a single one")
+        raise ConfigError(f"{len(seeds)} seeds for a batch of {batch}: pass one for each image, or a single one")
     for value in seeds:
         check_number("seed", value, 64)
     return seeds
@@ -123,7 +123,7 @@ def check_number(name: str, value: int, bits: int) -> None:
         PidSamplerError: It is not.
     """
     if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value < 1 << bits:
-        raise PidSamplerError(f"{name}={value!r} must be a whole number in 0..2^{bits}-1")
+        raise ConfigError(f"{name}={value!r} must be a whole number in 0..2^{bits}-1")
 
 
 def _philox(q: int, count: int, seed: int, draw: int, stream: int) -> tuple[NDArray[np.uint64], ...]:

@@ -23,7 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..errors import PidSamplerError
+from ..errors import ModelError, PidSamplerError
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest
 from .session import Session, Tensor
@@ -310,7 +310,7 @@ class _Reader:
         return found or stated or default
 
     def _broken(self, file: str, what: str) -> PidSamplerError:
-        return PidSamplerError(f"{self.folder / file}: {what}")
+        return ModelError(f"{self.folder / file}: {what}")
 
 
 def _listed(tensors: dict[str, Tensor]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from ..backends import Backend, get_backend
-from ..errors import PidSamplerError, unknown_name
+from ..errors import DeviceError, PidSamplerError, unknown_name
 from .providers import check_cuda
 
 
@@ -23,7 +23,5 @@ def resolve_device(device: str) -> Backend:
         return backend
     except PidSamplerError as error:
         if device == "cuda":
-            raise PidSamplerError(
-                f"device 'cuda' was asked for, but {error}; pass 'cpu' to run without a GPU"
-            ) from None
+            raise DeviceError(f"device 'cuda' was asked for, but {error}; pass 'cpu' to run without a GPU") from error
         return get_backend("numpy")

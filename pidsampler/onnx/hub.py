@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
-from ..errors import PidSamplerError, optional
+from ..errors import ConfigError, FileError, PidSamplerError, optional
 
 PREFIX = "hf:"
 _FILES = ["*.onnx", "*.onnx.data", "*.onnx_data", "*.data", "pidsampler.json"]
@@ -25,9 +25,8 @@ def model_folder(model: str) -> Path:
     repository = _repository(model)
     folder = _cache() / repository
     if not folder.is_dir():
-        raise PidSamplerError(
-            f"{model} is not on this machine; {_licence(repository)}: pass --accept-licence (accept_licence=True) to "
-            "download it"
+        raise FileError(
+            f"{model} is not on this machine; {_licence(repository)}: pass accept_licence=True to download it"
         )
     return folder
 
@@ -43,7 +42,7 @@ def download_model(model: str) -> None:
     try:
         _hub().snapshot_download(repository, local_dir=target, allow_patterns=_FILES)
     except Exception as error:  # the hub's, the network's, and the system's
-        raise _not_had(repository, error) from None
+        raise _not_had(repository, error) from error
 
 
 def download_file(repository: str, name: str) -> Path:
@@ -55,7 +54,7 @@ def download_file(repository: str, name: str) -> Path:
     try:
         return Path(_hub().hf_hub_download(repository, name))
     except Exception as error:
-        raise _not_had(f"{repository}: {name}", error) from None
+        raise _not_had(f"{repository}: {name}", error) from error
 
 
 def _hub() -> Any:
@@ -65,7 +64,7 @@ def _hub() -> Any:
 def _repository(model: str) -> str:
     repository = model.removeprefix(PREFIX)
     if not _NAME.fullmatch(repository) or ".." in repository:
-        raise PidSamplerError(f"{model!r} is no model of Hugging Face: pass {PREFIX}OWNER/NAME")
+        raise ConfigError(f"{model!r} is no model of Hugging Face: pass {PREFIX}OWNER/NAME")
     return repository
 
 
@@ -77,7 +76,7 @@ def _licence(repository: str) -> str:
     try:
         card = _hub().model_info(repository).card_data or {}
     except Exception as error:
-        raise _not_had(repository, error) from None
+        raise _not_had(repository, error) from error
     named = [card.get(key) for key in ("license", "license_name", "license_link")]
     return f"its licence is {', '.join(str(part) for part in named if part) or 'not stated'}"
 
@@ -85,4 +84,4 @@ def _licence(repository: str) -> str:
 def _not_had(what: str, error: Exception) -> PidSamplerError:
     if isinstance(error, PidSamplerError):
         return error
-    return PidSamplerError(f"{what} cannot be had from Hugging Face: {' '.join(str(error).split())}")
+    return FileError(f"{what} cannot be had from Hugging Face: {' '.join(str(error).split())}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from .. import timesteps
-from ..errors import PidSamplerError, unknown_name
+from ..errors import FileError, ModelError, PidSamplerError, unknown_name
 from ..table import PREDICTIONS
 
 NAME = "pidsampler.json"
@@ -66,14 +66,14 @@ def read_manifest(folder: Path) -> Manifest:
     except (FileNotFoundError, NotADirectoryError):  # that there is no such folder is said where it is loaded
         return Manifest()
     except (OSError, ValueError) as error:
-        raise PidSamplerError(f"{path} cannot be read as JSON: {error}") from None
+        raise FileError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
-        raise PidSamplerError(f"{path} holds a {type(data).__name__}, expected an object with the model's facts")
+        raise ModelError(f"{path} holds a {type(data).__name__}, expected an object with the model's facts")
     known = [f.name for f in fields(Manifest)]
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key not in known:
-            raise PidSamplerError(f"{path}: {unknown_name('key', key, known)}")
+            raise ModelError(f"{path}: {unknown_name('key', key, known)}")
         values[key] = _checked(path, key, value)
     return Manifest(**values)
 
@@ -83,10 +83,10 @@ def _checked(path: Path, key: str, value: Any) -> Any:
         try:
             return tuple(timesteps.custom(value).tolist())
         except PidSamplerError as error:
-            raise PidSamplerError(f"{path}: {error}") from None
+            raise ModelError(f"{path}: {error}") from error
     expected, accept = _RULES[key]
     if not accept(value):
-        raise PidSamplerError(f"{path}: {key} is {value!r}, expected {expected}")
+        raise ModelError(f"{path}: {key} is {value!r}, expected {expected}")
     return value
 
 

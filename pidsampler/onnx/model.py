@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 
 from ..backends import Array, Backend
-from ..errors import PidSamplerError
+from ..errors import ConfigError, FileError, ModelError
 from .contract import CAPTION, ENCODER, LATENT, NETWORK, PROJECTION, read_contract
 from .hub import PREFIX, model_folder
 from .manifest import NAME as MANIFEST
@@ -41,13 +41,13 @@ class Model:
         self._options = options or CudaOptions()
         self._graphs: dict[tuple[int, ...], _Captured] = {}
         if not path.is_dir():
-            raise PidSamplerError(
+            raise ModelError(
                 f"no model {str(path)!r}: pass a folder with {ENCODER} and {NETWORK}, or one of {', '.join(_BUNDLED)}"
             )
         missing = [name for name in (ENCODER, NETWORK) if not (path / name).is_file()]
         manifest = read_manifest(path)  # before the graphs: it is read in no time
         if NETWORK in missing or (missing and manifest.vae_factor is None):
-            raise PidSamplerError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
+            raise ModelError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
         self.encoder = None if missing else Session(path / ENCODER, backend, self._options)
         self.projection = None
         if (path / PROJECTION).is_file():  # it runs once a picture, and its features can be larger than the picture
@@ -79,7 +79,7 @@ class Model:
             PidSamplerError: There is no encoder, it failed, or its latent holds NaN or infinity.
         """
         if self.encoder is None:
-            raise PidSamplerError(f"{self.path} has no {ENCODER}: it takes latents, not pictures")
+            raise ModelError(f"{self.path} has no {ENCODER}: it takes latents, not pictures")
         (source,), (target,) = self.encoder.inputs, self.encoder.outputs
         f = self.contract.vae_factor
         shape = (1, self.contract.latent_channels, image.shape[2] // f, image.shape[3] // f)
@@ -91,7 +91,7 @@ class Model:
         binding.run()
         latent = latent.astype(np.float32, copy=False)
         if not np.isfinite(latent).all():
-            raise PidSamplerError(
+            raise ModelError(
                 f"{self.encoder.path} gave a latent with NaN or infinity: an fp16 VAE overflows, use its fp32 export"
             )
         return latent
@@ -109,13 +109,13 @@ class Model:
         least = c.fixed_size and tuple(n // c.vae_factor for n in c.fixed_size)
         h, w = (f">={n}" for n in least) if least else ("height", "width")
         if latent.ndim != 4 or latent.shape[0] != 1 or latent.shape[1] != c.latent_channels or 0 in latent.shape:
-            raise PidSamplerError(
+            raise ConfigError(
                 f"the latent has shape {latent.shape}, but {c.name} takes (1, {c.latent_channels}, {h}, {w})"
             )
         if least and any(n < m for n, m in zip(latent.shape[2:], least, strict=True)):
-            raise PidSamplerError(f"the latent is {latent.shape[2:]} in size, but {c.name} takes {least} at least")
+            raise ConfigError(f"the latent is {latent.shape[2:]} in size, but {c.name} takes {least} at least")
         if not np.isfinite(latent).all():
-            raise PidSamplerError("the latent holds NaN or infinity")
+            raise ConfigError("the latent holds NaN or infinity")
 
     def check_caption(self, caption: Array | None) -> None:
         """Check that the network takes a caption's embedding (tokens, width); it can do without one.
@@ -125,8 +125,8 @@ class Model:
         """
         c = self.contract
         if caption is not None and tuple(caption.shape) != c.caption:
-            what = f"one of {c.caption}" if c.caption else "none: pidsampler export --caption makes a folder that does"
-            raise PidSamplerError(f"the caption has shape {tuple(caption.shape)}, but {c.name} takes {what}")
+            what = f"one of {c.caption}" if c.caption else "none: a folder that does is exported with caption=input"
+            raise ConfigError(f"the caption has shape {tuple(caption.shape)}, but {c.name} takes {what}")
 
     def denoiser(self, latent: Array, sigma: float, caption: Array | None = None, check: bool = True) -> OnnxDenoiser:
         """Return the network with its conditions bound; a folder's projection runs here, once for all steps.
@@ -208,7 +208,7 @@ class Model:
     def _check_features(self, projection: Session, features: dict[str, Array]) -> None:
         for name, array in features.items():
             if not _is_finite(array):
-                raise PidSamplerError(
+                raise ModelError(
                     f"{projection.path} gave NaN or infinity in {name}: an fp16 graph overflows, use its fp32 or bf16 "
                     "export"
                 )
@@ -341,7 +341,7 @@ def model_hashes(model: str | Path) -> dict[str, str]:
             with path.open("rb") as file:
                 result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise PidSamplerError(f"cannot read the model {folder}: {error.strerror or error}") from None
+        raise FileError(f"cannot read the model {folder}: {error.strerror or error}") from error
     return result
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..backends import Backend
-from ..errors import PidSamplerError, missing_extra, unknown_name
+from ..errors import ConfigError, MissingDependencyError, missing_extra, unknown_name
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
@@ -44,7 +44,7 @@ class CudaOptions:
         if self.provider not in ("cuda", "tensorrt"):
             raise unknown_name("provider", self.provider, ("cuda", "tensorrt"))
         if self.memory_limit is not None and self.memory_limit <= 0:
-            raise PidSamplerError(f"memory_limit={self.memory_limit!r} must be a number of bytes above 0")
+            raise ConfigError(f"memory_limit={self.memory_limit!r} must be a number of bytes above 0")
 
 
 def import_onnxruntime() -> Any:
@@ -55,8 +55,8 @@ def import_onnxruntime() -> Any:
     """
     try:
         import onnxruntime
-    except ImportError:
-        raise missing_extra("onnxruntime", "cpu") from None
+    except ImportError as error:
+        raise missing_extra("onnxruntime", "cpu") from error
     return onnxruntime
 
 
@@ -68,7 +68,7 @@ def check_cuda() -> None:
     """
     runtime = import_onnxruntime()
     if CUDA not in runtime.get_available_providers():
-        raise PidSamplerError(
+        raise MissingDependencyError(
             "the onnxruntime that is installed is the one for the CPU: pip uninstall onnxruntime, then "
             "pip install 'pidsampler[cuda13]' (or [cuda12] for an older driver)"
         )

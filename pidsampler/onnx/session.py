@@ -12,7 +12,7 @@ import ml_dtypes
 import numpy as np
 
 from ..backends import Array, Backend
-from ..errors import OutOfMemoryError, PidSamplerError
+from ..errors import ModelError, OutOfMemoryError, PidSamplerError
 from ..threads import core_limit
 from .providers import CudaOptions, import_onnxruntime, providers
 
@@ -117,9 +117,9 @@ class Session:
         try:
             session = runtime.InferenceSession(str(self.path), options, providers=self._providers)
         except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
-            raise PidSamplerError(_load_error(self.path, str(error))) from error
+            raise ModelError(_load_error(self.path, str(error))) from error
         if session.get_providers()[0] != asked:
-            raise PidSamplerError(
+            raise ModelError(
                 f"{self.path}: asked for {asked}, but onnxruntime took {session.get_providers()[0]}: a library that it "
                 "needs is missing or of another version; 'pidsampler[cuda13]' (or [cuda12]) brings CUDA's, and "
                 "'pip install tensorrt-cu13' TensorRT's"
@@ -129,7 +129,7 @@ class Session:
 
     def _tensor(self, node: Any) -> Tensor:
         if node.type not in _ELEMENT_TYPES:
-            raise PidSamplerError(
+            raise ModelError(
                 f"{self.path}: {node.name!r} is a {node.type}, expected one of {', '.join(_ELEMENT_TYPES)}"
             )
         shape = tuple(n if isinstance(n, int) and n > 0 else (n or None) for n in node.shape)
@@ -200,7 +200,7 @@ class Binding:
 
     def _arguments(self, name: str, array: Array) -> tuple[str, str, int, int, Sequence[int], int]:
         if not array.flags.c_contiguous:
-            raise PidSamplerError(f"an array of shape {array.shape} is not contiguous and cannot be bound to {name!r}")
+            raise ModelError(f"an array of shape {array.shape} is not contiguous and cannot be bound to {name!r}")
         self._held[name] = array
         number, where = _ONNX_NUMBER[array.dtype], self._backend.device
         return name, where, self._backend.device_id, number, array.shape, self._backend.pointer(array)

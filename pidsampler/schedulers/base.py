@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any, ClassVar
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import Combination, Row, Terms, combined
 from ..timesteps import TimesLike, custom
 from .spec import Spec
@@ -116,7 +116,7 @@ def sde_shares(eta: float, h: float) -> tuple[float, float]:
 def checked_eta(eta: float, name: str = "eta") -> float:
     """Return the strength of an SDE's noise; raise PidSamplerError if it is negative or not finite."""
     if not 0.0 <= eta < math.inf:
-        raise PidSamplerError(f"{name}={eta!r} must be a finite number from 0: 0 is the ODE, 1 the usual SDE")
+        raise ConfigError(f"{name}={eta!r} must be a finite number from 0: 0 is the ODE, 1 the usual SDE")
     return float(eta)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import StepTable
 from ..timesteps import TimesLike
 from .base import SchedulerInfo, TimesScheduler, euler, renoised, row
@@ -32,7 +32,7 @@ class _Renoising(TimesScheduler):
         super().__init__(timesteps)
         for name, value in (("eta", eta), ("last_eta", last_eta)):
             if value is not None and not 0.0 <= value <= 1.0:
-                raise PidSamplerError(f"{name}={value!r} is outside 0..1: 0 is the ODE, 1 adds the most noise")
+                raise ConfigError(f"{name}={value!r} is outside 0..1: 0 is the ODE, 1 adds the most noise")
         self.eta, self.last_eta = float(eta), last_eta
 
     def table(self) -> StepTable:

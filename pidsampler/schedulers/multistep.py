@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import Combination, StepTable, combined
 from ..timesteps import TimesLike
 from .base import SchedulerInfo, TimesScheduler, checked_eta, eps, renoised, row, sde_shares, velocity, x0
@@ -38,7 +38,7 @@ class _Multistep(TimesScheduler):
     def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
         super().__init__(timesteps)
         if not 1 <= order <= self.highest:
-            raise PidSamplerError(f"order={order!r} of {self.info.name} is outside 1..{self.highest}")
+            raise ConfigError(f"order={order!r} of {self.info.name} is outside 1..{self.highest}")
         self.order = order
 
     def table(self) -> StepTable:
@@ -99,7 +99,7 @@ class GradientEstimation(_Multistep):
     def __init__(self, timesteps: TimesLike, gamma: float = 2.0) -> None:
         super().__init__(timesteps, 2)
         if not math.isfinite(gamma):
-            raise PidSamplerError(f"gamma={gamma!r} is not finite")
+            raise ConfigError(f"gamma={gamma!r} is not finite")
         self.gamma = float(gamma)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
@@ -160,7 +160,7 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
     def __init__(self, timesteps: TimesLike, eta: float = 1.0, kind: str = "midpoint", order: int = 2) -> None:
         super().__init__(timesteps, order)
         if kind not in ("midpoint", "heun"):
-            raise PidSamplerError(f"kind={kind!r} is neither 'midpoint' nor 'heun'")
+            raise ConfigError(f"kind={kind!r} is neither 'midpoint' nor 'heun'")
         self.eta, self.kind = checked_eta(eta), kind
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:

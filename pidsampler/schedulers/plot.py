@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
-from ..errors import PidSamplerError, missing_extra
+from ..errors import FileError, missing_extra
 from ..io.atomic import place
 from ..table import StepTable
 from .exact import log_snr
@@ -25,8 +25,8 @@ def plot_table(table: StepTable, path: Path, title: str = "", overwrite: bool = 
     """
     try:
         from matplotlib.figure import Figure
-    except ImportError:
-        raise missing_extra("matplotlib", "plot") from None
+    except ImportError as error:
+        raise missing_extra("matplotlib", "plot") from error
     figure = Figure(figsize=(8, 8), layout="constrained")
     times, snr, weights = figure.subplots(3, 1, sharex=True)
     rows = range(len(table))
@@ -52,5 +52,5 @@ def plot_table(table: StepTable, path: Path, title: str = "", overwrite: bool = 
     try:
         figure.savefig(picture, format=path.suffix[1:])
     except ValueError as error:
-        raise PidSamplerError(f"cannot write {path}: {error}") from None
+        raise FileError(f"cannot write {path}: {error}") from error
     place(path, lambda file: file.write(picture.getbuffer()), overwrite)

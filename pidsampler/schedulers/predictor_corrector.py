@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import Combination, StepTable, combined
 from ..timesteps import TimesLike
 from .base import X0, SchedulerInfo, TimesScheduler, checked_eta, renoised, row, sde_shares
@@ -25,7 +25,7 @@ class _PredictorCorrector(TimesScheduler):
     def __init__(self, timesteps: TimesLike, order: int) -> None:
         super().__init__(timesteps)
         if order not in (1, 2, 3):
-            raise PidSamplerError(f"order={order!r} of {self.info.name} is outside 1..3")
+            raise ConfigError(f"order={order!r} of {self.info.name} is outside 1..3")
         self.order = order
 
     def table(self) -> StepTable:
@@ -80,7 +80,7 @@ class UniPC(_PredictorCorrector):
     def __init__(self, timesteps: TimesLike, order: int = 2, b: str = "bh2") -> None:
         super().__init__(timesteps, order)
         if b not in ("bh1", "bh2"):
-            raise PidSamplerError(f"b={b!r} of unipc is neither 'bh1' nor 'bh2'")
+            raise ConfigError(f"b={b!r} of unipc is neither 'bh1' nor 'bh2'")
         self.b = b
 
     def _weights(self, nodes: Sequence[float], h: float, t_next: float) -> list[float]:

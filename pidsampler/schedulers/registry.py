@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from .. import schedulers
 from .. import timesteps as lists
-from ..errors import PidSamplerError, check_options, unknown_name
+from ..errors import ConfigError, check_options, unknown_name
 from ..table import Scheduler
 from ..timesteps import Times, TimesLike
 from . import SchedulerInfo, TimesScheduler
@@ -74,7 +74,7 @@ def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
     if steps is None:
         if name == "pid":
             return lists.pid()
-        raise PidSamplerError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
+        raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
     return LISTS[name](steps, **options)
 
 
@@ -89,9 +89,9 @@ def _loaded(entry: EntryPoint) -> Any:
     try:
         cls = entry.load()
     except Exception as error:  # whatever another package's import raises
-        raise PidSamplerError(f"scheduler {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
+        raise ConfigError(f"scheduler {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
     if not isinstance(getattr(cls, "info", None), SchedulerInfo) or cls.info.name != entry.name:
-        raise PidSamplerError(f"scheduler {entry.name!r} ({entry.value}) has no SchedulerInfo of that name as info")
+        raise ConfigError(f"scheduler {entry.name!r} ({entry.value}) has no SchedulerInfo of that name as info")
     return cls
 
 
@@ -120,7 +120,7 @@ def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any)
             raise unknown_name("scheduler", parsed.name, [*_BY_NAME, *_VARIANTS, *others])
         cls = _loaded(others[parsed.name])
     if twice := sorted(parsed.options.keys() & options.keys()):
-        raise PidSamplerError(f"{spec!r} has {twice[0]!r}, and it was given too: use one of them")
+        raise ConfigError(f"{spec!r} has {twice[0]!r}, and it was given too: use one of them")
     options |= parsed.options
     check_options(parsed.name, cls, options)
     if parsed.list is None:
@@ -128,7 +128,7 @@ def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any)
     elif timesteps is None:
         times = get_timesteps(parsed.list, parsed.steps, **parsed.list_options)
     else:
-        raise PidSamplerError(f"{spec!r} names a timestep list and timesteps were given too: use one of them")
+        raise ConfigError(f"{spec!r} names a timestep list and timesteps were given too: use one of them")
     scheduler: Scheduler = cls(times, **options)
     if parsed.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(LISTS[parsed.list], parsed.list_options)
@@ -153,7 +153,7 @@ def choose_scheduler(
     """
     if "@" in spec:
         if timesteps is not None or steps is not None:
-            raise PidSamplerError(f"{spec!r} names a timestep list and timesteps were given too: use one of them")
+            raise ConfigError(f"{spec!r} names a timestep list and timesteps were given too: use one of them")
         return get_scheduler(spec, **options)
     if isinstance(timesteps, str) and not timesteps.startswith("@"):
         count = "" if steps is None else f":{steps}"

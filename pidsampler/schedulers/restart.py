@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from itertools import pairwise
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import Combination, Row, StepTable, combined
 from ..timesteps import TimesLike
 from .base import SchedulerInfo, TimesScheduler, euler, row
@@ -33,16 +33,16 @@ class Restart(TimesScheduler):
     ) -> None:
         super().__init__(timesteps)
         if repeats < 0:
-            raise PidSamplerError(f"repeats={repeats!r} must be at least 0")
+            raise ConfigError(f"repeats={repeats!r} must be at least 0")
         times = self.timesteps.tolist()
         steps = len(times) - 1
         self.t_max = times[round(steps / 3)] if t_max is None else t_max
         self.t_min = times[round(2 * steps / 3)] if t_min is None else t_min
         for name, t in (("t_max", self.t_max), ("t_min", self.t_min)):
             if t not in times:
-                raise PidSamplerError(f"{name}={t!r} is not one of the timesteps {times}")
+                raise ConfigError(f"{name}={t!r} is not one of the timesteps {times}")
         if not 0.0 < self.t_min < self.t_max:
-            raise PidSamplerError(f"t_min={self.t_min!r} and t_max={self.t_max!r} must keep 0 < t_min < t_max")
+            raise ConfigError(f"t_min={self.t_min!r} and t_max={self.t_max!r} must keep 0 < t_min < t_max")
         self.repeats = repeats
 
     def table(self) -> StepTable:

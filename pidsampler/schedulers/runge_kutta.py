@@ -6,7 +6,7 @@ import math
 from dataclasses import dataclass
 from itertools import accumulate
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import Combination, Row, StepTable
 from ..timesteps import TimesLike
 from .base import SchedulerInfo, Stage, TimesScheduler, euler, row, stage_rows, velocity
@@ -34,14 +34,12 @@ class ButcherTableau:
     def __post_init__(self) -> None:
         lengths = [len(row) for row in self.a]
         if lengths != list(range(1, len(self.b))):
-            raise PidSamplerError(
-                f"a tableau with {len(self.b)} weights b needs rows a of 1.. weights, found {lengths}"
-            )
+            raise ConfigError(f"a tableau with {len(self.b)} weights b needs rows a of 1.. weights, found {lengths}")
         if not math.isclose(math.fsum(self.b), 1.0, abs_tol=1e-14):
-            raise PidSamplerError(f"a tableau's b sums to {math.fsum(self.b)!r}, expected 1")
+            raise ConfigError(f"a tableau's b sums to {math.fsum(self.b)!r}, expected 1")
         for c in self.c:
             if not 0.0 <= c <= 1.0:
-                raise PidSamplerError(f"a tableau's stage is at {c!r} of the step, expected 0..1")
+                raise ConfigError(f"a tableau's stage is at {c!r} of the step, expected 0..1")
 
     @property
     def c(self) -> tuple[float, ...]:

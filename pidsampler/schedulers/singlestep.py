@@ -11,7 +11,7 @@ import math
 from collections.abc import Sequence
 from typing import ClassVar
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..table import Combination, Row, StepTable, combined
 from ..timesteps import TimesLike
 from .base import (
@@ -210,5 +210,5 @@ def _within(t: float, t_next: float, r: float) -> tuple[float, float, float]:
 
 def _inside(r: float) -> float:
     if not 0.0 < r < 1.0:
-        raise PidSamplerError(f"r={r!r} is outside (0, 1): it is where in the step the second evaluation lies")
+        raise ConfigError(f"r={r!r} is outside (0, 1): it is where in the step the second evaluation lies")
     return float(r)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 
 Value = int | float | str
 
@@ -40,10 +40,10 @@ class Spec:
         """
         found = _SPEC.fullmatch(re.sub(r"\s", "", text))
         if found is None:
-            raise PidSamplerError(f"cannot read {text!r}: expected NAME(option=value)@LIST(option=value):STEPS")
+            raise ConfigError(f"cannot read {text!r}: expected NAME(option=value)@LIST(option=value):STEPS")
         steps = found["steps"]
         if steps is not None and not steps.isdecimal():
-            raise PidSamplerError(f"{steps!r} in {text!r} is not a number of steps")
+            raise ConfigError(f"{steps!r} in {text!r} is not a number of steps")
         options, list_options = (_options(text, found[key]) for key in ("name_options", "list_options"))
         return cls(found["name"], options, found["list"], list_options, None if steps is None else int(steps))
 
@@ -60,7 +60,7 @@ def _options(spec: str, text: str | None) -> dict[str, Value]:
     for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")
         if not equals or not key.isidentifier() or key in options:
-            raise PidSamplerError(f"cannot read {part!r} in {spec!r}: expected option=value, each once")
+            raise ConfigError(f"cannot read {part!r} in {spec!r}: expected option=value, each once")
         options[key] = _value(value)
     return options
 

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from .. import timesteps
 from ..backends import Backend, get_backend
 from ..denoiser import Denoiser, GaussianMixture
-from ..errors import PidSamplerError
+from ..errors import ConfigError, PidSamplerError
 from ..onnx.device import resolve_device
 from ..sampler import Run, start
 from ..schedulers.registry import get_scheduler
@@ -123,7 +123,7 @@ class Problem:
         paths = [Path(path) for path in pictures]
         for path in paths:
             if paths.count(path) > 1:
-                raise PidSamplerError(f"{path} was given twice: give each picture once")
+                raise ConfigError(f"{path} was given twice: give each picture once")
         sources = [Source.of(path) for path in paths]
         up = Upscaler.load(model, device)
         contract = up.model.contract
@@ -256,7 +256,7 @@ class Trials:
         """
         table = get_scheduler(self._scheduler, times).table()
         if len(table) > self._calls:
-            raise PidSamplerError(f"{self._scheduler} takes {len(table)} model calls over {times.tolist()}")
+            raise ConfigError(f"{self._scheduler} takes {len(table)} model calls over {times.tolist()}")
         found = {}
         for (subject, seed), converged in zip(self._pairs, self._converged, strict=True):
             value = self._measure(self._problem.sampled(subject, seed, table, converged, self._on_call))

@@ -26,7 +26,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import timesteps
-from ..errors import PidSamplerError, optional
+from ..errors import ConfigError, PidSamplerError, optional
 from ..schedulers.registry import get_scheduler, get_timesteps
 from ..table import StepTable
 from ..timesteps import Times, TimesLike
@@ -117,9 +117,9 @@ class Search:
 
         for name, value, least in (("calls", calls, 1), ("seeds", seeds, 1), ("evaluations", evaluations, 0)):
             if value < least:
-                raise PidSamplerError(f"{name}={value} must be at least {least}")
+                raise ConfigError(f"{name}={value} must be at least {least}")
         if "@" in scheduler:
-            raise PidSamplerError(f"{scheduler!r} names a timestep list, which is what to find: pass what is before @")
+            raise ConfigError(f"{scheduler!r} names a timestep list, which is what to find: pass what is before @")
         self.scheduler, self.calls, self.seeds, self.evaluations = scheduler, calls, seeds, evaluations
         self.free_start = free_start
         self.steps, table = self._largest()
@@ -127,9 +127,9 @@ class Search:
         self.measure = get_measure(measure)
         self.compares = "converged" in self.measure.needs  # with the ODE's solution
         if not self.measure.better:
-            raise PidSamplerError(f"the measure {measure!r} is neither good nor bad where it is high: choose another")
+            raise ConfigError(f"the measure {measure!r} is neither good nor bad where it is high: choose another")
         if self.compares and any(row.draws for row in table.rows):
-            raise PidSamplerError(
+            raise ConfigError(
                 f"{scheduler} draws noise, so its result is not meant to be the ODE's solution: choose a measure other "
                 f"than {measure!r}, such as wasserstein-1 for a flow or psnr for pictures"
             )
@@ -154,12 +154,12 @@ class Search:
 
         for subject in problem.subjects:
             if missing := sorted({*self.measure.needs} - {"x", "converged"} - subject.shows):
-                raise PidSamplerError(
+                raise ConfigError(
                     f"the measure {self.measure.name!r} needs a {missing[0]}, which {subject.name} has not"
                 )
         pictures, others = problem.subjects[::2], problem.subjects[1::2] or problem.subjects
         if len(others) * self.seeds < 2:
-            raise PidSamplerError(f"{len(others) * self.seeds} held-out run gives no interval: pass more seeds")
+            raise ConfigError(f"{len(others) * self.seeds} held-out run gives no interval: pass more seeds")
         seen = [(subject, seed) for subject in pictures for seed in range(self.seeds)]
         unseen = [(subject, seed) for subject in others for seed in range(self.seeds, 2 * self.seeds)]
         known = self._known_lists(problem)
@@ -207,7 +207,7 @@ class Search:
                 continue
             if len(table) <= self.calls:
                 return steps, table
-            error = PidSamplerError(f"{self.scheduler} takes more than {self.calls} model calls: pass more")
+            error = ConfigError(f"{self.scheduler} takes more than {self.calls} model calls: pass more")
         assert error is not None
         raise error
 

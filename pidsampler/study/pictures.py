@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError
 from ..upscale.source import Source
 
 
@@ -24,10 +24,10 @@ def reduced(source: Source, scale: int, path: Path) -> tuple[Source, NDArray[np.
         PidSamplerError: It is a latent, or smaller than a pixel of the result.
     """
     if source.latent is not None:
-        raise PidSamplerError(f"{path} is a latent: only a picture can be reduced")
+        raise ConfigError(f"{path} is a latent: only a picture can be reduced")
     height, width = (n // scale for n in source.rgb.shape[:2])
     if not height or not width:
-        raise PidSamplerError(f"{path} is less than {scale} pixels wide or high: it cannot be reduced")
+        raise ConfigError(f"{path} is less than {scale} pixels wide or high: it cannot be reduced")
     whole = eight_bits(source.rgb[: height * scale, : width * scale])
     return Source.of(resized(whole, width, height)), whole
 

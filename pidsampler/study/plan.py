@@ -17,7 +17,7 @@ import numpy as np
 
 from .. import timesteps
 from ..denoiser import GaussianMixture
-from ..errors import PidSamplerError, unknown_name
+from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
 from ..noise.coupling import NoiseFunction, with_noise
 from ..noise.philox import check_seeds
 from ..schedulers import TimesScheduler
@@ -131,18 +131,18 @@ class Study:
                 raise unknown_name("setting", name, SETTINGS)
         for name, values in self.axes.items():
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-                raise PidSamplerError(f"axis {name!r} is {values!r}, expected a list of the values to compare")
+                raise ConfigError(f"axis {name!r} is {values!r}, expected a list of the values to compare")
         if isinstance(self.cells, str) and self.cells not in ("grid", "one-at-a-time"):
             raise unknown_name("choice of cells", self.cells, ("grid", "one-at-a-time", "a list of settings"))
         if self.pictures not in ("first", "all"):
             raise unknown_name("choice of pictures", self.pictures, ("first", "all"))
         if self.reduce and self.references is not None:
-            raise PidSamplerError("reduce makes the images their own references: leave 'references' out, or reduce")
+            raise ConfigError("reduce makes the images their own references: leave 'references' out, or reduce")
         ids = [cell.id for cell in self.all_cells]
         if twice := [cell.label for cell in self.all_cells if ids.count(cell.id) > 1]:
-            raise PidSamplerError(f"the cell {twice[0]!r} occurs twice: leave one out")
+            raise ConfigError(f"the cell {twice[0]!r} occurs twice: leave one out")
         if not all(map(self.runs, self.all_cells)):
-            raise PidSamplerError("there are no images: set preset.images to a pattern such as 'photos/*.png'")
+            raise ConfigError("there are no images: set preset.images to a pattern such as 'photos/*.png'")
 
     @cached_property
     def all_cells(self) -> list[Cell]:
@@ -175,7 +175,7 @@ class Study:
         for name, value in settings.items():
             accepts, words = _ACCEPTS[name]
             if not accepts(value):
-                raise PidSamplerError(f"the setting {name} is {value!r}, expected {words}")
+                raise ConfigError(f"the setting {name} is {value!r}, expected {words}")
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         axes = {name: as_text(settings[name]) for name in names}
         label = ", ".join(text if name in ("scheduler", "model") else f"{name}={text}" for name, text in axes.items())
@@ -201,10 +201,10 @@ class Study:
             whole = str(self.folder / pattern)
             paths = [Path(path) for path in (sorted(glob.glob(whole)) if glob.has_magic(whole) else [whole])]
             if not paths or not all(path.is_file() for path in paths):
-                raise PidSamplerError(f"no picture {whole!r}: pass a file, or a pattern of some")
+                raise ConfigError(f"no picture {whole!r}: pass a file, or a pattern of some")
             for path in paths:
                 if found.setdefault(path.stem, path) != path:
-                    raise PidSamplerError(f"{found[path.stem]} and {path} are both named {path.stem!r}: rename one")
+                    raise ConfigError(f"{found[path.stem]} and {path} are both named {path.stem!r}: rename one")
         return found
 
     def runs(self, cell: Cell) -> list[tuple[str, int]]:
@@ -231,7 +231,7 @@ class Study:
         if flow is None or flow.interval == (1.0, 0.0):
             return scheduler
         if not isinstance(scheduler, TimesScheduler):
-            raise PidSamplerError(f"{scheduler} has no timesteps that could be scaled to the interval {flow.interval}")
+            raise ConfigError(f"{scheduler} has no timesteps that could be scaled to the interval {flow.interval}")
         first, last = flow.interval
         name = s["scheduler"].partition("@")[0]
         return get_scheduler(name, last + (first - last) * scheduler.timesteps, **options)
@@ -286,20 +286,20 @@ def read_study(path: str | Path) -> Study:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
     except ValueError as error:  # of TOML or UTF-8
-        raise PidSamplerError(f"{path} is not TOML: {error}") from None
+        raise FileError(f"{path} is not TOML: {error}") from error
     known = {f.name: f for f in fields(Study) if f.name != "folder"}
     for key, value in data.items():
         if key not in known:
-            raise PidSamplerError(f"{path}: {unknown_name('key', key, known)}")
+            raise ConfigError(f"{path}: {unknown_name('key', key, known)}")
         kinds, words = _KINDS[key]
         if not isinstance(value, kinds) or isinstance(value, bool) != (key == "reduce"):
-            raise PidSamplerError(f"{path}: {key} is {value!r}, expected {words}")
+            raise ConfigError(f"{path}: {key} is {value!r}, expected {words}")
     try:
         return Study(**{"title": path.stem, **data}, folder=path.parent)
     except PidSamplerError as error:
-        raise PidSamplerError(f"{path}: {error}") from None
+        raise ConfigError(f"{path}: {error}") from error
 
 
 def _is(value: Any, *kinds: type) -> bool:
@@ -351,17 +351,17 @@ def _flow(name: str, values: Mapping[str, Any]) -> Flow:
     known = ("means", "stds", "weights", "shape", "interval")
     for key in values:
         if key not in known:
-            raise PidSamplerError(f"flow {name!r}: {unknown_name('key', key, known)}")
+            raise ConfigError(f"flow {name!r}: {unknown_name('key', key, known)}")
     try:
         law = GaussianMixture(values["means"], values["stds"], values.get("weights", [1.0] * len(values["means"])))
         three, height, width = values.get("shape", _FLOW_SHAPE)
         if three != 3 or height < 1 or width < 1:
-            raise PidSamplerError(f"its shape is {values['shape']}, expected [3, height, width]")
+            raise ConfigError(f"its shape is {values['shape']}, expected [3, height, width]")
         first, last = map(float, values.get("interval", (1.0, 0.0)))
         if not 1.0 >= first > last >= 0.0:
-            raise PidSamplerError(f"its interval is {values['interval']}, expected two descending noise levels in 0..1")
-    except (KeyError, TypeError, ValueError) as error:
-        raise PidSamplerError(f"flow {name!r} needs lists of numbers means, stds and weights: {error!r}") from None
+            raise ConfigError(f"its interval is {values['interval']}, expected two descending noise levels in 0..1")
     except PidSamplerError as error:
-        raise PidSamplerError(f"flow {name!r}: {error}") from None
+        raise ConfigError(f"flow {name!r}: {error}") from error
+    except (KeyError, TypeError, ValueError) as error:
+        raise ConfigError(f"flow {name!r} needs lists of numbers means, stds and weights: {error!r}") from error
     return Flow(law, (three, int(height), int(width)), (first, last))

@@ -17,7 +17,7 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
-from ..errors import PidSamplerError, optional
+from ..errors import ConfigError, PidSamplerError, optional
 from ..io import atomic, latents
 from ..jobs.processes import outcomes
 from ..noise.coupling import NoiseFunction
@@ -110,7 +110,7 @@ def run_study(
         optional(module, package)  # the report's, which comes last
     plan = _Plan(study, Path(folder))
     if len(plan.errors) == len(study.all_cells):
-        raise PidSamplerError(f"no cell can be run; the first: {next(iter(plan.errors.values()))}")
+        raise ConfigError(f"no cell can be run; the first: {next(iter(plan.errors.values()))}")
     with closing(Store(plan.folder, plan.facts(device))) as store:
         store.describe(plan.described(), [*COSTS, *plan.measures])
         store.forget_failures()
@@ -203,7 +203,7 @@ class _Plan:
             try:
                 table, noise = study.table(cell)
                 if table.times[-1] != 0.0 and study.flow(cell) is None:
-                    raise PidSamplerError(f"its table ends at noise level {table.times[-1]!r}, expected 0")
+                    raise ConfigError(f"its table ends at noise level {table.times[-1]!r}, expected 0")
                 self.tables[cell.id] = table, noise
             except PidSamplerError as error:
                 self.errors[cell.id] = str(error)
@@ -298,7 +298,5 @@ class _Plan:
             return None
         found = sorted((self.study.folder / self.study.references).glob(f"{glob.escape(path.stem)}.*"))
         if len(found) != 1:
-            raise PidSamplerError(
-                f"{self.study.references} holds {len(found)} references named {path.stem}, expected 1"
-            )
+            raise ConfigError(f"{self.study.references} holds {len(found)} references named {path.stem}, expected 1")
         return found[0]

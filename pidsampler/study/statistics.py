@@ -46,7 +46,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError, missing_extra
+from ..errors import ConfigError, missing_extra
 
 Runs = Mapping[tuple[str, int], float]  # (image, seed) -> value
 
@@ -141,7 +141,7 @@ def corrected(p: Sequence[float]) -> list[float]:
     """
     for value in p:
         if not 0.0 <= value <= 1.0:
-            raise PidSamplerError(f"p={value!r} is outside 0..1")
+            raise ConfigError(f"p={value!r} is outside 0..1")
     result = [0.0] * len(p)
     least = 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
@@ -171,10 +171,10 @@ def order(steps: Sequence[int], errors: Sequence[Runs]) -> Order | None:
         PidSamplerError: A step count repeats, is below 1 or has no errors; an error is negative or not finite.
     """
     if len(steps) != len(errors) or len(set(steps)) < len(steps) or any(n < 1 for n in steps):
-        raise PidSamplerError(f"steps={list(steps)} must be different counts from 1, with errors for each")
+        raise ConfigError(f"steps={list(steps)} must be different counts from 1, with errors for each")
     for (image, seed), value in itertools.chain.from_iterable(runs.items() for runs in errors):
         if not 0.0 <= value < math.inf:
-            raise PidSamplerError(f"the error {value!r} of image {image!r}, seed {seed} must be finite and at least 0")
+            raise ConfigError(f"the error {value!r} of image {image!r}, seed {seed} must be finite and at least 0")
     shared = set.intersection(*(set(runs) for runs in errors)) if errors else set()
     if not shared:
         return None
@@ -221,11 +221,11 @@ def _groups(runs: Runs) -> list[NDArray[np.float64]]:
 def _images(runs: Runs) -> dict[str, NDArray[np.float64]]:
     """Return each image's values, in the order of their seeds."""
     if not runs:
-        raise PidSamplerError("there is no run: statistics need at least one value")
+        raise ConfigError("there is no run: statistics need at least one value")
     images: dict[str, list[float]] = {}
     for (image, seed), value in sorted(runs.items()):
         if not math.isfinite(value):
-            raise PidSamplerError(f"the value {value!r} of image {image!r}, seed {seed} must be finite")
+            raise ConfigError(f"the value {value!r} of image {image!r}, seed {seed} must be finite")
         images.setdefault(image, []).append(value)
     return {image: np.array(values, dtype=np.float64) for image, values in images.items()}
 
@@ -282,6 +282,6 @@ def _resampling(sizes: tuple[int, ...]) -> NDArray[np.float64]:
 def _special() -> Any:
     try:
         from scipy import special
-    except ImportError:
-        raise missing_extra("scipy", "study") from None
+    except ImportError as error:
+        raise missing_extra("scipy", "study") from error
     return special

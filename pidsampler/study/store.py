@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import PidSamplerError
+from ..errors import FileError, PidSamplerError
 from ..io import atomic
 from .measures import Measure
 from .plan import Cell
@@ -56,11 +56,9 @@ class Store:
             self._lock = sqlite3.connect(folder / ".lock", timeout=0.0, isolation_level=None)
             try:
                 self._lock.execute("BEGIN EXCLUSIVE")
-            except sqlite3.OperationalError:
+            except sqlite3.OperationalError as error:
                 self._lock.close()
-                raise PidSamplerError(
-                    f"{folder} is being worked on by another process: wait, or pass another"
-                ) from None
+                raise FileError(f"{folder} is being worked on by another process: wait, or pass another") from error
             try:
                 self._db = sqlite3.connect(folder / NAME, isolation_level=None)
                 self._db.execute("PRAGMA journal_mode = WAL")
@@ -89,7 +87,7 @@ class Store:
         held = self.facts()
         for name, value in facts.items():
             if name in held and held[name] != value:
-                raise PidSamplerError(
+                raise FileError(
                     f"{self.folder} holds results of another {name}: pass another folder, or remove this one"
                     + _changed(held[name], value)
                 )
@@ -195,10 +193,12 @@ def _said(folder: Path) -> Iterator[None]:
     """Say what SQLite and the system raise in our own words."""
     try:
         yield
+    except PidSamplerError:
+        raise
     except sqlite3.IntegrityError as error:
-        raise PidSamplerError(f"{folder / NAME} has such a row already: {error}") from error
+        raise FileError(f"{folder / NAME} has such a row already: {error}") from error
     except (sqlite3.DatabaseError, OSError) as error:
-        raise PidSamplerError(
+        raise FileError(
             f"{folder / NAME} cannot be written: {error}; what is in it stays, and the study goes on from there"
         ) from error
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from ..backends import Backend
 from ..denoiser import Denoiser, GaussianMixture
-from ..errors import PidSamplerError
+from ..errors import ConfigError, PidSamplerError
 from ..io import pictures
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
@@ -32,7 +32,7 @@ Array = Any
 
 
 def _is_measured_by_the_run(sample: Sample) -> float:
-    raise PidSamplerError("a cost is measured while a run goes on")
+    raise ConfigError("a cost is measured while a run goes on")
 
 
 _COSTS = {
@@ -296,7 +296,7 @@ def _frame(x0: Array) -> NDArray[np.uint8]:
 
 
 def _line(error: Exception) -> str:
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) and not isinstance(error, PidSamplerError):
         return "not enough memory"
     kind = "" if isinstance(error, PidSamplerError) else f"{type(error).__name__}: "
     return kind + " ".join(str(error).split())

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError, FileError, PidSamplerError
 from ..io import latents, pictures
 from ..jobs import processes
 from ..noise import philox
@@ -107,26 +107,26 @@ def find_files(inputs: Sequence[Path], output: str) -> list[File]:
         return [File(inputs[0], folder)]
     if not folder.is_dir() and (folder.exists() or Path(output).suffix.lower() in pictures.SUFFIXES):
         what = "is a file" if folder.exists() else "names a picture"
-        raise PidSamplerError(f"{output} {what}, but several inputs need a folder: pass -o FOLDER")
+        raise ConfigError(f"{output} {what}, but several inputs need a folder: pass -o FOLDER")
     found: dict[Path, Path] = {}
     for given in inputs:
         for path, place in _below(given, folder) if given.is_dir() else [(given, Path(given.name))]:
             target = folder / place.with_suffix(".png")
             if target in found:
-                raise PidSamplerError(f"{found[target]} and {path} would both become {target}: rename one")
+                raise ConfigError(f"{found[target]} and {path} would both become {target}: rename one")
             found[target] = path
     for parent in {folder, *(target.parent for target in found)}:
         try:
             parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise PidSamplerError(f"cannot make the folder {parent}: {error.strerror}") from None
+            raise FileError(f"cannot make the folder {parent}: {error.strerror}") from error
     return [File(path, target, resume=True) for target, path in found.items()]
 
 
 def _below(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
     """Yield the pictures and latents below a folder, and where in it they are; without those below the output."""
     if given.resolve() == output.resolve():
-        raise PidSamplerError(f"{output} is the folder of the inputs: pass another, such as -o {output / 'large'}")
+        raise ConfigError(f"{output} is the folder of the inputs: pass another, such as -o {output / 'large'}")
     none = True
     for name, folders, files in os.walk(given):
         here = Path(name)
@@ -137,7 +137,7 @@ def _below(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
                 none = False
                 yield path, path.relative_to(given)
     if none:
-        raise PidSamplerError(f"{given} holds no picture or latent: expected {_KNOWN}")
+        raise FileError(f"{given} holds no picture or latent: expected {_KNOWN}")
 
 
 _KNOWN = ", ".join((*pictures.SUFFIXES, *latents.SUFFIXES))
@@ -213,9 +213,9 @@ def _read(up: Upscaler, settings: Settings, file: File) -> _Read | Outcome:
         wanted = json.loads(json.dumps(up.record(source, **_arguments(settings))))
         if made is not None and all(made.get(key) == wanted[key] for key in _SAME):
             return Outcome(file, record=made)
-        raise PidSamplerError(
-            f"{file.target} exists already, not made from {file.path} with these settings: pass --overwrite to replace "
-            "it, or another folder"
+        raise FileError(
+            f"{file.target} exists already, not made from {file.path} with these settings: pass overwrite=True to "
+            "replace it, or another folder"
         )
     pictures.check_fits(file.target, *up.output_size(source, settings.finish.size), alpha=source.alpha is not None)
     return _Read(source, time.perf_counter() - began)

@@ -15,7 +15,7 @@ from threading import Event, Thread
 import numpy as np
 
 from ..backends import Backend
-from ..errors import PidSamplerError, unknown_name
+from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..onnx import Model
 from ..onnx.session import Session
 from .tiles import OVERLAP, Axis, Grid, axis
@@ -53,15 +53,15 @@ class Tiling:
         if isinstance(self.tile, str) and self.tile not in ("auto", "off"):
             raise unknown_name("tile", self.tile, ("auto", "off", "or a number of pixels"))
         if not isinstance(self.tile, str) and self.tile < 1:
-            raise PidSamplerError(f"tile={self.tile!r} is no number of pixels above 0: pass one such as 1024")
+            raise ConfigError(f"tile={self.tile!r} is no number of pixels above 0: pass one such as 1024")
         if self.overlap is not None and self.overlap < 0:
-            raise PidSamplerError(f"overlap={self.overlap!r} is below 0: pass pixels of the result, such as 128")
+            raise ConfigError(f"overlap={self.overlap!r} is below 0: pass pixels of the result, such as 128")
         if self.max_memory is not None and self.max_memory < 1:
-            raise PidSamplerError(f"max_memory={self.max_memory!r} is no number of bytes above 0")
+            raise ConfigError(f"max_memory={self.max_memory!r} is no number of bytes above 0")
 
     @classmethod
     def parse(cls, tile: str, overlap: int | None, max_memory: str | None) -> Tiling:
-        """Read the command line's options: a tile "auto", "off" or "1024", and memory such as "4G", "1.5GB", "800MiB".
+        """Read a tiling from text: a tile "auto", "off" or "1024", and memory such as "4G", "1.5GB", "800MiB".
 
         Raises:
             PidSamplerError: One cannot be read.
@@ -179,10 +179,10 @@ def plan(
 
 def _refused(size: tuple[int, int], tensors: int, state: float, least: float, budget: int) -> PidSamplerError:
     more = f" and {_said(least)} for the smallest tile" if least else ""
-    return PidSamplerError(
+    return ConfigError(
         f"a result of {size[1]}x{size[0]} takes {_said(state)} of memory for the sampler's {tensors} tensors{more}, "
         f"but there is {_said(budget)} beside the model: pass a smaller picture, a scheduler that saves less, or a "
-        "higher --max-memory"
+        "higher max_memory"
     )
 
 
@@ -198,9 +198,9 @@ def smaller(tiling: Tiling, failed: Plan) -> Tiling | None:
 def _fixed(tiling: Tiling, size: tuple[int, int], unit: int, fixed: tuple[int, int]) -> Grid:
     grid = Grid(*(_axis(n, tile, tiling, unit) for n, tile in zip(size, fixed, strict=True)))
     if len(grid) > 1 and (tiling.tile == "off" or (isinstance(tiling.tile, int) and tiling.tile != max(fixed))):
-        raise PidSamplerError(
+        raise ConfigError(
             f"the result is {size[1]}x{size[0]}, but the model makes {fixed[1]}x{fixed[0]} and no other size: with "
-            f"tile={tiling.tile!r} it cannot be cut up; leave --tile out"
+            f"tile={tiling.tile!r} it cannot be cut up; pass tile='auto'"
         )
     return grid
 
@@ -290,7 +290,7 @@ def _peak(run: Callable[[], object], backend: Backend) -> int:
 def _bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise PidSamplerError(f"--max-memory {text!r} is no size in bytes: pass one such as 4G, 1.5GB or 800MiB")
+        raise ConfigError(f"max_memory={text!r} is no size in bytes: pass one such as 4G, 1.5GB or 800MiB")
     return int(float(found[1]) * _UNITS[(found[2] or "").lower()])
 
 

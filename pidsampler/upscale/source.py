@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PidSamplerError
+from ..errors import ConfigError, FileError
 from ..io import latents, pictures
 
 
@@ -54,12 +54,12 @@ class Source:
             return cls._of_latent(latents.batched(array), {})
         pixels = array[:, :, None] if array.ndim == 2 else array
         if array.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
-            raise PidSamplerError(
+            raise ConfigError(
                 f"the image is {array.dtype} of shape {array.shape}, expected uint8 or uint16 of shape (height, "
                 "width) or (height, width, 1..4), or floats (channels, height, width) for a latent"
             )
         if 0 in pixels.shape or pixels.shape[0] * pixels.shape[1] > pictures.MAX_PIXELS:
-            raise PidSamplerError(f"the image has shape {array.shape}, expected 1 to {pictures.MAX_PIXELS} pixels")
+            raise ConfigError(f"the image has shape {array.shape}, expected 1 to {pictures.MAX_PIXELS} pixels")
         return cls._of_picture(pictures.Picture(pixels), {})
 
     @classmethod
@@ -97,4 +97,4 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise PidSamplerError(f"cannot read {path}: {error.strerror or error}") from None
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error

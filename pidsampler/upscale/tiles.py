@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..backends import Backend
 from ..denoiser import Denoiser, as_denoiser
-from ..errors import PidSamplerError
+from ..errors import ConfigError, ModelError
 
 Array = Any
 
@@ -61,7 +61,7 @@ class Axis:
     def __post_init__(self) -> None:
         ends = self.starts and self.starts[0] == 0 and self.starts[-1] == self.length - self.size
         if self.size < 1 or not ends or not all(0 < b - a <= self.size for a, b in pairwise(self.starts)):
-            raise PidSamplerError(
+            raise ConfigError(
                 f"tiles of {self.size} from {self.starts} do not cover {self.length}: make an Axis by axis()"
             )
 
@@ -100,7 +100,7 @@ class Axis:
         """
         for n in (self.length, self.size, *self.starts):
             if n % factor:
-                raise PidSamplerError(
+                raise ConfigError(
                     f"tiles of {self.size} of {self.length} begin or end at {n}, not a multiple of {factor}: "
                     f"make the grid with unit={factor} or a multiple"
                 )
@@ -120,7 +120,7 @@ def axis(length: int, size: int, overlap: int, unit: int = 1) -> Axis:
         PidSamplerError: A number is not as described.
     """
     if length < 1 or size < 1 or unit < 1 or overlap < 0:
-        raise PidSamplerError(
+        raise ConfigError(
             f"a side of {length} in tiles of {size} with overlap {overlap} and unit {unit}: expected lengths above 0 "
             "and an overlap of 0 or more"
         )
@@ -128,10 +128,10 @@ def axis(length: int, size: int, overlap: int, unit: int = 1) -> Axis:
         return Axis(length, length, (0,))
     for name, n in (("side", length), ("tile", size)):
         if n % unit:
-            raise PidSamplerError(f"a {name} of {n} pixels is not a multiple of {unit}: pass {-(-n // unit) * unit}")
+            raise ConfigError(f"a {name} of {n} pixels is not a multiple of {unit}: pass {-(-n // unit) * unit}")
     sides, tile, shared = length // unit, size // unit, -(-overlap // unit)
     if shared >= tile:
-        raise PidSamplerError(
+        raise ConfigError(
             f"overlap {overlap} leaves nothing of a tile of {size} pixels, whose starts are multiples of {unit}: pass "
             f"an overlap of at most {size - unit}, or tiles of at least {(shared + 1) * unit}"
         )
@@ -207,7 +207,7 @@ class Tiled:
         """
         size = self.grid.rows.length, self.grid.columns.length
         if x.ndim != 4 or x.shape[2:] != size or out.shape != x.shape:
-            raise PidSamplerError(
+            raise ConfigError(
                 f"x and out have shapes {x.shape} and {out.shape}, but the tiles are those of (batch, channels, "
                 f"{size[0]}, {size[1]}): make the grid from the shape that is sampled"
             )
@@ -246,12 +246,12 @@ def cut_latent(latent: Array, tile: Tile, factor: int) -> Array:
     """
     numbers = tile.top, tile.left, tile.height, tile.width
     if any(n % factor for n in numbers):
-        raise PidSamplerError(
+        raise ConfigError(
             f"{tile} is not aligned to latent pixels of {factor}: make the grid with unit={factor} or a multiple"
         )
     small = Tile(*(n // factor for n in numbers))
     if small.top + small.height > latent.shape[2] or small.left + small.width > latent.shape[3]:
-        raise PidSamplerError(f"{tile} reaches out of a latent of shape {latent.shape} at {factor} pixels each")
+        raise ConfigError(f"{tile} reaches out of a latent of shape {latent.shape} at {factor} pixels each")
     part = _part(latent, small)
     return latent if part.shape == latent.shape else part.copy()
 
@@ -284,7 +284,7 @@ def encode_in_tiles(
         PidSamplerError: The grid does not suit the image or the factor, or `encode` returned another shape.
     """
     if image.shape[2:] != (grid.rows.length, grid.columns.length):
-        raise PidSamplerError(
+        raise ConfigError(
             f"an image of shape {image.shape}, but the grid is of {grid.rows.length}x{grid.columns.length}"
         )
     small = grid.reduced(factor)
@@ -299,7 +299,7 @@ def encode_in_tiles(
         encoded = encode(part)
         expected = 1, channels, place.tile.height, place.tile.width
         if encoded.shape != expected:
-            raise PidSamplerError(
+            raise ModelError(
                 f"the encoder returned shape {encoded.shape} for a tile of {part.shape}, expected {expected}"
             )
         blender.blend(place, encoded, latent)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from ..backends import Backend
 from ..denoiser import Denoiser
-from ..errors import OutOfMemoryError, PidSamplerError
+from ..errors import ConfigError, OutOfMemoryError, PidSamplerWarning
 from ..image.size import Size, resolve, warn_if_stretched
 from ..io import captions, pictures
 from ..noise.coupling import NoiseFunction, with_noise
@@ -173,7 +173,8 @@ class Upscaler:
         sigma = float(degrade_sigma)
         check_sigma(sigma)
         if sigma > _TRAINED_SIGMA:
-            warnings.warn(f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for", stacklevel=2)
+            text = f"degrade_sigma={sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for"
+            warnings.warn(text, PidSamplerWarning, stacklevel=2)
         source = image if isinstance(image, Source) else Source.of(image)
         finish = finish or Finish()
         record = self._record(source, scheduler, table, seed, sigma, noise, caption, finish)
@@ -253,6 +254,7 @@ class Upscaler:
         tile = next(iter(plan.grid))
         warnings.warn(
             f"out of memory ({failure}): tried again in {len(plan.grid)} tiles of {tile.width}x{tile.height}",
+            PidSamplerWarning,
             stacklevel=4,
         )
         return plan
@@ -404,9 +406,7 @@ class Upscaler:
     def _table(self, scheduler: Scheduler | StepTable) -> StepTable:
         table = as_table(scheduler)
         if table.times[-1] != 0.0:
-            raise PidSamplerError(
-                f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0"
-            )
+            raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")
         return table.predicting(self.model.contract.prediction)
 
 
@@ -417,4 +417,4 @@ def check_sigma(sigma: float) -> None:
         PidSamplerError: It is outside 0..1.
     """
     if not 0.0 <= sigma <= 1.0:
-        raise PidSamplerError(f"degrade_sigma={sigma!r} is outside 0..1: it is the latent's noise level")
+        raise ConfigError(f"degrade_sigma={sigma!r} is outside 0..1: it is the latent's noise level")

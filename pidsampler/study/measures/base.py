@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...denoiser import GaussianMixture
-from ...errors import PidSamplerError, unknown_name
+from ...errors import ConfigError, unknown_name
 
 Picture = NDArray[np.uint8]
 T = TypeVar("T")
@@ -45,7 +45,7 @@ class Sample:
     def __post_init__(self) -> None:
         for result, truth, name in ((self.picture, self.reference, "reference"), (self.x, self.converged, "converged")):
             if result is not None and truth is not None and result.shape != truth.shape:
-                raise PidSamplerError(f"{name} has shape {truth.shape}, expected that of the result, {result.shape}")
+                raise ConfigError(f"{name} has shape {truth.shape}, expected that of the result, {result.shape}")
 
 
 @dataclass(frozen=True)
@@ -80,7 +80,7 @@ class Measure:
         """
         if not self.applies(sample):
             missing = [need for need in self.needs if getattr(sample, need) is None]
-            raise PidSamplerError(f"measure {self.name} needs {', '.join(missing)}, which this run has not")
+            raise ConfigError(f"measure {self.name} needs {', '.join(missing)}, which this run has not")
         with np.errstate(over="ignore", invalid="ignore"):  # its value tells
             value = self.function(sample)
         try:
@@ -88,7 +88,7 @@ class Measure:
         except (TypeError, ValueError):
             number = math.nan
         if not math.isfinite(number):
-            raise PidSamplerError(f"measure {self.name} gave {value!r}, expected a finite number")
+            raise ConfigError(f"measure {self.name} gave {value!r}, expected a finite number")
         return number
 
 
@@ -101,7 +101,7 @@ def measure(
         PidSamplerError: `better` is none of its words, or `needs` names what a Sample has not.
     """
     if better not in _DIRECTIONS:
-        raise PidSamplerError(f"better={better!r} is none of {', '.join(map(repr, _DIRECTIONS))}")
+        raise ConfigError(f"better={better!r} is none of {', '.join(map(repr, _DIRECTIONS))}")
     for need in needs:
         if need not in (known := [field.name for field in fields(Sample)]):
             raise unknown_name("field of Sample", need, known)

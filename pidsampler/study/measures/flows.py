@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ...denoiser import GaussianMixture
-from ...errors import PidSamplerError
+from ...errors import ConfigError, ModelError
 from . import law
 from .base import Sample, given, measure
 
@@ -23,7 +23,7 @@ Floats = NDArray[np.float64]
 def _elements(x: NDArray[Any]) -> Floats:
     elements = np.asarray(x, np.float64).ravel()
     if not np.isfinite(elements).all():
-        raise PidSamplerError("x holds values that are not finite: the run diverged")
+        raise ModelError("x holds values that are not finite: the run diverged")
     return elements
 
 
@@ -55,7 +55,7 @@ def _transport(sample: Sample) -> Floats:
 def _std(sample: Sample) -> float:
     std = math.sqrt(law.moments(given(sample.flow)).variance)
     if std == 0.0:
-        raise PidSamplerError("the flow's law is a single value, whose std of 0 gives this measure no scale")
+        raise ConfigError("the flow's law is a single value, whose std of 0 gives this measure no scale")
     return std
 
 
@@ -142,5 +142,5 @@ def kurtosis_error(sample: Sample) -> float:
     d = _elements(sample.x)
     d = np.square(d - d.mean())
     if not d.any():
-        raise PidSamplerError("all elements of x are equal, so they have no kurtosis")
+        raise ConfigError("all elements of x are equal, so they have no kurtosis")
     return float(np.mean(d**2) / np.mean(d) ** 2) - exact

@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from ...denoiser import GaussianMixture
-from ...errors import PidSamplerError, optional
+from ...errors import ConfigError, optional
 
 Floats = NDArray[np.float64]
 
@@ -66,7 +66,7 @@ def quantile(flow: GaussianMixture, p: ArrayLike, t: float = 0.0, upper: bool = 
     """
     probabilities = np.asarray(p, np.float64)
     if not ((probabilities > 0.0) & (probabilities < 1.0)).all():
-        raise PidSamplerError(f"a quantile needs probabilities above 0 and below 1, found {p!r}")
+        raise ConfigError(f"a quantile needs probabilities above 0 and below 1, found {p!r}")
     tails = np.log(probabilities), np.log1p(-probabilities)
     return _inverse(flow, *(tails[::-1] if upper else tails), t)
 
@@ -104,14 +104,14 @@ def _values(x: ArrayLike) -> Floats:
     values = np.asarray(x, np.float64)
     if not (np.abs(values) <= 1e150).all():  # squares must not overflow
         worst = values.flat[np.argmax(np.where(np.isnan(values), np.inf, np.abs(values)))]
-        raise PidSamplerError(f"x holds {float(worst)!r}, expected values within +-1e150: what made it has diverged")
+        raise ConfigError(f"x holds {float(worst)!r}, expected values within +-1e150: what made it has diverged")
     return values
 
 
 def _components(flow: GaussianMixture, t: float, ndim: int) -> tuple[Floats, Floats, Floats]:
     """Means, stds and weights at time t, each (K, 1, ..., 1)."""
     if not 0.0 <= t <= 1.0:
-        raise PidSamplerError(f"noise level t={t!r} is outside 0..1")
+        raise ConfigError(f"noise level t={t!r} is outside 0..1")
     shape = (-1,) + (1,) * ndim
     means, stds = (1.0 - t) * flow.means, np.hypot((1.0 - t) * flow.stds, t)
     return means.reshape(shape), stds.reshape(shape), flow.weights.reshape(shape)

@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 from types import ModuleType
 
-from ...errors import PidSamplerError, unknown_name
+from ...errors import ConfigError, FileError, unknown_name
 from . import flows, pictures
 from .base import Measure
 
@@ -31,16 +31,16 @@ def get_measure(name: str) -> Measure:
         return MEASURES[name]
     path, _, function = name.rpartition(":")
     if not path.endswith(".py"):
-        raise PidSamplerError(f"{unknown_name('measure', name, MEASURES)}, or file.py:function of your own")
+        raise ConfigError(f"{unknown_name('measure', name, MEASURES)}, or file.py:function of your own")
     try:
         changed = Path(path).stat().st_mtime_ns
     except OSError as error:
-        raise PidSamplerError(f"cannot read {path!r}, to take a measure from: {error.strerror or error}") from None
+        raise FileError(f"cannot read {path!r}, to take a measure from: {error.strerror or error}") from error
     found = getattr(_run_file(path, changed), function, None)
     if found is None:
-        raise PidSamplerError(f"{path} has no function {function!r}")
+        raise ConfigError(f"{path} has no function {function!r}")
     if not isinstance(found, Measure):
-        raise PidSamplerError(f"{name} is not a measure: decorate it by pidsampler.study.measures.measure")
+        raise ConfigError(f"{name} is not a measure: decorate it by pidsampler.study.measures.measure")
     return found
 
 
@@ -56,5 +56,5 @@ def _run_file(path: str, changed: int) -> ModuleType:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's file may raise anything
         del sys.modules[module_name]
-        raise PidSamplerError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
+        raise FileError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
     return module

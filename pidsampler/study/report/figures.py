@@ -15,7 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ...errors import PidSamplerError, missing_extra
+from ...errors import FileError, missing_extra
 from ...io.atomic import place
 from ...schedulers.exact import log_snr
 from .drawing import (
@@ -62,12 +62,12 @@ def draw(data: Mapping[str, Any], folder: Path, overwrite: bool = True) -> list[
     """
     try:
         import matplotlib
-    except ImportError:
-        raise missing_extra("matplotlib", "study") from None
+    except ImportError as error:
+        raise missing_extra("matplotlib", "study") from error
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise PidSamplerError(f"cannot make the folder {folder}: {error.strerror}") from None
+        raise FileError(f"cannot make the folder {folder}: {error.strerror}") from error
     files = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # rather than the user's own

@@ -19,6 +19,7 @@ from emulated import DTYPES, Guarded
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
+from variants import TILES
 
 from pidsampler import FlowODE, FlowSDE, PidSamplerError, get_scheduler, list_schedulers, sample, timesteps
 from pidsampler.backends import _cupy_backend, get_backend
@@ -547,7 +548,6 @@ def test_without_an_overlap_seams_are_seen(photo):
 
 # The kernel
 
-TILES = [(x, m, vector) for x, m, vector in product((0, 1, 2), (0, 1, 2), (1, 0)) if vector or m == (0, 2, 1)[x]]
 TEXT = """
 extern "C" void tile_{k}(unsigned blocks, unsigned images, unsigned threads, unsigned planes, unsigned h, unsigned w,
         const void* tile, const void* rows, const void* columns, void* out, unsigned height, unsigned width,

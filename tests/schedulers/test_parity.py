@@ -12,17 +12,17 @@ sigmas that `from_diffusers` makes agree to float32's rounding. Known difference
 """
 
 import json
-from pathlib import Path
 
 import numpy as np
 import pytest
+from paths import PARITY
 
 from pidsampler import from_diffusers, get_scheduler, sample, start
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.noise import torch
 from pidsampler.schedulers import DEIS
 
-DATA = json.loads((Path(__file__).parent / "parity" / "diffusers.json").read_text())
+DATA = json.loads((PARITY / "diffusers.json").read_text())
 X = np.array(DATA["x"]).reshape(1, 1, 1, -1)
 LAW = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
 
@@ -111,7 +111,7 @@ def test_our_lists_are_theirs_over_the_same_sigmas(spec, config):
     assert get_scheduler(f"flow-ode@{spec}").timesteps == pytest.approx(run["sigmas"], rel=1e-6)
 
 
-LISTS = json.loads((Path(__file__).parent / "parity" / "lists.json").read_text())["lists"]
+LISTS = json.loads((PARITY / "lists.json").read_text())["lists"]
 
 
 @pytest.mark.parametrize("spec", LISTS)

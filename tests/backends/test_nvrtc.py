@@ -6,8 +6,7 @@ from dataclasses import replace
 
 import nvrtc
 import pytest
-from test_kernels import FILLS, FULL, IMAGES, VARIANTS
-from test_tiles import TILES
+from variants import FILLS, FULL, IMAGES, TILES, VARIANTS
 
 from pidsampler.backends.kernels import OPTIONS, definitions, source
 

@@ -7,7 +7,6 @@ them in float32.
 import json
 import re
 from dataclasses import replace
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -15,6 +14,7 @@ import onnx
 import onnxruntime
 import pytest
 from models import write_model
+from paths import PARITY
 
 from pidsampler import PidSamplerError, noise
 from pidsampler.backends import get_backend
@@ -24,7 +24,7 @@ from pidsampler.export.tensors import Stored
 from pidsampler.export.vae import ENCODERS, build_encoder, canonical, encoder_shapes, random_encoder
 from pidsampler.onnx import Model
 
-DATA = json.loads((Path(__file__).parent / "parity" / "vae.json").read_text())
+DATA = json.loads((PARITY / "vae.json").read_text())
 SEED = DATA["seed"]
 IMAGE = np.clip(noise.normal(SEED, 0, DATA["image"]) / 2, -1, 1)[None]
 HEIGHT, WIDTH = DATA["image"][1:]

@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from emulated import DTYPES, Guarded
+from variants import FILLS, FULL, IMAGES, VARIANTS
 
 from pidsampler import Combination, PidSamplerError, Row, get_scheduler, list_schedulers, timesteps
 from pidsampler.backends.kernels import StepVariant, definitions, kind, slots_read, source
@@ -120,29 +121,6 @@ def test_half_precision_is_converted_exactly(library, name):
     nans = np.array([np.nan, -np.nan], np.float32)
     getattr(library, f"to_{name}")(ctypes.c_long(2), *emulated.pointers(nans, halves))
     assert np.isnan(halves[:2].view(dtype).astype(np.float32)).all()
-
-
-REGISTERED = sorted(
-    {
-        StepVariant.of(row)
-        for info in list_schedulers()
-        for row in get_scheduler(info.name, timesteps=timesteps.uniform(7)).table().rows
-    },
-    key=str,
-)
-FULL = StepVariant(0, 0, reads_x=True, clip=False, slots=2, saves=2, draws=1, cast=-1, vector=True)
-VARIANTS = [
-    *REGISTERED,
-    *(replace(v, clip=True) for v in REGISTERED[::4]),
-    replace(FULL, slots=3, saves=3, draws=3, clip=True),
-    replace(FULL, draws=-1),
-    replace(FULL, draws=-1, slots=0, saves=0),
-    replace(FULL, reads_x=False, slots=0, saves=0),
-    replace(FULL, reads_x=False, slots=1, saves=1, draws=0),
-    *(replace(FULL, x=x, m=m, slots=1, saves=1) for x, m in [(0, 1), (0, 2), (1, 1), (2, 2), (1, 0), (2, 0)]),
-    *(replace(FULL, x=x, m=m, cast=cast) for x, m, cast in [(0, 1, 1), (0, 2, 2), (0, 0, 0), (1, 1, 2)]),
-]
-VARIANTS += [replace(v, vector=False) for v in VARIANTS[-12:]]
 
 
 @pytest.fixture(scope="module", name="steps")
@@ -304,7 +282,6 @@ extern "C" void fill_{k}(unsigned blocks, unsigned images, unsigned threads, pid
         pid_fill_body<{x}, {keep}, {vector}>(n, seeds, x, draw, stream, keep, scale); }});
 }}
 """
-FILLS = [(x, keep, vector) for x in (0, 1, 2) for keep in (0, 1) for vector in (0, 1)]
 
 
 @pytest.fixture(scope="module", name="fills")
@@ -342,7 +319,6 @@ extern "C" void to_image_{k}(unsigned blocks, unsigned images, unsigned threads,
         pid_to_image_body<{bgr}, {x}>(tensor, (pid_u8*)image, h, w, height, width, (pid_u32*)bad); }});
 }}
 """
-IMAGES = [(p, c, bgr, x) for p, c, bgr, x in [(8, 3, 0, 0), (16, 3, 0, 0), (8, 4, 1, 0), (16, 4, 0, 1), (8, 3, 1, 2)]]
 
 
 @pytest.fixture(scope="module", name="images")

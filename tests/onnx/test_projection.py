@@ -6,8 +6,8 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+from fake_cuda import FakeCuda
 from models import TYPES, write_model, write_split_model
-from test_cuda_sessions import FakeCuda
 
 from pidsampler import CudaOptions, PidSamplerError, Upscaler, sample, timesteps
 from pidsampler.backends import get_backend

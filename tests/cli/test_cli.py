@@ -8,9 +8,9 @@ import warnings
 
 import numpy as np
 import pytest
+from encoded import encoded, header_only
 from models import write_model
 from PIL import Image
-from test_images import encoded, header_only
 
 from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, get_scheduler, list_schedulers, timesteps
 from pidsampler.cli import main

@@ -9,6 +9,7 @@ import numpy as np
 import onnx
 import pytest
 from models import write_model
+from paths import PARITY
 
 from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
@@ -24,7 +25,7 @@ from pidsampler.io.pictures import read_record
 from pidsampler.onnx import Model
 from pidsampler.onnx.manifest import Manifest
 
-sys.path.insert(0, str(Path(__file__).parent / "parity"))
+sys.path.insert(0, str(PARITY))
 from pid_cases import V1, V15
 
 SEED = 5

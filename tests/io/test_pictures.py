@@ -2,35 +2,17 @@ import io
 import json
 import os
 import struct
-import zlib
 
 import numpy as np
 import pytest
+from encoded import encoded, header_only, noise, png16
 from PIL import Image, ImageCms
 
 from pidsampler import PidSamplerError
 from pidsampler.io import pictures
 from pidsampler.io.pictures import Picture
 
-RNG = np.random.default_rng(0)
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-
-
-def noise(*shape, dtype=np.uint8):
-    return RNG.integers(0, np.iinfo(dtype).max, shape, dtype, endpoint=True)
-
-
-def png16(array):
-    """Encode uint16 (H, W, C) as PNG: Pillow itself can write gray only."""
-    height, width, channels = array.shape
-    raw = b"".join(b"\0" + row.astype(">u2").tobytes() for row in array)
-
-    def chunk(kind, data):
-        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
-
-    header = struct.pack(">IIBBBBB", width, height, 16, {1: 0, 2: 4, 3: 2, 4: 6}[channels], 0, 0, 0)
-    chunks = chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
-    return b"\x89PNG\r\n\x1a\n" + chunks
 
 
 def tiff16(array, order):
@@ -346,23 +328,10 @@ def test_refuses_what_a_format_cannot_hold(tmp_path):
         pictures.write(tmp_path / "a.jpg", Picture(noise(2, 2, 4)), "{}")
 
 
-def header_only(width, height):
-    data = bytearray(png16(np.zeros((1, 1, 1), np.uint16)))
-    struct.pack_into(">II", data, 16, width, height)
-    struct.pack_into(">I", data, 29, zlib.crc32(data[12:29]))
-    return bytes(data)
-
-
 def frames(kind, **options):
     buffer = io.BytesIO()
     first, *others = (Image.fromarray(noise(8, 8, 3)) for _ in range(3))
     first.save(buffer, kind, save_all=True, append_images=others, **options)
-    return buffer.getvalue()
-
-
-def encoded(kind, image=None):
-    buffer = io.BytesIO()
-    (image or Image.fromarray(noise(64, 64, 3))).save(buffer, kind)
     return buffer.getvalue()
 
 

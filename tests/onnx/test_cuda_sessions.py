@@ -9,6 +9,7 @@ import shutil
 import numpy as np
 import onnxruntime
 import pytest
+from fake_cuda import FakeCuda
 from models import write_model, write_split_model
 
 from pidsampler import CudaOptions, PidSamplerError, Upscaler
@@ -17,74 +18,6 @@ from pidsampler.onnx.device import resolve_device
 from pidsampler.upscale.memory import Tiling
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
-
-
-def entry(options, key):
-    try:
-        return options.get_run_config_entry(key)
-    except Exception:  # onnxruntime's own, where there is none
-        return None
-
-
-class FakeCuda:
-    """onnxruntime as if it had CUDA: sessions are the CPU's, since the stand-in's device memory is the host's."""
-
-    def __init__(self, cupy, monkeypatch):
-        self.asked, self.runs, self.recorded = [], [], {}
-        real, fake = onnxruntime.InferenceSession, self
-
-        class Binding:
-            def __init__(self, session):
-                self.real = real.io_binding(session)
-
-                self.calls, self.session = {}, session
-
-            def bind_input(self, name, where, device, *rest):
-                assert (where, device) == ("cuda", 0)
-                self.calls[name] = ("bind_input", name, "cpu", 0, *rest)
-                self.real.bind_input(name, "cpu", 0, *rest)
-
-            def bind_output(self, name, where, *rest):
-                assert where == ("cuda" if rest else "cpu")
-                self.calls[name] = ("bind_output", name, "cpu", *rest)
-                self.real.bind_output(name, "cpu", *rest)
-
-            def frozen(self):
-                recorded = real.io_binding(self.session)
-                for method, *arguments in self.calls.values():
-                    getattr(recorded, method)(*arguments)
-                return recorded
-
-            def get_outputs(self):
-                return self.real.get_outputs()
-
-        class Session(real):
-            def __init__(self, path, options, providers):
-                self.provider = providers[0][0]
-                if self.provider != "CPUExecutionProvider":
-                    fake.asked.append(providers)
-                super().__init__(path, options, providers=["CPUExecutionProvider"])
-
-            def get_providers(self):
-                return [self.provider, "CPUExecutionProvider"]
-
-            def io_binding(self):
-                return super().io_binding() if self.provider == "CPUExecutionProvider" else Binding(self)
-
-            def run_with_iobinding(self, binding, options):
-                if not isinstance(binding, Binding):
-                    return super().run_with_iobinding(binding, options)
-                cupy.log.append(("network", cupy.cuda.get_current_stream().ptr))
-                fake.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
-                graph = entry(options, "gpu_graph_id")
-                if graph is not None:  # a replay ignores what is bound: it reads and writes where it was recorded
-                    binding = fake.recorded.setdefault((id(self), graph), binding.frozen())
-                return super().run_with_iobinding(getattr(binding, "real", binding))
-
-        available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
-        monkeypatch.setattr(onnxruntime, "InferenceSession", Session)
-        monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: available)
-        monkeypatch.setattr(onnxruntime, "preload_dlls", lambda: print("Failed to load libx"), raising=False)
 
 
 @pytest.fixture(name="cuda")

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from models import write_model
+from paths import REPOSITORY
 from PIL import Image
 
 from pidsampler import PidSamplerError, Upscaler
@@ -15,7 +16,7 @@ from pidsampler.image.size import Size
 from pidsampler.io.pictures import read_record
 from pidsampler.upscale.finish import Finish
 
-CHAMELEON = Path(__file__).parent.parent / "examples" / "chameleon.jpg"
+CHAMELEON = REPOSITORY / "examples" / "chameleon.jpg"
 
 
 @pytest.fixture(scope="module")

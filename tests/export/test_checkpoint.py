@@ -11,13 +11,13 @@ import sys
 import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import ml_dtypes
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from paths import PARITY
 from safetensors.numpy import save_file
 
 from pidsampler import PidSamplerError
@@ -26,7 +26,6 @@ from pidsampler.export.checkpoint import network_tensors, read_checkpoint
 from pidsampler.export.pickles import read_pickle
 from pidsampler.export.tensors import Stored
 
-PARITY = Path(__file__).parent / "parity"
 STORAGES = {
     "float64": "Double",
     "float32": "Float",

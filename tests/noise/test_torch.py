@@ -1,4 +1,4 @@
-"""PyTorch's noise, against numbers that PyTorch made (parity/torch.py)."""
+"""PyTorch's noise, against numbers that PyTorch made (parity/torch_noise.py)."""
 
 import hashlib
 import json

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
-from test_timesteps import valid_lists
+from lists import valid_lists
 
 from pidsampler import (
     FlowODE,

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
+from paths import PARITY
 from safetensors.numpy import save_file
 
 from pidsampler import PidSamplerError, Upscaler
@@ -29,9 +30,8 @@ from pidsampler.export.tensors import Stored, check_tensors
 from pidsampler.export.vae import ENCODERS, random_encoder
 from pidsampler.onnx import Model
 
-PARITY = Path(__file__).parent / "parity"
 sys.path.insert(0, str(PARITY))
-from pid_cases import CASES, V1, V15, given  # noqa: E402
+from pid_cases import CASES, V1, V15, given
 
 SEED = 7
 
