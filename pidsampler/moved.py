@@ -1,7 +1,11 @@
-"""Import paths of version 0.1: they work for one release, with a DeprecationWarning that names the new place."""
+"""What moved since version 0.1 works for one release, with a DeprecationWarning that says what to write now.
+
+Import paths, by `MODULES` and `NAMES`; and arguments that became keyword-only or were renamed, by `keywords`.
+"""
 
 from __future__ import annotations
 
+import functools
 import importlib
 import sys
 import warnings
@@ -9,7 +13,10 @@ from collections.abc import Callable, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any
+from typing import Any, ParamSpec, TypeVar
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 _PACKAGE = __package__
 
@@ -110,3 +117,42 @@ def install() -> None:
     """Let the old paths be found; once."""
     if not any(isinstance(finder, _Moved) for finder in sys.meta_path):
         sys.meta_path.append(_Moved())
+
+
+def keywords(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
+    """Return a decorator that lets a function be called as in 0.1.
+
+    Arguments that became keyword-only may be given by position, in order, and old keywords by their new names.
+
+    Args:
+        **renamed: Old keyword -> new keyword.
+    """
+
+    def decorate(function: Callable[P, T]) -> Callable[P, T]:
+        code: Any = function.__code__
+        most, later = code.co_argcount, code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+        name = function.__qualname__.removesuffix(".__init__")
+
+        @functools.wraps(function)
+        def called(*arguments: P.args, **options: P.kwargs) -> T:
+            extra = arguments[most:]
+            if not extra and not renamed:
+                return function(*arguments, **options)
+            for old in renamed.keys() & options.keys():
+                if (new := renamed[old]) not in options:
+                    _deprecated(f"the parameter {old} of {name} is called {new} now")
+                    options[new] = options.pop(old)
+            if extra:
+                if len(extra) > len(later) or options.keys() & set(later[: len(extra)]):
+                    return function(*arguments, **options)  # raises what Python says of it
+                _deprecated(f"pass {', '.join(later[: len(extra)])} of {name} by keyword")
+                options.update(zip(later, extra, strict=False))
+            return function(*arguments[:most], **options)  # type: ignore[arg-type]
+
+        return called
+
+    return decorate
+
+
+def _deprecated(text: str) -> None:
+    warnings.warn(f"{text}: this works until version 0.3", DeprecationWarning, stacklevel=4)

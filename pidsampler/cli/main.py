@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from ..errors import PidSamplerError
 from ..version import __version__
 from . import bench, doctor, export, inspect, models, schedulers, search, study, table, upscale
-from .common import FAILED, INTERRUPTED, USAGE, UsageError, fail
+from .common import FAILED, INTERRUPTED, USAGE, UsageError, as_typed, fail
 
 _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "upscale": (upscale, "enlarge pictures, or decode latents"),

@@ -1,0 +1,105 @@
+"""Kinds and ranges of arguments, by one mechanism: functions that check a value, and attrs fields that call them.
+
+Each check returns the value in its plain Python type, or raises a ConfigError with the value found, what was expected,
+and the parameter's name. True and False are no numbers, and NaN is never in a range.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from numbers import Integral, Real
+from typing import Any, TypeVar
+
+import attrs
+
+from .errors import ConfigError, unknown_name
+
+T = TypeVar("T")
+
+
+def whole(name: str, value: object, low: int | None = None, high: int | None = None) -> int:
+    """Return a whole number in low..high, both included; None leaves an end open."""
+    number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
+    if number is None or (low is not None and number < low) or (high is not None and number > high):
+        raise ConfigError(f"{name}={value!r} must be a whole number{_within(low, high)}")
+    return number
+
+
+def number(
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> float:
+    """Return a finite number in low..high; `above` leaves out low itself, `below` leaves out high."""
+    found = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    inside = (low < found if above else low <= found) and (found < high if below else found <= high)
+    if not inside or not math.isfinite(found):
+        raise ConfigError(f"{name}={value!r} must be a finite number{_between(low, high, above, below)}")
+    return found
+
+
+def word(name: str, value: object, choices: Iterable[str] | None = None) -> str:
+    """Return a text, one of `choices` where those are given."""
+    if not isinstance(value, str):
+        raise ConfigError(f"{name}={value!r} must be a text")
+    if choices is not None and value not in (known := list(choices)):
+        raise unknown_name(name, value, known)
+    return value
+
+
+def flag(name: str, value: object) -> bool:
+    """Return True or False."""
+    if not isinstance(value, bool):
+        raise ConfigError(f"{name}={value!r} must be True or False")
+    return value
+
+
+def instance(name: str, value: object, kind: type[T], words: str) -> T:
+    """Return a value of a class; `words` say what was expected, such as "a Size"."""
+    if not isinstance(value, kind):
+        raise ConfigError(f"{name}={value!r} must be {words}")
+    return value
+
+
+def field(check: Callable[..., Any], *arguments: Any, optional: bool = False, **options: Any) -> Any:
+    """Return an attrs field whose value goes through a check of this module, such as field(whole, 1, default=2).
+
+    Args:
+        check: Called as check(name of the field, value, *arguments).
+        *arguments: The check's own, such as a range.
+        optional: Let None pass.
+        **options: Of `attrs.field`, such as `default`, `kw_only` or `alias`; others are the check's.
+    """
+    own = {key: options.pop(key) for key in list(options) if key in ("low", "high", "above", "below", "choices")}
+
+    def convert(value: Any, made: attrs.Attribute[Any]) -> Any:
+        return None if optional and value is None else check(made.name, value, *arguments, **own)
+
+    return attrs.field(converter=attrs.Converter(convert, takes_field=True), **options)
+
+
+def _within(low: int | None, high: int | None) -> str:
+    if low is None:
+        return "" if high is None else f" of at most {_power(high)}"
+    return f" of at least {low}" if high is None else f" in {low}..{_power(high)}"
+
+
+def _power(n: int) -> str:
+    """2^64-1 as that."""
+    bits = (n + 1).bit_length() - 1
+    return f"2^{bits}-1" if bits > 16 and n + 1 == 1 << bits else str(n)
+
+
+def _between(low: float, high: float, above: bool, below: bool) -> str:
+    if low == -math.inf and high == math.inf:
+        return ""
+    if high == math.inf:
+        return f" {'above' if above else 'from'} {low:g}"
+    if low == -math.inf:
+        return f" {'below' if below else 'up to'} {high:g}"
+    return f" in {'(' if above else '['}{low:g}, {high:g}{')' if below else ']'}"
