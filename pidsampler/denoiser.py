@@ -105,8 +105,9 @@ class Guided:
         self.unconditional.predict(x, t, out)
         if self.scale == 0.0:
             return
-        if self._other is None or self._other.shape != x.shape or self._other.dtype != x.dtype:
-            self._other = x.__array_namespace__().empty_like(x)
+        kept = self._other
+        if type(kept) is not type(x) or kept.shape != x.shape or kept.dtype != x.dtype:
+            self._other = x.copy()  # to be written over; CuPy's arrays have no namespace to ask for an empty one
         self.conditional.predict(x, t, self._other)
         self._other -= out
         self._other *= self.scale
@@ -143,7 +144,8 @@ class GaussianMixture:
     """Exact velocity of the flow whose clean elements are drawn from a mixture of Gaussians, each on its own.
 
     v is the mean of the components' velocities (see `Gaussian`) under the posterior weights
-    proportional to weights[k] * N(x; (1 - t)*means[k], D[k]).
+    proportional to weights[k] * N(x; (1 - t)*means[k], D[k]). It is computed by numpy's functions, which CuPy's arrays
+    carry out themselves.
 
     Args:
         means: K numbers.
@@ -168,20 +170,20 @@ class GaussianMixture:
 
     def predict(self, x: Array, t: float, out: Array) -> None:
         """Write the exact velocity at x, t in (0, 1]."""
-        xp = x.__array_namespace__()
         laws = [(float(m), float(s) ** 2) for m, s in zip(self.means, self.stds, strict=True)]
         spreads = [(1.0 - t) ** 2 * v + t**2 for _, v in laws]
         logs = [
-            xp.square(x - (1.0 - t) * mean) * (-0.5 / d) + (np.log(w) - 0.5 * np.log(d))
+            np.square(x - (1.0 - t) * mean) * (-0.5 / d) + (np.log(w) - 0.5 * np.log(d))
             for (mean, _), d, w in zip(laws, spreads, self.weights.tolist(), strict=True)
         ]
         highest = logs[0]
         for log in logs[1:]:
-            highest = xp.maximum(highest, log)
-        total = xp.zeros_like(x)
+            highest = np.maximum(highest, log)
+        total = x.copy()
+        total[...] = 0.0
         out[...] = 0.0
         for (mean, variance), d, log in zip(laws, spreads, logs, strict=True):
-            weight = xp.exp(log - highest)
+            weight = np.exp(log - highest)
             total += weight
             out += weight * ((x - (1.0 - t) * mean) * ((t - (1.0 - t) * variance) / d) - mean)
         out /= total

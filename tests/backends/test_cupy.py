@@ -28,7 +28,7 @@ from pidsampler import (
     timesteps,
 )
 from pidsampler.backends import _cupy_backend, get_backend
-from pidsampler.denoiser import GaussianMixture
+from pidsampler.denoiser import GaussianMixture, Guided
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
 
@@ -61,6 +61,17 @@ def test_every_method_as_on_numpy(xp, info):
     assert isinstance(found, xp.ndarray)
     expected = sample(LAW, scheduler, SHAPE, seed=[4, 2**40])
     assert host(found) == pytest.approx(expected, abs=3e-5)
+
+
+@pytest.mark.parametrize(
+    "network", [LAW, Guided(LAW, GaussianMixture([0.2], [0.4], [1]), 2.5)], ids=["mixture", "guided"]
+)
+def test_mixtures_and_guidance_on_arrays_without_a_namespace(xp, network):
+    x = np.linspace(-2, 2, 288, dtype=np.float32).reshape(SHAPE)
+    expected, out = np.empty_like(x), xp.empty(SHAPE, np.float32)
+    network.predict(x, 0.4, expected)
+    network.predict(xp.asarray(x), 0.4, out)  # the same object, now on arrays of another kind
+    assert host(out) == pytest.approx(expected, abs=1e-5)
 
 
 @pytest.mark.parametrize("noise", ["fixed", "brownian", "torch"])

@@ -55,6 +55,10 @@ class FakeCupy(types.ModuleType):
             def device(self):
                 return types.SimpleNamespace(id=self.where)
 
+            @property
+            def __array_namespace__(self):  # numpy's arrays have it, CuPy's do not
+                raise AttributeError("'ndarray' object has no attribute '__array_namespace__'")
+
             def __dlpack_device__(self):
                 return 2, self.where
 
