@@ -45,12 +45,12 @@ OVER = 124  # the exit code of a step that ran over its limit, as of timeout(1)
 INTERRUPTED = "interrupted"
 
 TESTS = (
-    "tests/test_gpu.py",
-    "tests/test_cupy_backend.py",
-    "tests/test_tiles.py",
-    "tests/test_colour.py",
-    "tests/test_sizes.py",
-    "tests/test_bench.py",
+    "tests/backends/test_gpu.py",
+    "tests/backends/test_cupy.py",
+    "tests/upscale/test_tiles.py",
+    "tests/image/test_color.py",
+    "tests/image/test_size.py",
+    "tests/bench/test_bench.py",
 )
 KERNEL = "pid_step"
 METRICS = (
@@ -134,7 +134,7 @@ def _own(device: str, *words: object) -> list[str]:
 
 
 def _cli(*words: object) -> list[str]:
-    return [sys.executable, "-m", "pidsampler.cli", *map(str, words)]
+    return [sys.executable, "-m", "pidsampler", *map(str, words)]
 
 
 def _bench(device: str, output: Path, sizes: str, dtype: str, *words: str) -> list[str]:

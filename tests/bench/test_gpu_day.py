@@ -13,11 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from pidsampler import bench, cli, get_scheduler
-from pidsampler.export import command as export_command
+from pidsampler import get_scheduler
+from pidsampler.cli import bench
+from pidsampler.cli import export as export_command
+from pidsampler.cli.main import build_parser
 
 SCRIPT = Path("bench/gpu_day.py")
-CLI = [sys.executable, "-m", "pidsampler.cli"]
+CLI = [sys.executable, "-m", "pidsampler"]
 PARTS = [(part, device) for part in "AB" for device in ("cuda", "cpu")]
 
 
@@ -97,7 +99,7 @@ def test_kernels_and_specs_exist(day, repository):
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_command_lines_are_those_of_pidsampler(commands, device):
-    found = [cli._parser().parse_args(words) for words in commands(device, *CLI)]
+    found = [build_parser().parse_args(words) for words in commands(device, *CLI)]
     assert {given.run for given in found} == {cli._bench, cli._doctor, export_command.run}
 
 
@@ -106,7 +108,7 @@ def test_benchmarks_can_be_planned(commands, device, request, monkeypatch, tmp_p
     if device == "cuda":
         request.getfixturevalue("cupy").__version__ = "14.0"  # a stand-in
         monkeypatch.setitem(sys.modules, "torch", None)
-    lines = [cli._parser().parse_args(["bench", *words]) for words in commands(device, *CLI, "bench")]
+    lines = [build_parser().parse_args(["bench", *words]) for words in commands(device, *CLI, "bench")]
     assert len(lines) == 3
     for given in lines:
         plan = bench.plan(given)
@@ -118,7 +120,7 @@ def test_benchmarks_can_be_planned(commands, device, request, monkeypatch, tmp_p
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_networks_to_export_are_published(commands, device):
     layers, published = (importlib.import_module(f"pidsampler.export.{name}") for name in ("layers", "published"))
-    lines = [cli._parser().parse_args(["export", *words]) for words in commands(device, *CLI, "export")]
+    lines = [build_parser().parse_args(["export", *words]) for words in commands(device, *CLI, "export")]
     assert len(lines) == 3
     for given in lines:
         architecture = published.get_published(given.backbone, given.type).architecture
