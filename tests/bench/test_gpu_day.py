@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from pidsampler import get_scheduler
-from pidsampler.cli import bench
+from pidsampler.cli import bench, doctor
 from pidsampler.cli import export as export_command
 from pidsampler.cli.main import build_parser
 
@@ -100,7 +100,7 @@ def test_kernels_and_specs_exist(day, repository):
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
 def test_command_lines_are_those_of_pidsampler(commands, device):
     found = [build_parser().parse_args(words) for words in commands(device, *CLI)]
-    assert {given.run for given in found} == {cli._bench, cli._doctor, export_command.run}
+    assert {given.run for given in found} == {bench.run, doctor.run, export_command.run}
 
 
 @pytest.mark.parametrize("device", ["cpu", "cuda"])
