@@ -47,10 +47,10 @@ class PidSamplerWarning(UserWarning):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """Return the error for a name that is not among `known`, with the nearest one suggested."""
+    """Return the error for a name that is not among `known`, with the three nearest suggested."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    *others, last = [repr(near) for near in difflib.get_close_matches(str(name), names, n=3)] or [""]
+    hint = f"did you mean {', '.join(others)}{' or ' if others else ''}{last}? " if last else ""
     return ConfigError(f"unknown {kind} {name!r}: {hint}known are {', '.join(names)}")
 
 

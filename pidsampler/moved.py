@@ -68,6 +68,7 @@ MODULES = {
 NAMES = {
     "backends": {"resolve_device": "onnx.device"},
     "io.pictures": {"place": "io.atomic", "remove_leftovers": "io.atomic"},
+    "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "search": {"read_list": "io.times", "write_list": "io.times"},
 }
 

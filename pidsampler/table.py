@@ -205,6 +205,10 @@ class StepTable:
         """How many tensors the size of x the table saves at most: slots are numbered 0..slots-1."""
         return 1 + max((slot for row in self.rows for slot, _ in row.saves), default=-1)
 
+    def table(self) -> StepTable:
+        """Return the table itself: it is a scheduler too, of a single list of times."""
+        return self
+
     def predicting(self, prediction: str) -> StepTable:
         """Return the same table for a network of another output.
 
@@ -358,8 +362,8 @@ class Scheduler(Protocol):
         ...
 
 
-def as_table(table: StepTable | Scheduler) -> StepTable:
-    """Return a table as it is, or a scheduler's table.
+def as_table(table: Scheduler) -> StepTable:
+    """Return a scheduler's table; a table is one itself.
 
     Raises:
         PidSamplerError: It is neither.

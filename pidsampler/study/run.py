@@ -22,7 +22,7 @@ from ..io import atomic, latents
 from ..jobs.processes import outcomes
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
-from ..schedulers.registry import get_scheduler
+from ..schedulers.registry import as_scheduler
 from ..table import StepTable
 from .measures import get_measure
 from .plan import Cell, Study
@@ -290,7 +290,8 @@ class _Plan:
         return jobs
 
     def _converged(self, cell: Cell) -> StepTable:
-        return self.study.predicting(cell, get_scheduler(self.study.converged).table())
+        converged = as_scheduler(self.study.converged, folder=self.study.folder)
+        return self.study.predicting(cell, converged.table())
 
     def _reference(self, path: Path) -> Path | None:
         """The reference of a picture, by its name."""

@@ -148,7 +148,7 @@ class Worker:
                     strips[cell].append(_frame(run.predict_x0(m)))
 
             on_step = preview if job.keep and job.flow is None else None
-            for cell, x, cost in sample_all(scene.denoiser, job.tables, scene.run, on_step):
+            for cell, x, cost in sample_all(scene.denoiser, job.tables, run=scene.run, on_step=on_step):
                 values, why = {}, None
                 try:
                     if isinstance(x, Exception):
@@ -176,7 +176,7 @@ class Worker:
             if job.keep:
                 _keep_beside(job, source, bound, reference)
         run = start(table, backend.empty(shape, dtype), seed=job.seed, noise=job.noise or "independent", inplace=True)
-        run._fill(run.x, draw=0)
+        run.initial_noise()
         noise = run.x
         if job.flow is not None and job.flow.interval[0] < 1.0:
             noise = run.x.copy()

@@ -175,18 +175,18 @@ def test_a_run_is_what_sample_gives(mixture):
     for seed, times in itertools.product((3, 4, 3), ([1.0, 0.5, 0.0], [0.9, 0.5, 0.0], [1.0, 0.25, 0.0])):
         table = get_scheduler("flow-sde", timesteps=times).table()
         x = problem.sampled(subject, seed, table, None).x
-        assert np.array_equal(x, sample(mixture, table, (1, 3, 8, 8), seed=seed, dtype=np.float64))
+        assert np.array_equal(x, sample(mixture, table, shape=(1, 3, 8, 8), seed=seed, dtype=np.float64))
 
 
 def test_the_solution_of_a_flow_is_exact(mixture):
     problem = Problem.of_flow(mixture, 8, 8)
     (subject,) = problem.subjects
     solved = problem.solve(subject, 5)
-    x = sample(mixture, get_scheduler("rk4@exponential(t_min=1e-6):400"), (1, 3, 8, 8), seed=5, dtype=np.float64)
+    x = sample(mixture, get_scheduler("rk4@exponential(t_min=1e-6):400"), shape=(1, 3, 8, 8), seed=5, dtype=np.float64)
     assert solved.x == pytest.approx(x, abs=1e-6)
     assert solved.times.tolist() == timesteps.uniform(FINE).tolist()
     # The trajectory's own Euler step over its whole length, taken by the sampler.
-    straight = sample(mixture, FlowODE([1.0, 0.0]), (1, 3, 8, 8), seed=5, dtype=np.float64)
+    straight = sample(mixture, FlowODE([1.0, 0.0]), shape=(1, 3, 8, 8), seed=5, dtype=np.float64)
     assert solved.step_errors[0, -1] == pytest.approx(np.mean((straight - x) ** 2), rel=0.02)
 
 

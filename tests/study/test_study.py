@@ -272,11 +272,15 @@ def test_a_flow_is_measured_against_its_exact_law(tmp_path):
     law = GaussianMixture(FLOW["means"], FLOW["stds"], FLOW["weights"])
     for row in rows(tmp_path / "out"):
         x = sample(
-            law, get_scheduler(f"{row['set_scheduler']}@uniform:4"), (1, 3, 16, 16), int(row["seed"]), dtype=float
+            law,
+            get_scheduler(f"{row['set_scheduler']}@uniform:4"),
+            shape=(1, 3, 16, 16),
+            seed=int(row["seed"]),
+            dtype=float,
         )
         mean = float(row["mean-error"])
         assert mean == pytest.approx(x.mean() - (-0.6 + 2 * 0.5) / 3, abs=1e-12)
-        exact = sample(law, get_scheduler("rk4@uniform:400"), (1, 3, 16, 16), int(row["seed"]), dtype=float)
+        exact = sample(law, get_scheduler("rk4@uniform:400"), shape=(1, 3, 16, 16), seed=int(row["seed"]), dtype=float)
         assert float(row["ode-distance"]) == pytest.approx(np.sqrt(np.square(x - exact).mean()), rel=1e-4)
 
 
