@@ -132,7 +132,8 @@ def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any)
     scheduler: Scheduler = cls(times, **options)
     if parsed.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(LISTS[parsed.list], parsed.list_options)
-        scheduler.spec = replace(parsed, name=name, options=_in_order(cls, options), list_options=list_options)
+        parsed = replace(parsed, name=name, options=_in_order(cls, options), list_options=list_options)
+        return scheduler.with_spec(parsed)
     return scheduler
 
 
