@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral, Real
+from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
 
 
 class PidSamplerError(Exception):
@@ -74,27 +71,3 @@ def optional(module: str, package: str, extra: str = "study") -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise missing_extra(package, extra) from error
-
-
-def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Check that `function`, known to the user as `name`, has the options after its first argument, of such types.
-
-    Raises:
-        PidSamplerError: It has not; the message lists those it takes, or says what the value should be.
-    """
-    _, *known = inspect.signature(function).parameters.values()
-    kinds = {p.name: str(getattr(p.annotation, "__name__", p.annotation)).removesuffix(" | None") for p in known}
-    for option, value in options.items():
-        if option not in kinds:
-            takes = f"it takes {', '.join(kinds)}" if kinds else "it takes none"
-            raise ConfigError(f"{name} has no option {option!r}: {takes}")
-        kind, words = _KINDS.get(kinds[option], (object, ""))
-        if not isinstance(value, kind):
-            raise ConfigError(f"option {option}={value!r} of {name} is not {words}")
-
-
-_KINDS: dict[str, tuple[type, str]] = {
-    "int": (Integral, "a whole number"),
-    "float": (Real, "a number"),
-    "str": (str, "a word"),
-}

@@ -9,14 +9,13 @@ import functools
 import importlib
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _PACKAGE = __package__
 
@@ -120,8 +119,8 @@ def install() -> None:
         sys.meta_path.append(_Moved())
 
 
-def keywords(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator that lets a function be called as in 0.1.
+def keywords(**renamed: str) -> Callable[[F], F]:
+    """Return a decorator that lets a function, or a class, be called as in 0.1.
 
     Arguments that became keyword-only may be given by position, in order, and old keywords by their new names.
 
@@ -129,31 +128,38 @@ def keywords(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         **renamed: Old keyword -> new keyword.
     """
 
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        code: Any = function.__code__
-        most, later = code.co_argcount, code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
-        name = function.__qualname__.removesuffix(".__init__")
-
-        @functools.wraps(function)
-        def called(*arguments: P.args, **options: P.kwargs) -> T:
-            extra = arguments[most:]
-            if not extra and not renamed:
-                return function(*arguments, **options)
-            for old in renamed.keys() & options.keys():
-                if (new := renamed[old]) not in options:
-                    _deprecated(f"the parameter {old} of {name} is called {new} now")
-                    options[new] = options.pop(old)
-            if extra:
-                if len(extra) > len(later) or options.keys() & set(later[: len(extra)]):
-                    return function(*arguments, **options)  # raises what Python says of it
-                _deprecated(f"pass {', '.join(later[: len(extra)])} of {name} by keyword")
-                options.update(zip(later, extra, strict=False))
-            return function(*arguments[:most], **options)  # type: ignore[arg-type]
-
-        return called
+    def decorate(target: F) -> F:
+        if not isinstance(target, type):
+            return _as_before(target, renamed)
+        target.__init__ = _as_before(target.__init__, renamed)  # type: ignore[misc]
+        return target
 
     return decorate
 
 
+def _as_before(function: F, renamed: Mapping[str, str]) -> F:
+    code: Any = function.__code__
+    most, later = code.co_argcount, code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+    name = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **options: Any) -> Any:
+        extra = arguments[most:]
+        if not extra and not renamed:
+            return function(*arguments, **options)
+        for old in renamed.keys() & options.keys():
+            if (new := renamed[old]) not in options:
+                _deprecated(f"the parameter {old} of {name} is called {new} now")
+                options[new] = options.pop(old)
+        if extra:
+            if len(extra) > len(later) or options.keys() & set(later[: len(extra)]):
+                return function(*arguments, **options)  # raises what Python says of it
+            _deprecated(f"pass {', '.join(later[: len(extra)])} of {name} by keyword")
+            options.update(zip(later, extra, strict=False))
+        return function(*arguments[:most], **options)
+
+    return called  # type: ignore[return-value]
+
+
 def _deprecated(text: str) -> None:
-    warnings.warn(f"{text}: this works until version 0.3", DeprecationWarning, stacklevel=4)
+    warnings.warn(f"{text}: this works until version 0.3", DeprecationWarning, stacklevel=3)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from attrs import evolve
 
 from . import moved
 from .backends import Backend, backend_of, get_backend
@@ -209,12 +209,12 @@ class Run:
         def reading(c: Combination) -> dict[str, Any]:
             return {"h": (*c.h, *((slots[draw], w) for draw, w in c.noise)), "noise": ()}
 
-        saves = tuple((slot, replace(c, **reading(c))) for slot, c in row.saves)
+        saves = tuple((slot, evolve(c, **reading(c))) for slot, c in row.saves)
         while len(self._given) < len(slots):
             self._given.append(self._backend.empty(self.x.shape, self.x.dtype))
         for draw, array in zip(slots, self._given, strict=False):
             self._fill(array, draw)
-        return replace(row, **reading(row), saves=saves), [*self._saved, *self._given]
+        return evolve(row, **reading(row), saves=saves), [*self._saved, *self._given]
 
     def _fill(self, x: Array, draw: int) -> None:
         """x = N(draw), by the backend or the function given."""

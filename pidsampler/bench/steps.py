@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from attrs import evolve
+
 from ..backends.kernels import StepVariant
 from ..noise import coupling
 from ..schedulers.registry import get_scheduler
@@ -73,10 +75,8 @@ def variants() -> list[Variant]:
         variant = Variant(spec.partition("@")[0] + change, family, getattr(scheduler, "eta", None), row)
         found.append(variant)
         if 0 < len(row.draws) <= _MOST_DRAWS:
-            saves = tuple((slot, replace(c, noise=())) for slot, c in row.saves)
-            found.append(
-                replace(variant, name=f"{variant.name} without noise", row=replace(row, noise=(), saves=saves))
-            )
+            saves = tuple((slot, evolve(c, noise=())) for slot, c in row.saves)
+            found.append(replace(variant, name=f"{variant.name} without noise", row=evolve(row, noise=(), saves=saves)))
     return found
 
 

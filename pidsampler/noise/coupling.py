@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
+
+from attrs import evolve
 
 from .. import moved
 from ..errors import ConfigError
@@ -90,8 +91,8 @@ def _along(noise: Terms, increments: dict[int, Combination]) -> Terms:
 
 def _redrawn(row: Row, draws: Callable[[Terms], Terms]) -> Row:
     """The row with other noise, in what it saves too."""
-    saves = tuple((slot, replace(c, noise=draws(c.noise))) for slot, c in row.saves)
-    return replace(row, noise=draws(row.noise), saves=saves)
+    saves = tuple((slot, evolve(c, noise=draws(c.noise))) for slot, c in row.saves)
+    return evolve(row, noise=draws(row.noise), saves=saves)
 
 
 def _total(noise: Terms) -> float:

@@ -227,7 +227,8 @@ def _registered(spec: Spec, times: Callable[[], Times], options: dict[str, Any])
     scheduler = made_by(cls, times(), options, spec.name)
     if spec.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
-        scheduler.spec = replace(spec, name=name, options=_in_order(cls, options), list_options=list_options)
+        spec = replace(spec, name=name, options=_in_order(cls, options), list_options=list_options)
+        return scheduler.with_spec(spec)
     return scheduler
 
 
