@@ -17,6 +17,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..backends import Backend
 from ..errors import ConfigError, PidSamplerError
 from ..noise import philox
@@ -61,8 +62,9 @@ class Arrays(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Stepper:
+@moved.keywords()
+@dataclass(frozen=True, kw_only=True)
+class StepImplementation:
     """Something that carries out rows.
 
     Args:
@@ -83,6 +85,7 @@ class Stepper:
 def formula(
     row: Row,
     x: NDArray[Any],
+    *,
     m: NDArray[Any],
     saved: Sequence[NDArray[Any]],
     eps: dict[int, NDArray[Any]],
@@ -100,7 +103,7 @@ def formula(
     return [total(c) for c in row.combinations]
 
 
-def check(stepper: Stepper, step: Step, name: str, row: Row, x: str, m: str) -> None:
+def check(stepper: StepImplementation, step: Step, *, name: str, row: Row, x: str, m: str) -> None:
     """Check that a stepper's step does what the row of that name says, for a state and an output of the types named.
 
     pidsampler's noise is known. A peer's is what it gives for tensors of zeros, which must be normal with the row's
@@ -116,12 +119,12 @@ def check(stepper: Stepper, step: Step, name: str, row: Row, x: str, m: str) -> 
     nothing = np.zeros(_SHAPE)
     if stepper.exact:
         known = {draw: philox.normal(SEED, draw, _SHAPE).astype(np.float64) for draw in row.draws}
-        added = formula(row, nothing, nothing, [nothing] * slots(row), known)
+        added = formula(row, nothing, m=nothing, saved=[nothing] * slots(row), eps=known)
     else:
         zeros = [arrays.upload(nothing, dtype) for dtype in types]
         arrays.seed()
         added = [arrays.download(a) for a in step(zeros[0], zeros[1], zeros[2:])]
-    expected = formula(row, values[0], values[1], values[2:], dict.fromkeys(row.draws, nothing))
+    expected = formula(row, values[0], m=values[1], saved=values[2:], eps=dict.fromkeys(row.draws, nothing))
     sizes = [np.abs(a).max() for a in values]
     arrays.seed()
     found = [arrays.download(a) for a in step(given[0], given[1], given[2:])]
@@ -146,7 +149,7 @@ def _eps(dtype: str) -> float:
     return 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
 
 
-def ours(backend: Backend) -> Stepper:
+def ours(backend: Backend) -> StepImplementation:
     """Return the stepper that is measured: a backend."""
 
     def prepare(row: Row) -> Step:
@@ -157,7 +160,7 @@ def ours(backend: Backend) -> Stepper:
         return step
 
     arrays = _NumpyArrays() if backend.device == "cpu" else _CupyArrays()
-    return Stepper("pidsampler", __version__, arrays, prepare, exact=True)
+    return StepImplementation(name="pidsampler", version=__version__, arrays=arrays, prepare=prepare, exact=True)
 
 
 def expressions(row: Row, arrays: Arrays) -> Step:
@@ -180,7 +183,7 @@ def expressions(row: Row, arrays: Arrays) -> Step:
     return step
 
 
-def find_peers(backend: Backend) -> tuple[list[Stepper], dict[str, str]]:
+def find_peers(backend: Backend) -> tuple[list[StepImplementation], dict[str, str]]:
     """Return the peers on a backend's device, and of those that are not to be had here the reason by name."""
     peers, missing = [], {}
     if backend.device == "cpu":
@@ -189,18 +192,23 @@ def find_peers(backend: Backend) -> tuple[list[Stepper], dict[str, str]]:
         cupy = _CupyArrays()
         peers = [
             _as_written("cupy", cupy.version, cupy),
-            Stepper("cupy-fuse", cupy.version, cupy, cupy.fused),
+            StepImplementation(name="cupy-fuse", version=cupy.version, arrays=cupy, prepare=cupy.fused),
         ]
     try:
         torch = _TorchArrays(backend)
         peers += [
             _as_written("torch", torch.version, torch, torch.no_gradients),
-            Stepper("torch-compile", torch.version, torch, torch.compiled),
-            Stepper("pid-reference", torch.version, torch, torch.pid_reference),
+            StepImplementation(name="torch-compile", version=torch.version, arrays=torch, prepare=torch.compiled),
+            StepImplementation(name="pid-reference", version=torch.version, arrays=torch, prepare=torch.pid_reference),
         ]
         diffusers = import_module("diffusers")
         peers.append(
-            Stepper("diffusers", diffusers.__version__, torch, partial(torch.diffusers_step, diffusers)),
+            StepImplementation(
+                name="diffusers",
+                version=diffusers.__version__,
+                arrays=torch,
+                prepare=partial(torch.diffusers_step, diffusers),
+            ),
         )
     except (ImportError, PidSamplerError) as error:
         found = {peer.name for peer in peers}
@@ -208,11 +216,13 @@ def find_peers(backend: Backend) -> tuple[list[Stepper], dict[str, str]]:
     return peers, missing
 
 
-def _as_written(name: str, version: str, arrays: Arrays, wrap: Callable[[Step], Step] = lambda step: step) -> Stepper:
+def _as_written(
+    name: str, version: str, arrays: Arrays, wrap: Callable[[Step], Step] = lambda step: step
+) -> StepImplementation:
     def prepare(row: Row) -> Step | None:
         return wrap(expressions(row, arrays)) if len(row.draws) <= _MOST_DRAWS else None
 
-    return Stepper(name, version, arrays, prepare)
+    return StepImplementation(name=name, version=version, arrays=arrays, prepare=prepare)
 
 
 def _is_ode(row: Row) -> bool:
@@ -344,3 +354,6 @@ class _TorchArrays:
             return results
 
         return self.no_gradients(step)
+
+
+__getattr__ = moved.names(__name__)

@@ -33,7 +33,7 @@ _MOST_DRAWS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A row to time.
 
@@ -70,7 +70,9 @@ def variants() -> list[Variant]:
         scheduler = get_scheduler(spec)
         row = changed(scheduler.table()).rows[index]
         family = type(scheduler).__module__.rpartition(".")[2]
-        variant = Variant(spec.partition("@")[0] + change, family, getattr(scheduler, "eta", None), row)
+        variant = Variant(
+            name=spec.partition("@")[0] + change, family=family, eta=getattr(scheduler, "eta", None), row=row
+        )
         found.append(variant)
         if 0 < len(row.draws) <= _MOST_DRAWS:
             saves = tuple((slot, replace(c, noise=())) for slot, c in row.saves)
@@ -80,7 +82,7 @@ def variants() -> list[Variant]:
     return found
 
 
-def moved_bytes(row: Row, n: int, x: int, m: int) -> int:
+def moved_bytes(row: Row, n: int, *, x: int, m: int) -> int:
     """Return the bytes that a row must move: m in, x out, x in where it is read, each saved tensor in or out.
 
     Args:

@@ -12,7 +12,7 @@ from ..io import captions
 from ..onnx.hub import download_file
 
 if TYPE_CHECKING:
-    from ..export.folder import Plan
+    from ..export.folder import ExportPlan
     from ..export.layers import Form
     from ..export.published import Published
 
@@ -66,7 +66,7 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             print(f"{arguments.output / name} ...", flush=True)
 
-    write_folder(plan, arguments.output, arguments.overwrite, note)
+    write_folder(plan, arguments.output, overwrite=arguments.overwrite, note=note)
     if not arguments.quiet:
         seconds = time.perf_counter() - began
         print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
@@ -81,10 +81,10 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
+def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
     from ..export.architecture import random_tensors
     from ..export.checkpoint import network_tensors, read_checkpoint
-    from ..export.folder import Plan
+    from ..export.folder import ExportPlan
     from ..export.layers import check_form
     from ..export.published import LICENCE
     from ..export.tensors import check_tensors
@@ -110,11 +110,13 @@ def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
         tensors = random_tensors(architecture, arguments.random_weights)
     else:
         tensors = network_tensors(read_checkpoint(files[0]).tensors)
-        check_tensors(tensors, architecture.shapes(), f"{files[0]} as {published.backbone} {published.type}")
+        check_tensors(tensors, architecture.shapes(), where=f"{files[0]} as {published.backbone} {published.type}")
     encoder_tensors = None
     if encoder is not None and files[1] is not None:
-        encoder_tensors = canonical(read_checkpoint(files[1]).tensors, encoder, str(files[1]))
-        check_tensors(encoder_tensors, encoder_shapes(encoder), f"{files[1]} as the encoder of {published.backbone}")
+        encoder_tensors = canonical(read_checkpoint(files[1]).tensors, encoder, where=str(files[1]))
+        check_tensors(
+            encoder_tensors, encoder_shapes(encoder), where=f"{files[1]} as the encoder of {published.backbone}"
+        )
     elif encoder is not None and arguments.random_weights is not None:
         encoder_tensors = random_encoder(encoder, arguments.random_weights)
     manifest = Manifest(
@@ -129,7 +131,14 @@ def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
         vae_factor=architecture.latent_factor,
         drifts=published.drifts,
     )
-    return Plan(architecture, tensors, form, manifest, encoder, encoder_tensors)
+    return ExportPlan(
+        architecture=architecture,
+        tensors=tensors,
+        form=form,
+        manifest=manifest,
+        encoder=encoder,
+        encoder_tensors=encoder_tensors,
+    )
 
 
 def _form(arguments: argparse.Namespace) -> Form:
@@ -137,7 +146,9 @@ def _form(arguments: argparse.Namespace) -> Form:
 
     dtype = arguments.dtype or _DTYPES.get(arguments.target, "float32")
     size = None if arguments.size is None else _size(arguments.size)
-    return Form(arguments.target, dtype, size, split=not arguments.whole, **_caption(arguments.caption))
+    return Form(
+        target=arguments.target, dtype=dtype, size=size, split=not arguments.whole, **_caption(arguments.caption)
+    )
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -25,7 +25,7 @@ ROPE_EXTENT = 16.0  # of a picture's side, whatever its pixels
 GROUPS = 4  # of the projection's group normalisation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """The sizes of a PiD network; the defaults are those of the released v1 networks.
 
@@ -226,7 +226,7 @@ def random_tensors(architecture: Architecture, seed: int) -> dict[str, Stored]:
         seed: 0..2^64-1.
     """
     return {
-        name: Stored(shape, np.dtype(np.float32), partial(_random, name, shape, seed))
+        name: Stored(shape=shape, dtype=np.dtype(np.float32), load=partial(_random, name, shape, seed))
         for name, shape in architecture.shapes().items()
     }
 

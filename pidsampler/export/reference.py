@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 def velocity(
     architecture: Architecture,
     tensors: Mapping[str, Stored],
+    *,
     x: NDArray[Any],
     t: float,
     latent: NDArray[Any],

@@ -14,7 +14,7 @@ from ..errors import ModelError
 _NAMED = 12  # tensors of a kind that an error lists by name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stored:
     """A tensor that is not in memory.
 
@@ -31,10 +31,10 @@ class Stored:
     @classmethod
     def of(cls, array: NDArray[Any]) -> Stored:
         """Return a tensor that is in memory after all."""
-        return cls(array.shape, array.dtype, lambda: array)
+        return cls(shape=array.shape, dtype=array.dtype, load=lambda: array)
 
 
-def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
+def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], *, where: str) -> None:
     """Check that a checkpoint has the tensors that a network needs, and no others.
 
     Args:

@@ -36,7 +36,7 @@ _PROBE = 64  # pixels: every known VAE factor divides it
 _SDXL_CHANNELS = 4
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Contract:
     """What a folder's graphs and manifest say together.
 
@@ -86,7 +86,7 @@ class Contract:
 
 
 def read_contract(
-    folder: Path, manifest: Manifest, encoder: Session | None, network: Session, projection: Session | None = None
+    folder: Path, manifest: Manifest, *, encoder: Session | None, network: Session, projection: Session | None = None
 ) -> Contract:
     """Put the graphs and the manifest of a folder together.
 
@@ -123,7 +123,7 @@ class _Reader:
         else:
             factor, channels = self._stated(latent)
             sides = (n * factor if isinstance(n, int) else n for n in latent.shape[2:])
-            image = Tensor("image", np.dtype(np.float32), (1, 3, *sides))
+            image = Tensor(name="image", dtype=np.dtype(np.float32), shape=(1, 3, *sides))
         scale = self._agreed("scale", _ratio(x, image) or _ratio(x, latent, factor), manifest.scale, default=4)
         for axis in (2, 3):
             self._same_size(axis, image, x, scale)

@@ -16,7 +16,7 @@ NAME = "pidsampler.json"
 FRAMES = ("flow", "vp")
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The manifest's keys. None means that the file does not say, and the graph or PiD's default decides.
 

@@ -77,7 +77,7 @@ def check_cuda() -> None:
             runtime.preload_dlls()
 
 
-def providers(backend: Backend, options: CudaOptions, network: bool) -> Sequence[tuple[str, dict[str, str]]]:
+def providers(backend: Backend, options: CudaOptions, *, network: bool) -> Sequence[tuple[str, dict[str, str]]]:
     """Return the providers of a session, the one asked for first.
 
     Args:

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import timesteps
+from .. import moved, timesteps
 from ..denoiser import GaussianMixture
 from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
 from ..noise.coupling import NoiseFunction, with_noise
@@ -44,7 +44,8 @@ _FLOW_IMAGE = "law"  # what stands for an image where a closed-form flow is samp
 _FLOW_SHAPE = (3, 128, 256)
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@dataclass(frozen=True, kw_only=True)
 class Flow:
     """A closed-form flow under a name of the study's, to be used as a model.
 
@@ -66,7 +67,7 @@ class Flow:
         return GaussianMixture(((1.0 - t) * self.law.means).tolist(), stds.tolist(), self.law.weights.tolist())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One choice of settings.
 
@@ -83,7 +84,7 @@ class Cell:
     axes: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """A study, from a file by `read_study` or made in Python.
 
@@ -179,7 +180,7 @@ class Study:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         axes = {name: as_text(settings[name]) for name in names}
         label = ", ".join(text if name in ("scheduler", "model") else f"{name}={text}" for name, text in axes.items())
-        return Cell(settings, digest, label or "preset", axes)
+        return Cell(settings=settings, id=digest, label=label or "preset", axes=axes)
 
     def flow(self, cell: Cell) -> Flow | None:
         """Return the closed-form flow that a cell samples, or None where its model is a network."""
@@ -364,4 +365,4 @@ def _flow(name: str, values: Mapping[str, Any]) -> Flow:
         raise ConfigError(f"flow {name!r}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"flow {name!r} needs lists of numbers means, stds and weights: {error!r}") from error
-    return Flow(law, (three, int(height), int(width)), (first, last))
+    return Flow(law=law, shape=(three, int(height), int(width)), interval=(first, last))

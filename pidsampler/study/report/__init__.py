@@ -12,12 +12,14 @@ from pathlib import Path
 from string import Template
 from typing import IO, Any
 
+from ... import moved
 from ...io.atomic import place
 
 _SCRIPTS = ("report.js", "axes.js", "plots.js", "lines.js", "table.js", "viewer.js")
 
 
-def write_report(data: Mapping[str, Any], pictures: Mapping[str, bytes], path: Path) -> None:
+@moved.keywords()
+def write_report(data: Mapping[str, Any], pictures: Mapping[str, bytes], *, path: Path) -> None:
     """Write the report as one HTML file, in one go: whatever happens, no half-written file, and the old one stays.
 
     Args:

@@ -49,7 +49,7 @@ MOST = 16  # more names than these make no legend; so many colours there are, fu
 LONGEST = 34  # letters of a name in a legend
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """How the values of the first two axes look; empty where they are more than a reader can tell apart."""
 
@@ -74,10 +74,10 @@ def look_of(axes: Sequence[Mapping[str, Any]]) -> Look:
     ways = [(colour, filled) for filled in (True, False) for colour in COLOURS]
     colours = dict(zip(first, ways, strict=False)) if len(first) <= len(ways) else {}
     markers = dict(zip(second, MARKERS, strict=False)) if len(second) <= len(MARKERS) else {}
-    return Look(colours, markers, [axis["name"] for axis in axes])
+    return Look(colours=colours, markers=markers, axes=[axis["name"] for axis in axes])
 
 
-def grid(rows: int, columns: int, height: float, sharey: Any = False) -> tuple[Any, list[Any]]:
+def grid(rows: int, columns: int, *, height: float, sharey: Any = False) -> tuple[Any, list[Any]]:
     """Return a figure of a page's width, `height` inches high, and its panels row by row."""
     from matplotlib.figure import Figure
 
@@ -85,8 +85,9 @@ def grid(rows: int, columns: int, height: float, sharey: Any = False) -> tuple[A
     return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
 
 
-def point_style(colour: str, filled: bool, marker: str) -> dict[str, Any]:
-    """Return matplotlib's options for a point."""
+def point_style(look: tuple[str, bool, str]) -> dict[str, Any]:
+    """Return matplotlib's options for a point of a color, filled or hollow, and a marker."""
+    colour, filled, marker = look
     return {"color": colour, "marker": marker, "mfc": colour if filled else "white", "mew": 0.8}
 
 
@@ -102,7 +103,9 @@ def bars_of(results: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     return [[max(0.0, mean - low) for mean, low, _ in known], [max(0.0, high - mean) for mean, _, high in known]]
 
 
-def log_scale(axes: Any, which: str, values: Sequence[float], powers_of_two: bool = False, ratio: float = 4.0) -> None:
+def log_scale(
+    axes: Any, which: str, *, values: Sequence[float], powers_of_two: bool = False, ratio: float = 4.0
+) -> None:
     """Make an axis logarithmic, with few ticks in plain numbers, where its values span more than a ratio."""
     least, most = min(values), max(values)
     if least <= 0.0 or most < ratio * least:

@@ -15,6 +15,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from ... import moved
 from ...errors import FileError, missing_extra
 from ...io.atomic import place
 from ...schedulers.exact import log_snr
@@ -46,7 +47,8 @@ _Rows = Sequence[Mapping[str, Any]]
 _Point = tuple[float, float]
 
 
-def draw(data: Mapping[str, Any], folder: Path, overwrite: bool = True) -> list[Path]:
+@moved.keywords()
+def draw(data: Mapping[str, Any], folder: Path, *, overwrite: bool = True) -> list[Path]:
     """Draw the plots of a report.
 
     Args:
@@ -82,7 +84,7 @@ def draw(data: Mapping[str, Any], folder: Path, overwrite: bool = True) -> list[
                 picture = io.BytesIO()
                 nothing = {"Date": None} if kind == "svg" else {"Software": None}
                 figure.savefig(picture, format=kind, metadata=nothing, bbox_inches="tight", pad_inches=0.03)
-                place(path, partial(_copy, picture.getvalue()), overwrite)
+                place(path, partial(_copy, picture.getvalue()), overwrite=overwrite)
                 files.append(path)
     return files
 
@@ -127,12 +129,12 @@ def _pareto(data: Mapping[str, Any], measure: Mapping[str, Any], look: Look) -> 
         points = [(cell["results"][cost]["mean"], cell["results"][name]["mean"]) for cell in cells]
         _cells(axes, cells, points, [cell["results"][name] for cell in cells], look)
         front = _front(points, better)
-        log_scale(axes, "x", [x for x, _ in points], powers_of_two=cost == "calls")
+        log_scale(axes, "x", values=[x for x, _ in points], powers_of_two=cost == "calls")
         axes.set_xlabel(_AGAINST[cost])
         if better == "zero":
             axes.axhline(0.0, color=FAINT, lw=0.8, zorder=1)
         else:
-            log_scale(axes, "y", [y for _, y in points], ratio=20.0)
+            log_scale(axes, "y", values=[y for _, y in points], ratio=20.0)
             best = {"color": FAINT, "lw": 1.2, "zorder": 1, "drawstyle": "steps-post"}
             axes.plot(*zip(*(points[i] for i in front), strict=True), **best)
         if not look.whole and axes is panels[0]:
@@ -166,7 +168,7 @@ def _cells(axes: Any, cells: _Rows, points: Sequence[_Point], results: _Rows, lo
     for (colour, filled, marker), places in groups.items():
         x, y = zip(*(points[i] for i in places), strict=True)
         bars = bars_of([results[i] for i in places])
-        style = {**point_style(colour, filled, marker), "ms": 4.5 if len(cells) <= _CROWD else 3.0}
+        style = {**point_style((colour, filled, marker)), "ms": 4.5 if len(cells) <= _CROWD else 3.0}
         axes.errorbar(x, y, yerr=bars, ls="", elinewidth=0.7, ecolor=(colour, 0.45), **style)
 
 
@@ -201,7 +203,7 @@ def _effects(data: Mapping[str, Any], axis: Mapping[str, Any], effects: _Rows, l
         if numbers:
             x = [float(point["value"]) for point in points]
             axes.errorbar(x, means, yerr=bars, color=COLOURS[0], marker="o", ms=3.5, elinewidth=0.8)
-            log_scale(axes, "x", x, powers_of_two=True)
+            log_scale(axes, "x", values=x, powers_of_two=True)
             if i + columns >= len(effects):
                 axes.set_xlabel(axis["name"])
             continue
@@ -209,7 +211,7 @@ def _effects(data: Mapping[str, Any], axis: Mapping[str, Any], effects: _Rows, l
         row = {value: len(axis["values"]) - k for k, value in enumerate(axis["values"])}
         for k, (point, mean) in enumerate(zip(points, means, strict=True)):
             colour, filled = look.colours.get(point["value"], plain) if axis["name"] == look.axes[0] else plain
-            style = {**point_style(colour, filled, "o"), "ms": 3.5, "elinewidth": 1.0}
+            style = {**point_style((colour, filled, "o")), "ms": 3.5, "elinewidth": 1.0}
             axes.errorbar([mean], [row[point["value"]]], xerr=[[side[k]] for side in bars], **style)
         axes.set_yticks([*row.values()], [short(value) for value in row])
         axes.set_ylim(0.4, len(row) + 0.6)
@@ -247,14 +249,14 @@ def _convergence(data: Mapping[str, Any], look: Look) -> Any:
             below, above = bars_of([point for _, point in points])
             below = [min(bar, 0.999 * mean) for bar, mean in zip(below, y, strict=True)]
             colour, filled = _colour_of(series["label"], i, look)
-            style = point_style(colour, filled, MARKERS[i % len(MARKERS)])
+            style = point_style((colour, filled, MARKERS[i % len(MARKERS)]))
             label = _with_order(series) if len(one["series"]) <= 2 * MOST else None
             axes.errorbar(x, y, yerr=[below, above], label=label, elinewidth=0.7, **style)
             calls, means = calls + x, means + y
         if means:
             axes.set_ylim(min(means) / 2, max(means) * 2)
-            log_scale(axes, "x", calls, powers_of_two=True)
-            log_scale(axes, "y", means)
+            log_scale(axes, "x", values=calls, powers_of_two=True)
+            log_scale(axes, "y", values=means)
         axes.set(xlabel="model calls", ylabel=title_of({"name": one["measure"], "unit": one["unit"]}))
         if axes.get_legend_handles_labels()[0]:
             title = "fitted order [95 % interval] (expected)"
@@ -338,7 +340,7 @@ def _legend(figure: Any, data: Mapping[str, Any], look: Look, numbered: _Rows, f
     for axis, shown in zip(data["axes"], ways, strict=False):
         if len(shown) > 1:
             rows.append((Line2D([], [], ls=""), axis["name"]))
-            rows += [(Line2D([], [], ls="", **point_style(*way)), short(value)) for value, way in shown.items()]
+            rows += [(Line2D([], [], ls="", **point_style(way)), short(value)) for value, way in shown.items()]
     if any(cell["preset"] for cell in data["cells"]):
         rows.append((Line2D([], [], ls="", marker="o", ms=9, mfc="none", mec=INK, mew=0.8), "preset"))
     if front:

@@ -595,7 +595,7 @@ def test_moment_errors_of_two_values():
 
 def test_the_exact_solution_has_the_exact_law():
     noise = np.random.default_rng(0).normal(size=30_000)
-    x = law.solution(MIXTURE, noise, 1.0)
+    x = law.solution(MIXTURE, noise, t=1.0)
     ranks = flow_of("wasserstein-1", noise, NORMAL) * math.sqrt(len(x))
     assert ranks < 2.5
     assert flow_of("wasserstein-1", x) * math.sqrt(len(x)) < 1.2
