@@ -1,6 +1,7 @@
 """What moved since version 0.1 works for one release, with a DeprecationWarning that says what to write now.
 
-Import paths, by `MODULES` and `NAMES`; and arguments that became keyword-only or were renamed, by `keywords`.
+Import paths, by `MODULES` and `NAMES`; arguments that became keyword-only or have new names, by `keywords`; attributes
+that have new names, by `attribute`.
 """
 
 from __future__ import annotations
@@ -146,6 +147,16 @@ def keywords(**renamed: str) -> Callable[[F], F]:
         return target
 
     return decorate
+
+
+def attribute(old: str, new: str) -> Any:
+    """Return a property for an attribute that is called `new` now."""
+
+    def read(self: object) -> Any:
+        _deprecated(f"the attribute {old} of {type(self).__name__} is called {new} now")
+        return getattr(self, new)
+
+    return property(read)
 
 
 def _as_before(function: F, renamed: Mapping[str, str]) -> F:

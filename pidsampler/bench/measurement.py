@@ -42,13 +42,13 @@ class BenchPlan:
     """What to measure.
 
     Args:
-        backend: Whose rows.
-        variants: The rows.
+        backend: Backend that is measured.
+        variants: Rows to measure.
         types: Pairs (of the state and the saved tensors, of the network's output), by name.
         sides: Pixels a side of the square pictures.
         peers: To measure beside it, where they have the row and both types are one, float64 apart.
         missing: Names of others, and why they are not to be had here.
-        effort: How long each is timed.
+        effort: Time spent on each.
         upscale: Whether to time a whole upscale by the bundled model, and its sampler alone, too.
     """
 
@@ -66,7 +66,7 @@ def measure(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str, 
     """Yield a row of `rows.COLUMNS` for each row, pair of types and size, and for each peer that has it.
 
     Args:
-        plan: What to measure.
+        plan: Rows, types and sizes to measure.
         note: Called with a line on each peer that is left out: not installed, or failing by itself.
 
     Raises:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial, reduce
 from importlib import import_module
@@ -68,9 +69,9 @@ class StepImplementation:
     """Something that carries out rows.
 
     Args:
-        name: As in the results.
-        version: Of the library that does the work.
-        arrays: What it takes and returns.
+        name: Name in the results.
+        version: Version of the library that does the work.
+        arrays: Arrays that it takes and returns.
         prepare: Returns the function that does a row, or None where this has no such row.
         exact: Whether its noise is `philox.normal` of `SEED`; else it is the library's own.
     """
@@ -347,10 +348,11 @@ class _TorchArrays:
             return None
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=_is_sde(row))
         scheduler.set_timesteps(sigmas=[row.t, row.t_next], device=self.device)
+        scheduler.set_begin_index(0)
 
         def step(x: Array, m: Array, saved: Sequence[Array]) -> Sequence[Array]:
-            scheduler._step_index = 0  # each call moves it on
-            results: tuple[Array, ...] = scheduler.step(m, scheduler.timesteps[0], x, return_dict=False)
+            fresh = copy(scheduler)  # a call moves its step index on
+            results: tuple[Array, ...] = fresh.step(m, fresh.timesteps[0], x, return_dict=False)
             return results
 
         return self.no_gradients(step)

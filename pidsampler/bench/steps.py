@@ -39,7 +39,7 @@ class Variant:
 
     Args:
         name: The scheduler's spec without its times, and what was changed.
-        family: Of the scheduler: the module that it is in.
+        family: Family of the scheduler: the module that it is in.
         eta: The scheduler's, None where it has none.
         row: From the middle of its table.
     """
@@ -86,7 +86,7 @@ def moved_bytes(row: Row, n: int, *, x: int, m: int) -> int:
     """Return the bytes that a row must move: m in, x out, x in where it is read, each saved tensor in or out.
 
     Args:
-        row: Of a table.
+        row: Row of a table.
         n: Elements of x.
         x: Size of an element of the state and the saved tensors, in bytes.
         m: Size of an element of the network's output, in bytes.

@@ -165,7 +165,7 @@ class Buffers:
         shape: (1, 3, H, W).
         x: Type of the state and the saved tensors.
         m: Type of the network's output.
-        most: How many saved tensors any row needs.
+        most: Most saved tensors that any row needs.
         caches: Bytes, see `cache_bytes`.
     """
 

@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--from-hub", action="store_true", help="download NVIDIA's from Hugging Face (extra 'hub')")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="the new model folder")
     parser.add_argument("--vae", type=Path, metavar="FILE", help="its encoder's weights; without them latents only")
-    parser.add_argument("--accept-licence", action="store_true", help="of what --from-hub downloads")
+    accept = ("--accept-license", "--accept-licence")
+    parser.add_argument(*accept, action="store_true", help="of what --from-hub downloads")
     parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
     parser.add_argument(
         "--target", default="ort-cpu", help="ort-cpu, ort-cuda, tensorrt or onnx (default: %(default)s)"
@@ -70,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         seconds = time.perf_counter() - began
         print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
-        print(f"licence: {plan.manifest.licence}")
+        print(f"licence: {plan.manifest.license}")
     if arguments.verify:
         from ..export.recover import Network
         from ..export.verify import verify
@@ -86,7 +87,7 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
     from ..export.checkpoint import network_tensors, read_checkpoint
     from ..export.folder import ExportPlan
     from ..export.layers import check_form
-    from ..export.published import LICENCE
+    from ..export.published import LICENSE
     from ..export.tensors import check_tensors
     from ..export.vae import ENCODERS, canonical, encoder_shapes, random_encoder
     from ..onnx.manifest import Manifest
@@ -102,11 +103,11 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         )
     form = _form(arguments)
     check_form(architecture, form)
-    name, licence, files = published.name, LICENCE, (arguments.checkpoint, arguments.vae)
+    name, license_line, files = published.name, LICENSE, (arguments.checkpoint, arguments.vae)
     if arguments.from_hub:
         files = _downloaded(arguments, published)
     if arguments.random_weights is not None:
-        name, licence = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
+        name, license_line = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
         tensors = random_tensors(architecture, arguments.random_weights)
     else:
         tensors = network_tensors(read_checkpoint(files[0]).tensors)
@@ -122,7 +123,7 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
     manifest = Manifest(
         name=name,
         description=published.description,
-        licence=licence,
+        license=license_line,
         prediction="velocity",
         timescale=1000.0,
         timesteps=published.timesteps,
@@ -166,10 +167,10 @@ def _caption(asked: Path | None) -> dict[str, Any]:
 
 def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Path, Path | None]:
     """The checkpoint and, where there is one, the encoder's weights, from the hub or its cache."""
-    from ..export.published import LICENCE, REPOSITORY, VAE_FILES
+    from ..export.published import LICENSE, REPOSITORY, VAE_FILES
 
-    if not arguments.accept_licence:
-        raise ConfigError(f"{REPOSITORY} has the licence: {LICENCE}; pass --accept-licence if you accept it")
+    if not arguments.accept_license:
+        raise ConfigError(f"{REPOSITORY} has the licence: {LICENSE}; pass --accept-licence if you accept it")
     checkpoint = download_file(REPOSITORY, published.file)
     if arguments.vae is not None or published.encoder is None:
         return checkpoint, arguments.vae

@@ -39,7 +39,7 @@ class Graph:
     """Nodes in the order of their making; each call adds one and returns its output.
 
     Args:
-        name: Of the graph.
+        name: Name of the graph.
         opset: Version of ONNX's operators.
     """
 
@@ -73,9 +73,9 @@ class Graph:
         """Add a stored tensor as an initializer of that type and name, or return the one added before.
 
         Args:
-            name: Unlike any other's.
-            tensor: It; it is loaded when the graph is written.
-            dtype: What it becomes.
+            name: Name unlike any other's.
+            tensor: Stored tensor; it is loaded when the graph is written.
+            dtype: Type of the initializer.
             transpose: Whether a matrix is turned over, as that of a Linear layer for MatMul.
         """
         key = (name, (dtype, transpose))

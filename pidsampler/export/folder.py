@@ -8,7 +8,7 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
 from .. import moved
@@ -35,12 +35,12 @@ class ExportPlan:
     """What goes into a folder.
 
     Args:
-        architecture: Of the network.
-        tensors: Its weights, see `Architecture.shapes`.
-        form: How the network is written.
-        manifest: What the graphs do not say.
+        architecture: Sizes of the network.
+        tensors: Weights by name, see `Architecture.shapes`.
+        form: Form of the network: types, sizes, inputs.
+        manifest: Facts that the graphs do not say.
         encoder: The image's encoder, or None for latents only.
-        encoder_tensors: Its weights, see `encoder_shapes`.
+        encoder_tensors: Weights of the encoder, see `encoder_shapes`.
     """
 
     architecture: Architecture
@@ -127,8 +127,7 @@ def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> Non
         build_projection(plan.architecture, plan.tensors, form=plan.form).save(folder / PROJECTION)
     note(NETWORK)
     build_network(plan.architecture, plan.tensors, form=plan.form).save(folder / NETWORK)
-    stated = {key: value for key, value in asdict(plan.manifest).items() if value is not None}
-    (folder / MANIFEST).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+    (folder / MANIFEST).write_text(json.dumps(plan.manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 __getattr__ = moved.names(__name__)

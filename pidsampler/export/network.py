@@ -35,8 +35,8 @@ def build_network(architecture: Architecture, tensors: Mapping[str, Stored], *, 
     like x. x, t, degrade_sigma, caption and v_pred are float32.
 
     Args:
-        architecture: Of the network.
-        tensors: Its weights, checked by `check_tensors` against `Architecture.shapes`.
+        architecture: Sizes of the network.
+        tensors: Weights by name, checked by `check_tensors` against `Architecture.shapes`.
         form: See `Form`.
 
     Raises:

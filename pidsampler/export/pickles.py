@@ -54,7 +54,7 @@ class PickledTensor:
     """A tensor inside a storage; offset and strides are in elements and do not leave it.
 
     Attributes:
-        span: How many elements of the storage it reaches over, from its first to its last.
+        span: Elements of the storage from its first to its last.
     """
 
     storage: Storage

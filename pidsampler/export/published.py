@@ -13,7 +13,7 @@ from ..errors import ConfigError, unknown_name
 from .architecture import Architecture
 
 REPOSITORY = "nvidia/PiD"
-LICENCE = "NVIDIA Source Code License v1 (non-commercial), of the checkpoint nvidia/PiD"
+LICENSE = "NVIDIA Source Code License v1 (non-commercial), of the checkpoint nvidia/PiD"
 TYPES = ("2k", "2kto4k", "2kto4k_v1pt5", "2kto4k_v1pt5_undistilled")
 ALIASES = {
     "zimage": "flux",
@@ -37,9 +37,9 @@ class Published:
     """A published checkpoint.
 
     Args:
-        backbone: Whose latents it decodes; no alias.
+        backbone: Backbone whose latents it decodes; no alias.
         type: One of `TYPES`.
-        architecture: Of its network.
+        architecture: Sizes of its network.
         encoder: Name in `vae.ENCODERS`, or None where the backbone's encoder is no convolutional VAE.
     """
 

@@ -25,8 +25,8 @@ class Network(NamedTuple):
     """What a folder's network is made of.
 
     Args:
-        architecture: Its sizes.
-        tensors: Its weights, see `Architecture.shapes`.
+        architecture: Sizes of the network.
+        tensors: Weights by name, see `Architecture.shapes`.
         dtype: In which it works.
         caption: (tokens, text_width), stored in the graph; None for zeros, or where it is an input.
     """

@@ -19,7 +19,7 @@ class Stored:
     """A tensor that is not in memory.
 
     Args:
-        shape: Its shape.
+        shape: Shape of the array.
         dtype: numpy's type; ml_dtypes.bfloat16 for bf16.
         load: Reads it, contiguous.
     """
@@ -38,9 +38,9 @@ def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int,
     """Check that a checkpoint has the tensors that a network needs, and no others.
 
     Args:
-        found: By name.
+        found: Tensors by name.
         expected: Name -> shape.
-        where: What the checkpoint and the network are, for the message.
+        where: Names of the checkpoint and the network, for the message.
 
     Raises:
         PidSamplerError: Tensors are missing, unexpected, or of another shape; all of them are said at once.

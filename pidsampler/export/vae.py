@@ -39,8 +39,8 @@ def build_encoder(
     Args:
         encoder: Which.
         tensors: Those of `encoder_shapes`, as `canonical` or `random_encoder` give them; loaded when it is saved.
-        height: Of the image; None for a dynamic axis, "height", and "latent_height" of the latent.
-        width: Likewise; both are fixed, or none.
+        height: Height of the image; None for a dynamic axis, "height", and "latent_height" of the latent.
+        width: Width of the image; both are fixed, or none.
 
     Raises:
         PidSamplerError: A size is no multiple of the factor, only one is given, or tensors do not fit.

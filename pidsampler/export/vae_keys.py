@@ -42,7 +42,7 @@ class Encoder:
         name: For messages, and of the graph.
         latent: Channels of the posterior's mean.
         scale: One number, or one for each of these channels; FLUX.2's is a batch normalisation stored with the weights.
-        shift: Likewise.
+        shift: One number, or one for each of these channels.
         kind: "kl", diffusers' AutoencoderKL with group norms; "flux2", the same with the mean's 2x2 patches put into
             channels (channel c, row i, column j of a patch -> channel 4c + 2i + j) and a batch normalisation of them;
             "wan", Wan's and Qwen-Image's causal 3-D network, which for one frame is one of 2-D convolutions, with RMS
@@ -50,7 +50,7 @@ class Encoder:
         quant_conv: Whether a 1x1 convolution follows the last one.
         widths: Channels at each size of the image, from the full one on; each next has half the sides.
         layers: Residual blocks at each size.
-        groups: Of the group norms.
+        groups: Groups of the group norms.
     """
 
     name: str
@@ -253,9 +253,9 @@ def canonical(tensors: Mapping[str, Stored], encoder: Encoder, *, where: str = "
     tensors are dropped.
 
     Args:
-        tensors: By name, of any floating type.
-        encoder: Which.
-        where: What they were read from, for messages.
+        tensors: Tensors by name, of any floating type.
+        encoder: The encoder.
+        where: Source of the tensors, for messages.
 
     Raises:
         PidSamplerError: Tensors are missing, unexpected, of another shape, or there twice; all of them are said.
@@ -313,7 +313,7 @@ def random_encoder(encoder: Encoder, seed: int) -> dict[str, Stored]:
     function of seed and name, so that stored results stay true.
 
     Args:
-        encoder: Which.
+        encoder: The encoder.
         seed: 0..2^64-1.
     """
     return {

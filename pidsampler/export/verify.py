@@ -22,7 +22,7 @@ def verify(folder: Path, network: Network | None = None) -> float:
 
     Args:
         folder: Written by `folder.write_folder`.
-        network: What it was made of; None reads that back from its graphs.
+        network: Network that the folder was made of; None reads it back from its graphs.
 
     Returns:
         Norm of the difference of both velocities over that of the velocity.

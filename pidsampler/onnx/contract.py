@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import moved
 from ..errors import ModelError, PidSamplerError
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest
@@ -36,14 +37,15 @@ _PROBE = 64  # pixels: every known VAE factor divides it
 _SDXL_CHANNELS = 4
 
 
+@moved.keywords(licence="license")
 @dataclass(frozen=True, kw_only=True)
 class Contract:
     """What a folder's graphs and manifest say together.
 
     Args:
-        name: Of the model; the folder's name if the manifest has none.
+        name: Name of the model; the folder's name if the manifest has none.
         description: One line, or "".
-        licence: SPDX name or one line; "not stated" without one.
+        license: SPDX name or one line; "not stated" without one.
         prediction: "velocity", "x0" or "eps".
         timescale: The network takes t*timescale.
         timesteps: The default list.
@@ -55,12 +57,12 @@ class Contract:
         caption: (tokens, width) of the caption's embedding, or None where the network takes none.
         drifts: Whether its colours are known to drift.
         network_bytes: Memory of the network for each pixel of the result, or None where the manifest does not say.
-        encoder_bytes: Memory of the encoder for each pixel of the input, likewise.
+        encoder_bytes: Memory of the encoder for each pixel of the input, or None where the manifest does not say.
     """
 
     name: str
     description: str
-    licence: str
+    license: str
     prediction: str
     timescale: float
     timesteps: tuple[float, ...]
@@ -73,6 +75,8 @@ class Contract:
     drifts: bool
     network_bytes: float | None
     encoder_bytes: float | None
+
+    licence = moved.attribute("licence", "license")
 
     @property
     def unit(self) -> int:
@@ -91,7 +95,7 @@ def read_contract(
     """Put the graphs and the manifest of a folder together.
 
     Args:
-        folder: Of the files, for messages.
+        folder: Model folder, for messages.
         manifest: Empty where the folder has none.
         encoder: The graph of `ENCODER`, or None where the folder has none.
         network: The graph of `NETWORK`.
@@ -138,7 +142,7 @@ class _Reader:
         return Contract(
             name=manifest.name or self.folder.resolve().name,
             description=manifest.description or "",
-            licence=manifest.licence or "not stated",
+            license=manifest.license or "not stated",
             prediction=manifest.prediction or "velocity",
             timescale=manifest.timescale or 1000.0,
             timesteps=manifest.own_timesteps,

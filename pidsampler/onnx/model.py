@@ -29,8 +29,8 @@ class Model:
 
     Args:
         path: The folder.
-        backend: Whose device runs the graphs.
-        options: Of the GPU.
+        backend: Backend whose device runs the graphs.
+        options: Options of the GPU.
 
     Raises:
         PidSamplerError: The folder breaks the contract; the message says what was found and expected.

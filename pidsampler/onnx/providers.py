@@ -81,8 +81,8 @@ def providers(backend: Backend, options: CudaOptions, *, network: bool) -> Seque
     """Return the providers of a session, the one asked for first.
 
     Args:
-        backend: Whose device and stream it shares.
-        options: Of the GPU; without effect on the CPU, which has none.
+        backend: Backend whose device and stream it shares.
+        options: Options of the GPU; without effect on the CPU, which has none.
         network: Whether it is the network's session, not the encoder's.
     """
     if backend.device == "cpu":

@@ -34,7 +34,7 @@ class Tensor:
     """An input or output of a graph.
 
     Args:
-        name: As in the graph.
+        name: Name in the graph.
         dtype: numpy (or ml_dtypes) type of the elements.
         shape: One int for each fixed axis, the symbol's name or None for each dynamic one.
     """
@@ -52,8 +52,8 @@ class Session:
 
     Args:
         path: An .onnx file; its external data lies beside it.
-        backend: Whose device runs it, and whose arrays are bound.
-        options: Of the GPU.
+        backend: Backend whose device runs it, and whose arrays are bound.
+        options: Options of the GPU.
         network: Whether it is the network: some options are for it alone.
         keep: Hold what a run took of the host's memory for the next one, which is faster.
 

@@ -52,11 +52,11 @@ class Rival:
     """A known list beside the one found, on what the search has not seen.
 
     Args:
-        name: Its name.
+        name: Name of the list.
         times: The list.
-        mean: Of the measure.
+        mean: Mean of the measure.
         difference: The measure of the list found less that of this one, paired.
-        verdict: Of the list found: "better" or "worse" by more than the interval, or "within noise".
+        verdict: The list found is "better" or "worse" by more than the interval, or "within noise".
     """
 
     name: str
@@ -73,10 +73,10 @@ class Found:
     Args:
         times: The list.
         start: Name of the list that it was moved from.
-        costs: Of the lists that the search began with, by name, and of the one "found": the mean of the measure over
-            the runs searched on, with the sign that makes less better.
+        costs: Name of a list -> mean of the measure over the runs searched on, with the sign that makes less better:
+            of the lists that the search began with, and of the one "found".
         rivals: The known lists, the best one first.
-        made: How it was found, in lines.
+        made: Provenance of the list, in lines.
         table: The comparison, in lines.
     """
 
@@ -94,10 +94,10 @@ class Search:
     Args:
         scheduler: A spec that names no list, such as "dpmpp-2m".
         calls: The most model calls; a method of several calls a step gets as many steps as fit.
-        measure: What is to be best, see `study.measures.get_measure`. The distance to the ODE's solution is for
+        measure: Measure to optimize, see `study.measures.get_measure`. The distance to the ODE's solution is for
             schedulers that draw no noise.
-        seeds: How many for each picture searched on, and as many others for each held out.
-        evaluations: The most lists that are tried beyond those to start from.
+        seeds: Number of seeds for each picture searched on, and of others for each held out.
+        evaluations: Most lists that are tried beyond those to start from.
         free_start: Let the first time move too.
 
     Raises:
@@ -292,8 +292,8 @@ def refine(
     """Move the times of a list, but for its ends, to where it costs least near by.
 
     Args:
-        times: Where to start.
-        cost: Of a list.
+        times: The list to start from.
+        cost: Function (list) -> cost.
         evaluations: The most lists to try.
         below: Move the first time too, below this.
 

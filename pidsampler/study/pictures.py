@@ -17,8 +17,8 @@ def reduced(source: Source, scale: int, *, path: Path) -> tuple[Source, NDArray[
 
     Args:
         source: A picture of any size.
-        scale: Whole.
-        path: Where it is from, for the error.
+        scale: Whole number.
+        path: Its file, for the message.
 
     Raises:
         PidSamplerError: It is a latent, or smaller than a pixel of the result.

@@ -50,9 +50,9 @@ class Flow:
     """A closed-form flow under a name of the study's, to be used as a model.
 
     Args:
-        law: Of each element, on its own.
+        law: Distribution of each element, independent of the others.
         shape: (3, H, W): how many are drawn with a seed.
-        interval: Between which noise levels to sample. Every list of times is scaled to it; a run starts from the exact
+        interval: Noise levels to sample between. Every list of times is scaled to it; a run starts from the exact
             state there, and is compared with the exact one at its end. Methods keep their order only within t = 1 and
             0, where the velocity has no bounded derivatives.
     """
@@ -72,7 +72,7 @@ class Cell:
     """One choice of settings.
 
     Args:
-        settings: All of `SETTINGS`.
+        settings: Every setting of `SETTINGS`.
         id: 12 hex digits, a function of the settings alone.
         label: The settings of the axes, short.
         axes: The text of each axis' setting.
@@ -96,8 +96,8 @@ class Study:
         preset: The settings that all is compared with; others are `SETTINGS`' own.
         axes: Setting -> the values that it takes.
         cells: "grid" for every combination; "one-at-a-time" from the preset; or a list of settings that differ from it.
-        title: A word or two.
-        question: What it is to answer, one sentence.
+        title: Title of the report, a word or two.
+        question: The question to answer, one sentence.
         flows: Name -> {"means": .., "stds": .., "weights": .., "shape": .., "interval": ..}, see `Flow`.
         measures: Names, see `measures.MEASURES`, or "FILE.py:FUNCTION"; by default those that need no extra of theirs.
         converged: The spec that stands for the exact ODE solution of a network.
@@ -105,7 +105,7 @@ class Study:
         references: Folder of high-resolution pictures of the images' names, or None.
         pictures: "first" keeps the pictures of each image's first seed, "all" those of every one.
         album: Megabytes of pictures in the report.
-        folder: Where relative paths start.
+        folder: Base of relative paths.
 
     Raises:
         PidSamplerError: A name is unknown, a value is of a wrong kind, or there is nothing to compare.

@@ -40,7 +40,7 @@ class Progress:
     Args:
         done: Model calls made so far.
         calls: Model calls to be made in all.
-        outcome: What came last.
+        outcome: The last run's outcome.
     """
 
     done: int
@@ -54,9 +54,9 @@ class Finished:
 
     Args:
         report: Path of the report.
-        runs: How many.
-        failed: How many of them failed.
-        error: What the first failure was, with its cell; None where there is none.
+        runs: Number of runs.
+        failed: Number of runs that failed.
+        error: The first failure, with its cell; None if there is none.
     """
 
     report: Path
@@ -70,11 +70,11 @@ class Estimate:
     """What a study will take.
 
     Args:
-        cells: How many.
-        runs: How many are still to do.
+        cells: Number of cells.
+        runs: Number of runs still to do.
         calls: Model calls that they take together.
         calls_alone: Model calls if nothing were shared.
-        seconds: About how long.
+        seconds: Estimated time.
         errors: Label of a cell -> why it cannot be run.
     """
 
@@ -99,12 +99,12 @@ def run_study(
     """Carry a study out, or go on with one that was stopped, and write its report.
 
     Args:
-        study: See `Study`.
-        folder: Where all goes: study.sqlite, results.csv, tables, pictures, figures and report.html.
+        study: The study.
+        folder: Output folder: study.sqlite, results.csv, tables, pictures, figures and report.html.
         device: "auto", "cpu" or "cuda".
-        processes: How many work at the same time, each with a model of its own; with Ray None is one a slot.
+        processes: Number of worker processes, each with a model of its own; None is one a slot, with Ray.
         on_progress: Called after each run.
-        engine: "local" for this machine, or "ray" for a cluster, see `ray_engine.cluster`.
+        engine: "local" for this machine, or "ray" for a cluster, see `jobs.ray.cluster`.
 
     Raises:
         PidSamplerError: The study cannot begin or be written. A run that fails is a result, and the rest goes on.

@@ -40,8 +40,8 @@ class Store:
     """The results of a study so far. Seeds are kept as text: SQLite's integers end at 2^63.
 
     Args:
-        folder: Of the study; made where it is missing.
-        facts: What results rest on (the study, versions, hashes), as JSON data. Those of a folder that has some must
+        folder: Study folder; made if it is missing.
+        facts: Facts that results rest on (study, versions, hashes), as JSON data. Those of a folder that has some must
             be the same.
 
     Raises:

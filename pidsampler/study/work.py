@@ -55,18 +55,18 @@ class StudyJob:
     Args:
         model: A bundled name or a folder; without meaning for a flow.
         flow: The closed-form flow, or None for a network.
-        image: Name.
-        path: Of the picture; None for a flow.
+        image: Name of the image.
+        path: Picture or latent file; None for a flow.
         seed: 0..2^64-1.
         degrade_sigma: Noise level of the latent.
-        noise: Function of the noise, or None for the package's own.
-        tables: By the cells' ids.
+        noise: Noise function, or None for the package's own.
+        tables: Cell id -> table.
         reduce: Whether the picture is the reference, to be reduced first.
         reference: Path of the reference, or None.
         converged: The table that stands for the ODE's solution, where a measure needs it.
-        measures: Names.
+        measures: Names of the measures.
         keep: Whether pictures and previews are kept.
-        folder: The study's.
+        folder: Study folder.
     """
 
     model: str
@@ -98,8 +98,8 @@ class RunOutcome:
     """What came of one run.
 
     Args:
-        run: (cell's id, image, seed).
-        values: By measure; empty where it failed.
+        run: (cell id, image, seed).
+        values: Measure -> value; empty if the run failed.
         error: Why it failed, one line.
         calls: Model calls made for it that no other shares.
     """

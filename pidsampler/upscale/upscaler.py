@@ -375,7 +375,7 @@ class Upscaler:
         contract = self.model.contract
         height, width = self.output_size(source, finish.size)
         return {
-            "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
+            "model": {"name": contract.name, "licence": contract.license, "sha256": self.model.hashes},
             "scheduler": "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler),
             # The list as it was given; a table of several evaluations a step holds more times.
             "timesteps": [float(t) for t in getattr(scheduler, "timesteps", table.times)],

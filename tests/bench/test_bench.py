@@ -435,9 +435,12 @@ def _torch(monkeypatch):
         def set_timesteps(self, sigmas, device):
             self.sigmas, self.timesteps = sigmas, [1000.0 * sigma for sigma in sigmas]
 
+        def set_begin_index(self, index):
+            self.index = index
+
         def step(self, m, timestep, x, return_dict):
-            t, t_next = self.sigmas[self._step_index], self.sigmas[self._step_index + 1]
-            self._step_index += 1
+            t, t_next = self.sigmas[self.index], self.sigmas[self.index + 1]
+            self.index += 1
             assert timestep == 1000 * t
             if self.stochastic:
                 return ((1 - t_next) * (x - t * m) + t_next * torch.randn_like(x),)

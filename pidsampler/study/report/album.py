@@ -37,9 +37,9 @@ def album(folder: Path, shown: Shown, *, megabytes: float) -> Album:
     """Gather the pictures of a study's folder.
 
     Args:
-        folder: The study's.
+        folder: Study folder.
         shown: Image -> cell -> (seed, times of its rows); "input" and "reference" stand beside the cells.
-        megabytes: What the pictures may take in the report.
+        megabytes: Size limit of the pictures in the report.
     """
     made = Album()
     count = max((len(cells) for cells in shown.values()), default=0) + 2

@@ -20,7 +20,7 @@ from ...errors import FileError, missing_extra
 from ...io.atomic import place
 from ...schedulers.exact import log_snr
 from .drawing import (
-    COLOURS,
+    COLORS,
     COSTS,
     FAINT,
     INK,
@@ -53,7 +53,7 @@ def draw(data: Mapping[str, Any], folder: Path, *, overwrite: bool = True) -> li
 
     Args:
         data: The report's data.
-        folder: Where; made if it is missing.
+        folder: Output folder; made if it is missing.
         overwrite: Replace existing files.
 
     Returns:
@@ -161,15 +161,15 @@ def _cells(axes: Any, cells: _Rows, points: Sequence[_Point], results: _Rows, lo
         )
         if cell["preset"]:
             axes.plot(*points[i], marker="o", ms=9, mfc="none", mec=INK, mew=0.8, zorder=4)
-    if look.colours and len(look.axes) > 1:
+    if look.colors and len(look.axes) > 1:
         for line in lines.values():
-            colour = look.of(cells[line[0]]["settings"])[0]
-            axes.plot(*zip(*sorted(points[i] for i in line), strict=True), color=colour, lw=0.6, alpha=0.35)
-    for (colour, filled, marker), places in groups.items():
+            color = look.of(cells[line[0]]["settings"])[0]
+            axes.plot(*zip(*sorted(points[i] for i in line), strict=True), color=color, lw=0.6, alpha=0.35)
+    for (color, filled, marker), places in groups.items():
         x, y = zip(*(points[i] for i in places), strict=True)
         bars = bars_of([results[i] for i in places])
-        style = {**point_style((colour, filled, marker)), "ms": 4.5 if len(cells) <= _CROWD else 3.0}
-        axes.errorbar(x, y, yerr=bars, ls="", elinewidth=0.7, ecolor=(colour, 0.45), **style)
+        style = {**point_style((color, filled, marker)), "ms": 4.5 if len(cells) <= _CROWD else 3.0}
+        axes.errorbar(x, y, yerr=bars, ls="", elinewidth=0.7, ecolor=(color, 0.45), **style)
 
 
 _AGAINST = {"calls": "model calls", "seconds": "seconds"}
@@ -202,16 +202,16 @@ def _effects(data: Mapping[str, Any], axis: Mapping[str, Any], effects: _Rows, l
         axes.set_title(title_of(measure) + _ARROW[measure["better"]])
         if numbers:
             x = [float(point["value"]) for point in points]
-            axes.errorbar(x, means, yerr=bars, color=COLOURS[0], marker="o", ms=3.5, elinewidth=0.8)
+            axes.errorbar(x, means, yerr=bars, color=COLORS[0], marker="o", ms=3.5, elinewidth=0.8)
             log_scale(axes, "x", values=x, powers_of_two=True)
             if i + columns >= len(effects):
                 axes.set_xlabel(axis["name"])
             continue
-        plain = (COLOURS[0], True)
+        plain = (COLORS[0], True)
         row = {value: len(axis["values"]) - k for k, value in enumerate(axis["values"])}
         for k, (point, mean) in enumerate(zip(points, means, strict=True)):
-            colour, filled = look.colours.get(point["value"], plain) if axis["name"] == look.axes[0] else plain
-            style = {**point_style((colour, filled, "o")), "ms": 3.5, "elinewidth": 1.0}
+            color, filled = look.colors.get(point["value"], plain) if axis["name"] == look.axes[0] else plain
+            style = {**point_style((color, filled, "o")), "ms": 3.5, "elinewidth": 1.0}
             axes.errorbar([mean], [row[point["value"]]], xerr=[[side[k]] for side in bars], **style)
         axes.set_yticks([*row.values()], [short(value) for value in row])
         axes.set_ylim(0.4, len(row) + 0.6)
@@ -248,8 +248,8 @@ def _convergence(data: Mapping[str, Any], look: Look) -> Any:
             x, y = [n for n, _ in points], [point["mean"] for _, point in points]
             below, above = bars_of([point for _, point in points])
             below = [min(bar, 0.999 * mean) for bar, mean in zip(below, y, strict=True)]
-            colour, filled = _colour_of(series["label"], i, look)
-            style = point_style((colour, filled, MARKERS[i % len(MARKERS)]))
+            color, filled = _color_of(series["label"], i, look)
+            style = point_style((color, filled, MARKERS[i % len(MARKERS)]))
             label = _with_order(series) if len(one["series"]) <= 2 * MOST else None
             axes.errorbar(x, y, yerr=[below, above], label=label, elinewidth=0.7, **style)
             calls, means = calls + x, means + y
@@ -274,10 +274,10 @@ def _with_order(series: Mapping[str, Any]) -> str:
     return text if series["expected"] is None else f"{text} ({series['expected']:g})"
 
 
-def _colour_of(label: str, i: int, look: Look) -> tuple[str, bool]:
+def _color_of(label: str, i: int, look: Look) -> tuple[str, bool]:
     """The colour of the first axis' value that a label begins with, or else of its place."""
-    near = [value for value in look.colours if label == value or label.startswith(value + ",")]
-    return look.colours[max(near, key=len)] if near else (COLOURS[i % len(COLOURS)], True)
+    near = [value for value in look.colors if label == value or label.startswith(value + ",")]
+    return look.colors[max(near, key=len)] if near else (COLORS[i % len(COLORS)], True)
 
 
 def _schedules(data: Mapping[str, Any], look: Look) -> Any:
@@ -294,7 +294,7 @@ def _schedules(data: Mapping[str, Any], look: Look) -> Any:
     many, labelled = len(lists) > MOST, set()
     for i, (times, same) in enumerate(lists.items()):
         first = same[0][0] if names else ""
-        colour, _ = look.colours.get(first, (COLOURS[firsts.index(first) % len(COLOURS)], True))
+        color, _ = look.colors.get(first, (COLORS[firsts.index(first) % len(COLORS)], True))
         if many:
             label = None if first in labelled or len(firsts) > MOST else short(f"{names[0]}={first}")
             labelled.add(first)
@@ -304,7 +304,7 @@ def _schedules(data: Mapping[str, Any], look: Look) -> Any:
             label = ", ".join(parts) or "all cells"
             label += f" and {len(same) - 1} more" if len(same) > 1 else ""
         marker = "o" if many else MARKERS[i % len(MARKERS)]
-        style = {"color": colour, "marker": marker, "ms": 3, "lw": 0.8, "alpha": 0.5 if many else 0.9}
+        style = {"color": color, "marker": marker, "ms": 3, "lw": 0.8, "alpha": 0.5 if many else 0.9}
         x = [k / (len(times) - 1) for k in range(len(times))]
         left.plot(x, times, label=label, **style)
         finite = [(share, log_snr(t)) for share, t in zip(x, times, strict=True) if 0.0 < t < 1.0]
@@ -335,7 +335,7 @@ def _legend(figure: Any, data: Mapping[str, Any], look: Look, numbered: _Rows, f
     from matplotlib.lines import Line2D
 
     rows: list[tuple[Any, str]] = []
-    ways = [{value: (*way, "o") for value, way in look.colours.items()}]
+    ways = [{value: (*way, "o") for value, way in look.colors.items()}]
     ways += [{value: (INK, True, marker) for value, marker in look.markers.items()}]
     for axis, shown in zip(data["axes"], ways, strict=False):
         if len(shown) > 1:

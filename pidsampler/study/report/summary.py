@@ -45,10 +45,10 @@ def summarise(study: Study, store: Store, *, measures: list[Measure], pictures: 
     """Return all that the report says, as plain JSON data whose numbers are finite or None.
 
     Args:
-        study: What was asked.
-        store: What was found.
+        study: The study.
+        store: Its results.
         measures: In the order of the report; those without a result are left out.
-        pictures: What the viewer shows.
+        pictures: Pictures for the viewer.
     """
     pictures = pictures or Album()
     results, errors = store.results(), store.errors()

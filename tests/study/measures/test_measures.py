@@ -296,7 +296,7 @@ def test_drift_of_gray_is_in_lightness_alone():
     [((0, 2), "drift-a", 1), ((1,), "drift-a", -1), ((0, 1), "drift-b", 1), ((2,), "drift-b", -1)],
     ids=["pink", "green", "yellow", "blue"],
 )
-def test_drift_of_colour(photos, channels, name, sign):
+def test_drift_of_color(photos, channels, name, sign):
     photo, small = photos["cat"]
     tinted = photo.copy()
     tinted[:, :, channels] = np.minimum(tinted[:, :, channels], 245) + 10

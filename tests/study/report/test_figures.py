@@ -161,12 +161,12 @@ def test_any_text_can_be_drawn(data, tmp_path):
     assert names[:2] == ["pareto-folder-my-file-py-measure.svg", "pareto-folder-my-file-py-measure-2.svg"]
 
 
-def test_more_values_than_colours_are_numbered(tmp_path):
+def test_more_values_than_colors_are_numbered(tmp_path):
     large = study(schedulers=[f"method {i}" for i in range(20)], third=("0", "0.5"))
     large |= {"measures": large["measures"][:1], "effects": [], "convergence": []}
     figures.draw(large, tmp_path)
     look = drawing.look_of(large["axes"])
-    assert not look.colours
+    assert not look.colors
     assert not look.whole
     assert drawing.look_of(study()["axes"]).whole
 

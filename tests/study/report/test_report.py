@@ -744,16 +744,16 @@ def test_the_film_strip_and_the_part(show):
 
 
 def test_light_and_dark(show):
-    colour = "getComputedStyle(document.body).backgroundColor"
+    color = "getComputedStyle(document.body).backgroundColor"
     light = show(color_scheme="light")
     dark = show(color_scheme="dark")
-    pale, deep = light.evaluate(colour), dark.evaluate(colour)
+    pale, deep = light.evaluate(color), dark.evaluate(color)
     assert sum(map(int, re.findall(r"\d+", pale))) > 600
     assert sum(map(int, re.findall(r"\d+", deep))) < 150
     light.get_by_role("button", name="Dark colours").click()
-    assert light.evaluate(colour) == deep
+    assert light.evaluate(color) == deep
     light.reload()
-    assert light.evaluate(colour) == deep
+    assert light.evaluate(color) == deep
 
 
 def test_the_list_of_keys(show):
