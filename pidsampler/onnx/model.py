@@ -150,11 +150,14 @@ class Model:
             PidSamplerError: The projection failed, its features hold NaN or infinity, or the caption does not suit.
         """
         self.check_caption(caption)
-        made = OnnxDenoiser(self, latent, sigma=sigma, caption=caption)
-        if check and self.projection is not None:
-            with self._backend.active():
-                self._check_features(self.projection, made._at.conditions)
-        return made
+        with self._backend.active(), np.errstate(over="ignore"):
+            at = self._captured(latent)
+            at.sigma.fill(sigma)
+            if at.caption is not None:
+                at.caption[...] = 0.0 if caption is None else self._backend.adopt(caption)
+            if check and self.projection is not None:
+                self._check_features(self.projection, at.conditions)
+        return OnnxDenoiser(at, self._backend, timescale=self.contract.timescale)
 
     def release(self) -> None:
         """Give the memory of all graphs back; the next call loads them again."""
@@ -290,15 +293,9 @@ class OnnxDenoiser:
     denoiser at a time for each size: a later one takes over its arrays.
     """
 
-    def __init__(self, model: Model, latent: Array, *, sigma: float, caption: Array | None) -> None:
-        self._backend = model._backend
-        self._timescale = model.contract.timescale
-        with self._backend.active(), np.errstate(over="ignore"):
-            self._at = model._captured(latent)
-            self._at.sigma.fill(sigma)
-            if self._at.caption is not None:
-                self._at.caption[...] = 0.0 if caption is None else self._backend.adopt(caption)
-        self._x, self._output = self._at.tensors["x"], self._at.output
+    def __init__(self, at: _Captured, backend: Backend, *, timescale: float) -> None:
+        self._at, self._backend, self._timescale = at, backend, timescale
+        self._x, self._output = at.tensors["x"], at.output
         self.input_dtype, self.output_dtype = self._x.dtype, self._output.dtype
 
     @np.errstate(over="ignore")

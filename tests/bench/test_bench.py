@@ -107,7 +107,7 @@ def test_variants_cover_what_a_row_can_have():
             noisy = VARIANTS[name.removesuffix(" without noise")]
             assert not variant.row.draws
             assert noisy.row.draws
-            assert moved_bytes(variant.row, 1, x=4, m=4) == moved_bytes(noisy.row, 1, 4, 4)
+            assert moved_bytes(variant.row, 1, x=4, m=4) == moved_bytes(noisy.row, 1, x=4, m=4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
@@ -234,10 +234,10 @@ def test_reruns_add_rows_under_one_header(tmp_path, monkeypatch):
 def test_rows_are_kept_when_a_run_is_stopped(tmp_path, monkeypatch):
     calls = itertools.count()
 
-    def timed(*arguments):
+    def timed(*arguments, **options):
         if next(calls) == 1:
             raise KeyboardInterrupt
-        return timing.timed(*arguments)
+        return timing.timed(*arguments, **options)
 
     monkeypatch.setattr(measurement, "timed", timed)
     with pytest.raises(KeyboardInterrupt):
@@ -344,7 +344,7 @@ def test_times_are_the_median_and_the_quartiles():
 
     subjects = {"a": [lambda ms=ms: ms for ms in (1.0, 2.0, 3.0, 4.0, 100.0)], "b": [lambda: 7.0]}
     found = timing.timed(Clock(), subjects, effort=timing.Effort(seconds=0.0, least=5))
-    assert found == {"a": timing.Times(ms=3.0, iqr_ms=2.0, n=5), "b": timing.Times(7.0, 0.0, 5)}
+    assert found == {"a": timing.Times(ms=3.0, iqr_ms=2.0, n=5), "b": timing.Times(ms=7.0, iqr_ms=0.0, n=5)}
 
 
 @pytest.mark.parametrize("name", ["flow-ode", "dpmpp-2m", "unipc(order=3)"])

@@ -68,7 +68,7 @@ def test_mirrored_laws_are_mirrored_to_the_bit():
     p, x = np.array([1e-200, 1e-9, 0.3]), np.linspace(-8, 8, 50)
     assert np.array_equal(law.quantile(MIXTURE, p), -law.quantile(mirrored, p, upper=True))
     assert np.array_equal(law.cdf(MIXTURE, x), law.survival(mirrored, -x))
-    assert np.allclose(law.solution(MIXTURE, x, t=0.7), -law.solution(mirrored, -x, 0.7), rtol=1e-14, atol=0)
+    assert np.allclose(law.solution(MIXTURE, x, t=0.7), -law.solution(mirrored, -x, t=0.7), rtol=1e-14, atol=0)
 
 
 def test_moments_by_quadrature():
