@@ -1,6 +1,7 @@
 """What moved since version 0.1 works for one release, with a DeprecationWarning that says what to write now.
 
-Import paths, by `MODULES` and `NAMES`; and arguments that became keyword-only or were renamed, by `keywords`.
+Import paths, by `MODULES` and `NAMES`; arguments that became keyword-only or have new names, by `keywords`; attributes
+that have new names, by `attribute`.
 """
 
 from __future__ import annotations
@@ -63,12 +64,23 @@ MODULES = {
     "upscaler": "upscale.upscaler",
 }
 
-# Module that stayed -> names that left it -> their new module.
+# Module that stayed -> names that left it -> their new module, with the new name after a colon where it has one.
 NAMES = {
     "backends": {"resolve_device": "onnx.device"},
+    "bench": {"Plan": "bench:BenchPlan"},
+    "bench.measurement": {"Plan": "bench.measurement:BenchPlan"},
+    "bench.peers": {"Stepper": "bench.peers:StepImplementation"},
+    "export.folder": {"Plan": "export.folder:ExportPlan"},
+    "export.published": {"LICENCE": "export.published:LICENSE"},
     "io.pictures": {"place": "io.atomic", "remove_leftovers": "io.atomic"},
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
+    "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
+    "study.work": {
+        "Job": "study.work:StudyJob",
+        "Outcome": "study.work:RunOutcome",
+        "Worker": "study.work:StudyWorker",
+    },
 }
 
 
@@ -104,11 +116,12 @@ def names(module: str) -> Callable[[str], Any]:
         if inside in MODULES:
             _warn(inside, MODULES[inside], stacklevel=2)
             return importlib.import_module(f"{_PACKAGE}.{MODULES[inside]}")
-        new = NAMES.get(here, {}).get(name)
-        if new is None:
+        if name not in NAMES.get(here, {}):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _warn(inside, f"{new}.{name}", stacklevel=2)
-        return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), name)
+        new, _, renamed = NAMES[here][name].partition(":")
+        renamed = renamed or name
+        _warn(inside, f"{new}.{renamed}", stacklevel=2)
+        return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), renamed)
 
     return attribute
 
@@ -135,6 +148,16 @@ def keywords(**renamed: str) -> Callable[[F], F]:
         return target
 
     return decorate
+
+
+def attribute(old: str, new: str) -> Any:
+    """Return a property for an attribute that is called `new` now."""
+
+    def read(self: object) -> Any:
+        _deprecated(f"the attribute {old} of {type(self).__name__} is called {new} now")
+        return getattr(self, new)
+
+    return property(read)
 
 
 def _as_before(function: F, renamed: Mapping[str, str]) -> F:

@@ -129,7 +129,7 @@ class Problem:
         contract = up.model.contract
         subjects = []
         for path, source in zip(paths, sources, strict=True):
-            source, reference = reduced(source, contract.scale, path) if reduce else (source, None)
+            source, reference = reduced(source, contract.scale, path=path) if reduce else (source, None)
             bound = up.bind(source)
             small = eight_bits(source.rgb) if source.latent is None else None
             seen = Sample(np.empty(0), input=small, reference=reference)
@@ -196,7 +196,7 @@ class Problem:
             if (flow := subject.seen.flow) is None:
                 return Solution(on_host(x), times, errors)
             noise = on_host(self._noise(subject, seed))
-            return Solution(law.solution(flow, noise, self.first), times, errors)
+            return Solution(law.solution(flow, noise, t=self.first), times, errors)
 
     def _noise(self, subject: Subject, seed: int) -> Array:
         x = self.backend.empty(subject.shape, self.dtype)

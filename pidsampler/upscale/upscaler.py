@@ -65,8 +65,8 @@ class Result:
             PidSamplerError: The file exists and `overwrite` is false, cannot be written, or its format cannot
                 hold the picture.
         """
-        picture = pictures.Picture(self.array, self._icc, self._dpi)
-        pictures.write(Path(path), picture, json.dumps(self.record, sort_keys=True), overwrite)
+        picture = pictures.Picture(self.array, icc=self._icc, dpi=self._dpi)
+        pictures.write(Path(path), picture, record=json.dumps(self.record, sort_keys=True), overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -134,7 +134,7 @@ class Upscaler:
         backend = resolve_device(device)
         if accept_licence and str(model).startswith(PREFIX):
             download_model(str(model))
-        return cls(Model.load(model, backend, options), backend, tiling)
+        return cls(Model.load(model, backend, options=options), backend, tiling)
 
     def __call__(
         self,
@@ -319,7 +319,9 @@ class Upscaler:
             grid = plan.grid
 
             def cut(tile: Tile) -> Denoiser:
-                return model.denoiser(cut_latent(latent, tile, contract.unit), sigma, caption, check=len(grid) == 1)
+                return model.denoiser(
+                    cut_latent(latent, tile, contract.unit), sigma, caption=caption, check=len(grid) == 1
+                )
 
             denoiser = cut(next(iter(grid))) if len(grid) == 1 else Tiled(cut, grid, backend, on_tile)
             shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
@@ -374,7 +376,7 @@ class Upscaler:
         contract = self.model.contract
         height, width = self.output_size(source, finish.size)
         return {
-            "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
+            "model": {"name": contract.name, "licence": contract.license, "sha256": self.model.hashes},
             "scheduler": "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler),
             # The list as it was given; a table of several evaluations a step holds more times.
             "timesteps": [float(t) for t in getattr(scheduler, "timesteps", table.times)],

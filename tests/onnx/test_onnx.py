@@ -10,6 +10,7 @@ from models import write_encoder, write_model, write_network
 from pidsampler import FlowODE, PidSamplerError, sample, timesteps
 from pidsampler.backends import get_backend
 from pidsampler.onnx import Model, bundled_models
+from pidsampler.onnx.manifest import Manifest
 from pidsampler.onnx.session import Session
 
 BACKEND = get_backend("numpy")
@@ -151,9 +152,24 @@ def test_contract_with_a_manifest(tmp_path):
     }
     contract = load(write_model(tmp_path, manifest, scale=2)).contract
     assert contract.timesteps == (0.9, 0.5, 0.0)
+    assert contract.license == "CC0-1.0"
     for key, value in manifest.items():
-        if key != "timesteps":
+        if key not in ("timesteps", "licence"):
             assert getattr(contract, key) == value
+
+
+def test_the_licence_may_be_spelt_in_two_ways(tmp_path):
+    contract = load(write_model(tmp_path / "m", {"license": "CC0-1.0"})).contract
+    assert contract.license == "CC0-1.0"
+    with pytest.warns(DeprecationWarning, match="licence of Contract is called license now"):
+        assert contract.licence == "CC0-1.0"
+    with pytest.warns(DeprecationWarning, match="licence of Manifest is called license now"):
+        manifest = Manifest(licence="CC0-1.0")
+    assert manifest.to_dict() == {"licence": "CC0-1.0"}
+    with pytest.warns(DeprecationWarning, match="licence of Manifest is called license now"):
+        assert manifest.licence == "CC0-1.0"
+    with pytest.raises(PidSamplerError, match="has both licence and license: leave one out"):
+        load(write_model(tmp_path / "twice", {"license": "a", "licence": "a"}))
 
 
 def test_the_public_sdxl_exports_shapes(tmp_path):
@@ -409,7 +425,7 @@ def test_the_bundled_model_is_what_its_script_builds(tmp_path, repository, load_
 
 def test_bundled_models_are_small_and_say_what_they_are():
     for name, manifest in bundled_models().items():
-        assert manifest.licence
+        assert manifest.license
         assert manifest.description
         folder = load(name).path
         assert sum(path.stat().st_size for path in Path(folder).iterdir()) < 8_000_000

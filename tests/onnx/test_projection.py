@@ -43,7 +43,7 @@ def _runs(monkeypatch):
 
 
 def load(folder, options=None):
-    return Model.load(folder, BACKEND, options)
+    return Model.load(folder, BACKEND, options=options)
 
 
 def both(tmp_path, **options):
