@@ -43,7 +43,10 @@ _COSTS = {
     "sampler": ("ms a call", "time of a row's update, its noise included"),
     "memory": ("MB", "x, the network's output and the saved tensors, by formula"),
 }
-COSTS = [Measure(name, *about[:1], "lower", *about[1:], (), _is_measured_by_the_run) for name, about in _COSTS.items()]
+COSTS = [
+    Measure(name, unit=unit, better="lower", source=source, needs=(), function=_is_measured_by_the_run)
+    for name, (unit, source) in _COSTS.items()
+]
 
 _FRAME, _FRAMES = 128, 12  # a preview's longest side in pixels, and how many a cell has at most
 

@@ -83,7 +83,7 @@ def shown(x, small, scale=4):
 
 def drift_of(x, small):
     """What the study measures on full pictures: drift of L*, a* and b*."""
-    given = Sample(np.zeros((1, 3, 1, 1)), shown(x, small), small)
+    given = Sample(np.zeros((1, 3, 1, 1)), shown(x, small), input=small)
     return np.array([MEASURES[f"drift-{c}"](given) for c in "lab"])
 
 
@@ -578,7 +578,7 @@ def test_despeckle_takes_out_what_the_study_counts(inputs, repository):
     cleaned = NUMPY.tensor_to_image(spotted, height, width, DESPECKLE)
 
     def specks(picture):
-        return MEASURES["specks"](Sample(np.zeros((1, 3, 1, 1)), picture, small))
+        return MEASURES["specks"](Sample(np.zeros((1, 3, 1, 1)), picture, input=small))
 
     assert specks(clean) == 0
     assert specks(shown(spotted, small)) > 300
