@@ -97,6 +97,11 @@ def reference(text: str) -> str | None:
     return text[1:] if text.startswith("@") else None
 
 
+def names_file(text: object) -> bool:
+    """Return whether what a sampler or timesteps were given as is the text of a file, "@FILE" or "FILE.py:NAME"."""
+    return isinstance(text, str) and (reference(text) is not None or split_file(text) is not None)
+
+
 def parse_times(text: str) -> list[float] | Spec:
     """Return the times of the text "T,T,...", or a `Spec.parse_list` of any other.
 
