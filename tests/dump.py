@@ -2,9 +2,9 @@
 
     python tests/dump.py before && git switch mine && python tests/dump.py after && diff -r before after
 
-writes the tables of every scheduler over every list, samples, the bundled models' pictures with their records, a
-study's results, and what the command line says, one file each. What takes time, or tells it, is left out. The package is the
-one that `python` imports; only its public names are used.
+writes the tables of every scheduler over every list, samples, the bundled models' pictures with their records, two
+studies' results, and what the command line says, one file each. Times are left out. The package is the one that
+`python` imports, and only its public names are used.
 """
 
 from __future__ import annotations
