@@ -1,4 +1,4 @@
-"""Every scheduler's table as version 0.1 made it, in tables.json, written by `python tests/schedulers/test_tables.py`."""
+"""Tables of every scheduler as version 0.1 made them: tables.json, written by `python tests/schedulers/test_tables.py`."""
 
 import json
 from pathlib import Path
