@@ -1,4 +1,4 @@
-"""Tables of every scheduler as version 0.1 made them: tables.json, written by `python tests/schedulers/test_tables.py`."""
+"""Tables of every scheduler as version 0.1 made them, stored by `python tests/schedulers/test_tables.py`."""
 
 import json
 from pathlib import Path
