@@ -31,7 +31,7 @@ def test_whole(benchmark):
 
     def run():
         BACKEND.image_to_tensor(PHOTO, 256, 256)
-        return BACKEND.tensor_to_image(sample(Copied(), table, SHAPE), 1024, 1024)
+        return BACKEND.tensor_to_image(sample(Copied(), table, shape=SHAPE), 1024, 1024)
 
     assert benchmark(run).shape == (1024, 1024, 3)
 
