@@ -117,7 +117,7 @@ class Run:
         """
         if out is None:
             out = self._backend.empty(self.x.shape, self.x.dtype)
-        elif out.shape != self.x.shape or out.dtype != self.x.dtype or not out.flags.c_contiguous:
+        elif out.shape != self.x.shape or out.dtype != self.x.dtype or not self._backend.writable(out):
             raise ConfigError(f"out must be a contiguous {self.x.dtype} array of shape {self.x.shape}")
         self._backend.predict_x0(self.row, self.x, self._output(m), out)
         return out
@@ -141,11 +141,11 @@ class Run:
         if self._noise is None:
             self._backend.noise(x, self._seeds, draw)
             return
-        for image, seed in zip(x, self._seeds, strict=True):
-            values = self._backend.adopt(self._noise(seed, draw, tuple(image.shape)))
-            if values.shape != image.shape:
-                raise ConfigError(f"the noise function returned shape {values.shape}, expected {image.shape}")
-            image[...] = values
+        for b, seed in enumerate(self._seeds):
+            values = self._backend.adopt(self._noise(seed, draw, tuple(x.shape[1:])))
+            if values.shape != x.shape[1:]:
+                raise ConfigError(f"the noise function returned shape {values.shape}, expected {x.shape[1:]}")
+            self._backend.write(values, x[b, ...])
 
     def _output(self, m: Array) -> Array:
         m = self._backend.adopt(m)
@@ -161,6 +161,7 @@ def start(
     seed: int | Sequence[int] = 0,
     noise: str | NoiseFunction = "independent",
     inplace: bool = False,
+    backend: str | Backend | None = None,
 ) -> Run:
     """Begin a run whose loop the caller writes: see `Run`.
 
@@ -174,24 +175,25 @@ def start(
             "brownian" (increments of one path, see `draws.brownian`), "torch" (PyTorch's CPU noise, see
             `torch_noise`), or a function (seed, draw, shape of one image) -> array, where draw 0 is the initial noise.
         inplace: Use x's own memory as the state instead of a copy.
+        backend: Backend of x, by name or as an object; None is that which owns it, see `backend_of`.
 
     Raises:
         PidSamplerError: x is of another type or shape, or in place and not contiguous, a seed is wrong, or the
             noise is unknown or does not suit the table.
     """
-    backend = backend_of(x)
+    backend = backend_of(x) if backend is None else get_backend(backend)
     x = backend.adopt(x)
-    if x.ndim < 2 or x.dtype not in backend.state_types:
+    if x.ndim < 2 or backend.dtype(x) not in backend.state_types:
         types = " or ".join(map(str, backend.state_types))
         raise ConfigError(f"x is {x.dtype} of shape {x.shape}, expected {types} of shape (batch, 3, height, width)")
     if not inplace:
         copy = backend.empty(x.shape, x.dtype)
         copy[...] = x
         x = copy
-    elif not (x.flags.c_contiguous and getattr(x.flags, "writeable", True)):
+    elif not backend.writable(x):
         raise ConfigError("with inplace=True x must be contiguous and writable: pass a copy")
     steps, given = with_noise(as_table(table), noise)
-    return Run(steps, x, check_seeds(seed, len(x)), backend, given)
+    return Run(steps, x, check_seeds(seed, x.shape[0]), backend, given)
 
 
 def sample(
@@ -200,7 +202,7 @@ def sample(
     shape: Sequence[int] | None = None,
     seed: int | Sequence[int] = 0,
     x: Array | None = None,
-    backend: str = "numpy",
+    backend: str | Backend = "numpy",
     dtype: Any = np.float32,
     noise: str | NoiseFunction = "independent",
     on_step: Callable[[Run, Array], object] | None = None,
@@ -215,7 +217,7 @@ def sample(
             on the batch.
         x: Where to start, at the noise level of the table's first row; it is copied. None starts from pure
             noise, draw 0, which suits tables that begin near t = 1.
-        backend: "numpy", or "cupy" for the GPU.
+        backend: "numpy", "cupy" for the GPU, or another one by name or as an object.
         dtype: float32, or with numpy float64 to measure accuracy below float32's rounding. The noise is the same.
         noise: "independent", "fixed", "brownian", "torch" or a function, as in `start`; for the initial noise too.
         on_step: Called as on_step(run, m) after each network evaluation and before the update: `run.index` and
@@ -236,21 +238,20 @@ def sample(
         if shape is not None and tuple(shape) != x.shape:
             raise ConfigError(f"shape {tuple(shape)} and x of shape {x.shape} disagree: pass one of them")
         state = where.empty(x.shape, dtype)
-        state[...] = x
+        where.write(x, state)
     elif shape is not None and len(shape) >= 2 and all(n > 0 for n in shape):
         state = where.empty(shape, dtype)
     else:
         raise ConfigError(f"shape is {shape}, expected (batch, 3, height, width), all above 0, or x instead")
     network = as_denoiser(denoiser)
-    run = start(table, state, seed=seed, noise=noise, inplace=True)
+    run = start(table, state, seed=seed, noise=noise, inplace=True, backend=where)
     if x is None:
         run._fill(run.x, draw=0)
     m = where.empty(state.shape, getattr(network, "output_dtype", dtype))
     copy = None  # of x, in the type that the network reads
     if (read := getattr(network, "input_dtype", dtype)) != dtype:
         copy = where.empty(state.shape, read)
-        with np.errstate(over="ignore"):
-            copy[...] = run.x
+        where.write(run.x, copy)
     for row in run:
         network.predict(run.x if copy is None else copy, row.t, m)
         if on_step is not None:

@@ -173,7 +173,7 @@ def _upscales(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any
     table = FlowSDE(pid()).table()
 
     def sampler() -> None:
-        sample(lambda x, t: x, table, (1, 3, side, side), backend=backend.name)
+        sample(lambda x, t: x, table, (1, 3, side, side), backend=backend)
         if backend.device == "cuda":
             import cupy
 
