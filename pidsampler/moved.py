@@ -22,7 +22,6 @@ _PACKAGE = __package__
 
 # Old module -> new module, both below the package.
 MODULES = {
-    "backends._numpy_colour": "image.planes",
     "backends.cupy_backend": "backends.cupy",
     "backends.lanczos": "image.lanczos",
     "backends.numpy_backend": "backends.numpy",
@@ -66,7 +65,7 @@ MODULES = {
 
 # Module that stayed -> names that left it -> their new module, with the new name after a colon where it has one.
 NAMES = {
-    "backends": {"resolve_device": "onnx.device"},
+    "backends": {"DESPECKLE": "image.despeckle", "resolve_device": "onnx.device"},
     "bench": {"Plan": "bench:BenchPlan"},
     "bench.measurement": {"Plan": "bench.measurement:BenchPlan"},
     "bench.peers": {"Stepper": "bench.peers:StepImplementation"},
