@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -71,7 +72,7 @@ NAMES = {
     "bench.peers": {"Stepper": "bench.peers:StepImplementation"},
     "export.folder": {"Plan": "export.folder:ExportPlan"},
     "export.published": {"LICENCE": "export.published:LICENSE"},
-    "io.pictures": {"place": "io.atomic", "remove_leftovers": "io.atomic"},
+    "io.pictures": {"remove_leftovers": "io.atomic"},
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
@@ -84,6 +85,9 @@ NAMES = {
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:
+    asking = inspect.stack(0)[stacklevel]
+    if asking.function == "_handle_fromlist":  # of `from package import name`, which asks for the name once more
+        return
     warnings.warn(
         f"{_PACKAGE}.{old} has moved to {_PACKAGE}.{new}: the old path works until version 0.3",
         DeprecationWarning,
