@@ -269,7 +269,8 @@ def start(
     x = backend.adopt(x)
     if x.ndim < 2 or backend.dtype(x) not in backend.state_types:
         types = " or ".join(map(str, backend.state_types))
-        raise ConfigError(f"x is {x.dtype} of shape {x.shape}, expected {types} of shape (batch, 3, height, width)")
+        found = f"x is {backend.dtype(x)} of shape {x.shape}"
+        raise ConfigError(f"{found}, expected {types} of shape (batch, 3, height, width)")
     if not flag("inplace", inplace):
         copy = backend.empty(x.shape, x.dtype)
         backend.write(x, copy)

@@ -10,7 +10,8 @@ So a backend of another library needs little, here one on the CPU:
             return isinstance(x, mine.Array)
 
         def empty(self, shape, dtype):
-            return mine.empty(shape, dtype=getattr(mine, str(dtype)))
+            own = isinstance(dtype, mine.DType)
+            return mine.empty(shape, dtype=dtype if own else getattr(mine, np.dtype(dtype).name))
 
         def adopt(self, x):
             return mine.from_dlpack(x)
