@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -22,7 +23,6 @@ _PACKAGE = __package__
 
 # Old module -> new module, both below the package.
 MODULES = {
-    "backends._numpy_colour": "image.planes",
     "backends.cupy_backend": "backends.cupy",
     "backends.lanczos": "image.lanczos",
     "backends.numpy_backend": "backends.numpy",
@@ -66,13 +66,13 @@ MODULES = {
 
 # Module that stayed -> names that left it -> their new module, with the new name after a colon where it has one.
 NAMES = {
-    "backends": {"resolve_device": "onnx.device"},
+    "backends": {"DESPECKLE": "image.despeckle", "resolve_device": "onnx.device"},
     "bench": {"Plan": "bench:BenchPlan"},
     "bench.measurement": {"Plan": "bench.measurement:BenchPlan"},
     "bench.peers": {"Stepper": "bench.peers:StepImplementation"},
     "export.folder": {"Plan": "export.folder:ExportPlan"},
     "export.published": {"LICENCE": "export.published:LICENSE"},
-    "io.pictures": {"place": "io.atomic", "remove_leftovers": "io.atomic"},
+    "io.pictures": {"remove_leftovers": "io.atomic"},
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
@@ -85,6 +85,9 @@ NAMES = {
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:
+    asking = inspect.stack(0)[stacklevel]
+    if asking.function == "_handle_fromlist":  # of `from package import name`, which asks for the name once more
+        return
     warnings.warn(
         f"{_PACKAGE}.{old} has moved to {_PACKAGE}.{new}: the old path works until version 0.3",
         DeprecationWarning,

@@ -116,8 +116,7 @@ class Run:
         if (read := getattr(network, "input_dtype", x.dtype)) != x.dtype:
             self._copy = self._like_x(self._copy, read)
             if not self._is_copied:
-                with np.errstate(over="ignore"):
-                    self._copy[...] = x
+                self._backend.write(x, self._copy)
             x = self._copy
         self._is_copied = False
         self._m = self._like_x(self._m, getattr(network, "output_dtype", self.x.dtype))
@@ -181,7 +180,7 @@ class Run:
         x = self._backend.empty(self.x.shape, self.x.dtype)
         other = Run(table, x, seeds=self._seeds, backend=self._backend, noise=self._noise)
         for copy, array in zip([other.x, *other._saved], [self.x, *self._saved], strict=False):
-            copy[...] = array
+            self._backend.write(array, copy)
         other.index = self.index
         return other
 
@@ -197,7 +196,7 @@ class Run:
         """
         if out is None:
             out = self._backend.empty(self.x.shape, self.x.dtype)
-        elif out.shape != self.x.shape or out.dtype != self.x.dtype or not out.flags.c_contiguous:
+        elif out.shape != self.x.shape or out.dtype != self.x.dtype or not self._backend.writable(out):
             raise ConfigError(f"out must be a contiguous {self.x.dtype} array of shape {self.x.shape}")
         self._backend.predict_x0(self.row, self.x, self._output(m), out)
         return out
@@ -221,11 +220,11 @@ class Run:
         if self._noise is None:
             self._backend.noise(x, self._seeds, draw)
             return
-        for image, seed in zip(x, self._seeds, strict=True):
-            values = self._backend.adopt(self._noise(seed, draw, tuple(image.shape)))
-            if values.shape != image.shape:
-                raise ConfigError(f"the noise function returned shape {values.shape}, expected {image.shape}")
-            image[...] = values
+        for b, seed in enumerate(self._seeds):
+            values = self._backend.adopt(self._noise(seed, draw, tuple(x.shape[1:])))
+            if values.shape != x.shape[1:]:
+                raise ConfigError(f"the noise function returned shape {values.shape}, expected {x.shape[1:]}")
+            self._backend.write(values, x[b, ...])
 
     def _output(self, m: Array) -> Array:
         m = self._backend.adopt(m)
@@ -245,6 +244,7 @@ def start(
     seed: int | Sequence[int] = 0,
     noise: str | NoiseFunction = "independent",
     inplace: bool = False,
+    backend: str | Backend | None = None,
 ) -> Run:
     """Begin a run whose loop the caller writes: see `Run`.
 
@@ -259,24 +259,26 @@ def start(
             `noise.torch`), another name of `noise.NOISES`, or a function (seed, draw, shape of one image) -> array,
             where draw 0 is the initial noise.
         inplace: Use x's own memory as the state instead of a copy.
+        backend: Backend of x, by name or as an object; None is that which owns it, see `backend_of`.
 
     Raises:
         PidSamplerError: The sampler is none; x is of another type or shape, or in place and not contiguous; a seed is
             wrong; or the noise is unknown or does not suit the table.
     """
-    backend = backend_of(x)
+    backend = backend_of(x) if backend is None else get_backend(backend)
     x = backend.adopt(x)
-    if x.ndim < 2 or x.dtype not in backend.state_types:
+    if x.ndim < 2 or backend.dtype(x) not in backend.state_types:
         types = " or ".join(map(str, backend.state_types))
-        raise ConfigError(f"x is {x.dtype} of shape {x.shape}, expected {types} of shape (batch, 3, height, width)")
+        found = f"x is {backend.dtype(x)} of shape {x.shape}"
+        raise ConfigError(f"{found}, expected {types} of shape (batch, 3, height, width)")
     if not flag("inplace", inplace):
         copy = backend.empty(x.shape, x.dtype)
-        copy[...] = x
+        backend.write(x, copy)
         x = copy
-    elif not (x.flags.c_contiguous and getattr(x.flags, "writeable", True)):
+    elif not backend.writable(x):
         raise ConfigError("with inplace=True x must be contiguous and writable: pass a copy")
     table, given = with_noise(as_table(get_scheduler(sampler)), noise)
-    return Run(table, x, seeds=check_seeds(seed, len(x)), backend=backend, noise=given)
+    return Run(table, x, seeds=check_seeds(seed, x.shape[0]), backend=backend, noise=given)
 
 
 @moved.keywords(table="sampler")
@@ -315,7 +317,7 @@ def sample(
     Raises:
         PidSamplerError: An argument is not as described.
     """
-    where = get_backend(backend)  # type: ignore[arg-type]
+    where = get_backend(backend)
     kind = _element_type(dtype)
     if kind not in where.state_types:
         raise ConfigError(f"dtype {kind} is not {' or '.join(map(str, where.state_types))}")
@@ -326,11 +328,11 @@ def sample(
         if shape is not None and _checked_shape(shape) != x.shape:
             raise ConfigError(f"shape {tuple(shape)} and x of shape {x.shape} disagree: pass one of them")
         state = where.empty(x.shape, kind)
-        state[...] = x
+        where.write(x, state)
     else:
         state = where.empty(_checked_shape(shape), kind)
     network = as_denoiser(denoiser)
-    run = start(sampler, state, seed=seed, noise=noise, inplace=True)
+    run = start(sampler, state, seed=seed, noise=noise, inplace=True, backend=where)
     if x is None:
         run.initial_noise()
     return run.finish(network, on_step)

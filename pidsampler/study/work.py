@@ -166,7 +166,7 @@ class StudyWorker:
         table = next(iter(job.tables.values()))
         began = time.perf_counter()
         if job.flow is not None:
-            dtype = np.float64 if backend.name == "numpy" else np.float32
+            dtype = np.float64 if np.dtype(np.float64) in backend.state_types else np.float32
             denoiser: Denoiser = job.flow.law
             shape: tuple[int, ...] = (1, *job.flow.shape)
             bound = None
@@ -283,7 +283,7 @@ def _converged(job: StudyJob, denoiser: Denoiser, noise: Array, backend: Backend
     assert job.converged is not None
     if job.flow is not None:
         return _solution(job.flow.at(job.flow.interval[1]), noise)
-    return on_host(sample(denoiser, job.converged, x=noise, backend=backend.name))
+    return on_host(sample(denoiser, job.converged, x=noise, backend=backend))
 
 
 def _solution(law: GaussianMixture, noise: Array) -> NDArray[np.float64]:

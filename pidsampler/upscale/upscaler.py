@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..backends import Backend
 from ..denoiser import Denoiser
 from ..errors import ConfigError, OutOfMemoryError, PidSamplerWarning
+from ..image.pixels import to_image, to_tensor
 from ..image.size import Size, resolve, warn_if_stretched
 from ..io import captions, pictures
 from ..noise import NoiseFunction, with_noise
@@ -96,7 +97,7 @@ class Bound:
             PidSamplerError: x holds NaN or infinity.
         """
         with self.backend.active():
-            return self.source.like(self.backend.tensor_to_image(x, self.height, self.width))
+            return self.source.like(to_image(x, size=(self.height, self.width), backend=self.backend))
 
 
 class Upscaler:
@@ -194,10 +195,12 @@ class Upscaler:
                     on_step(run, m)
 
             tile = None if progress is None else lambda *_: progress(share)
-            name, draws = self._backend.name, given or "independent"  # the table has its draws already
+            where, draws = self._backend, given or "independent"  # the table has its draws already
             with self._backend.active():  # once for all, since each entry waits for the caller's stream
                 bound = self.bind(source, seed, sigma, caption, plan, tile)
-                x = sample(bound.denoiser, table, shape=bound.shape, seed=seed, backend=name, noise=draws, on_step=step)
+                x = sample(
+                    bound.denoiser, table, shape=bound.shape, seed=seed, backend=where, noise=draws, on_step=step
+                )
                 return finished(x, source, native, scale, method, finish, self._backend)
 
         (array, drift), plan, ran_out = self._within_memory(source, count, made)
@@ -305,7 +308,7 @@ class Upscaler:
             if source.latent is not None:
                 latent = backend.adopt(source.latent)
             else:
-                image = backend.image_to_tensor(source.rgb, *padded)
+                image = to_tensor(source.rgb, size=padded, backend=backend)
                 if len(plan.encoder) == 1:
                     latent = model.encode(image)
                 else:

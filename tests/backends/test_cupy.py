@@ -27,8 +27,9 @@ from pidsampler import (
     start,
     timesteps,
 )
-from pidsampler.backends import _cupy_backend, get_backend
+from pidsampler.backends import get_backend, registry
 from pidsampler.denoiser import GaussianMixture, Guided
+from pidsampler.image.pixels import to_image, to_tensor
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
 
@@ -46,7 +47,7 @@ def _xp(request):
         real.cuda.runtime.getDeviceCount()
     except RuntimeError as error:
         pytest.skip(f"no GPU: {error}")
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()
     return real
 
 
@@ -240,21 +241,21 @@ def test_pictures_as_on_numpy(xp):
     rng = np.random.default_rng(0)
     for kind in (np.uint8, np.uint16):
         picture = rng.integers(0, np.iinfo(kind).max, (5, 7, 3)).astype(kind)
-        tensor = backend.image_to_tensor(picture, 8, 16)
-        assert host(tensor) == pytest.approx(numpy.image_to_tensor(picture, 8, 16), abs=2e-7)
-        image = backend.tensor_to_image(tensor, 5, 7)
+        tensor = to_tensor(picture, size=(8, 16), backend=backend)
+        assert host(tensor) == pytest.approx(to_tensor(picture, size=(8, 16), backend=numpy), abs=2e-7)
+        image = to_image(tensor, size=(5, 7), backend=backend)
         assert type(image) is np.ndarray
-        assert np.array_equal(image, numpy.tensor_to_image(host(tensor), 5, 7))
+        assert np.array_equal(image, to_image(host(tensor), size=(5, 7), backend=numpy))
     broken = xp.asarray(np.full((1, 3, 2, 3), np.nan, np.float32))
     with pytest.raises(PidSamplerError, match="holds NaN or infinity"):
-        backend.tensor_to_image(broken, 2, 3)
+        to_image(broken, size=(2, 3), backend=backend)
 
 
 def test_a_result_is_one_download(cupy):
     backend = get_backend("cupy")
     x = cupy.asarray(np.zeros((1, 3, 5, 7), np.float32))
     cupy.log.clear()
-    backend.tensor_to_image(x, 5, 7)
+    to_image(x, size=(5, 7), backend=backend)
     assert cupy.log.count("download") == 1
 
 

@@ -22,9 +22,11 @@ from PIL import Image
 from variants import TILES
 
 from pidsampler import FlowODE, FlowSDE, PidSamplerError, get_scheduler, list_schedulers, sample, timesteps
-from pidsampler.backends import _cupy_backend, get_backend
+from pidsampler.backends import get_backend, registry
 from pidsampler.backends.kernels import source
 from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
+from pidsampler.image.blend import blend
+from pidsampler.image.pixels import to_tensor
 from pidsampler.onnx import Model
 from pidsampler.upscale.tiles import OVERLAP, Axis, Grid, Tile, Tiled, axis, cut_latent, encode_in_tiles
 
@@ -48,7 +50,7 @@ def _name(request):
         real.cuda.runtime.getDeviceCount()
     except RuntimeError as error:
         pytest.skip(f"no GPU: {error}")
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()
     return "cupy"
 
 
@@ -518,7 +520,7 @@ def photo_in_tiles(model, photo, size, overlap):
     contract = model.contract
     unit = contract.scale * contract.vae_factor
     height, width = photo.shape[:2]
-    latent = model.encode(NUMPY.image_to_tensor(photo, height, width))
+    latent = model.encode(to_tensor(photo, size=(height, width), backend=NUMPY))
     shape = (1, 3, 4 * height, 4 * width)
     grid = Grid(axis(shape[2], size, overlap, unit), axis(shape[3], size, overlap, unit))
     assert {*grid.rows.overlaps[1:], *grid.columns.overlaps[1:]} == {overlap}
@@ -630,6 +632,12 @@ def test_the_kernel_is_the_formula_and_writes_nowhere_else(kernels, k, case):
         assert np.array_equal(out.array[outside], old[outside])
 
 
+def put(backend, tile, rows, columns, out, at=(0, 0), unwritten=(0, 0)):
+    """`blend` with its arguments in short."""
+    top, left = at
+    blend(tile, out, rows=rows, columns=columns, top=top, left=left, unwritten=unwritten, backend=backend)
+
+
 @pytest.mark.parametrize("kinds", [(0, 0), (0, 1), (0, 2), (1, 1), (2, 0)], ids=str)
 def test_blending_on_either_backend(name, kinds):
     x, m = (DTYPES[k] for k in kinds)
@@ -645,7 +653,7 @@ def test_blending_on_either_backend(name, kinds):
         expected = blended(tile, rows, columns, old, top, left, fresh)
         old[:, :, top + fresh[0] : top + h, left + fresh[1] : left + w] = np.nan
         arrays = [backend.adopt(a) for a in (tile, rows, columns, old)]
-        backend.blend(*arrays, top, left, fresh)
+        put(backend, *arrays, (top, left), fresh)
         step = {"float64": 1e-15, "float32": 4e-7, "float16": 2e-3, "bfloat16": 2e-2}[x.name]
         assert np.abs(host(arrays[3]).astype(np.float64) - expected).max() <= step
 
@@ -656,7 +664,7 @@ def test_what_is_not_finite_is_kept(name):
     tile[0, 0, 1, 2] = np.nan
     out = backend.adopt(np.zeros((1, 1, 6, 6), np.float32))
     weights = backend.adopt(np.zeros(4, np.float32))
-    backend.blend(backend.adopt(tile), weights, weights, out, 1, 1, (0, 0))
+    put(backend, backend.adopt(tile), weights, weights, out, (1, 1))
     assert np.isnan(host(out)[0, 0, 2, 3])
     assert np.isnan(host(out)).sum() == 1
 
@@ -684,7 +692,7 @@ def test_blending_refuses(name, shapes, at, message):
     backend = get_backend(name)
     arrays = [backend.adopt(np.zeros(shape, np.float32)) for shape in shapes]
     with pytest.raises(PidSamplerError, match=message):
-        backend.blend(*arrays, *at, (0, 0))
+        put(backend, *arrays, at)
 
 
 def test_the_gpus_blend_refuses(cupy):
@@ -692,14 +700,12 @@ def test_the_gpus_blend_refuses(cupy):
     tile, out = (cupy.asarray(np.zeros((1, 3, n, n), np.float32)) for n in (4, 8))
     weights, precise = cupy.asarray(np.zeros(4, np.float32)), cupy.asarray(np.zeros(4))
     with pytest.raises(PidSamplerError, match="weights are float64 and float32, expected float32"):
-        backend.blend(tile, precise, weights, out, 0, 0, (0, 0))
+        put(backend, tile, precise, weights, out)
     with pytest.raises(PidSamplerError, match="is not contiguous"):
-        backend.blend(tile, weights, weights, out.transpose(0, 1, 3, 2), 0, 0, (0, 0))
+        put(backend, tile, weights, weights, out.transpose(0, 1, 3, 2))
     memory = cupy.asarray(np.zeros(300, np.float32))
     with pytest.raises(PidSamplerError, match="overlap in part"):
-        backend.blend(
-            memory[:48].reshape(tile.shape), weights, weights, memory[16:208].reshape(out.shape), 0, 0, (0, 0)
-        )
+        put(backend, memory[:48].reshape(tile.shape), weights, weights, memory[16:208].reshape(out.shape))
 
 
 def test_places_that_16_does_not_divide_take_the_scalar_kernel(cupy):
@@ -708,6 +714,6 @@ def test_places_that_16_does_not_divide_take_the_scalar_kernel(cupy):
         backend._kernels.clear()
         tile, out = (cupy.asarray(np.ones((1, 3, n, n), np.float32)) for n in (4, 8))
         weights = cupy.asarray(np.ones(4, np.float32))
-        backend.blend(tile, weights, weights, out, 1, left, (4, 4))
+        put(backend, tile, weights, weights, out, (1, left), (4, 4))
         assert f"-DPID_VECTOR={vector}" in next(flags for name, flags in backend._kernels if name == "pid_tile")
         assert host(out).sum() == 3 * (64 + 16)
