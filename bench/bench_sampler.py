@@ -32,7 +32,7 @@ def test_whole(benchmark):
 
     def run():
         to_tensor(PHOTO, size=(256, 256), backend=BACKEND)
-        return to_image(sample(Copied(), table, SHAPE), size=(1024, 1024), backend=BACKEND)
+        return to_image(sample(Copied(), table, shape=SHAPE), size=(1024, 1024), backend=BACKEND)
 
     assert benchmark(run).shape == (1024, 1024, 3)
 

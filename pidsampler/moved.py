@@ -1,22 +1,23 @@
 """What moved since version 0.1 works for one release, with a DeprecationWarning that says what to write now.
 
-Import paths, by `MODULES` and `NAMES`; and arguments that became keyword-only or were renamed, by `keywords`.
+Import paths, by `MODULES` and `NAMES`; arguments that became keyword-only or have new names, by `keywords`; attributes
+that have new names, by `attribute`.
 """
 
 from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _PACKAGE = __package__
 
@@ -63,15 +64,30 @@ MODULES = {
     "upscaler": "upscale.upscaler",
 }
 
-# Module that stayed -> names that left it -> their new module.
+# Module that stayed -> names that left it -> their new module, with the new name after a colon where it has one.
 NAMES = {
     "backends": {"DESPECKLE": "image.despeckle", "resolve_device": "onnx.device"},
-    "io.pictures": {"place": "io.atomic", "remove_leftovers": "io.atomic"},
+    "bench": {"Plan": "bench:BenchPlan"},
+    "bench.measurement": {"Plan": "bench.measurement:BenchPlan"},
+    "bench.peers": {"Stepper": "bench.peers:StepImplementation"},
+    "export.folder": {"Plan": "export.folder:ExportPlan"},
+    "export.published": {"LICENCE": "export.published:LICENSE"},
+    "io.pictures": {"remove_leftovers": "io.atomic"},
+    "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
+    "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
+    "study.work": {
+        "Job": "study.work:StudyJob",
+        "Outcome": "study.work:RunOutcome",
+        "Worker": "study.work:StudyWorker",
+    },
 }
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:
+    asking = inspect.stack(0)[stacklevel]
+    if asking.function == "_handle_fromlist":  # of `from package import name`, which asks for the name once more
+        return
     warnings.warn(
         f"{_PACKAGE}.{old} has moved to {_PACKAGE}.{new}: the old path works until version 0.3",
         DeprecationWarning,
@@ -103,11 +119,12 @@ def names(module: str) -> Callable[[str], Any]:
         if inside in MODULES:
             _warn(inside, MODULES[inside], stacklevel=2)
             return importlib.import_module(f"{_PACKAGE}.{MODULES[inside]}")
-        new = NAMES.get(here, {}).get(name)
-        if new is None:
+        if name not in NAMES.get(here, {}):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _warn(inside, f"{new}.{name}", stacklevel=2)
-        return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), name)
+        new, _, renamed = NAMES[here][name].partition(":")
+        renamed = renamed or name
+        _warn(inside, f"{new}.{renamed}", stacklevel=2)
+        return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), renamed)
 
     return attribute
 
@@ -118,8 +135,8 @@ def install() -> None:
         sys.meta_path.append(_Moved())
 
 
-def keywords(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator that lets a function be called as in 0.1.
+def keywords(**renamed: str) -> Callable[[F], F]:
+    """Return a decorator that lets a function, or a class, be called as in 0.1.
 
     Arguments that became keyword-only may be given by position, in order, and old keywords by their new names.
 
@@ -127,31 +144,48 @@ def keywords(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         **renamed: Old keyword -> new keyword.
     """
 
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        code: Any = function.__code__
-        most, later = code.co_argcount, code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
-        name = function.__qualname__.removesuffix(".__init__")
-
-        @functools.wraps(function)
-        def called(*arguments: P.args, **options: P.kwargs) -> T:
-            extra = arguments[most:]
-            if not extra and not renamed:
-                return function(*arguments, **options)
-            for old in renamed.keys() & options.keys():
-                if (new := renamed[old]) not in options:
-                    _deprecated(f"the parameter {old} of {name} is called {new} now")
-                    options[new] = options.pop(old)
-            if extra:
-                if len(extra) > len(later) or options.keys() & set(later[: len(extra)]):
-                    return function(*arguments, **options)  # raises what Python says of it
-                _deprecated(f"pass {', '.join(later[: len(extra)])} of {name} by keyword")
-                options.update(zip(later, extra, strict=False))
-            return function(*arguments[:most], **options)  # type: ignore[arg-type]
-
-        return called
+    def decorate(target: F) -> F:
+        if not isinstance(target, type):
+            return _as_before(target, renamed)
+        target.__init__ = _as_before(target.__init__, renamed)  # type: ignore[misc]
+        return target
 
     return decorate
 
 
+def attribute(old: str, new: str) -> Any:
+    """Return a property for an attribute that is called `new` now."""
+
+    def read(self: object) -> Any:
+        _deprecated(f"the attribute {old} of {type(self).__name__} is called {new} now")
+        return getattr(self, new)
+
+    return property(read)
+
+
+def _as_before(function: F, renamed: Mapping[str, str]) -> F:
+    code: Any = function.__code__
+    most, later = code.co_argcount, code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+    name = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **options: Any) -> Any:
+        extra = arguments[most:]
+        if not extra and not renamed:
+            return function(*arguments, **options)
+        for old in renamed.keys() & options.keys():
+            if (new := renamed[old]) not in options:
+                _deprecated(f"the parameter {old} of {name} is called {new} now")
+                options[new] = options.pop(old)
+        if extra:
+            if len(extra) > len(later) or options.keys() & set(later[: len(extra)]):
+                return function(*arguments, **options)  # raises what Python says of it
+            _deprecated(f"pass {', '.join(later[: len(extra)])} of {name} by keyword")
+            options.update(zip(later, extra, strict=False))
+        return function(*arguments[:most], **options)
+
+    return called  # type: ignore[return-value]
+
+
 def _deprecated(text: str) -> None:
-    warnings.warn(f"{text}: this works until version 0.3", DeprecationWarning, stacklevel=4)
+    warnings.warn(f"{text}: this works until version 0.3", DeprecationWarning, stacklevel=3)

@@ -217,7 +217,7 @@ def _read(up: Upscaler, settings: Settings, file: File) -> _Read | Outcome:
             f"{file.target} exists already, not made from {file.path} with these settings: pass overwrite=True to "
             "replace it, or another folder"
         )
-    pictures.check_fits(file.target, *up.output_size(source, settings.finish.size), alpha=source.alpha is not None)
+    pictures.check_fits(file.target, up.output_size(source, settings.finish.size), alpha=source.alpha is not None)
     return _Read(source, time.perf_counter() - began)
 
 

@@ -21,14 +21,15 @@ from ..errors import ConfigError, OutOfMemoryError, PidSamplerWarning
 from ..image.pixels import to_image, to_tensor
 from ..image.size import Size, resolve, warn_if_stretched
 from ..io import captions, pictures
-from ..noise.coupling import NoiseFunction, with_noise
+from ..noise import NoiseFunction, with_noise
 from ..noise.philox import DEGRADE, check_seeds
 from ..onnx import CudaOptions, Model
 from ..onnx.device import resolve_device
 from ..onnx.hub import PREFIX, download_model
 from ..sampler import Run, sample
 from ..schedulers import FlowSDE
-from ..schedulers.registry import get_scheduler
+from ..schedulers.making import SamplerLike
+from ..schedulers.registry import as_scheduler
 from ..table import Scheduler, StepTable, as_table
 from . import memory
 from .finish import Finish, finished
@@ -65,8 +66,8 @@ class Result:
             PidSamplerError: The file exists and `overwrite` is false, cannot be written, or its format cannot
                 hold the picture.
         """
-        picture = pictures.Picture(self.array, self._icc, self._dpi)
-        pictures.write(Path(path), picture, json.dumps(self.record, sort_keys=True), overwrite)
+        picture = pictures.Picture(self.array, icc=self._icc, dpi=self._dpi)
+        pictures.write(Path(path), picture, record=json.dumps(self.record, sort_keys=True), overwrite=overwrite)
 
 
 @dataclass(frozen=True)
@@ -134,12 +135,12 @@ class Upscaler:
         backend = resolve_device(device)
         if accept_licence and str(model).startswith(PREFIX):
             download_model(str(model))
-        return cls(Model.load(model, backend, options), backend, tiling)
+        return cls(Model.load(model, backend, options=options), backend, tiling)
 
     def __call__(
         self,
         image: str | Path | NDArray[Any] | Source,
-        scheduler: str | Scheduler | StepTable | None = None,
+        scheduler: SamplerLike | None = None,
         seed: int = 0,
         degrade_sigma: float = 0.0,
         noise: str | NoiseFunction = "independent",
@@ -154,8 +155,8 @@ class Upscaler:
             image: A picture file or a uint8 or uint16 array (H, W) or (H, W, 1..4), of any size from 1x1; or a
                 latent: a .npy, .npz or .safetensors file or a float array (C, h, w) or (1, C, h, w). A `Source` is
                 one already read.
-            scheduler: A spec string, a scheduler, or a StepTable that ends at 0. None takes FlowSDE over the
-                model's own timesteps.
+            scheduler: A sampler that ends at 0, in any form of `get_scheduler`, over the model's own timesteps where it
+                names none. None takes FlowSDE.
             seed: 0..2^64-1.
             degrade_sigma: The noise level of the latent, 0..1; PiD is trained for 0..0.8. For a picture this
                 much noise is added to its latent, in the model's frame. A latent is taken to have it already.
@@ -197,7 +198,9 @@ class Upscaler:
             where, draws = self._backend, given or "independent"  # the table has its draws already
             with self._backend.active():  # once for all, since each entry waits for the caller's stream
                 bound = self.bind(source, seed, sigma, caption, plan, tile)
-                x = sample(bound.denoiser, table, bound.shape, seed, backend=where, noise=draws, on_step=step)
+                x = sample(
+                    bound.denoiser, table, shape=bound.shape, seed=seed, backend=where, noise=draws, on_step=step
+                )
                 return finished(x, source, native, scale, method, finish, self._backend)
 
         (array, drift), plan, ran_out = self._within_memory(source, count, made)
@@ -319,7 +322,9 @@ class Upscaler:
             grid = plan.grid
 
             def cut(tile: Tile) -> Denoiser:
-                return model.denoiser(cut_latent(latent, tile, contract.unit), sigma, caption, check=len(grid) == 1)
+                return model.denoiser(
+                    cut_latent(latent, tile, contract.unit), sigma, caption=caption, check=len(grid) == 1
+                )
 
             denoiser = cut(next(iter(grid))) if len(grid) == 1 else Tiled(cut, grid, backend, on_tile)
             shape = (1, 3, padded[0] * contract.scale, padded[1] * contract.scale)
@@ -340,7 +345,7 @@ class Upscaler:
     def record(
         self,
         source: Source,
-        scheduler: str | Scheduler | StepTable | None = None,
+        scheduler: SamplerLike | None = None,
         seed: int = 0,
         degrade_sigma: float = 0.0,
         noise: str | NoiseFunction = "independent",
@@ -359,7 +364,7 @@ class Upscaler:
     def _record(
         self,
         source: Source,
-        scheduler: Scheduler | StepTable,
+        scheduler: Scheduler,
         table: StepTable,
         seed: int,
         sigma: float,
@@ -374,7 +379,7 @@ class Upscaler:
         contract = self.model.contract
         height, width = self.output_size(source, finish.size)
         return {
-            "model": {"name": contract.name, "licence": contract.licence, "sha256": self.model.hashes},
+            "model": {"name": contract.name, "licence": contract.license, "sha256": self.model.hashes},
             "scheduler": "StepTable" if isinstance(scheduler, StepTable) else repr(scheduler),
             # The list as it was given; a table of several evaluations a step holds more times.
             "timesteps": [float(t) for t in getattr(scheduler, "timesteps", table.times)],
@@ -397,14 +402,10 @@ class Upscaler:
             },
         }
 
-    def _scheduler(self, scheduler: str | Scheduler | StepTable | None) -> Scheduler | StepTable:
-        if scheduler is None:
-            return FlowSDE(self.model.contract.timesteps)
-        if isinstance(scheduler, str):
-            return get_scheduler(scheduler, None if "@" in scheduler else self.model.contract.timesteps)
-        return scheduler
+    def _scheduler(self, scheduler: SamplerLike | None) -> Scheduler:
+        return as_scheduler(FlowSDE if scheduler is None else scheduler, own=self.model.contract.timesteps)
 
-    def _table(self, scheduler: Scheduler | StepTable) -> StepTable:
+    def _table(self, scheduler: Scheduler) -> StepTable:
         table = as_table(scheduler)
         if table.times[-1] != 0.0:
             raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")

@@ -58,9 +58,9 @@ def host(x):
 @pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
 def test_every_method_as_on_numpy(xp, info):
     scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(5))
-    found = sample(LAW, scheduler, SHAPE, seed=[4, 2**40], backend="cupy")
+    found = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40], backend="cupy")
     assert isinstance(found, xp.ndarray)
-    expected = sample(LAW, scheduler, SHAPE, seed=[4, 2**40])
+    expected = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40])
     assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
@@ -78,7 +78,8 @@ def test_mixtures_and_guidance_on_arrays_without_a_namespace(xp, network):
 @pytest.mark.parametrize("noise", ["fixed", "brownian", "torch"])
 def test_every_noise_as_on_numpy(xp, noise):
     found, expected = (
-        sample(LAW, FlowSDE(timesteps.pid()), SHAPE, seed=7, backend=name, noise=noise) for name in ("cupy", "numpy")
+        sample(LAW, FlowSDE(timesteps.pid()), shape=SHAPE, seed=7, backend=name, noise=noise)
+        for name in ("cupy", "numpy")
     )
     assert host(found) == pytest.approx(expected, abs=3e-5)
 
@@ -86,7 +87,7 @@ def test_every_noise_as_on_numpy(xp, noise):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 3, 5, 5), (1, 3, 16, 16)])
 def test_tables_of_other_predictions_and_clips_and_odd_sizes(xp, shape):
     for table in (FlowSDE([0.9, 0.4, 0.0]).table().predicting("x0"), FlowSDE([0.9, 0.4, 0.0]).table().clipped(0.2)):
-        found, expected = (sample(LAW, table, shape, seed=7, backend=name) for name in ("cupy", "numpy"))
+        found, expected = (sample(LAW, table, shape=shape, seed=7, backend=name) for name in ("cupy", "numpy"))
         assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
@@ -135,8 +136,8 @@ def test_half_precision_state(xp, dtype):
     import ml_dtypes
 
     kind = np.dtype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
-    found = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), (1, 3, 8, 8), backend="cupy", dtype=kind)
-    expected = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), (1, 3, 8, 8))
+    found = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), shape=(1, 3, 8, 8), backend="cupy", dtype=kind)
+    expected = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), shape=(1, 3, 8, 8))
     assert found.dtype == kind
     assert host(found).astype(np.float32) == pytest.approx(expected, abs=16 * float(ml_dtypes.finfo(kind).eps))
 
@@ -163,7 +164,7 @@ def test_a_network_of_half_precision_gets_its_copy_of_x_from_the_row(xp, backend
     def keep(run, m):
         states.append(host(run.x) if backend == "cupy" else run.x.copy())
 
-    found = sample(network, FlowSDE(timesteps.pid()), SHAPE, seed=3, backend=backend, on_step=keep)
+    found = sample(network, FlowSDE(timesteps.pid()), shape=SHAPE, seed=3, backend=backend, on_step=keep)
     assert found.dtype == np.float32
     for seen, state in zip(network.seen, states, strict=True):
         assert np.array_equal(seen, state.astype(np.float16))
@@ -172,13 +173,13 @@ def test_a_network_of_half_precision_gets_its_copy_of_x_from_the_row(xp, backend
     def plain(x, t):
         return (x.astype(np.float16) * np.float16(0.25)).astype(np.float32)
 
-    expected = sample(plain, FlowSDE(timesteps.pid()), SHAPE, seed=3)
+    expected = sample(plain, FlowSDE(timesteps.pid()), shape=SHAPE, seed=3)
     assert (host(found) if backend == "cupy" else found) == pytest.approx(expected, abs=2e-3)
 
 
 def test_float64_is_numpys_alone(cupy):
     with pytest.raises(PidSamplerError, match="dtype float64 is not float32 or float16 or bfloat16"):
-        sample(LAW, FlowSDE([0.9, 0.0]), SHAPE, backend="cupy", dtype=np.float64)
+        sample(LAW, FlowSDE([0.9, 0.0]), shape=SHAPE, backend="cupy", dtype=np.float64)
     with pytest.raises(PidSamplerError, match=r"x is float64 of shape .* expected float32 or float16 or bfloat16"):
         start(FlowSDE([0.9, 0.0]), cupy.asarray(np.zeros((1, 3, 4, 4))))
 
@@ -203,7 +204,7 @@ def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
                 cupy.forbidden = {"upload", "download", "allocation"}
 
         cupy.log.clear()
-        sample(Quiet(), scheduler, SHAPE, seed=3, backend="cupy", on_step=after)
+        sample(Quiet(), scheduler, shape=SHAPE, seed=3, backend="cupy", on_step=after)
         assert launches == list(range(1, 1 + len(scheduler.table())))  # the initial noise, then one a row
         assert cupy.log.count("upload") <= 1
         cupy.forbidden = set()
@@ -213,7 +214,7 @@ def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
 def test_kernels_are_compiled_once(cupy):
     cupy._libraries = {}
     for _ in range(3):
-        sample(LAW, FlowSDE(timesteps.pid()), SHAPE, backend="cupy")
+        sample(LAW, FlowSDE(timesteps.pid()), shape=SHAPE, backend="cupy")
     assert sorted(name for name, _ in cupy.compiled) == ["pid_fill", "pid_step", "pid_step"]  # with noise and without
     assert all("--std=c++17" in options for _, options in cupy.compiled)
 

@@ -292,7 +292,7 @@ def test_without_drift_next_to_nothing_changes(inputs):
     """The bundled model has none: its results change by a level at most, and by a tenth of one on average."""
     tiny, small = Upscaler.load("tiny", "cpu"), inputs["chameleon"]
     bound = tiny.bind(small)
-    x = sample(bound.denoiser, FlowSDE(tiny.model.contract.timesteps), bound.shape)
+    x = sample(bound.denoiser, FlowSDE(tiny.model.contract.timesteps), shape=bound.shape)
     y, found = matched(NUMPY, x, small, 4)
     change = np.abs(shown(x, small).astype(int) - shown(y, small))
     assert change.max() <= 1

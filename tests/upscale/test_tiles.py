@@ -209,8 +209,8 @@ def compare(shape, grid, table, name="numpy", dtype=np.float32, seed=0):
     mean, std = gaussian(shape, dtype)
     backend = get_backend(name)
     arguments = {"seed": seed, "backend": name, "dtype": dtype}
-    whole = host(sample(cut_gaussian(mean, std, backend)(Tile(0, 0, *shape[2:])), table, shape, **arguments))
-    tiled = host(sample(Tiled(cut_gaussian(mean, std, backend), grid, backend), table, shape, **arguments))
+    whole = host(sample(cut_gaussian(mean, std, backend)(Tile(0, 0, *shape[2:])), table, shape=shape, **arguments))
+    tiled = host(sample(Tiled(cut_gaussian(mean, std, backend), grid, backend), table, shape=shape, **arguments))
     assert tiled.dtype == whole.dtype == dtype
     assert np.abs(whole).max() > 0.05 if whole.size > 100 else True
     return np.abs(tiled - whole).max() / max(1, np.abs(whole).max())
@@ -281,8 +281,8 @@ def test_guidance_inside_and_outside_of_tiles(name, where):
     else:
         tiled = Guided(Tiled(cut, CUT, backend), Tiled(other, CUT, backend), 2.5)
     table = FlowODE(timesteps.uniform(5))
-    found = host(sample(tiled, table, SMALL, backend=name))
-    expected = host(sample(Guided(cut(everything), other(everything), 2.5), table, SMALL, backend=name))
+    found = host(sample(tiled, table, shape=SMALL, backend=name))
+    expected = host(sample(Guided(cut(everything), other(everything), 2.5), table, shape=SMALL, backend=name))
     assert np.abs(found - expected).max() <= 1e-5 * max(1, np.abs(expected).max())
 
 
@@ -290,7 +290,7 @@ def test_a_mixture(name):
     law = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
     tiled = Tiled(lambda tile: law, CUT, get_backend(name))
     for table in (FlowSDE(timesteps.pid()), get_scheduler("dpmpp-2m", timesteps=timesteps.uniform(6))):
-        found, expected = (host(sample(network, table, SMALL, backend=name)) for network in (tiled, law))
+        found, expected = (host(sample(network, table, shape=SMALL, backend=name)) for network in (tiled, law))
         assert found == pytest.approx(expected, abs=1e-5)
 
 
@@ -332,7 +332,7 @@ class Recorded:
 def test_conditions_are_cut_anew_for_each_tile_and_step_and_progress_is_told():
     cuts, told = [], []
     tiled = Tiled(lambda tile: cuts.append(tile) or Recorded(), CUT, NUMPY, on_tile=lambda *at: told.append(at))
-    sample(tiled, FlowODE([0.9, 0.5, 0.0]), SMALL)
+    sample(tiled, FlowODE([0.9, 0.5, 0.0]), shape=SMALL)
     assert cuts == [*CUT] * 2
     assert told == [(k, 9) for k in range(1, 10)] * 2
 
@@ -342,7 +342,7 @@ def test_buffers_are_made_once_and_are_contiguous():
     tiled = Tiled(lambda tile: network, CUT, NUMPY)
     for shape in (SMALL, (1, *SMALL[1:])):
         network.calls.clear()
-        sample(tiled, FlowODE([0.9, 0.5, 0.0]), shape)
+        sample(tiled, FlowODE([0.9, 0.5, 0.0]), shape=shape)
         assert len({(id(x), id(out)) for x, out in network.calls}) == 1
         for array in network.calls[0]:
             assert array.shape == (*shape[:2], 6, 8)
@@ -356,8 +356,10 @@ def test_a_network_of_half_precision(name, dtype):
     kind = next(d for d in DTYPES.values() if d == dtype)
     network = Recorded(input_dtype=kind, output_dtype=kind)
     tiled = Tiled(lambda tile: network, CUT, get_backend(name))
-    found = host(sample(tiled, FlowSDE(timesteps.pid()), SMALL, backend=name))
-    whole = host(sample(Recorded(input_dtype=kind, output_dtype=kind), FlowSDE(timesteps.pid()), SMALL, backend=name))
+    found = host(sample(tiled, FlowSDE(timesteps.pid()), shape=SMALL, backend=name))
+    whole = host(
+        sample(Recorded(input_dtype=kind, output_dtype=kind), FlowSDE(timesteps.pid()), shape=SMALL, backend=name)
+    )
     assert found == pytest.approx(whole, abs=1e-6)
 
 
@@ -391,7 +393,11 @@ def test_nothing_but_launches_after_the_first_step(cupy):
     network = Quiet()
     backend = get_backend("cupy")
     sample(
-        Tiled(lambda tile: network, CUT, backend), FlowODE(timesteps.uniform(5)), SMALL, backend="cupy", on_step=after
+        Tiled(lambda tile: network, CUT, backend),
+        FlowODE(timesteps.uniform(5)),
+        shape=SMALL,
+        backend="cupy",
+        on_step=after,
     )
     launches = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] == "launch"]
     assert [name for _, name, _ in launches] == ["pid_step", *(["pid_tile"] * 9 + ["pid_step"]) * 3]
@@ -401,11 +407,11 @@ def test_nothing_but_launches_after_the_first_step(cupy):
 def test_tiled_refuses():
     tiled = Tiled(lambda tile: None, CUT, NUMPY)
     with pytest.raises(PidSamplerError, match=r"expected a Denoiser with predict.* found None"):
-        sample(tiled, TABLE, SMALL)
+        sample(tiled, TABLE, shape=SMALL)
     with pytest.raises(PidSamplerError, match=r"shapes \(1, 3, 13, 18\) .* the tiles are those of .* 13, 17\)"):
-        sample(tiled, TABLE, (1, 3, 13, 18))
+        sample(tiled, TABLE, shape=(1, 3, 13, 18))
     with pytest.raises(PidSamplerError, match=r"returned shape \(2, 3, 5, 8\), expected that of x, \(2, 3, 6, 8\)"):
-        sample(Tiled(lambda tile: lambda x, t: x[:, :, 1:], CUT, NUMPY), TABLE, SMALL)
+        sample(Tiled(lambda tile: lambda x, t: x[:, :, 1:], CUT, NUMPY), TABLE, shape=SMALL)
 
 
 def test_an_exception_of_the_callback_cancels():
@@ -414,7 +420,7 @@ def test_an_exception_of_the_callback_cancels():
 
     network = Recorded()
     with pytest.raises(KeyboardInterrupt):
-        sample(Tiled(lambda tile: network, CUT, NUMPY, on_tile=stop), TABLE, SMALL)
+        sample(Tiled(lambda tile: network, CUT, NUMPY, on_tile=stop), TABLE, shape=SMALL)
     assert len(network.calls) == 1
 
 
@@ -520,7 +526,7 @@ def photo_in_tiles(model, photo, size, overlap):
     assert {*grid.rows.overlaps[1:], *grid.columns.overlaps[1:]} == {overlap}
     tiled = Tiled(lambda tile: model.denoiser(cut_latent(latent, tile, unit), 0.0), grid, NUMPY)
     table = FlowSDE(contract.timesteps)
-    found, whole = (sample(network, table, shape) for network in (tiled, model.denoiser(latent, 0.0)))
+    found, whole = (sample(network, table, shape=shape) for network in (tiled, model.denoiser(latent, 0.0)))
     psnr = 10 * np.log10(4 / np.mean((found.astype(np.float64) - whole) ** 2))
     sides = [(side, axis_of) for side, axis_of in ((grid.rows, 2), (grid.columns, 3)) if len(side.starts) > 1]
     return psnr, [at_seams(found, *side) / at_seams(whole, *side) for side in sides]
