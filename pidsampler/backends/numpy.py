@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..errors import ConfigError
 from ..noise import philox
 from ..table import Row
@@ -59,13 +60,14 @@ class NumpyBackend(HostDevice):
         """out = x in out's element type, rounded."""
         out[...] = x
 
+    @moved.keywords()
     def noise(
         self,
         x: Array,
         seeds: Sequence[int],
+        *,
         draw: int,
         stream: int = 0,
-        *,
         keep: float = 0.0,
         scale: float = 1.0,
     ) -> None:
@@ -73,8 +75,9 @@ class NumpyBackend(HostDevice):
         for b, seed in enumerate(seeds):
             in_parts(partial(_noise, x[b].reshape(-1), seed, draw, stream, keep, scale), x[b].size)
 
+    @moved.keywords()
     def step(
-        self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
+        self, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
         for b, seed in enumerate(seeds):
@@ -85,7 +88,8 @@ class NumpyBackend(HostDevice):
             self.write(x, copy)
 
     @_quiet
-    def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:
+    @moved.keywords()
+    def predict_x0(self, row: Row, x: Array, *, m: Array, out: Array) -> None:
         """out = clip(p*x + q*m)."""
         term = np.empty(CHUNK, x.dtype)
         xs, ms, outs = x.reshape(-1), m.reshape(-1), out.reshape(-1)
