@@ -15,6 +15,7 @@ from attrs import evolve
 from ..errors import ConfigError, unknown_name
 from ..schedulers.exact import log_snr
 from ..table import Combination, Row, StepTable, Terms, combined
+from ..values import instance, shown
 
 # (seed, draw, shape of one image) -> its float32 noise, such as `noise.normal`. Draw 0 is the initial noise.
 NoiseFunction = Callable[[int, int, tuple[int, ...]], Any]
@@ -36,9 +37,10 @@ def with_noise(table: StepTable, noise: str | NoiseFunction) -> tuple[StepTable,
     Raises:
         PidSamplerError: The name is unknown, or the table has no such form.
     """
+    instance("table", table, StepTable, "a StepTable")
     if not isinstance(noise, str):
         if not callable(noise):
-            raise ConfigError(f"noise={noise!r} is neither one of {', '.join(NOISES)} nor a function")
+            raise ConfigError(f"noise={shown(noise)} is neither one of {', '.join(NOISES)} nor a function")
         return table, noise
     if noise not in NOISES:
         raise unknown_name("noise", noise, NOISES)
@@ -57,7 +59,7 @@ def fixed(table: StepTable) -> StepTable:
     """
     rows = []
     held: dict[int, float] = {}  # slot -> how much of N(0) it holds where the network is exact
-    for row in table.rows:
+    for row in instance("table", table, StepTable, "a StepTable"):
         drawn = _total(row.noise)
         scale = (row.t_next - _known(row, row.t, held)) / drawn if drawn else 1.0
         rows.append(_redrawn(row, partial(_same, scale=scale)))
@@ -95,7 +97,7 @@ def brownian(table: StepTable) -> StepTable:
     # Of each draw, the nodes it is made of: it is the increment over the step of the row that has it first.
     increments = {0: Combination(noise={0: 1.0})}
     rows = []
-    for i, row in enumerate(table.rows):
+    for i, row in enumerate(instance("table", table, StepTable, "a StepTable")):
         for draw in row.draws:
             if draw in increments:
                 continue
