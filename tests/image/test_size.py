@@ -111,7 +111,7 @@ class TestSize:
 
 class TestResolve:
     def test_nothing_asked_is_native(self):
-        assert resolve(None, (4096, 2732), 4) == (4096, 2732)
+        assert resolve(None, (4096, 2732), native_scale=4) == (4096, 2732)
 
     @pytest.mark.parametrize(
         ("size", "expected"),
