@@ -181,7 +181,7 @@ class Upscaler:
         finish = finish or Finish()
         record = self._record(source, scheduler, table, seed, sigma, noise, caption, finish)
         native, scale = self.output_size(source), self.model.contract.scale
-        warn_if_stretched(record["output"]["height"], record["output"]["width"], native)
+        warn_if_stretched(record["output"]["height"], record["output"]["width"], native=native)
         method = finish.method(source, self.model.contract.drifts)
         count = 2 + table.slots + (max((len(row.draws) for row in table.rows), default=0) if given else 0)
 
@@ -340,7 +340,7 @@ class Upscaler:
             self.model.check_latent(source.latent)
         height, width = self._padded(source) if source.latent is not None else source.rgb.shape[:2]
         scale = self.model.contract.scale
-        return resolve(size, (height * scale, width * scale), scale)
+        return resolve(size, (height * scale, width * scale), native_scale=scale)
 
     def record(
         self,
