@@ -1,7 +1,7 @@
 """Where randomness comes from: counter-based normals, PyTorch's, and how the draws of a run hang together."""
 
 from .coupling import NOISES, NoiseFunction, brownian, fixed, with_noise
-from .philox import DEGRADE, SAMPLER, check_number, check_seeds, fill, kept, normal
+from .philox import DEGRADE, SAMPLER, check_number, check_seeds, fill, normal
 
 __all__ = [
     "DEGRADE",
@@ -13,7 +13,6 @@ __all__ = [
     "check_seeds",
     "fill",
     "fixed",
-    "kept",
     "normal",
     "with_noise",
 ]

@@ -21,7 +21,6 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, FileError, PidSamplerError
 from ..io import latents, pictures
 from ..jobs import processes
-from ..noise import philox
 from ..noise.coupling import NoiseFunction
 from ..table import Scheduler, StepTable
 from .finish import Finish
@@ -160,7 +159,7 @@ def upscale_files(
         progress: Called as progress(path, share) after each call of the network, with its share of the file's.
     """
     remaining = iter(files)
-    with philox.kept(), _thread() as reader, _thread() as writer:
+    with _thread() as reader, _thread() as writer:
 
         def read(file: File) -> tuple[File, Future[Any]]:
             return file, reader.submit(_guarded, partial(_read, up, settings), file)

@@ -14,7 +14,6 @@ from PIL import Image
 from pidsampler import FlowSDE, Upscaler
 from pidsampler.cli import main
 from pidsampler.io import atomic, pictures
-from pidsampler.noise import philox as noise
 from pidsampler.upscale import batch
 from pidsampler.upscale.source import Source
 
@@ -207,24 +206,6 @@ def test_an_error_of_ours_stops_all_and_leaves_whole_files(here, monkeypatch):
     found.close()  # as an exception or Ctrl-C in the caller does
     for name in written("out"):
         assert pictures.read_record(Path("out") / name) is not None
-
-
-def test_noise_is_made_once_for_all_files(here, monkeypatch):
-    for k in range(4):
-        Image.fromarray(picture(k, 60, 70)).save(f"{k}.png")
-    files = [batch.File(Path(f"{k}.png"), Path(f"{k}-out.png")) for k in range(4)]
-    made, make = [], noise._make
-
-    def counted(out, seed, draw, *position):
-        made.append(draw)
-        make(out, seed, draw, *position)
-
-    monkeypatch.setattr(noise, "_make", counted)
-    found = batch.upscale_files(Upscaler.load("gaussian", "cpu"), files, batch.Settings(SCHEDULER))
-    assert [outcome.error for outcome in found] == [None] * 4
-    parts = -(-3 * 240 * 280 // noise._LONGEST)  # of one picture
-    assert sorted(made) == [0] * parts + [1] * parts
-    assert not noise._parts
 
 
 def test_no_memory_is_said_of_its_file(here, run, monkeypatch):
