@@ -33,7 +33,7 @@ MODULES = {
     "cores": "threads",
     "doctor": "onnx.doctor",
     "draws": "noise.coupling",
-    "engine": "jobs.processes",
+    "engine": "jobs.run",
     "export.command": "cli.export",
     "extras": "errors",
     "finish": "upscale.finish",

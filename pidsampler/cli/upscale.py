@@ -74,7 +74,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Enlarge the inputs; 0, or 1 where one failed, or 2 where an option is wrong."""
     from ..image.size import Size
     from ..io import atomic, captions, pictures
-    from ..jobs.processes import check_engine
+    from ..jobs.base import check_engine
     from ..noise import check_seeds, with_noise
     from ..onnx import model_manifest
     from ..onnx.device import resolve_device

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, FileError, PidSamplerError
 from ..io import latents, pictures
-from ..jobs import processes
+from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
 from ..table import Scheduler, StepTable
 from .finish import Finish
@@ -314,4 +314,4 @@ def upscale_on_cluster(
     """
     size = min(_TOGETHER, 1 + len(files) // _MANY)
     jobs = [Job(tuple(files[k : k + size]), settings) for k in range(0, len(files), size)]
-    return processes.outcomes("ray", partial(Worker, model, device, tiling), jobs, device, None)
+    return outcomes("ray", partial(Worker, model, device, tiling), jobs=jobs, device=device, count=None)
