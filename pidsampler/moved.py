@@ -7,16 +7,16 @@ from __future__ import annotations
 
 import functools
 import importlib
+import inspect
 import sys
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from types import ModuleType
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, TypeVar
 
-P = ParamSpec("P")
-T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _PACKAGE = __package__
 
@@ -64,11 +64,17 @@ MODULES = {
     "upscaler": "upscale.upscaler",
 }
 
-# Module that stayed -> names that left it -> their new module.
+# Module that stayed -> names that left it -> their new module, with the new name after a colon where it has one.
 NAMES = {
     "backends": {"resolve_device": "onnx.device"},
     "io.pictures": {"place": "io.atomic", "remove_leftovers": "io.atomic"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
+    "upscale.batch": {
+        "Job": "upscale.batch:FileJob",
+        "Outcome": "upscale.batch:FileOutcome",
+        "Worker": "upscale.batch:FileWorker",
+    },
+    "upscale.memory": {"Plan": "upscale.memory:TilePlan"},
 }
 
 
@@ -104,11 +110,12 @@ def names(module: str) -> Callable[[str], Any]:
         if inside in MODULES:
             _warn(inside, MODULES[inside], stacklevel=2)
             return importlib.import_module(f"{_PACKAGE}.{MODULES[inside]}")
-        new = NAMES.get(here, {}).get(name)
-        if new is None:
+        if name not in NAMES.get(here, {}):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
-        _warn(inside, f"{new}.{name}", stacklevel=2)
-        return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), name)
+        new, _, renamed = NAMES[here][name].partition(":")
+        renamed = renamed or name
+        _warn(inside, f"{new}.{renamed}", stacklevel=2)
+        return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), renamed)
 
     return attribute
 
@@ -119,8 +126,8 @@ def install() -> None:
         sys.meta_path.append(_Moved())
 
 
-def keywords(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
-    """Return a decorator that lets a function be called as in 0.1.
+def keywords(**renamed: str) -> Callable[[F], F]:
+    """Return a decorator that lets a function, or a class, be called as in 0.1.
 
     Arguments that became keyword-only may be given by position, in order, and old keywords by their new names.
 
@@ -128,31 +135,39 @@ def keywords(**renamed: str) -> Callable[[Callable[P, T]], Callable[P, T]]:
         **renamed: Old keyword -> new keyword.
     """
 
-    def decorate(function: Callable[P, T]) -> Callable[P, T]:
-        code: Any = function.__code__
-        most, later = code.co_argcount, code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
-        name = function.__qualname__.removesuffix(".__init__")
-
-        @functools.wraps(function)
-        def called(*arguments: P.args, **options: P.kwargs) -> T:
-            extra = arguments[most:]
-            if not extra and not renamed:
-                return function(*arguments, **options)
-            for old in renamed.keys() & options.keys():
-                if (new := renamed[old]) not in options:
-                    _deprecated(f"the parameter {old} of {name} is called {new} now")
-                    options[new] = options.pop(old)
-            if extra:
-                if len(extra) > len(later) or options.keys() & set(later[: len(extra)]):
-                    return function(*arguments, **options)  # raises what Python says of it
-                _deprecated(f"pass {', '.join(later[: len(extra)])} of {name} by keyword")
-                options.update(zip(later, extra, strict=False))
-            return function(*arguments[:most], **options)  # type: ignore[arg-type]
-
-        return called
+    def decorate(target: F) -> F:
+        if not isinstance(target, type):
+            return _as_before(target, renamed)
+        target.__init__ = _as_before(target.__init__, renamed)  # type: ignore[misc]
+        return target
 
     return decorate
 
 
+def _as_before(function: F, renamed: Mapping[str, str]) -> F:
+    parameters = inspect.signature(function).parameters.values()
+    most = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    later = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
+    name = function.__qualname__.removesuffix(".__init__")
+
+    @functools.wraps(function)
+    def called(*arguments: Any, **options: Any) -> Any:
+        extra = arguments[most:]
+        if not extra and not renamed:
+            return function(*arguments, **options)
+        for old in renamed.keys() & options.keys():
+            if (new := renamed[old]) not in options:
+                _deprecated(f"the parameter {old} of {name} is called {new} now")
+                options[new] = options.pop(old)
+        if extra:
+            if len(extra) > len(later) or options.keys() & set(later[: len(extra)]):
+                return function(*arguments, **options)  # raises what Python says of it
+            _deprecated(f"pass {', '.join(later[: len(extra)])} of {name} by keyword")
+            options.update(zip(later, extra, strict=False))
+        return function(*arguments[:most], **options)
+
+    return called  # type: ignore[return-value]
+
+
 def _deprecated(text: str) -> None:
-    warnings.warn(f"{text}: this works until version 0.3", DeprecationWarning, stacklevel=4)
+    warnings.warn(f"{text}: this works until version 0.3", DeprecationWarning, stacklevel=3)

@@ -1,4 +1,4 @@
-"""What happens to a sampled picture before it is written: colours, size, specks."""
+"""Post-processing: color, resize, despeckle."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ..backends import Backend, despeckle_step
 from ..image import color, size
 from ..image.size import Size
+from ..onnx import Model
+from .sizes import output_size
 from .source import Source
 
 
@@ -62,29 +64,29 @@ class Finish:
 
 
 def finished(
-    x: Any, source: Source, native: tuple[int, int], scale: int, method: str, finish: Finish, backend: Backend
+    x: Any, source: Source, *, finish: Finish, model: Model, backend: Backend
 ) -> tuple[NDArray[np.uint8], dict[str, Any] | None]:
     """Finish a sampled picture.
 
     Args:
         x: (1, 3, H, W) on the backend's device; it may change.
-        source: Of the picture.
-        native: Its (height, width) within x.
-        scale: Pixels of the result for each of the source.
-        method: Of `Finish.method`.
-        finish: See `Finish`.
-        backend: Of x.
+        source: What the picture was made from.
+        finish: What to do.
+        model: What the picture was made by.
+        backend: Owner of x.
 
     Returns:
-        uint8 (height, width, C) with the source's channels, and the drift of its colours before and after the
+        uint8 (height, width, C) with the source's channels, and the drift of its colors before and after the
         correction, or None for a latent.
 
     Raises:
         PidSamplerError: x holds NaN or infinity.
     """
+    native, scale = output_size(source, model), model.contract.scale
     drift = None
     if source.latent is None:
+        method = finish.method(source, model.contract.drifts)
         drift = color.match(x, source.rgb, scale, method, finish.color_strength, backend)
-    height, width = size.resolve(finish.size, native, scale)
+    height, width = size.resolve(finish.size, native, native_scale=scale)
     x = backend.reduce(x, *native, height, width)
     return source.like(backend.tensor_to_image(x, height, width, finish.despeckle)), drift
