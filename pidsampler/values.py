@@ -7,8 +7,10 @@ and the parameter's name. True and False are no numbers, and NaN is never in a r
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -64,6 +66,13 @@ def instance(name: str, value: object, kind: type[T], words: str) -> T:
     if not isinstance(value, kind):
         raise ConfigError(f"{name}={value!r} must be {words}")
     return value
+
+
+def file_path(name: str, value: object) -> Path:
+    """Return a path, from a text too."""
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name}={value!r} must be a path")
+    return Path(value)
 
 
 def field(check: Callable[..., Any], *arguments: Any, optional: bool = False, **options: Any) -> Any:

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -21,7 +20,7 @@ from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError
 from ..io import latents, pictures
 from ..jobs.run import outcomes
-from ..values import field, flag
+from ..values import field, file_path, flag
 from .memory import Tiling
 from .options import Options
 from .record import SAME
@@ -34,7 +33,7 @@ _MANY = 64
 
 
 @moved.keywords()
-@dataclass(frozen=True)
+@attrs.frozen
 class File:
     """A picture or latent to be enlarged.
 
@@ -44,10 +43,9 @@ class File:
         resume: Whether a target that was made from it in the same way is left as it is.
     """
 
-    path: Path
-    target: Path
-    _: KW_ONLY
-    resume: bool = False
+    path: Path = field(file_path)
+    target: Path = field(file_path)
+    resume: bool = field(flag, default=False, kw_only=True)
 
 
 @moved.keywords(scheduler="sampler")
@@ -62,7 +60,7 @@ class Settings(Options):
     overwrite: bool = field(flag, default=False, kw_only=True)
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class FileOutcome:
     """What came of a file.
 
@@ -74,10 +72,9 @@ class FileOutcome:
     """
 
     file: File
-    _: KW_ONLY
-    error: str | None = None
-    record: dict[str, Any] | None = None
-    seconds: float = 0.0
+    error: str | None = attrs.field(default=None, kw_only=True)
+    record: dict[str, Any] | None = attrs.field(default=None, kw_only=True)
+    seconds: float = attrs.field(default=0.0, kw_only=True)
 
 
 def find_files(inputs: Sequence[Path], output: str) -> list[File]:
@@ -93,7 +90,8 @@ def find_files(inputs: Sequence[Path], output: str) -> list[File]:
         PidSamplerError: Two inputs would become one file, a folder of inputs holds none or is the output, or the
             output is a file where a folder is needed.
     """
-    folder = Path(output)
+    folder = file_path("output", output)
+    inputs, output = _paths(inputs), os.fspath(output)
     if len(inputs) == 1 and not inputs[0].is_dir() and not folder.is_dir() and not output.endswith(("/", os.sep)):
         return [File(inputs[0], folder)]
     if not folder.is_dir() and (folder.exists() or Path(output).suffix.lower() in pictures.SUFFIXES):
@@ -112,6 +110,12 @@ def find_files(inputs: Sequence[Path], output: str) -> list[File]:
         except OSError as error:
             raise FileError(f"cannot make the folder {parent}: {error.strerror}") from error
     return [File(path, target, resume=True) for target, path in found.items()]
+
+
+def _paths(inputs: object) -> list[Path]:
+    if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
+        raise ConfigError(f"inputs={inputs!r} must be a list of paths")
+    return [file_path("inputs", path) for path in inputs]
 
 
 def _below(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
@@ -180,13 +184,13 @@ def upscale_files(
     return up
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class _Read:
     source: Source
     seconds: float
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class _Computed:
     result: Result
     seconds: float
@@ -247,7 +251,7 @@ def _thread() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)  # waits for what it is at: no file is left half-written
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class FileJob:
     """Files for one worker of a cluster.
 
@@ -259,8 +263,7 @@ class FileJob:
 
     files: tuple[File, ...]
     settings: Settings
-    _: KW_ONLY
-    again: bool = False
+    again: bool = attrs.field(default=False, kw_only=True)
 
     def lost(self, got: Sequence[FileOutcome], why: str) -> tuple[list[FileOutcome], list[FileJob]]:
         """Give each file that is lacking a worker of its own, once."""
@@ -268,7 +271,7 @@ class FileJob:
         lacking = [file for file in self.files if file not in done]
         if self.again:
             return [FileOutcome(file, error=f"{file.path}: {why}") for file in lacking], []
-        return [], [replace(self, files=(file,), again=True) for file in lacking]
+        return [], [attrs.evolve(self, files=(file,), again=True) for file in lacking]
 
 
 class FileWorker:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -23,7 +23,7 @@ from .tiles import Tile, Tiled, cut_latent, encode_in_tiles
 CONDITIONS = ("seed", "degrade_sigma", "caption")  # the options that binding depends on
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Bound:
     """A picture or latent that waits for a sampler, made by `Upscaler.bind`.
 

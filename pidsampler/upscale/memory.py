@@ -9,9 +9,10 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import dataclass
 from threading import Event, Thread
 
+import attrs
 import numpy as np
 
 from .. import moved
@@ -19,6 +20,7 @@ from ..backends import Backend
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..onnx import Model
 from ..onnx.session import Session
+from ..values import field, instance
 from .tiles import OVERLAP, Axis, Grid, axis
 
 HEADROOM = 0.9  # of what is free: other programs take some too, and a plan is an estimate
@@ -70,7 +72,7 @@ class Tiling:
         return cls(int(tile) if tile.isdecimal() else tile, overlap, None if max_memory is None else _bytes(max_memory))
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class Need:
     """Memory that a model takes.
 
@@ -83,7 +85,7 @@ class Need:
     encoder: float
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class TilePlan:
     """How a picture is cut up.
 
@@ -93,10 +95,9 @@ class TilePlan:
         tiling: What the plan was made by.
     """
 
-    grid: Grid
-    encoder: Grid
-    _: KW_ONLY
-    tiling: Tiling
+    grid: Grid = field(instance, Grid, "a Grid")
+    encoder: Grid = field(instance, Grid, "a Grid")
+    tiling: Tiling = field(instance, Tiling, "a Tiling", kw_only=True)
 
     @property
     def described(self) -> dict[str, int] | None:
@@ -113,7 +114,7 @@ class TilePlan:
         }
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class Memory:
     """Memory of a device at a moment.
 

@@ -13,7 +13,7 @@ from ..table import Scheduler, StepTable, as_table
 from .options import Options
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, kw_only=True)
 class Resolved:
     """A sampler made ready for a model.
 
@@ -46,7 +46,7 @@ def resolve(options: Options, contract: Contract) -> Resolved:
     if table.times[-1] != 0.0:
         raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")
     table, noise = with_noise(table.predicting(contract.prediction), options.noise)
-    return Resolved(sampler, table, noise)
+    return Resolved(sampler=sampler, table=table, noise=noise)
 
 
 def _sampler(sampler: str | Scheduler | StepTable | None, contract: Contract) -> Scheduler | StepTable:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -16,7 +16,7 @@ from ..io import latents, pictures
 
 
 @moved.keywords()
-@dataclass(frozen=True)
+@attrs.frozen(eq=False)
 class Source:
     """An input taken apart: pixels, or a latent.
 
@@ -32,12 +32,11 @@ class Source:
 
     described: dict[str, Any]
     rgb: NDArray[Any]
-    _: KW_ONLY
-    channels: int = 3
-    alpha: NDArray[Any] | None = None
-    latent: NDArray[np.float32] | None = None
-    icc: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    channels: int = attrs.field(default=3, kw_only=True)
+    alpha: NDArray[Any] | None = attrs.field(default=None, kw_only=True)
+    latent: NDArray[np.float32] | None = attrs.field(default=None, kw_only=True)
+    icc: bytes | None = attrs.field(default=None, kw_only=True)
+    dpi: tuple[float, float] | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, image: str | Path | NDArray[Any]) -> Source:

@@ -8,11 +8,11 @@ schedule and the state between steps know nothing of tiles, and neighbours canno
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import KW_ONLY, dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
@@ -20,6 +20,7 @@ from .. import moved
 from ..backends import Backend
 from ..denoiser import Denoiser, as_denoiser
 from ..errors import ConfigError, ModelError
+from ..values import field, instance, whole
 
 Array = Any
 
@@ -33,19 +34,22 @@ Progress = Callable[[int, int], object]  # called as on_tile(how many are done, 
 
 
 @moved.keywords()
-@dataclass(frozen=True)
+@attrs.frozen
 class Tile:
     """A part of a picture, in pixels: of the result for `Tiled`, of the input for `encode_in_tiles`."""
 
-    top: int
-    left: int
-    _: KW_ONLY
-    height: int
-    width: int
+    top: int = field(whole, 0)
+    left: int = field(whole, 0)
+    height: int = field(whole, 1, kw_only=True)
+    width: int = field(whole, 1, kw_only=True)
+
+
+def _starts(name: str, value: object) -> tuple[int, ...]:
+    return tuple(whole(name, start) for start in instance(name, value, tuple, "a tuple of whole numbers"))
 
 
 @moved.keywords()
-@dataclass(frozen=True)
+@attrs.frozen
 class Axis:
     """One side of a picture, cut into tiles of one size; made by `axis`.
 
@@ -58,12 +62,11 @@ class Axis:
         PidSamplerError: The tiles do not cover the side.
     """
 
-    length: int
-    size: int
-    _: KW_ONLY
-    starts: tuple[int, ...]
+    length: int = field(whole)
+    size: int = field(whole)
+    starts: tuple[int, ...] = field(_starts, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         ends = self.starts and self.starts[0] == 0 and self.starts[-1] == self.length - self.size
         if self.size < 1 or not ends or not all(0 < b - a <= self.size for a, b in pairwise(self.starts)):
             raise ConfigError(
@@ -125,6 +128,9 @@ def axis(length: int, size: int, *, overlap: int, unit: int = 1) -> Axis:
     Raises:
         PidSamplerError: A number is not as described.
     """
+    length, size, overlap, unit = (
+        whole(name, n) for name, n in (("length", length), ("size", size), ("overlap", overlap), ("unit", unit))
+    )
     if length < 1 or size < 1 or unit < 1 or overlap < 0:
         raise ConfigError(
             f"a side of {length} in tiles of {size} with overlap {overlap} and unit {unit}: expected lengths above 0 "
@@ -145,7 +151,7 @@ def axis(length: int, size: int, *, overlap: int, unit: int = 1) -> Axis:
     return Axis(length, size, starts=tuple(unit * (k * (sides - tile) // gaps) for k in range(gaps + 1)))
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class Grid:
     """The tiles of a picture: those of its rows times those of its columns. Iteration goes row by row.
 
@@ -156,8 +162,8 @@ class Grid:
         columns: How the width is cut.
     """
 
-    rows: Axis
-    columns: Axis
+    rows: Axis = field(instance, Axis, "an Axis")
+    columns: Axis = field(instance, Axis, "an Axis")
 
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
@@ -318,7 +324,7 @@ def encode_in_tiles(
     return latent
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class _Place:
     """A tile, which of its axes' tiles it is made of, and the offset in it from which no earlier tile wrote."""
 

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import warnings
 from collections.abc import Callable
-from dataclasses import KW_ONLY, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import moved
 from ..backends import Backend
-from ..errors import PidSamplerWarning
+from ..errors import ConfigError, PidSamplerWarning
 from ..image.size import Size, warn_if_stretched
 from ..io import pictures
 from ..onnx import CudaOptions, Model
@@ -25,7 +23,7 @@ from ..onnx.device import resolve_device
 from ..onnx.hub import PREFIX, download_model
 from ..sampler import Run, sample
 from ..table import Scheduler, StepTable
-from ..values import field, instance
+from ..values import field, file_path, flag, instance, word
 from . import sizes
 from .bind import CONDITIONS, Bound, bind
 from .finish import finished
@@ -40,7 +38,7 @@ from .tiles import Progress
 _TRAINED_SIGMA = 0.8
 
 
-@dataclass(frozen=True, eq=False)
+@attrs.frozen(eq=False)
 class Result:
     """An enlarged picture and how it was made.
 
@@ -54,10 +52,9 @@ class Result:
 
     array: NDArray[np.uint8]
     record: dict[str, Any]
-    _: KW_ONLY
-    plan: TilePlan
-    _icc: bytes | None = dataclasses.field(default=None, repr=False)
-    _dpi: tuple[float, float] | None = dataclasses.field(default=None, repr=False)
+    plan: TilePlan = attrs.field(kw_only=True)
+    _icc: bytes | None = attrs.field(default=None, repr=False, kw_only=True)
+    _dpi: tuple[float, float] | None = attrs.field(default=None, repr=False, kw_only=True)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write a PNG, JPEG, WebP or TIFF, whole or not at all.
@@ -69,7 +66,15 @@ class Result:
                 hold the picture.
         """
         picture = pictures.Picture(self.array, self._icc, self._dpi)
-        pictures.write(Path(path), picture, json.dumps(self.record, sort_keys=True), overwrite)
+        flag("overwrite", overwrite)
+        pictures.write(file_path("path", path), picture, json.dumps(self.record, sort_keys=True), overwrite)
+
+
+def _backend(name: str, value: Any) -> Backend:
+    if not hasattr(value, "free_memory"):
+        raise ConfigError(f"{name}={value!r} must be a backend, see get_backend")
+    backend: Backend = value
+    return backend
 
 
 def _tiling(name: str, value: object) -> Tiling:
@@ -85,8 +90,8 @@ def _new_planner(up: Upscaler) -> Planner:
 class Upscaler:
     """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`. No call changes it."""
 
-    model: Model
-    backend: Backend
+    model: Model = field(instance, Model, "a Model")
+    backend: Backend = field(_backend)
     tiling: Tiling = field(_tiling, default=None, kw_only=True)
     _planner: Planner = attrs.field(default=attrs.Factory(_new_planner, takes_self=True), repr=False, kw_only=True)
 
@@ -114,8 +119,9 @@ class Upscaler:
         Raises:
             PidSamplerError: The folder breaks the contract, onnxruntime is missing, or the device cannot be had.
         """
-        backend = resolve_device(device)
-        if accept_license and str(model).startswith(PREFIX):
+        backend = resolve_device(word("device", device))
+        file_path("model", model)
+        if flag("accept_license", accept_license) and str(model).startswith(PREFIX):
             download_model(str(model))
         return cls(Model.load(model, backend, options), backend, tiling=tiling or Tiling())
 
@@ -154,7 +160,7 @@ class Upscaler:
         make = partial(_made, source, asked, resolved=resolved, up=self, on_step=on_step, progress=progress)
         (array, drift), plan = self._planner.retry_on_oom(make, source, tiling=self.tiling, tensors=resolved.tensors)
         record |= {"tiles": plan.described, "drift": drift, "ran_out_of_memory": plan.tiling != self.tiling}
-        return Result(array, record, plan=plan, _icc=source.icc, _dpi=source.dpi)
+        return Result(array, record, plan=plan, icc=source.icc, dpi=source.dpi)
 
     def plan(self, source: Source, tensors: int = 2) -> TilePlan:
         """Return how a result is cut up, see `Planner.plan`."""
