@@ -25,20 +25,20 @@ VARIANTS = variants()
 @pytest.fixture(scope="module", name="buffers")
 def _buffers():
     most = max(slots(variant.row) for variant in VARIANTS)
-    return Buffers(OURS.arrays, (1, 3, SIDE, SIDE), "float32", "float32", most, cache_bytes(BACKEND))
+    return Buffers(OURS.arrays, (1, 3, SIDE, SIDE), x="float32", m="float32", most=most, caches=cache_bytes(BACKEND))
 
 
 @pytest.mark.parametrize("variant", VARIANTS, ids=lambda variant: variant.name)
 def test_step(benchmark, buffers, variant):
     step = OURS.prepare(variant.row)
-    check(OURS, step, variant.name, variant.row, "float32", "float32")
+    check(OURS, step, name=variant.name, row=variant.row, x="float32", m="float32")
     launches = itertools.cycle(buffers.launches(step, variant.row))
     benchmark(lambda: next(launches)())
-    benchmark.extra_info["bytes"] = moved_bytes(variant.row, ELEMENTS, 4, 4)
+    benchmark.extra_info["bytes"] = moved_bytes(variant.row, ELEMENTS, x=4, m=4)
 
 
 def test_copy(benchmark):
     """On all cores, of as many bytes as an Euler step moves."""
-    launches = itertools.cycle(copies(BACKEND, ELEMENTS, cache_bytes(BACKEND)))
+    launches = itertools.cycle(copies(BACKEND, ELEMENTS, caches=cache_bytes(BACKEND)))
     benchmark(lambda: next(launches)())
     benchmark.extra_info["bytes"] = 12 * ELEMENTS

@@ -477,12 +477,12 @@ def _kernels(device: str) -> bool:
     fine = [check("noise", apart(x, expected), 2e-6, first_launch_s=first)]
     for spec in SMOKE_SPECS:
         scheduler = get_scheduler(spec)
-        one, other = (sample(_half, scheduler, (2, 3, 64, 65), seed=3, backend=b) for b in (name, "numpy"))
+        one, other = (sample(_half, scheduler, shape=(2, 3, 64, 65), seed=3, backend=b) for b in (name, "numpy"))
         fine.append(check(spec, apart(one, other), 3e-5))
     if ml_dtypes.bfloat16 in backend.state_types:
         scheduler = get_scheduler("flow-sde")
-        state = sample(_half, scheduler, (1, 3, 64, 64), backend=name, dtype=ml_dtypes.bfloat16)
-        whole = sample(_half, scheduler, (1, 3, 64, 64), backend="numpy")
+        state = sample(_half, scheduler, shape=(1, 3, 64, 64), backend=name, dtype=ml_dtypes.bfloat16)
+        whole = sample(_half, scheduler, shape=(1, 3, 64, 64), backend="numpy")
         fine.append(check("flow-sde in bfloat16", apart(state, whole), 0.1, dtype=str(state.dtype)))
     return all(fine)
 
@@ -667,7 +667,7 @@ def _runs(device: str) -> None:
 
     for spec in RUN_SPECS:
         for shape in ((1, 3, 32, 32), (2, 3, 7, 9)):
-            on_host(sample(_half, get_scheduler(spec), shape, backend=backend_name(device)))
+            on_host(sample(_half, get_scheduler(spec), shape=shape, backend=backend_name(device)))
     say(runs=len(RUN_SPECS))
 
 

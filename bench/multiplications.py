@@ -48,10 +48,10 @@ def of_graph(graph: Graph) -> int:
 
 def of_model(architecture: Architecture, side: int, split: bool = True) -> tuple[int, int]:
     """Return the multiplications of a step and, once a picture, of the projection, of a square result."""
-    form = Form("tensorrt", size=(side, side), split=split)  # whose attention is made of matrix products
+    form = Form(target="tensorrt", size=(side, side), split=split)  # whose attention is made of matrix products
     tensors = random_tensors(architecture, 0)
-    step = of_graph(build_network(architecture, tensors, form))
-    return step, of_graph(build_projection(architecture, tensors, form)) if split else 0
+    step = of_graph(build_network(architecture, tensors, form=form))
+    return step, of_graph(build_projection(architecture, tensors, form=form)) if split else 0
 
 
 def main(sides: list[str]) -> None:

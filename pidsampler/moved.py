@@ -1,6 +1,7 @@
 """What moved since version 0.1 works for one release, with a DeprecationWarning that says what to write now.
 
-Import paths, by `MODULES` and `NAMES`; and arguments that became keyword-only or were renamed, by `keywords`.
+Import paths, by `MODULES` and `NAMES`; arguments that became keyword-only or have new names, by `keywords`; attributes
+that have new names, by `attribute`.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ _PACKAGE = __package__
 
 # Old module -> new module, both below the package.
 MODULES = {
-    "backends._numpy_colour": "image.planes",
     "backends.cupy_backend": "backends.cupy",
     "backends.lanczos": "image.lanczos",
     "backends.numpy_backend": "backends.numpy",
@@ -66,9 +66,21 @@ MODULES = {
 
 # Module that stayed -> names that left it -> their new module, with the new name after a colon where it has one.
 NAMES = {
-    "backends": {"resolve_device": "onnx.device"},
-    "io.pictures": {"place": "io.atomic", "remove_leftovers": "io.atomic"},
+    "backends": {"DESPECKLE": "image.despeckle", "resolve_device": "onnx.device"},
+    "bench": {"Plan": "bench:BenchPlan"},
+    "bench.measurement": {"Plan": "bench.measurement:BenchPlan"},
+    "bench.peers": {"Stepper": "bench.peers:StepImplementation"},
+    "export.folder": {"Plan": "export.folder:ExportPlan"},
+    "export.published": {"LICENCE": "export.published:LICENSE"},
+    "io.pictures": {"remove_leftovers": "io.atomic"},
+    "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
+    "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
+    "study.work": {
+        "Job": "study.work:StudyJob",
+        "Outcome": "study.work:RunOutcome",
+        "Worker": "study.work:StudyWorker",
+    },
     "upscale.batch": {
         "Job": "upscale.batch:FileJob",
         "Outcome": "upscale.batch:FileOutcome",
@@ -79,6 +91,9 @@ NAMES = {
 
 
 def _warn(old: str, new: str, stacklevel: int) -> None:
+    asking = inspect.stack(0)[stacklevel]
+    if asking.function == "_handle_fromlist":  # of `from package import name`, which asks for the name once more
+        return
     warnings.warn(
         f"{_PACKAGE}.{old} has moved to {_PACKAGE}.{new}: the old path works until version 0.3",
         DeprecationWarning,
@@ -142,6 +157,16 @@ def keywords(**renamed: str) -> Callable[[F], F]:
         return target
 
     return decorate
+
+
+def attribute(old: str, new: str) -> Any:
+    """Return a property for an attribute that is called `new` now."""
+
+    def read(self: object) -> Any:
+        _deprecated(f"the attribute {old} of {type(self).__name__} is called {new} now")
+        return getattr(self, new)
+
+    return property(read)
 
 
 def _as_before(function: F, renamed: Mapping[str, str]) -> F:

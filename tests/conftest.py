@@ -1,14 +1,26 @@
+import getpass
 import importlib.util
 import os
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
 from paths import REPOSITORY
 
-from pidsampler.backends import _cupy_backend
+from pidsampler.backends import registry
 from pidsampler.threads import count_cores
+
+_WORKERS = min(count_cores(), 4)
+
+# What a user may have set changes no test. A home of its own: nothing is read from the user's or left in it.
+_HOME = tempfile.TemporaryDirectory(prefix="pidsampler-home-")
+for _name in ("OMP_NUM_THREADS", "RAY_ADDRESS", "XDG_CACHE_HOME"):
+    os.environ.pop(_name, None)
+os.environ["HOME"] = _HOME.name
+# One for all processes and days: matplotlib lists the fonts there, which takes seconds.
+os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir(), f"pidsampler-matplotlib-{getpass.getuser()}"))
 
 if "CI" not in os.environ:  # there hypothesis loads a profile of its own, without deadline and randomness
     settings.register_profile("local", deadline=None)
@@ -18,14 +30,14 @@ if "CI" not in os.environ:  # there hypothesis loads a profile of its own, witho
 def pytest_xdist_auto_num_workers(config):
     """For folders as many workers as cores, up to four, which take a gigabyte each; for files, and on a GPU, none."""
     alone = config.option.markexpr or not all(Path(name).is_dir() for name in config.args)
-    return 0 if alone or count_cores() == 1 else min(count_cores(), 4)
+    return 0 if alone or _WORKERS == 1 else _WORKERS
 
 
 @pytest.fixture(name="no_gpu")
 def _no_gpu(monkeypatch):
     """As on a machine without CuPy, whatever this one has."""
     monkeypatch.setitem(sys.modules, "cupy", None)
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()
 
 
 @pytest.fixture(scope="session", name="repository")
@@ -65,6 +77,6 @@ def _cupy(folder, libraries, monkeypatch):
     fake = fake_cupy.FakeCupy(folder)
     fake._libraries = libraries
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()
     yield fake
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()

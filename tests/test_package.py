@@ -54,6 +54,14 @@ def test_import_loads_nothing_heavy():
     assert done.stdout == "[]\n"
 
 
+def test_the_package_is_a_command():
+    done = subprocess.run([sys.executable, "-m", "pidsampler", "--version"], capture_output=True, text=True, check=True)
+    assert done.stdout == f"pidsampler {pidsampler.__version__}\n"
+    done = subprocess.run([sys.executable, "-m", "pidsampler", "table", "none"], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert done.stderr.startswith("pidsampler: error: unknown scheduler 'none'")
+
+
 def test_changelog_and_version_agree(repository):
     changelog = (repository / "CHANGELOG.md").read_text()
     releases = [name for name in re.findall(r"^## (.*)$", changelog, re.M) if name != "Unreleased"]

@@ -28,6 +28,8 @@ MOST_SLOTS, MOST_DRAWS = 3, 128  # of one row, as in kernels/step.cu
 
 OPTIONS = ("--std=c++17",)  # of the compiler, beside the flags
 
+NULL = np.uint64(0)  # a pointer that the kernel does not read; CuPy would pass None as no argument at all
+
 
 @cache
 def source(name: str) -> str:

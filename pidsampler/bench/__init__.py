@@ -10,7 +10,11 @@ On a GPU the stream is held until a sample's launches are all queued, so that ev
 time for a launch stands beside it.
 """
 
-from .measurement import Plan, measure
+from .. import moved
+from .measurement import BenchPlan, measure
 from .steps import variants
 
-__all__ = ["Plan", "measure", "variants"]
+__all__ = ["BenchPlan", "measure", "variants"]
+
+
+__getattr__ = moved.names(__name__)

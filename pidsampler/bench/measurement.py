@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from .. import moved
 from ..backends import Backend
 from ..errors import PidSamplerError
 from ..sampler import sample
 from ..schedulers import FlowSDE
 from ..timesteps import pid
-from .peers import Step, Stepper, check, ours
+from .peers import Step, StepImplementation, check, ours
 from .rows import machine
 from .steps import Variant, moved_bytes, slots
 from .timing import (
@@ -35,18 +36,19 @@ PICTURE = 256  # pixels a side, of what is upscaled as a whole
 _COPIED = 12  # bytes an element that the copy moves
 
 
-@dataclass(frozen=True)
-class Plan:
+@moved.keywords()
+@dataclass(frozen=True, kw_only=True)
+class BenchPlan:
     """What to measure.
 
     Args:
-        backend: Whose rows.
-        variants: The rows.
+        backend: Backend that is measured.
+        variants: Rows to measure.
         types: Pairs (of the state and the saved tensors, of the network's output), by name.
         sides: Pixels a side of the square pictures.
         peers: To measure beside it, where they have the row and both types are one, float64 apart.
         missing: Names of others, and why they are not to be had here.
-        effort: How long each is timed.
+        effort: Time spent on each.
         upscale: Whether to time a whole upscale by the bundled model, and its sampler alone, too.
     """
 
@@ -54,17 +56,17 @@ class Plan:
     variants: Sequence[Variant]
     types: Sequence[tuple[str, str]]
     sides: Sequence[int]
-    peers: Sequence[Stepper] = ()
+    peers: Sequence[StepImplementation] = ()
     missing: Mapping[str, str] = field(default_factory=dict)
     effort: Effort = field(default_factory=Effort)
     upscale: bool = False
 
 
-def measure(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def measure(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Yield a row of `rows.COLUMNS` for each row, pair of types and size, and for each peer that has it.
 
     Args:
-        plan: What to measure.
+        plan: Rows, types and sizes to measure.
         note: Called with a line on each peer that is left out: not installed, or failing by itself.
 
     Raises:
@@ -81,7 +83,7 @@ def measure(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]
                 yield {**where, **row}
 
 
-def _steps(plan: Plan, clock: Clock, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _steps(plan: BenchPlan, clock: Clock, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     own, checked = ours(plan.backend), {}
     for x, m in plan.types:
         asked = [own, *(plan.peers if x == m != "float64" else ())]
@@ -90,7 +92,7 @@ def _steps(plan: Plan, clock: Clock, note: Callable[[str], None]) -> Iterator[di
     most = max((slots(variant.row) for variant in plan.variants), default=0)
     for side in plan.sides:
         n = 3 * side * side
-        copy = copies(plan.backend, n, caches)
+        copy = copies(plan.backend, n, caches=caches)
         clock.warm_up(copy)
         for (x, m), rows in checked.items():
             buffers: dict[int, Buffers] = {}  # of each library
@@ -99,13 +101,13 @@ def _steps(plan: Plan, clock: Clock, note: Callable[[str], None]) -> Iterator[di
                 for stepper, step in steppers:
                     key = id(stepper.arrays)
                     if key not in buffers:
-                        buffers[key] = Buffers(stepper.arrays, (1, 3, side, side), x, m, most, caches)
+                        buffers[key] = Buffers(stepper.arrays, (1, 3, side, side), x=x, m=m, most=most, caches=caches)
                     launches = buffers[key].launches(step, variant.row)
                     if _warmed_up(stepper, clock, launches, note):
                         subjects[stepper.name] = launches
-                times = timed(clock, subjects, plan.effort)
+                times = timed(clock, subjects, effort=plan.effort)
                 copied = _COPIED * n / times["copy"].ms / 1e6
-                size = moved_bytes(variant.row, n, element_size(x), element_size(m))
+                size = moved_bytes(variant.row, n, x=element_size(x), m=element_size(m))
                 for stepper, _ in steppers:
                     if stepper.name not in times:
                         continue
@@ -126,15 +128,15 @@ def _steps(plan: Plan, clock: Clock, note: Callable[[str], None]) -> Iterator[di
 
 
 def _checked(
-    steppers: Sequence[Stepper], variant: Variant, x: str, m: str, note: Callable[[str], None]
-) -> list[tuple[Stepper, Step]]:
+    steppers: Sequence[StepImplementation], variant: Variant, x: str, m: str, note: Callable[[str], None]
+) -> list[tuple[StepImplementation, Step]]:
     """Return those that have a row, each checked, and their steps."""
     found = []
     for stepper in steppers:
         try:
             step = stepper.prepare(variant.row)
             if step is not None:
-                check(stepper, step, variant.name, variant.row, x, m)
+                check(stepper, step, name=variant.name, row=variant.row, x=x, m=m)
                 found.append((stepper, step))
         except PidSamplerError:
             raise
@@ -143,7 +145,9 @@ def _checked(
     return found
 
 
-def _warmed_up(stepper: Stepper, clock: Clock, launches: Sequence[Launch], note: Callable[[str], None]) -> bool:
+def _warmed_up(
+    stepper: StepImplementation, clock: Clock, launches: Sequence[Launch], note: Callable[[str], None]
+) -> bool:
     try:
         clock.warm_up(launches)
     except Exception as error:
@@ -152,14 +156,14 @@ def _warmed_up(stepper: Stepper, clock: Clock, launches: Sequence[Launch], note:
     return True
 
 
-def _left_out(stepper: Stepper, error: Exception, note: Callable[[str], None]) -> None:
+def _left_out(stepper: StepImplementation, error: Exception, note: Callable[[str], None]) -> None:
     """Note that a peer failed by itself, such as for want of a compiler; raise it for the one that is measured."""
     if stepper.exact:
         raise error
     note(f"without {stepper.name}: {type(error).__name__}: {str(error).partition(chr(10))[0]}")
 
 
-def _upscales(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
+def _upscales(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     """Yield the time of a whole upscale of a square picture by the bundled model, and of its sampler alone."""
     from ..upscale.upscaler import Upscaler
 
@@ -173,7 +177,7 @@ def _upscales(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any
     table = FlowSDE(pid()).table()
 
     def sampler() -> None:
-        sample(lambda x, t: x, table, (1, 3, side, side), backend=backend.name)
+        sample(lambda x, t: x, table, shape=(1, 3, side, side), backend=backend)
         if backend.device == "cuda":
             import cupy
 
@@ -185,6 +189,9 @@ def _upscales(plan: Plan, note: Callable[[str], None]) -> Iterator[dict[str, Any
     }
     for launches in subjects.values():
         HostClock().warm_up(launches)
-    times: dict[str, Times] = timed(HostClock(), subjects, replace(plan.effort, least=3))
+    times: dict[str, Times] = timed(HostClock(), subjects, effort=replace(plan.effort, least=3))
     for name, one in times.items():
         yield {"variant": name, "side": side, "by": "pidsampler", **vars(one)}
+
+
+__getattr__ = moved.names(__name__)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 import operator
 from collections.abc import Callable, Sequence
+from copy import copy
 from dataclasses import dataclass
 from functools import partial, reduce
 from importlib import import_module
@@ -17,6 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..backends import Backend
 from ..errors import ConfigError, PidSamplerError
 from ..noise import philox
@@ -61,14 +63,15 @@ class Arrays(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Stepper:
+@moved.keywords()
+@dataclass(frozen=True, kw_only=True)
+class StepImplementation:
     """Something that carries out rows.
 
     Args:
-        name: As in the results.
-        version: Of the library that does the work.
-        arrays: What it takes and returns.
+        name: Name in the results.
+        version: Version of the library that does the work.
+        arrays: Arrays that it takes and returns.
         prepare: Returns the function that does a row, or None where this has no such row.
         exact: Whether its noise is `philox.normal` of `SEED`; else it is the library's own.
     """
@@ -83,6 +86,7 @@ class Stepper:
 def formula(
     row: Row,
     x: NDArray[Any],
+    *,
     m: NDArray[Any],
     saved: Sequence[NDArray[Any]],
     eps: dict[int, NDArray[Any]],
@@ -100,7 +104,7 @@ def formula(
     return [total(c) for c in row.combinations]
 
 
-def check(stepper: Stepper, step: Step, name: str, row: Row, x: str, m: str) -> None:
+def check(stepper: StepImplementation, step: Step, *, name: str, row: Row, x: str, m: str) -> None:
     """Check that a stepper's step does what the row of that name says, for a state and an output of the types named.
 
     pidsampler's noise is known. A peer's is what it gives for tensors of zeros, which must be normal with the row's
@@ -116,12 +120,12 @@ def check(stepper: Stepper, step: Step, name: str, row: Row, x: str, m: str) -> 
     nothing = np.zeros(_SHAPE)
     if stepper.exact:
         known = {draw: philox.normal(SEED, draw, _SHAPE).astype(np.float64) for draw in row.draws}
-        added = formula(row, nothing, nothing, [nothing] * slots(row), known)
+        added = formula(row, nothing, m=nothing, saved=[nothing] * slots(row), eps=known)
     else:
         zeros = [arrays.upload(nothing, dtype) for dtype in types]
         arrays.seed()
         added = [arrays.download(a) for a in step(zeros[0], zeros[1], zeros[2:])]
-    expected = formula(row, values[0], values[1], values[2:], dict.fromkeys(row.draws, nothing))
+    expected = formula(row, values[0], m=values[1], saved=values[2:], eps=dict.fromkeys(row.draws, nothing))
     sizes = [np.abs(a).max() for a in values]
     arrays.seed()
     found = [arrays.download(a) for a in step(given[0], given[1], given[2:])]
@@ -146,7 +150,7 @@ def _eps(dtype: str) -> float:
     return 2.0**-7 if dtype == "bfloat16" else float(np.finfo(dtype).eps)
 
 
-def ours(backend: Backend) -> Stepper:
+def ours(backend: Backend) -> StepImplementation:
     """Return the stepper that is measured: a backend."""
 
     def prepare(row: Row) -> Step:
@@ -157,7 +161,7 @@ def ours(backend: Backend) -> Stepper:
         return step
 
     arrays = _NumpyArrays() if backend.device == "cpu" else _CupyArrays()
-    return Stepper("pidsampler", __version__, arrays, prepare, exact=True)
+    return StepImplementation(name="pidsampler", version=__version__, arrays=arrays, prepare=prepare, exact=True)
 
 
 def expressions(row: Row, arrays: Arrays) -> Step:
@@ -180,7 +184,7 @@ def expressions(row: Row, arrays: Arrays) -> Step:
     return step
 
 
-def find_peers(backend: Backend) -> tuple[list[Stepper], dict[str, str]]:
+def find_peers(backend: Backend) -> tuple[list[StepImplementation], dict[str, str]]:
     """Return the peers on a backend's device, and of those that are not to be had here the reason by name."""
     peers, missing = [], {}
     if backend.device == "cpu":
@@ -189,18 +193,23 @@ def find_peers(backend: Backend) -> tuple[list[Stepper], dict[str, str]]:
         cupy = _CupyArrays()
         peers = [
             _as_written("cupy", cupy.version, cupy),
-            Stepper("cupy-fuse", cupy.version, cupy, cupy.fused),
+            StepImplementation(name="cupy-fuse", version=cupy.version, arrays=cupy, prepare=cupy.fused),
         ]
     try:
         torch = _TorchArrays(backend)
         peers += [
             _as_written("torch", torch.version, torch, torch.no_gradients),
-            Stepper("torch-compile", torch.version, torch, torch.compiled),
-            Stepper("pid-reference", torch.version, torch, torch.pid_reference),
+            StepImplementation(name="torch-compile", version=torch.version, arrays=torch, prepare=torch.compiled),
+            StepImplementation(name="pid-reference", version=torch.version, arrays=torch, prepare=torch.pid_reference),
         ]
         diffusers = import_module("diffusers")
         peers.append(
-            Stepper("diffusers", diffusers.__version__, torch, partial(torch.diffusers_step, diffusers)),
+            StepImplementation(
+                name="diffusers",
+                version=diffusers.__version__,
+                arrays=torch,
+                prepare=partial(torch.diffusers_step, diffusers),
+            ),
         )
     except (ImportError, PidSamplerError) as error:
         found = {peer.name for peer in peers}
@@ -208,11 +217,13 @@ def find_peers(backend: Backend) -> tuple[list[Stepper], dict[str, str]]:
     return peers, missing
 
 
-def _as_written(name: str, version: str, arrays: Arrays, wrap: Callable[[Step], Step] = lambda step: step) -> Stepper:
+def _as_written(
+    name: str, version: str, arrays: Arrays, wrap: Callable[[Step], Step] = lambda step: step
+) -> StepImplementation:
     def prepare(row: Row) -> Step | None:
         return wrap(expressions(row, arrays)) if len(row.draws) <= _MOST_DRAWS else None
 
-    return Stepper(name, version, arrays, prepare)
+    return StepImplementation(name=name, version=version, arrays=arrays, prepare=prepare)
 
 
 def _is_ode(row: Row) -> bool:
@@ -337,10 +348,14 @@ class _TorchArrays:
             return None
         scheduler = diffusers.FlowMatchEulerDiscreteScheduler(stochastic_sampling=_is_sde(row))
         scheduler.set_timesteps(sigmas=[row.t, row.t_next], device=self.device)
+        scheduler.set_begin_index(0)
 
         def step(x: Array, m: Array, saved: Sequence[Array]) -> Sequence[Array]:
-            scheduler._step_index = 0  # each call moves it on
-            results: tuple[Array, ...] = scheduler.step(m, scheduler.timesteps[0], x, return_dict=False)
+            fresh = copy(scheduler)  # a call moves its step index on
+            results: tuple[Array, ...] = fresh.step(m, fresh.timesteps[0], x, return_dict=False)
             return results
 
         return self.no_gradients(step)
+
+
+__getattr__ = moved.names(__name__)

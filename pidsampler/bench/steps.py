@@ -6,6 +6,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from attrs import evolve
+
 from ..backends.kernels import StepVariant
 from ..noise import coupling
 from ..schedulers.registry import get_scheduler
@@ -33,13 +35,13 @@ _MOST_DRAWS = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Variant:
     """A row to time.
 
     Args:
         name: The scheduler's spec without its times, and what was changed.
-        family: Of the scheduler: the module that it is in.
+        family: Family of the scheduler: the module that it is in.
         eta: The scheduler's, None where it has none.
         row: From the middle of its table.
     """
@@ -70,21 +72,21 @@ def variants() -> list[Variant]:
         scheduler = get_scheduler(spec)
         row = changed(scheduler.table()).rows[index]
         family = type(scheduler).__module__.rpartition(".")[2]
-        variant = Variant(spec.partition("@")[0] + change, family, getattr(scheduler, "eta", None), row)
+        variant = Variant(
+            name=spec.partition("@")[0] + change, family=family, eta=getattr(scheduler, "eta", None), row=row
+        )
         found.append(variant)
         if 0 < len(row.draws) <= _MOST_DRAWS:
-            saves = tuple((slot, replace(c, noise=())) for slot, c in row.saves)
-            found.append(
-                replace(variant, name=f"{variant.name} without noise", row=replace(row, noise=(), saves=saves))
-            )
+            saves = tuple((slot, evolve(c, noise=())) for slot, c in row.saves)
+            found.append(replace(variant, name=f"{variant.name} without noise", row=evolve(row, noise=(), saves=saves)))
     return found
 
 
-def moved_bytes(row: Row, n: int, x: int, m: int) -> int:
+def moved_bytes(row: Row, n: int, *, x: int, m: int) -> int:
     """Return the bytes that a row must move: m in, x out, x in where it is read, each saved tensor in or out.
 
     Args:
-        row: Of a table.
+        row: Row of a table.
         n: Elements of x.
         x: Size of an element of the state and the saved tensors, in bytes.
         m: Size of an element of the network's output, in bytes.

@@ -17,6 +17,7 @@ from ..backends import Backend
 from ..backends.kernels import KINDS
 from ..errors import ConfigError
 from ..table import Row
+from ..threads import in_parts
 from .peers import Array, Arrays, Step
 from .steps import slots
 
@@ -49,7 +50,7 @@ class Effort:
         return samples >= least and (spent > self.seconds or samples >= _MOST)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Times:
     """Of one launch: median and interquartile range, on a GPU also the median of the host's time for it.
 
@@ -134,7 +135,7 @@ class DeviceClock:
         return float(self._cuda.get_elapsed_time(begin, end)) / _QUEUED, 1e3 * host / _QUEUED
 
 
-def timed(clock: Clock, subjects: Mapping[str, Sequence[Launch]], effort: Effort) -> dict[str, Times]:
+def timed(clock: Clock, subjects: Mapping[str, Sequence[Launch]], *, effort: Effort) -> dict[str, Times]:
     """Time subjects, each a list of launches to go through, in turn: what disturbs the machine meets all of them."""
     launches = {name: itertools.cycle(one) for name, one in subjects.items()}
     samples: dict[str, list[tuple[float, float | None]]] = {name: [] for name in subjects}
@@ -152,7 +153,9 @@ def timed(clock: Clock, subjects: Mapping[str, Sequence[Launch]], effort: Effort
 def _times(samples: list[tuple[float, float | None]]) -> Times:
     low, middle, high = np.percentile([ms for ms, _ in samples], (25, 50, 75))
     host = [ms for _, ms in samples if ms is not None]
-    return Times(float(middle), float(high - low), len(samples), float(np.median(host)) if host else None)
+    return Times(
+        ms=float(middle), iqr_ms=float(high - low), n=len(samples), host_ms=float(np.median(host)) if host else None
+    )
 
 
 class Buffers:
@@ -163,11 +166,11 @@ class Buffers:
         shape: (1, 3, H, W).
         x: Type of the state and the saved tensors.
         m: Type of the network's output.
-        most: How many saved tensors any row needs.
+        most: Most saved tensors that any row needs.
         caches: Bytes, see `cache_bytes`.
     """
 
-    def __init__(self, arrays: Arrays, shape: tuple[int, ...], x: str, m: str, most: int, caches: int) -> None:
+    def __init__(self, arrays: Arrays, shape: tuple[int, ...], *, x: str, m: str, most: int, caches: int) -> None:
         host = np.random.default_rng(0).standard_normal(shape, np.float32)
         count = -(-_TURNOVER * caches // (host.size * element_size(x)))
         self._fresh = arrays.upload(host, x)
@@ -183,7 +186,7 @@ class Buffers:
         return [partial(step, x, m, saved) for (x, *saved), m in zip(groups, self._outputs, strict=False)]
 
 
-def copies(backend: Backend, n: int, caches: int) -> list[Launch]:
+def copies(backend: Backend, n: int, *, caches: int) -> list[Launch]:
     """Return launches of a plain copy of 6n bytes, which moves 12n as an Euler step of n elements in float32 does."""
     count = -(-_TURNOVER * caches // (12 * n))
     pairs = [[backend.empty((3 * n // 2,), np.float32) for _ in range(2)] for _ in range(count)]
@@ -194,13 +197,11 @@ def copies(backend: Backend, n: int, caches: int) -> list[Launch]:
 
         return [partial(cupy.copyto, target, source) for source, target in pairs]
 
-    from ..backends.numpy import _on_all_cores  # as its rows are
-
     def copy(source: Array, target: Array) -> None:
         def part(start: int, stop: int) -> None:
             target[start:stop] = source[start:stop]
 
-        _on_all_cores(part, target.size)
+        in_parts(part, target.size)  # as rows are done
 
     return [partial(copy, source, target) for source, target in pairs]
 

@@ -13,8 +13,8 @@ import ml_dtypes
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..bench.measurement import Plan, measure
-from ..bench.peers import Stepper, find_peers
+from ..bench.measurement import BenchPlan, measure
+from ..bench.peers import StepImplementation, find_peers
 from ..bench.rows import appending, check_columns
 from ..bench.steps import Variant, variants
 from ..bench.timing import Effort
@@ -48,7 +48,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="append the rows to a CSV file")
 
 
-def plan(arguments: argparse.Namespace) -> Plan:
+def plan(arguments: argparse.Namespace) -> BenchPlan:
     """Return what a command line asks for.
 
     Raises:
@@ -63,7 +63,7 @@ def plan(arguments: argparse.Namespace) -> Plan:
     peers, missing = _peers(backend, arguments.peers)
     if arguments.quick:
         sides, types = sides[:1], types[:1]
-    return Plan(
+    return BenchPlan(
         backend=backend,
         variants=chosen,
         types=[_types(text, backend) for text in types],
@@ -83,7 +83,7 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def carry_out(asked: Plan, output: Path | None) -> None:
+def carry_out(asked: BenchPlan, output: Path | None) -> None:
     """Print a line for each result, and append them to a CSV file.
 
     Raises:
@@ -131,7 +131,7 @@ def _variants(words: list[str]) -> tuple[list[Variant], bool]:
     return [variant for variant in known if variant.name in chosen], _UPSCALE in chosen
 
 
-def _peers(backend: Backend, names: str | None) -> tuple[list[Stepper], dict[str, str]]:
+def _peers(backend: Backend, names: str | None) -> tuple[list[StepImplementation], dict[str, str]]:
     if names == "none":
         return [], {}
     found, missing = find_peers(backend)

@@ -12,7 +12,7 @@ from ..io import captions
 from ..onnx.hub import download_file
 
 if TYPE_CHECKING:
-    from ..export.folder import Plan
+    from ..export.folder import ExportPlan
     from ..export.layers import Form
     from ..export.published import Published
 
@@ -29,7 +29,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     source.add_argument("--from-hub", action="store_true", help="download NVIDIA's from Hugging Face (extra 'hub')")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="the new model folder")
     parser.add_argument("--vae", type=Path, metavar="FILE", help="its encoder's weights; without them latents only")
-    parser.add_argument("--accept-licence", action="store_true", help="of what --from-hub downloads")
+    accept = ("--accept-license", "--accept-licence")
+    parser.add_argument(*accept, action="store_true", help="of what --from-hub downloads")
     parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
     parser.add_argument(
         "--target", default="ort-cpu", help="ort-cpu, ort-cuda, tensorrt or onnx (default: %(default)s)"
@@ -66,11 +67,11 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             print(f"{arguments.output / name} ...", flush=True)
 
-    write_folder(plan, arguments.output, arguments.overwrite, note)
+    write_folder(plan, arguments.output, overwrite=arguments.overwrite, note=note)
     if not arguments.quiet:
         seconds = time.perf_counter() - began
         print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
-        print(f"licence: {plan.manifest.licence}")
+        print(f"licence: {plan.manifest.license}")
     if arguments.verify:
         from ..export.recover import Network
         from ..export.verify import verify
@@ -81,12 +82,12 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
+def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
     from ..export.architecture import random_tensors
     from ..export.checkpoint import network_tensors, read_checkpoint
-    from ..export.folder import Plan
+    from ..export.folder import ExportPlan
     from ..export.layers import check_form
-    from ..export.published import LICENCE
+    from ..export.published import LICENSE
     from ..export.tensors import check_tensors
     from ..export.vae import ENCODERS, canonical, encoder_shapes, random_encoder
     from ..onnx.manifest import Manifest
@@ -102,25 +103,27 @@ def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
         )
     form = _form(arguments)
     check_form(architecture, form)
-    name, licence, files = published.name, LICENCE, (arguments.checkpoint, arguments.vae)
+    name, license_line, files = published.name, LICENSE, (arguments.checkpoint, arguments.vae)
     if arguments.from_hub:
         files = _downloaded(arguments, published)
     if arguments.random_weights is not None:
-        name, licence = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
+        name, license_line = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
         tensors = random_tensors(architecture, arguments.random_weights)
     else:
         tensors = network_tensors(read_checkpoint(files[0]).tensors)
-        check_tensors(tensors, architecture.shapes(), f"{files[0]} as {published.backbone} {published.type}")
+        check_tensors(tensors, architecture.shapes(), where=f"{files[0]} as {published.backbone} {published.type}")
     encoder_tensors = None
     if encoder is not None and files[1] is not None:
-        encoder_tensors = canonical(read_checkpoint(files[1]).tensors, encoder, str(files[1]))
-        check_tensors(encoder_tensors, encoder_shapes(encoder), f"{files[1]} as the encoder of {published.backbone}")
+        encoder_tensors = canonical(read_checkpoint(files[1]).tensors, encoder, where=str(files[1]))
+        check_tensors(
+            encoder_tensors, encoder_shapes(encoder), where=f"{files[1]} as the encoder of {published.backbone}"
+        )
     elif encoder is not None and arguments.random_weights is not None:
         encoder_tensors = random_encoder(encoder, arguments.random_weights)
     manifest = Manifest(
         name=name,
         description=published.description,
-        licence=licence,
+        license=license_line,
         prediction="velocity",
         timescale=1000.0,
         timesteps=published.timesteps,
@@ -129,7 +132,14 @@ def _plan(arguments: argparse.Namespace, published: Published) -> Plan:
         vae_factor=architecture.latent_factor,
         drifts=published.drifts,
     )
-    return Plan(architecture, tensors, form, manifest, encoder, encoder_tensors)
+    return ExportPlan(
+        architecture=architecture,
+        tensors=tensors,
+        form=form,
+        manifest=manifest,
+        encoder=encoder,
+        encoder_tensors=encoder_tensors,
+    )
 
 
 def _form(arguments: argparse.Namespace) -> Form:
@@ -137,7 +147,9 @@ def _form(arguments: argparse.Namespace) -> Form:
 
     dtype = arguments.dtype or _DTYPES.get(arguments.target, "float32")
     size = None if arguments.size is None else _size(arguments.size)
-    return Form(arguments.target, dtype, size, split=not arguments.whole, **_caption(arguments.caption))
+    return Form(
+        target=arguments.target, dtype=dtype, size=size, split=not arguments.whole, **_caption(arguments.caption)
+    )
 
 
 def _size(text: str) -> tuple[int, int]:
@@ -155,10 +167,10 @@ def _caption(asked: Path | None) -> dict[str, Any]:
 
 def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Path, Path | None]:
     """The checkpoint and, where there is one, the encoder's weights, from the hub or its cache."""
-    from ..export.published import LICENCE, REPOSITORY, VAE_FILES
+    from ..export.published import LICENSE, REPOSITORY, VAE_FILES
 
-    if not arguments.accept_licence:
-        raise ConfigError(f"{REPOSITORY} has the licence: {LICENCE}; pass --accept-licence if you accept it")
+    if not arguments.accept_license:
+        raise ConfigError(f"{REPOSITORY} has the licence: {LICENSE}; pass --accept-licence if you accept it")
     checkpoint = download_file(REPOSITORY, published.file)
     if arguments.vae is not None or published.encoder is None:
         return checkpoint, arguments.vae

@@ -22,7 +22,8 @@ def run(arguments: argparse.Namespace) -> int:
     from ..onnx.device import resolve_device
 
     model = Model.load(arguments.model, resolve_device("auto"))
-    rows = [[key.replace("_", " "), _shown(value)] for key, value in asdict(model.contract).items()]
+    facts = asdict(model.contract).items()
+    rows = [["licence" if name == "license" else name.replace("_", " "), _shown(value)] for name, value in facts]
     for session in model.sessions:
         rows += [[f"{session.path.name} in", str(t)] for t in session.inputs]
         rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]

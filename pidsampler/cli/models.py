@@ -15,6 +15,6 @@ def run(arguments: argparse.Namespace) -> int:
     """Print each model's name, license and description."""
     from ..onnx import bundled_models
 
-    rows = [[name, m.licence or "", m.description or ""] for name, m in bundled_models().items()]
+    rows = [[name, m.license or "", m.description or ""] for name, m in bundled_models().items()]
     print_columns(["name", "licence", "description"], rows)
     return OK

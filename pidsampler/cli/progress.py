@@ -13,7 +13,7 @@ def progress_bar(quiet: bool, total: float | None = None) -> Iterator[Callable[.
 
     Args:
         quiet: Whether to show nothing in any case.
-        total: Of what `advance` counts; None where only `advance` will know.
+        total: Number that `advance` counts to; None if only `advance` will know.
 
     Yields:
         advance(name, *ignored, by=1, total=None): name is shown, and a total replaces the earlier one.

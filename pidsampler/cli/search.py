@@ -49,10 +49,10 @@ def run(arguments: argparse.Namespace) -> int:
     search = Search(
         arguments.scheduler,
         arguments.calls,
-        arguments.measure,
-        arguments.seeds,
-        arguments.evaluations,
-        arguments.free_start,
+        measure=arguments.measure,
+        seeds=arguments.seeds,
+        evaluations=arguments.evaluations,
+        free_start=arguments.free_start,
     )
     # The search may take long: what would keep the file from being written is said before.
     if output.exists() and not arguments.overwrite:

@@ -42,7 +42,7 @@ def run(arguments: argparse.Namespace) -> int:
     if count is not None and count < 1:
         raise ConfigError(f"--processes {count} must be at least 1")
     if arguments.dry_run:
-        found = estimate(study, arguments.output, arguments.device, count or 1)
+        found = estimate(study, arguments.output, device=arguments.device, processes=count or 1)
         saved = f", {found.calls_alone} if nothing were shared" if found.calls < found.calls_alone else ""
         print(f"{found.cells} cells, {found.runs} runs to do, {found.calls} model calls{saved}")
         print(f"about {_duration(found.seconds)} with {count or 1} at once on {arguments.device}")
@@ -55,7 +55,14 @@ def run(arguments: argparse.Namespace) -> int:
             _, image, seed = progress.outcome.run
             advance(f"{image}, seed {seed}", by=progress.outcome.calls, total=progress.calls)
 
-        finished = run_study(study, arguments.output, arguments.device, count, on_progress, arguments.engine)
+        finished = run_study(
+            study,
+            arguments.output,
+            device=arguments.device,
+            processes=count,
+            on_progress=on_progress,
+            engine=arguments.engine,
+        )
     if not arguments.quiet:
         print(f"{finished.report}: {finished.runs} runs of {len(study.all_cells)} cells")
     if finished.failed:

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..backends import DESPECKLE
+from ..image.despeckle import DESPECKLE
 from .common import FAILED, OK, add_times, checking, chosen_scheduler, fail
 from .progress import progress_bar
 

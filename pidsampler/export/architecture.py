@@ -25,29 +25,29 @@ ROPE_EXTENT = 16.0  # of a picture's side, whatever its pixels
 GROUPS = 4  # of the projection's group normalisation
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Architecture:
     """The sizes of a PiD network; the defaults are those of the released v1 networks.
 
     Args:
         hidden: Width of a token.
-        heads: Of the patch blocks' attention.
+        heads: Heads of the patch blocks' attention.
         depth: Patch blocks, of an image and a text stream.
         patch: Pixels a side of a token.
         pixel_hidden: Width of a pixel.
         pixel_attention: Width of the pixel blocks' attention.
-        pixel_heads: Its heads.
+        pixel_heads: Heads of the pixel blocks' attention.
         pixel_depth: Pixel blocks.
-        text_width: Of the caption's embedding.
-        text_length: Its tokens.
+        text_width: Width of the caption's embedding.
+        text_length: Tokens of the caption's embedding.
         rope: "ntk", which stretches theta with the picture's side, or "plain".
         rope_side: Pixels a side at which "ntk" is the same as "plain".
         scale: Output pixels per input pixel, along a side.
         latent_channels: C of the latent.
         latent_factor: Input pixels per latent pixel, along a side.
-        unpatchify: By how much the latent is spread first, along a side: 2 for FLUX.2's in v1.5.
+        unpatchify: Factor by which the latent is spread first, along a side: 2 for FLUX.2's in v1.5.
         projection: Width of the latent's projection.
-        residuals: Its residual blocks.
+        residuals: Residual blocks of the projection.
         interval: Blocks from one injection of the latent to the next.
         replicate: Whether its convolutions see the edge repeated, or zeros beyond it.
         gate_per_channel: Whether an injection's gate is one for each channel, or one for each token.
@@ -222,11 +222,11 @@ def random_tensors(architecture: Architecture, seed: int) -> dict[str, Stored]:
     1/inputs, norms are around 1, biases around 0.
 
     Args:
-        architecture: Of the network.
+        architecture: Sizes of the network.
         seed: 0..2^64-1.
     """
     return {
-        name: Stored(shape, np.dtype(np.float32), partial(_random, name, shape, seed))
+        name: Stored(shape=shape, dtype=np.dtype(np.float32), load=partial(_random, name, shape, seed))
         for name, shape in architecture.shapes().items()
     }
 

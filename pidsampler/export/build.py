@@ -39,7 +39,7 @@ class Graph:
     """Nodes in the order of their making; each call adds one and returns its output.
 
     Args:
-        name: Of the graph.
+        name: Name of the graph.
         opset: Version of ONNX's operators.
     """
 
@@ -53,7 +53,7 @@ class Graph:
         self._weights: dict[tuple[str, Any], Value] = {}
         self._constants: dict[tuple[Any, ...], Value] = {}
 
-    def input(self, name: str, dtype: np.dtype[Any], shape: Sequence[int | str]) -> Value:
+    def input(self, name: str, dtype: np.dtype[Any], *, shape: Sequence[int | str]) -> Value:
         """Add an input; a dynamic axis is a name."""
         value = ir.Value(name=name, shape=ir.Shape(shape), type=ir.TensorType(_DATA_TYPES[dtype]))
         self._inputs.append(value)
@@ -65,17 +65,17 @@ class Graph:
             self._opsets[domain] = 1
         return self._tape.op(op, inputs, attributes, domain=domain)
 
-    def split(self, value: Value, count: int, axis: int) -> list[Value]:
+    def split(self, value: Value, count: int, *, axis: int) -> list[Value]:
         """Add a Split into equal parts."""
         return list(self._tape.op_multi_out("Split", [value], {"axis": axis, "num_outputs": count}, num_outputs=count))
 
-    def weight(self, name: str, tensor: Stored, dtype: np.dtype[Any], transpose: bool = False) -> Value:
+    def weight(self, name: str, tensor: Stored, *, dtype: np.dtype[Any], transpose: bool = False) -> Value:
         """Add a stored tensor as an initializer of that type and name, or return the one added before.
 
         Args:
-            name: Unlike any other's.
-            tensor: It; it is loaded when the graph is written.
-            dtype: What it becomes.
+            name: Name unlike any other's.
+            tensor: Stored tensor; it is loaded when the graph is written.
+            dtype: Type of the initializer.
             transpose: Whether a matrix is turned over, as that of a Linear layer for MatMul.
         """
         key = (name, (dtype, transpose))
@@ -99,7 +99,7 @@ class Graph:
             self._constants[key] = self._tape.initializer(ir.tensor(array, name=name), name)
         return self._constants[key]
 
-    def output(self, name: str, value: Value, dtype: np.dtype[Any], shape: Sequence[int | str]) -> None:
+    def output(self, name: str, value: Value, *, dtype: np.dtype[Any], shape: Sequence[int | str]) -> None:
         """Make a value an output of that name, type and shape."""
         out = self._tape.op("Identity", [value])
         out.name, out.shape, out.type = name, ir.Shape(shape), ir.TensorType(_DATA_TYPES[dtype])

@@ -179,7 +179,7 @@ def _interleaved(first: Stored, second: Stored, width: int) -> Stored:
         halves = [half.load().reshape(-1, 3, width, *rest) for half in (first, second)]
         return np.concatenate(halves, 1).reshape(2 * rows, *rest)
 
-    return Stored((2 * rows, *rest), first.dtype, load)
+    return Stored(shape=(2 * rows, *rest), dtype=first.dtype, load=load)
 
 
 def _safetensors(path: Path) -> dict[str, Stored]:
@@ -258,4 +258,4 @@ def _stored(path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]
             data = data.view(f"u{dtype.itemsize}").byteswap().view(np.uint8)
         return data.view(dtype).reshape(shape)
 
-    return Stored(shape, dtype, load)
+    return Stored(shape=shape, dtype=dtype, load=load)

@@ -8,9 +8,10 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 
+from .. import moved
 from ..errors import FileError, PidSamplerError
 from ..onnx.contract import ENCODER, NETWORK, PROJECTION
 from ..onnx.manifest import NAME as MANIFEST
@@ -28,17 +29,18 @@ _FILES = {MANIFEST, *_GRAPHS, *(f"{name}.data" for name in _GRAPHS)}
 _SPARE = 1.02  # of the weights' bytes, for all else
 
 
-@dataclass(frozen=True)
-class Plan:
+@moved.keywords()
+@dataclass(frozen=True, kw_only=True)
+class ExportPlan:
     """What goes into a folder.
 
     Args:
-        architecture: Of the network.
-        tensors: Its weights, see `Architecture.shapes`.
-        form: How the network is written.
-        manifest: What the graphs do not say.
+        architecture: Sizes of the network.
+        tensors: Weights by name, see `Architecture.shapes`.
+        form: Form of the network: types, sizes, inputs.
+        manifest: Facts that the graphs do not say.
         encoder: The image's encoder, or None for latents only.
-        encoder_tensors: Its weights, see `encoder_shapes`.
+        encoder_tensors: Weights of the encoder, see `encoder_shapes`.
     """
 
     architecture: Architecture
@@ -75,11 +77,14 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise FileError(f"{target} holds a model already: pass overwrite=True to replace it, or another folder")
 
 
-def write_folder(plan: Plan, target: Path, overwrite: bool = False, note: Callable[[str], object] = str) -> None:
+@moved.keywords()
+def write_folder(
+    plan: ExportPlan, target: Path, *, overwrite: bool = False, note: Callable[[str], object] = str
+) -> None:
     """Write a model folder under a temporary name, and rename it when it is whole.
 
     Args:
-        plan: See `Plan`.
+        plan: See `ExportPlan`.
         target: The folder.
         overwrite: Whether a model that is there is replaced.
         note: Called with the name of each file before it is written.
@@ -110,17 +115,19 @@ def write_folder(plan: Plan, target: Path, overwrite: bool = False, note: Callab
             shutil.rmtree(temporary)
 
 
-def _write(plan: Plan, folder: Path, note: Callable[[str], object]) -> None:
+def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> None:
     if plan.encoder is not None and plan.encoder_tensors is not None:
         note(ENCODER)
         height, width = plan.form.size or (None, None)
         scale = plan.architecture.scale
         height, width = height and height // scale, width and width // scale
-        build_encoder(plan.encoder, plan.encoder_tensors, height, width).save(folder / ENCODER)
+        build_encoder(plan.encoder, plan.encoder_tensors, height=height, width=width).save(folder / ENCODER)
     if plan.form.split:
         note(PROJECTION)
-        build_projection(plan.architecture, plan.tensors, plan.form).save(folder / PROJECTION)
+        build_projection(plan.architecture, plan.tensors, form=plan.form).save(folder / PROJECTION)
     note(NETWORK)
-    build_network(plan.architecture, plan.tensors, plan.form).save(folder / NETWORK)
-    stated = {key: value for key, value in asdict(plan.manifest).items() if value is not None}
-    (folder / MANIFEST).write_text(json.dumps(stated, indent=2) + "\n", encoding="utf-8")
+    build_network(plan.architecture, plan.tensors, form=plan.form).save(folder / NETWORK)
+    (folder / MANIFEST).write_text(json.dumps(plan.manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+__getattr__ = moved.names(__name__)

@@ -22,7 +22,7 @@ _OPSETS = {"tensorrt": 20, "onnx": 23, "ort-cuda": 23, "ort-cpu": 23}
 _RMS_EPS = 1e-6
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Form:
     """How a network is written.
 
@@ -76,7 +76,7 @@ class Layers:
     Matrices work in `compute`, and what is summed over layers is kept in `stream`.
     """
 
-    def __init__(self, name: str, a: Architecture, tensors: Mapping[str, Stored], form: Form) -> None:
+    def __init__(self, name: str, a: Architecture, *, tensors: Mapping[str, Stored], form: Form) -> None:
         check_form(a, form)
         self.a, self.form, self._tensors = a, form, tensors
         self.g = Graph(name, _OPSETS[form.target])
@@ -120,15 +120,17 @@ class Layers:
         self, name: str, x: Value, weight: Stored, bias: Stored | None, dtype: np.dtype[Any] | None = None
     ) -> Value:
         dtype = dtype or self.compute
-        out = self.g("MatMul", self._cast(x, dtype), self.g.weight(f"{name}.weight", weight, dtype, transpose=True))
-        return out if bias is None else self.g("Add", out, self.g.weight(f"{name}.bias", bias, dtype))
+        out = self.g(
+            "MatMul", self._cast(x, dtype), self.g.weight(f"{name}.weight", weight, dtype=dtype, transpose=True)
+        )
+        return out if bias is None else self.g("Add", out, self.g.weight(f"{name}.bias", bias, dtype=dtype))
 
     def _norm(self, name: str, x: Value, order: NDArray[np.int64] | None = None) -> Value:
         """RMS normalisation in the type of `stream`, its weights in another order."""
         stored = self._tensors[f"{name}.weight"]
         if order is not None:
-            stored = part_of(stored, stored.shape, lambda w: w[order])
-        return self._rms(x, self.g.weight(f"{name}.weight", stored, self.stream), self.stream)
+            stored = part_of(stored, stored.shape, change=lambda w: w[order])
+        return self._rms(x, self.g.weight(f"{name}.weight", stored, dtype=self.stream), self.stream)
 
     def _rms(self, x: Value, weight: Value, dtype: np.dtype[Any]) -> Value:
         g = self.g
@@ -155,7 +157,7 @@ class Layers:
         qkv = self._tensors[f"{name}.qkv{stream}.weight"]
 
         def made(part: str, rows: NDArray[np.int64]) -> Value:
-            weight = part_of(qkv, (width, width), lambda w: w["qkv".index(part) * width + rows])
+            weight = part_of(qkv, (width, width), change=lambda w: w["qkv".index(part) * width + rows])
             out = self._affine(f"{name}.{part}{stream}", x, weight, None)
             if part == "v":
                 return out
@@ -168,7 +170,7 @@ class Layers:
     def _turned(self, x: Value, angles: tuple[Value, Value]) -> Value:
         """Turn (B, tokens, heads, head), whose pairs are (i, i + head/2); in float32."""
         g, (cos, sin) = self.g, angles
-        first, second = g.split(self._cast(x, FLOAT), 2, -1)
+        first, second = g.split(self._cast(x, FLOAT), 2, axis=-1)
         return g(
             "Concat",
             g("Sub", g("Mul", first, cos), g("Mul", second, sin)),
@@ -237,9 +239,11 @@ class Layers:
         return self._reshaped(both, -1, 1, head // 2)
 
 
-def part_of(stored: Stored, shape: tuple[int, ...], change: Callable[[NDArray[Any]], NDArray[Any]]) -> Stored:
+def part_of(stored: Stored, shape: tuple[int, ...], *, change: Callable[[NDArray[Any]], NDArray[Any]]) -> Stored:
     """A part of a stored tensor, or another order of it."""
-    return Stored(shape, stored.dtype, lambda: np.ascontiguousarray(change(stored.load())).reshape(shape))
+    return Stored(
+        shape=shape, dtype=stored.dtype, load=lambda: np.ascontiguousarray(change(stored.load())).reshape(shape)
+    )
 
 
 def pair_order(head: int) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ from .tensors import Stored
 LONGEST_SIDE = 16384  # pixels, of a graph with dynamic sizes
 
 
-def build_network(architecture: Architecture, tensors: Mapping[str, Stored], form: Form) -> Graph:
+def build_network(architecture: Architecture, tensors: Mapping[str, Stored], *, form: Form) -> Graph:
     """Return the graph of pid_upscaler.onnx.
 
     Inputs x (B, 3, H, W), t (B,), degrade_sigma (B,), and lq_latent (B, C, h, w) or, where the projection is split off,
@@ -35,14 +35,14 @@ def build_network(architecture: Architecture, tensors: Mapping[str, Stored], for
     like x. x, t, degrade_sigma, caption and v_pred are float32.
 
     Args:
-        architecture: Of the network.
-        tensors: Its weights, checked by `check_tensors` against `Architecture.shapes`.
+        architecture: Sizes of the network.
+        tensors: Weights by name, checked by `check_tensors` against `Architecture.shapes`.
         form: See `Form`.
 
     Raises:
         PidSamplerError: The form does not suit the network.
     """
-    return _Network("pid_upscaler", architecture, tensors, form).network()
+    return _Network("pid_upscaler", architecture, tensors=tensors, form=form).network()
 
 
 class _Network(Projection):
@@ -52,15 +52,15 @@ class _Network(Projection):
         a, g, b = self.a, self.g, self.form.batch
         g.metadata = {ARCHITECTURE: json.dumps(asdict(a)), DTYPE: self.form.dtype}
         height, width = self.form.size or ("height", "width")
-        x = g.input("x", FLOAT, (b, 3, height, width))
-        t = g.input("t", FLOAT, (b,))
+        x = g.input("x", FLOAT, shape=(b, 3, height, width))
+        t = g.input("t", FLOAT, shape=(b,))
         if self.form.split:
-            sigma = g.input("degrade_sigma", FLOAT, (b,))
+            sigma = g.input("degrade_sigma", FLOAT, shape=(b,))
             shape = (b, self._tokens(), a.hidden)
-            features = [g.input(name, self.compute, shape) for name in a.features]
+            features = [g.input(name, self.compute, shape=shape) for name in a.features]
         else:
             latent = self._latent()
-            sigma = g.input("degrade_sigma", FLOAT, (b,))
+            sigma = g.input("degrade_sigma", FLOAT, shape=(b,))
             features = self._projected(latent)
         caption = self._caption()
         self.rows, self.columns = self._grid(x)
@@ -84,7 +84,7 @@ class _Network(Projection):
         out = self._reshaped(self._cast(out, FLOAT), b, self.rows, self.columns, a.patch, a.patch, 3)
         out = g("Transpose", out, perm=[0, 5, 1, 3, 2, 4])
         high, wide = (self._times(n, a.patch) for n in (self.rows, self.columns))
-        g.output("v_pred", self._reshaped(out, b, 3, high, wide), FLOAT, (b, 3, height, width))
+        g.output("v_pred", self._reshaped(out, b, 3, high, wide), dtype=FLOAT, shape=(b, 3, height, width))
         return g
 
     def _time(self, t: Value) -> Value:
@@ -99,19 +99,21 @@ class _Network(Projection):
         a = self.a
         self.text_length = a.text_length
         if self.form.takes_caption:
-            caption = self.g.input("caption", FLOAT, (self.form.batch, a.text_length, a.text_width))
+            caption = self.g.input("caption", FLOAT, shape=(self.form.batch, a.text_length, a.text_width))
             return self._cast(caption, self.compute)
         stored = np.zeros((a.text_length, a.text_width)) if self.form.caption is None else self.form.caption
         self.text_length = len(stored)
-        return self.g.weight("caption", Stored.of(np.ascontiguousarray(stored[None], np.float32)), self.compute)
+        return self.g.weight("caption", Stored.of(np.ascontiguousarray(stored[None], np.float32)), dtype=self.compute)
 
     def _text(self, caption: Value) -> Value:
         a = self.a
         places = self._tensors["y_pos_embedding"]
         shape = (1, self.text_length, a.hidden)
-        places = part_of(places, shape, lambda w: w[:, : self.text_length])
+        places = part_of(places, shape, change=lambda w: w[:, : self.text_length])
         text = self._cast(self._linear("y_embedder.proj", caption), self.stream)
-        text = self.g("Add", self._norm("y_embedder.norm", text), self.g.weight("y_pos_embedding", places, self.stream))
+        text = self.g(
+            "Add", self._norm("y_embedder.norm", text), self.g.weight("y_pos_embedding", places, dtype=self.stream)
+        )
         return (
             text
             if self.form.batch == 1 or self.form.takes_caption
@@ -123,11 +125,11 @@ class _Network(Projection):
         g, d, layer = self.g, self.a.hidden, f"{name}.content_proj"
         weight, bias = self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"]
         half = (weight.shape[0], d)
-        of_x = self._affine(f"{layer}.x", x, part_of(weight, half, lambda w: w[:, :d]), bias)
-        of_feature = self._affine(f"{layer}.lq", feature, part_of(weight, half, lambda w: w[:, d:]), None)
+        of_x = self._affine(f"{layer}.x", x, part_of(weight, half, change=lambda w: w[:, :d]), bias)
+        of_feature = self._affine(f"{layer}.lq", feature, part_of(weight, half, change=lambda w: w[:, d:]), None)
         log_alpha = self._tensors[f"{name}.log_alpha"]
-        alpha = part_of(log_alpha, (1, 1, 1), lambda w: np.exp(w.astype(np.float64)))
-        offset = g("Mul", sigma, g.weight(f"{name}.alpha", alpha, FLOAT))
+        alpha = part_of(log_alpha, (1, 1, 1), change=lambda w: np.exp(w.astype(np.float64)))
+        offset = g("Mul", sigma, g.weight(f"{name}.alpha", alpha, dtype=FLOAT))
         logit = g("Sub", self._cast(g("Add", of_x, of_feature), FLOAT), offset)
         gate = self._cast(g("Sigmoid", logit), self.stream)
         return g("Add", x, g("Mul", gate, self._cast(feature, self.stream)))
@@ -140,7 +142,7 @@ class _Network(Projection):
             self._cast(self._linear(f"{name}.adaLN_modulation_{stream}.0", condition), self.stream)
             for stream in ("img", "txt")
         )
-        image_parts, text_parts = (g.split(parts, 6, -1) for parts in (of_image, of_text))
+        image_parts, text_parts = (g.split(parts, 6, axis=-1) for parts in (of_image, of_text))
         moved = self._modulated(self._norm(f"{name}.norm_x1", image), *image_parts[:2])
         qx, kx, vx = self._heads(f"{name}.attn", "_x", moved, a.hidden, a.heads, self._rotation(a.hidden // a.heads))
         moved = self._modulated(self._norm(f"{name}.norm_y1", text), *text_parts[:2])
@@ -218,7 +220,9 @@ class _Network(Projection):
         """One of the six parts of a pixel block's modulation, (B, tokens, patch^2, pixel_hidden)."""
         count, c, layer = self.a.patch**2, self.a.pixel_hidden, f"{name}.adaLN_modulation.0"
         weight, bias = (
-            part_of(stored, (count * c, *stored.shape[1:]), lambda w: w.reshape(count, 6, c, *w.shape[1:])[:, part])
+            part_of(
+                stored, (count * c, *stored.shape[1:]), change=lambda w: w.reshape(count, 6, c, *w.shape[1:])[:, part]
+            )
             for stored in (self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"])
         )
         out = self._cast(self._affine(f"{layer}.{part}", seen, weight, bias), self.stream)

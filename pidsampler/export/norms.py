@@ -7,7 +7,7 @@ import numpy as np
 from .build import FLOAT, Graph, Value, data_type
 
 
-def group_norm(g: Graph, x: Value, shape: tuple[int, int, int], weight: Value, bias: Value, eps: float) -> Value:
+def group_norm(g: Graph, x: Value, *, shape: tuple[int, int, int], weight: Value, bias: Value, eps: float) -> Value:
     """Add a group normalisation in float32.
 
     It is written as reductions over the width first and the rest of a group then: ONNX Runtime's InstanceNormalization

@@ -40,7 +40,7 @@ class _Ordered(Entries):
     """The entries of an OrderedDict."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Storage:
     """The elements that one or more tensors lie in: `count` of `dtype` in the record data/`key`."""
 
@@ -49,12 +49,12 @@ class Storage:
     count: int
 
 
-@dataclass(frozen=True)
-class Tensor:
+@dataclass(frozen=True, kw_only=True)
+class PickledTensor:
     """A tensor inside a storage; offset and strides are in elements and do not leave it.
 
     Attributes:
-        span: How many elements of the storage it reaches over, from its first to its last.
+        span: Elements of the storage from its first to its last.
     """
 
     storage: Storage
@@ -74,8 +74,8 @@ class _Global:
 def read_pickle(data: bytes) -> Any:
     """Return what a data.pkl of PyTorch describes.
 
-    Tensors come as `Tensor`, dicts as `Entries`, sets as lists, bytes of protocol 2 as text; numbers, str, bytes, None,
-    lists and tuples as they are.
+    Tensors come as `PickledTensor`, dicts as `Entries`, sets as lists, bytes of protocol 2 as text; numbers, str,
+    bytes, None, lists and tuples as they are.
     No name of the file is imported and nothing in it is called.
 
     Raises:
@@ -169,14 +169,14 @@ class _Reader:
     def storage(self) -> None:
         match self.pop():
             case ("storage", _Global(name), str(key), str(), int(count)) if name in _STORAGES and count >= 0:
-                self.push(Storage(key, np.dtype(_STORAGES[name]), count))
+                self.push(Storage(key=key, dtype=np.dtype(_STORAGES[name]), count=count))
             case _:
                 raise _damaged("a storage is not (storage, type, key, device, count)")
 
 
 def _tensor(
     storage: Any, offset: Any, shape: Any, strides: Any, requires_grad: Any, hooks: Any, metadata: Any = ()
-) -> Tensor:
+) -> PickledTensor:
     if not isinstance(storage, Storage) or not isinstance(shape, tuple) or not isinstance(strides, tuple):
         raise _damaged("a tensor has no storage, shape or strides")
     if len(shape) > _AXES or len(shape) != len(strides):
@@ -195,11 +195,11 @@ def _tensor(
         )
     if math.prod(max(n, 1) for n in shape) > max(storage.count, _STRETCHED):
         raise FileError(f"a tensor {where} is stretched from {storage.count} elements: save it contiguous")
-    return Tensor(storage, offset, shape, strides, span)
+    return PickledTensor(storage=storage, offset=offset, shape=shape, strides=strides, span=span)
 
 
-def _parameter(data: Any, requires_grad: Any, hooks: Any) -> Tensor:
-    if not isinstance(data, Tensor):
+def _parameter(data: Any, requires_grad: Any, hooks: Any) -> PickledTensor:
+    if not isinstance(data, PickledTensor):
         raise _damaged("a parameter holds no tensor")
     return data
 
@@ -255,7 +255,7 @@ def _kind(value: Any) -> str:
             return "an OrderedDict"
         case Entries():
             return "a dict"
-        case Tensor():
+        case PickledTensor():
             return "a tensor"
         case _:
             return f"a {type(value).__name__}"

@@ -17,13 +17,13 @@ from .tensors import Stored
 _GROUP_EPS = 1e-5
 
 
-def build_projection(architecture: Architecture, tensors: Mapping[str, Stored], form: Form) -> Graph:
+def build_projection(architecture: Architecture, tensors: Mapping[str, Stored], *, form: Form) -> Graph:
     """Return the graph of lq_projection.onnx: lq_latent (B, C, h, w) in float32 -> `Architecture.features`.
 
     Raises:
         PidSamplerError: The form does not suit the network.
     """
-    return Projection("lq_projection", architecture, tensors, form).projection()
+    return Projection("lq_projection", architecture, tensors=tensors, form=form).projection()
 
 
 class Projection(Layers):
@@ -34,7 +34,7 @@ class Projection(Layers):
         g, b = self.g, self.form.batch
         tokens = self._tokens()
         for name, feature in zip(self.a.features, self._projected(self._latent()), strict=True):
-            g.output(name, feature, self.compute, (b, tokens, self.a.hidden))
+            g.output(name, feature, dtype=self.compute, shape=(b, tokens, self.a.hidden))
         return g
 
     def _latent(self) -> Value:
@@ -43,7 +43,7 @@ class Projection(Layers):
         if self.form.size is not None:
             sides = [n // step for n in self.form.size]
         shape = (self.form.batch, self.a.latent_channels, *sides)
-        return self.g.input("lq_latent", FLOAT, shape)
+        return self.g.input("lq_latent", FLOAT, shape=shape)
 
     def _tokens(self) -> int | str:
         return "tokens" if self.form.size is None else math.prod(n // self.a.patch for n in self.form.size)
@@ -88,17 +88,19 @@ class Projection(Layers):
         if self.a.replicate:
             x, padding = g("Pad", x, g.constant([0, 0, 1, 1, 0, 0, 1, 1]), mode="edge"), [0, 0, 0, 0]
         weight, bias = (
-            g.weight(f"{name}.{part}", self._tensors[f"{name}.{part}"], FLOAT) for part in ("weight", "bias")
+            g.weight(f"{name}.{part}", self._tensors[f"{name}.{part}"], dtype=FLOAT) for part in ("weight", "bias")
         )
         return g("Conv", x, weight, bias, kernel_shape=[3, 3], pads=padding)
 
     def _group_norm(self, name: str, x: Value) -> Value:
         channels = self.a.projection
         scale, shift = (
-            self.g.weight(one, part_of(self._tensors[one], (channels, 1, 1), _upright), FLOAT)
+            self.g.weight(one, part_of(self._tensors[one], (channels, 1, 1), change=_upright), dtype=FLOAT)
             for one in (f"{name}.weight", f"{name}.bias")
         )
-        return group_norm(self.g, x, (self.form.batch, channels, GROUPS), scale, shift, _GROUP_EPS)
+        return group_norm(
+            self.g, x, shape=(self.form.batch, channels, GROUPS), weight=scale, bias=shift, eps=_GROUP_EPS
+        )
 
 
 def _upright(w: NDArray[Any]) -> NDArray[Any]:

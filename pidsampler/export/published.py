@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 
-from .. import timesteps
+from .. import moved, timesteps
 from ..errors import ConfigError, unknown_name
 from .architecture import Architecture
 
 REPOSITORY = "nvidia/PiD"
-LICENCE = "NVIDIA Source Code License v1 (non-commercial), of the checkpoint nvidia/PiD"
+LICENSE = "NVIDIA Source Code License v1 (non-commercial), of the checkpoint nvidia/PiD"
 TYPES = ("2k", "2kto4k", "2kto4k_v1pt5", "2kto4k_v1pt5_undistilled")
 ALIASES = {
     "zimage": "flux",
@@ -32,14 +32,14 @@ VAE_FILES = {
 _TEACHER_STEPS, _TEACHER_SHIFT, _TEACHER_GUIDANCE = 25, 6.0, 5.0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Published:
     """A published checkpoint.
 
     Args:
-        backbone: Whose latents it decodes; no alias.
+        backbone: Backbone whose latents it decodes; no alias.
         type: One of `TYPES`.
-        architecture: Of its network.
+        architecture: Sizes of its network.
         encoder: Name in `vae.ENCODERS`, or None where the backbone's encoder is no convolutional VAE.
     """
 
@@ -99,7 +99,7 @@ _V1_TOKENS = {  # latents at a sixteenth of the picture
 }
 _TEACHER = TYPES[3]
 PUBLISHED = {
-    (backbone, kind): Published(backbone, kind, architecture, encoder)
+    (backbone, kind): Published(backbone=backbone, type=kind, architecture=architecture, encoder=encoder)
     for backbone, kind, architecture, encoder in (
         ("flux", "2k", _V1, "flux"),
         ("flux2", "2k", _V1_TOKENS["flux2"], "flux2"),
@@ -135,3 +135,6 @@ def get_published(backbone: str, kind: str) -> Published:
         known = [known for name, known in PUBLISHED if name == own]
         raise ConfigError(f"{backbone} was not published as {kind}: pass one of {', '.join(known)}")
     return PUBLISHED[own, kind]
+
+
+__getattr__ = moved.names(__name__)

@@ -25,8 +25,8 @@ class Network(NamedTuple):
     """What a folder's network is made of.
 
     Args:
-        architecture: Its sizes.
-        tensors: Its weights, see `Architecture.shapes`.
+        architecture: Sizes of the network.
+        tensors: Weights by name, see `Architecture.shapes`.
         dtype: In which it works.
         caption: (tokens, text_width), stored in the graph; None for zeros, or where it is an input.
     """
@@ -84,7 +84,7 @@ class _Reader:
             found = [self.read(part) if part in there else np.zeros_like(like) for part in parts]
             return np.ascontiguousarray(joined(found)).reshape(shape)
 
-        return Stored(shape, np.dtype(np.float32), load)
+        return Stored(shape=shape, dtype=np.dtype(np.float32), load=load)
 
     def _parts(self, name: str) -> tuple[list[str], Callable[[list[Weights]], Weights]]:
         """The names in the graphs of what a tensor became, and how it is put together again."""

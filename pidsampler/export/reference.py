@@ -23,6 +23,7 @@ Array = NDArray[np.float64]
 def velocity(
     architecture: Architecture,
     tensors: Mapping[str, Stored],
+    *,
     x: NDArray[Any],
     t: float,
     latent: NDArray[Any],
@@ -32,10 +33,10 @@ def velocity(
     """Evaluate the network.
 
     Args:
-        architecture: Of the network.
-        tensors: Of its weights, by name.
+        architecture: Sizes of the network.
+        tensors: Weights by name.
         x: (B, 3, H, W); H and W are multiples of the patch.
-        t: As the network takes it, 0..1000.
+        t: Noise level times 1000, as the network takes it, 0..1000.
         latent: (B, C, h, w).
         sigma: Noise level of the latent, 0..1.
         caption: (1, tokens, text_width).

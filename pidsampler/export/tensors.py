@@ -14,12 +14,12 @@ from ..errors import ModelError
 _NAMED = 12  # tensors of a kind that an error lists by name
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Stored:
     """A tensor that is not in memory.
 
     Args:
-        shape: Its shape.
+        shape: Shape of the array.
         dtype: numpy's type; ml_dtypes.bfloat16 for bf16.
         load: Reads it, contiguous.
     """
@@ -31,16 +31,16 @@ class Stored:
     @classmethod
     def of(cls, array: NDArray[Any]) -> Stored:
         """Return a tensor that is in memory after all."""
-        return cls(array.shape, array.dtype, lambda: array)
+        return cls(shape=array.shape, dtype=array.dtype, load=lambda: array)
 
 
-def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], where: str) -> None:
+def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int, ...]], *, where: str) -> None:
     """Check that a checkpoint has the tensors that a network needs, and no others.
 
     Args:
-        found: By name.
+        found: Tensors by name.
         expected: Name -> shape.
-        where: What the checkpoint and the network are, for the message.
+        where: Names of the checkpoint and the network, for the message.
 
     Raises:
         PidSamplerError: Tensors are missing, unexpected, or of another shape; all of them are said at once.

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, PidSamplerError
-from .pickles import Entries, Tensor, printable, read_pickle
+from .pickles import Entries, PickledTensor, printable, read_pickle
 from .tensors import Stored
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of PyTorch's files before 1.6
@@ -56,7 +56,7 @@ class _Archive:
     def top(self) -> Any:
         return read_pickle(self._whole("data.pkl"))
 
-    def stored(self, tensor: Tensor) -> Stored:
+    def stored(self, tensor: PickledTensor) -> Stored:
         """Return a tensor of the pickle to be loaded.
 
         Raises:
@@ -78,9 +78,9 @@ class _Archive:
             except OSError as error:
                 raise FileError(f"cannot read {self._path}: {error.strerror or error}") from error
 
-        return Stored(tensor.shape, storage.dtype, load)
+        return Stored(shape=tensor.shape, dtype=storage.dtype, load=load)
 
-    def _load(self, tensor: Tensor) -> NDArray[Any]:
+    def _load(self, tensor: PickledTensor) -> NDArray[Any]:
         dtype = tensor.storage.dtype
         if not tensor.span:
             return np.empty(tensor.shape, dtype)
@@ -162,7 +162,7 @@ def _records(path: Path) -> dict[str, zipfile.ZipInfo]:
     return {info.filename.removeprefix(folders[0]): info for info in found if info.filename.startswith(folders[0])}
 
 
-def _named(top: Any) -> dict[str, Tensor]:
+def _named(top: Any) -> dict[str, PickledTensor]:
     if not isinstance(top, Entries):
         raise FileError(f"it holds no dict but a {type(top).__name__}: expected tensors by name, or a dict of these")
     tensors = _tensors(top)
@@ -178,8 +178,8 @@ def _named(top: Any) -> dict[str, Tensor]:
     return {f"{outer}.{name}": tensor for outer, tensors in inner.items() for name, tensor in tensors.items()}
 
 
-def _tensors(entries: Entries) -> dict[str, Tensor]:
-    return {key: value for key, value in entries if isinstance(key, str) and isinstance(value, Tensor)}
+def _tensors(entries: Entries) -> dict[str, PickledTensor]:
+    return {key: value for key, value in entries if isinstance(key, str) and isinstance(value, PickledTensor)}
 
 
 def _crc(file: io.BufferedReader, count: int) -> int:

@@ -27,7 +27,7 @@ _PARTS = 16  # parts of the queries where it is not
 
 
 def build_encoder(
-    encoder: Encoder, tensors: Mapping[str, Stored], height: int | None = None, width: int | None = None
+    encoder: Encoder, tensors: Mapping[str, Stored], *, height: int | None = None, width: int | None = None
 ) -> Graph:
     """Return the graph of an encoder.
 
@@ -39,14 +39,14 @@ def build_encoder(
     Args:
         encoder: Which.
         tensors: Those of `encoder_shapes`, as `canonical` or `random_encoder` give them; loaded when it is saved.
-        height: Of the image; None for a dynamic axis, "height", and "latent_height" of the latent.
-        width: Likewise; both are fixed, or none.
+        height: Height of the image; None for a dynamic axis, "height", and "latent_height" of the latent.
+        width: Width of the image; both are fixed, or none.
 
     Raises:
         PidSamplerError: A size is no multiple of the factor, only one is given, or tensors do not fit.
     """
     _check_size(encoder, height, width)
-    check_tensors(tensors, encoder_shapes(encoder), f"the tensors of VAE encoder {encoder.name!r}")
+    check_tensors(tensors, encoder_shapes(encoder), where=f"the tensors of VAE encoder {encoder.name!r}")
     return _Builder(encoder, tensors, height, width).graph()
 
 
@@ -71,18 +71,18 @@ class _Builder:
 
     def graph(self) -> Graph:
         e, (height, width) = self.encoder, self.size
-        x = self.g.input("image", FLOAT, (1, 3, height or "height", width or "width"))
+        x = self.g.input("image", FLOAT, shape=(1, 3, height or "height", width or "width"))
         x = self._conv("encoder.conv_in", x)
         for block in down_path(e):
             x = self._residual(block, x) if isinstance(block, Residual) else self._conv(block.name, x, halve=True)
         last = e.widths[-1]
-        x = self._residual(Residual("encoder.mid_block.resnets.0", last, last), x)
+        x = self._residual(Residual(name="encoder.mid_block.resnets.0", inputs=last, outputs=last), x)
         x = self._attention("encoder.mid_block.attentions.0", x)
-        x = self._residual(Residual("encoder.mid_block.resnets.1", last, last), x)
+        x = self._residual(Residual(name="encoder.mid_block.resnets.1", inputs=last, outputs=last), x)
         x = self._silu(self.norm("encoder.norm_out" if e.kind == "wan" else "encoder.conv_norm_out", x))
         x = self._normalised(self._mean(x))
         sides = (height // e.factor, width // e.factor) if height and width else ("latent_height", "latent_width")
-        self.g.output("latent", x, FLOAT, (1, e.channels, *sides))
+        self.g.output("latent", x, dtype=FLOAT, shape=(1, e.channels, *sides))
         return self.g
 
     def _mean(self, x: Value) -> Value:
@@ -131,7 +131,7 @@ class _Builder:
     def _group_norm(self, name: str, x: Value) -> Value:
         width = self.tensors[f"{name}.weight"].shape[0]
         weight, bias = (self._weight(f"{name}.{part}", (width, 1, 1)) for part in ("weight", "bias"))
-        return group_norm(self.g, x, (1, width, self.encoder.groups), weight, bias, _GROUP_EPS)
+        return group_norm(self.g, x, shape=(1, width, self.encoder.groups), weight=weight, bias=bias, eps=_GROUP_EPS)
 
     def _rms_norm(self, name: str, x: Value) -> Value:
         g, width = self.g, self.tensors[f"{name}.gamma"].shape[0]
@@ -195,7 +195,7 @@ class _Builder:
 
     def _weight(self, name: str, shape: tuple[int, ...] | None = None) -> Value:
         tensor = self.tensors[name]
-        return self.g.weight(name, reshaped(tensor, shape or tensor.shape), FLOAT)
+        return self.g.weight(name, reshaped(tensor, shape or tensor.shape), dtype=FLOAT)
 
     def _rows(self, name: str, start: int, count: int, matrix: bool = False) -> Value:
         """Add rows of a tensor; as a matrix, of a Linear layer or a 1x1 convolution, turned over for MatMul."""
@@ -207,15 +207,17 @@ class _Builder:
             load = tensor.load
             tensor = replace(tensor, shape=(count, *tensor.shape[1:]), load=lambda: load()[start : start + count])
         label = name if whole else f"{name}.{start}-{start + count - 1}"
-        return self.g.weight(label, tensor, FLOAT, transpose=matrix)
+        return self.g.weight(label, tensor, dtype=FLOAT, transpose=matrix)
 
     def _changed(
         self, name: str, label: str, shape: tuple[int, ...], change: Callable[[NDArray[Any]], NDArray[Any]]
     ) -> Value:
         """Add a tensor that is computed from a stored one, in float64."""
         load = self.tensors[name].load
-        made = Stored(shape, np.dtype(np.float64), lambda: change(load().astype(np.float64)).reshape(shape))
-        return self.g.weight(f"{name}.{label}", made, FLOAT)
+        made = Stored(
+            shape=shape, dtype=np.dtype(np.float64), load=lambda: change(load().astype(np.float64)).reshape(shape)
+        )
+        return self.g.weight(f"{name}.{label}", made, dtype=FLOAT)
 
 
 def _inverse_deviation(variance: NDArray[Any]) -> NDArray[Any]:

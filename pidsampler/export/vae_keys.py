@@ -32,7 +32,7 @@ _QWEN_STD = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Encoder:
     """A VAE encoder: image -> (mean of the posterior - shift) * scale.
 
@@ -42,7 +42,7 @@ class Encoder:
         name: For messages, and of the graph.
         latent: Channels of the posterior's mean.
         scale: One number, or one for each of these channels; FLUX.2's is a batch normalisation stored with the weights.
-        shift: Likewise.
+        shift: One number, or one for each of these channels.
         kind: "kl", diffusers' AutoencoderKL with group norms; "flux2", the same with the mean's 2x2 patches put into
             channels (channel c, row i, column j of a patch -> channel 4c + 2i + j) and a batch normalisation of them;
             "wan", Wan's and Qwen-Image's causal 3-D network, which for one frame is one of 2-D convolutions, with RMS
@@ -50,7 +50,7 @@ class Encoder:
         quant_conv: Whether a 1x1 convolution follows the last one.
         widths: Channels at each size of the image, from the full one on; each next has half the sides.
         layers: Residual blocks at each size.
-        groups: Of the group norms.
+        groups: Groups of the group norms.
     """
 
     name: str
@@ -99,12 +99,12 @@ class Encoder:
 ENCODERS: dict[str, Encoder] = {
     encoder.name: encoder
     for encoder in (
-        Encoder("sdxl", latent=4, scale=0.13025),
-        Encoder("flux", latent=16, scale=0.3611, shift=0.1159, quant_conv=False),
-        Encoder("sd3", latent=16, scale=1.5305, shift=0.0609, quant_conv=False),
-        Encoder("flux2", latent=32, kind="flux2"),
+        Encoder(name="sdxl", latent=4, scale=0.13025),
+        Encoder(name="flux", latent=16, scale=0.3611, shift=0.1159, quant_conv=False),
+        Encoder(name="sd3", latent=16, scale=1.5305, shift=0.0609, quant_conv=False),
+        Encoder(name="flux2", latent=32, kind="flux2"),
         Encoder(
-            "qwenimage",
+            name="qwenimage",
             latent=16,
             scale=tuple(1.0 / std for std in _QWEN_STD),
             shift=_QWEN_MEAN,
@@ -116,7 +116,7 @@ ENCODERS: dict[str, Encoder] = {
 """The encoders of PiD's backbones; FLUX.1's is Z-Image's too."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Residual:
     """A residual block: its name, and the channels that it takes and gives."""
 
@@ -141,7 +141,7 @@ def down_path(encoder: Encoder) -> Iterator[Residual | Halving]:
         for j in range(encoder.layers):
             # Wan's blocks are numbered through, halvings among them.
             name = f"encoder.down_blocks.{flat}" if encoder.kind == "wan" else f"{level}.resnets.{j}"
-            yield Residual(name, inputs, width)
+            yield Residual(name=name, inputs=inputs, outputs=width)
             inputs, flat = width, flat + 1
         if i != len(encoder.widths) - 1:
             wan = f"encoder.down_blocks.{flat}.resample.1"
@@ -162,9 +162,9 @@ def encoder_shapes(encoder: Encoder) -> dict[str, tuple[int, ...]]:
             shapes |= _residual(encoder, block)
         else:
             shapes |= _conv(block.name, block.channels, block.channels, 3)
-    shapes |= _residual(encoder, Residual(f"{middle}.resnets.0", last, last))
+    shapes |= _residual(encoder, Residual(name=f"{middle}.resnets.0", inputs=last, outputs=last))
     shapes |= (_wan_attention if wan else _attention)(f"{middle}.attentions.0", last)
-    shapes |= _residual(encoder, Residual(f"{middle}.resnets.1", last, last))
+    shapes |= _residual(encoder, Residual(name=f"{middle}.resnets.1", inputs=last, outputs=last))
     shapes |= _norm(encoder, "encoder.norm_out" if wan else "encoder.conv_norm_out", last)
     shapes |= _conv("encoder.conv_out", last, twice, 3)
     if encoder.quant_conv:
@@ -244,7 +244,7 @@ _WAN_RENAMES: _Renames = (
 )
 
 
-def canonical(tensors: Mapping[str, Stored], encoder: Encoder, where: str = "") -> dict[str, Stored]:
+def canonical(tensors: Mapping[str, Stored], encoder: Encoder, *, where: str = "") -> dict[str, Stored]:
     """Return an encoder's tensors under the names and shapes of `encoder_shapes`, from any of the layouts they come in.
 
     These are diffusers' and the LDM's (NVIDIA's, BFL's, ComfyUI's), the latter under `first_stage_model.` or `vae.` if
@@ -253,9 +253,9 @@ def canonical(tensors: Mapping[str, Stored], encoder: Encoder, where: str = "") 
     tensors are dropped.
 
     Args:
-        tensors: By name, of any floating type.
-        encoder: Which.
-        where: What they were read from, for messages.
+        tensors: Tensors by name, of any floating type.
+        encoder: The encoder.
+        where: Source of the tensors, for messages.
 
     Raises:
         PidSamplerError: Tensors are missing, unexpected, of another shape, or there twice; all of them are said.
@@ -272,7 +272,7 @@ def canonical(tensors: Mapping[str, Stored], encoder: Encoder, where: str = "") 
         found[new] = _fitted(tensor, expected.get(new, tensor.shape))
     if twice:
         raise ConfigError(f"{where}: tensors are there twice under different names: {', '.join(twice)}")
-    check_tensors(found, expected, where)
+    check_tensors(found, expected, where=where)
     return {name: found[name] for name in expected}
 
 
@@ -295,7 +295,7 @@ def _fitted(tensor: Stored, shape: tuple[int, ...]) -> Stored:
     if len(tensor.shape) == 5 and len(shape) == 4:
         load = tensor.load
         last = (*tensor.shape[:2], *tensor.shape[3:])
-        tensor = Stored(last, tensor.dtype, lambda: np.ascontiguousarray(load()[:, :, -1]))
+        tensor = Stored(shape=last, dtype=tensor.dtype, load=lambda: np.ascontiguousarray(load()[:, :, -1]))
     same = [n for n in tensor.shape if n != 1] == [n for n in shape if n != 1]
     return reshaped(tensor, shape) if same else tensor
 
@@ -313,10 +313,13 @@ def random_encoder(encoder: Encoder, seed: int) -> dict[str, Stored]:
     function of seed and name, so that stored results stay true.
 
     Args:
-        encoder: Which.
+        encoder: The encoder.
         seed: 0..2^64-1.
     """
-    return {name: Stored(s, _F32, partial(_random, name, s, seed)) for name, s in encoder_shapes(encoder).items()}
+    return {
+        name: Stored(shape=s, dtype=_F32, load=partial(_random, name, s, seed))
+        for name, s in encoder_shapes(encoder).items()
+    }
 
 
 def _random(name: str, shape: tuple[int, ...], seed: int) -> NDArray[np.float32]:

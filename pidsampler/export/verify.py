@@ -22,7 +22,7 @@ def verify(folder: Path, network: Network | None = None) -> float:
 
     Args:
         folder: Written by `folder.write_folder`.
-        network: What it was made of; None reads that back from its graphs.
+        network: Network that the folder was made of; None reads it back from its graphs.
 
     Returns:
         Norm of the difference of both velocities over that of the velocity.
@@ -49,9 +49,9 @@ def verify(folder: Path, network: Network | None = None) -> float:
     if model.contract.caption is not None:
         given = caption = rng.standard_normal(caption.shape, np.float32)
     found = np.empty_like(x)
-    model.denoiser(latent, _SIGMA, given).predict(x, _TIME, found)
+    model.denoiser(latent, _SIGMA, caption=given).predict(x, _TIME, found)
     time = float(np.float32(_TIME * model.contract.timescale))
-    expected = velocity(a, tensors, x, time, latent, float(np.float32(_SIGMA)), caption[None])
+    expected = velocity(a, tensors, x=x, t=time, latent=latent, sigma=float(np.float32(_SIGMA)), caption=caption[None])
     error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
     if not error <= TOLERANCES[dtype]:
         raise ModelError(

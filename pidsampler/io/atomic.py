@@ -15,7 +15,7 @@ _TEMPORARY = ".pidsampler-{}.tmp"
 _NEW = 2.0  # seconds in which a file that was opened is locked
 
 
-def place(path: Path, write: Callable[[IO[bytes]], object], overwrite: bool) -> None:
+def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) -> None:
     """Write a file in one go: to a temporary name beside `path`, then renamed; the temporary file never stays.
 
     Args:

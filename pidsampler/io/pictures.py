@@ -7,7 +7,7 @@ import json
 import os
 import struct
 import warnings
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -38,6 +38,7 @@ _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 _OTHER_BYTE_ORDER = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}
 
 
+@moved.keywords()
 @dataclass(frozen=True)
 class Picture:
     """A decoded picture.
@@ -49,6 +50,7 @@ class Picture:
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
+    _: KW_ONLY
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
 
@@ -105,13 +107,13 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise FileError(f"cannot write {path}: {reason(error)}") from error
 
 
-def check_fits(path: Path, height: int, width: int, alpha: bool) -> None:
-    """Check before any work that the file format of `path` can hold such a picture.
+def check_fits(path: Path, size: tuple[int, int], *, alpha: bool) -> None:
+    """Check before any work that the file format of `path` can hold a picture of that size, (height, width).
 
     Raises:
         PidSamplerError: It has no alpha channel, or a side is too long for it.
     """
-    suffix = path.suffix.lower()
+    suffix, (height, width) = path.suffix.lower(), size
     if alpha and suffix in (".jpg", ".jpeg"):
         raise FileError(f"{path}: JPEG cannot hold the input's transparency: write .png, .webp or .tiff")
     if max(height, width) > _LONGEST_SIDE.get(suffix, 1 << 31):
@@ -121,7 +123,8 @@ def check_fits(path: Path, height: int, width: int, alpha: bool) -> None:
         )
 
 
-def write(path: Path, picture: Picture, record: str, overwrite: bool = False) -> None:
+@moved.keywords()
+def write(path: Path, picture: Picture, *, record: str, overwrite: bool = False) -> None:
     """Encode a picture and put it in place in one go: no half-written file, whatever happens.
 
     Args:
@@ -138,7 +141,7 @@ def write(path: Path, picture: Picture, record: str, overwrite: bool = False) ->
 
     check_output(path, overwrite)
     height, width, channels = picture.pixels.shape
-    check_fits(path, height, width, alpha=channels in (2, 4))
+    check_fits(path, (height, width), alpha=channels in (2, 4))
     suffix = path.suffix.lower()
     options = dict(_FORMATS[suffix])
     # WebP has no gray: Pillow stores RGB, which a gray profile would not describe.
@@ -157,9 +160,9 @@ def write(path: Path, picture: Picture, record: str, overwrite: bool = False) ->
         iio.imwrite(buffer, pixels, plugin="pillow", extension=suffix, is_batch=False, **options)
         file.write(buffer.getbuffer())
 
-    place(path, encode, overwrite)
+    place(path, encode, overwrite=overwrite)
     if not holds_text(path):
-        place(sidecar(path), lambda file: file.write(record.encode() + b"\n"), overwrite)
+        place(sidecar(path), lambda file: file.write(record.encode() + b"\n"), overwrite=overwrite)
 
 
 def holds_text(path: Path) -> bool:
@@ -190,15 +193,15 @@ def read_record(path: Path) -> dict[str, Any] | None:
     return record if isinstance(record, dict) else None
 
 
-def enlarge_plane(plane: NDArray[Any], height: int, width: int) -> NDArray[np.uint8]:
-    """Enlarge one uint8 or uint16 plane (H, W), such as alpha; the result is uint8.
+def enlarge_plane(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Enlarge one uint8 or uint16 plane (H, W), such as alpha, to (height, width); the result is uint8.
 
     Pillow's Hamming filter is smooth and never negative: sharper ones ring, and a ring in alpha is a halo.
     """
     from PIL import Image
 
     image = Image.fromarray(plane.astype(np.float32) * np.float32(255.0 / np.iinfo(plane.dtype).max))
-    large = np.array(image.resize((width, height), Image.Resampling.HAMMING))
+    large = np.array(image.resize(size[::-1], Image.Resampling.HAMMING))
     np.clip(large, 0.0, 255.0, out=large)
     np.rint(large, out=large)
     return large.astype(np.uint8)
@@ -223,7 +226,7 @@ def _decode(data: bytes) -> Picture:
         pixels = _pixels(upright)
     if low is not None:
         pixels = (pixels.astype(np.uint16) << 8) | low
-    return Picture(pixels, icc, _dpi(info.get("dpi")))
+    return Picture(pixels, icc=icc, dpi=_dpi(info.get("dpi")))
 
 
 def _pixels(image: Any) -> NDArray[Any]:

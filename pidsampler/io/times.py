@@ -45,4 +45,4 @@ def write_list(path: str | Path, times: TimesLike, comments: Sequence[str] = (),
     lines = [f"# {line}".rstrip() for comment in comments for line in comment.splitlines() or [""]]
     lines += map(repr, timesteps.custom(times).tolist())
     data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
-    place(Path(path), lambda file: file.write(data), overwrite)
+    place(Path(path), lambda file: file.write(data), overwrite=overwrite)

@@ -23,6 +23,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import moved
 from ..errors import ModelError, PidSamplerError
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest
@@ -36,14 +37,15 @@ _PROBE = 64  # pixels: every known VAE factor divides it
 _SDXL_CHANNELS = 4
 
 
-@dataclass(frozen=True)
+@moved.keywords(licence="license")
+@dataclass(frozen=True, kw_only=True)
 class Contract:
     """What a folder's graphs and manifest say together.
 
     Args:
-        name: Of the model; the folder's name if the manifest has none.
+        name: Name of the model; the folder's name if the manifest has none.
         description: One line, or "".
-        licence: SPDX name or one line; "not stated" without one.
+        license: SPDX name or one line; "not stated" without one.
         prediction: "velocity", "x0" or "eps".
         timescale: The network takes t*timescale.
         timesteps: The default list.
@@ -55,12 +57,12 @@ class Contract:
         caption: (tokens, width) of the caption's embedding, or None where the network takes none.
         drifts: Whether its colours are known to drift.
         network_bytes: Memory of the network for each pixel of the result, or None where the manifest does not say.
-        encoder_bytes: Memory of the encoder for each pixel of the input, likewise.
+        encoder_bytes: Memory of the encoder for each pixel of the input, or None where the manifest does not say.
     """
 
     name: str
     description: str
-    licence: str
+    license: str
     prediction: str
     timescale: float
     timesteps: tuple[float, ...]
@@ -74,6 +76,8 @@ class Contract:
     network_bytes: float | None
     encoder_bytes: float | None
 
+    licence = moved.attribute("licence", "license")
+
     @property
     def unit(self) -> int:
         """Pixels of the result for each latent pixel, along a side."""
@@ -86,12 +90,12 @@ class Contract:
 
 
 def read_contract(
-    folder: Path, manifest: Manifest, encoder: Session | None, network: Session, projection: Session | None = None
+    folder: Path, manifest: Manifest, *, encoder: Session | None, network: Session, projection: Session | None = None
 ) -> Contract:
     """Put the graphs and the manifest of a folder together.
 
     Args:
-        folder: Of the files, for messages.
+        folder: Model folder, for messages.
         manifest: Empty where the folder has none.
         encoder: The graph of `ENCODER`, or None where the folder has none.
         network: The graph of `NETWORK`.
@@ -123,7 +127,7 @@ class _Reader:
         else:
             factor, channels = self._stated(latent)
             sides = (n * factor if isinstance(n, int) else n for n in latent.shape[2:])
-            image = Tensor("image", np.dtype(np.float32), (1, 3, *sides))
+            image = Tensor(name="image", dtype=np.dtype(np.float32), shape=(1, 3, *sides))
         scale = self._agreed("scale", _ratio(x, image) or _ratio(x, latent, factor), manifest.scale, default=4)
         for axis in (2, 3):
             self._same_size(axis, image, x, scale)
@@ -138,7 +142,7 @@ class _Reader:
         return Contract(
             name=manifest.name or self.folder.resolve().name,
             description=manifest.description or "",
-            licence=manifest.licence or "not stated",
+            license=manifest.license or "not stated",
             prediction=manifest.prediction or "velocity",
             timescale=manifest.timescale or 1000.0,
             timesteps=manifest.own_timesteps,

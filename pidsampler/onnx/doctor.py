@@ -14,6 +14,7 @@ from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
 
+from .. import moved
 from ..errors import PidSamplerError
 
 _PACKAGES = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "cupy", "onnxruntime", "onnxruntime-gpu")
@@ -32,7 +33,7 @@ class Card:
     architecture: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Inventory:
     """What `diagnose` judges.
 
@@ -50,24 +51,24 @@ class Inventory:
 
 
 @dataclass(frozen=True)
-class Problem:
+class Fault:
     """Something that keeps a GPU run from working, and the line that repairs it."""
 
     what: str
     repair: str
 
 
-def diagnose(found: Inventory) -> list[Problem]:
+def diagnose(found: Inventory) -> list[Fault]:
     """Return what is wrong, the most basic first; nothing if a GPU run should work."""
     return list(_problems(found))
 
 
-def _problems(found: Inventory) -> Iterator[Problem]:
+def _problems(found: Inventory) -> Iterator[Fault]:
     if found.driver is None:
-        yield Problem("no NVIDIA driver: libcuda cannot be loaded", "install NVIDIA's driver for your card")
+        yield Fault("no NVIDIA driver: libcuda cannot be loaded", "install NVIDIA's driver for your card")
         return
     if not found.cards:
-        yield Problem("the driver finds no GPU", "check the card, or CUDA_VISIBLE_DEVICES")
+        yield Fault("the driver finds no GPU", "check the card, or CUDA_VISIBLE_DEVICES")
         return
     card = found.cards[0]
     # CUDA 13 has no code for cards before Turing, and needs a driver of its own.
@@ -75,40 +76,40 @@ def _problems(found: Inventory) -> Iterator[Problem]:
     extra = f"pip install 'pidsampler[cuda{suits}]'"
     cupys = [name for name in ("cupy-cuda12x", "cupy-cuda13x", "cupy") if name in found.packages]
     if not cupys:
-        yield Problem("CuPy is not installed", extra)
+        yield Fault("CuPy is not installed", extra)
     elif len(cupys) > 1:
-        yield Problem(f"{' and '.join(cupys)} hide each other", f"pip uninstall -y {' '.join(cupys)} && {extra}")
+        yield Fault(f"{' and '.join(cupys)} hide each other", f"pip uninstall -y {' '.join(cupys)} && {extra}")
     elif cupys == ["cupy-cuda13x"] and suits == 12:
         why = f"it has no code for {_described(card)}"
         if found.driver < (13, 0):
             why = f"the driver runs CUDA {found.driver[0]}.{found.driver[1]}"
-        yield Problem(f"cupy-cuda13x needs CUDA 13, but {why}", f"pip uninstall -y cupy-cuda13x && {extra}")
+        yield Fault(f"cupy-cuda13x needs CUDA 13, but {why}", f"pip uninstall -y cupy-cuda13x && {extra}")
     gpu = found.packages.get("onnxruntime-gpu")
     if "onnxruntime" in found.packages:
         both = "onnxruntime and onnxruntime-gpu hide each other" if gpu else "onnxruntime is the one for the CPU"
-        yield Problem(both, f"pip uninstall -y onnxruntime{' onnxruntime-gpu' if gpu else ''} && {extra}")
+        yield Fault(both, f"pip uninstall -y onnxruntime{' onnxruntime-gpu' if gpu else ''} && {extra}")
         return
     if gpu is None:
-        yield Problem("onnxruntime-gpu is not installed", extra)
+        yield Fault("onnxruntime-gpu is not installed", extra)
         return
     numbers = tuple(int(n) for n in gpu.split(".")[:2])
     cuda = 12 if numbers < (1, 27) else 13  # 1.26 is the last for CUDA 12
     again = f"pip uninstall -y onnxruntime-gpu && {extra}"
     if cuda > suits:
-        yield Problem(f"onnxruntime-gpu {gpu} needs CUDA {cuda}, which this driver or card does not run", again)
+        yield Fault(f"onnxruntime-gpu {gpu} needs CUDA {cuda}, which this driver or card does not run", again)
         return
     if cupys == ["cupy-cuda12x" if cuda == 13 else "cupy-cuda13x"]:
         pair = f"{cupys[0]} and onnxruntime-gpu {gpu}, which is for CUDA {cuda}, do not fit each other"
-        yield Problem(pair, f"pip uninstall -y {cupys[0]} onnxruntime-gpu && {extra}")
+        yield Fault(pair, f"pip uninstall -y {cupys[0]} onnxruntime-gpu && {extra}")
         return
     if (1, 29) <= numbers <= (1, 31) and card.architecture in (100, 103, 121):
-        yield Problem(
+        yield Fault(
             f"onnxruntime-gpu {gpu} has no code for {_described(card)}",
             "pip install 'onnxruntime-gpu[cuda,cudnn]==1.28.0'",
         )
     needed = [f"libcublas.so.{cuda}", *(["libcudnn.so.9"] if numbers < (1, 28) else [])]
     if missing := [name for name in needed if name not in found.libraries]:
-        yield Problem(f"{' and '.join(missing)} cannot be found", f"pip install 'onnxruntime-gpu[cuda,cudnn]=={gpu}'")
+        yield Fault(f"{' and '.join(missing)} cannot be found", f"pip install 'onnxruntime-gpu[cuda,cudnn]=={gpu}'")
 
 
 def take_inventory() -> Inventory:
@@ -120,11 +121,11 @@ def take_inventory() -> Inventory:
         except PackageNotFoundError:
             continue
     driver, cards = _ask_driver()
-    return Inventory(packages, driver, cards, _libraries())
+    return Inventory(packages=packages, driver=driver, cards=cards, libraries=_libraries())
 
 
 def report(
-    found: Inventory | None = None, works: Callable[[], None] | None = None, say: Callable[[str], object] = print
+    found: Inventory | None = None, works: Callable[[], None] | None = None, *, say: Callable[[str], object] = print
 ) -> bool:
     """Say what is here and what is wrong with it, and if nothing is, try a picture on the GPU.
 
@@ -200,3 +201,6 @@ def _libraries() -> frozenset[str]:
             continue
         found.add(name)
     return frozenset(found)
+
+
+__getattr__ = moved.names(__name__)

@@ -26,7 +26,7 @@ def model_folder(model: str) -> Path:
     folder = _cache() / repository
     if not folder.is_dir():
         raise FileError(
-            f"{model} is not on this machine; {_licence(repository)}: pass accept_license=True to download it"
+            f"{model} is not on this machine; {_license(repository)}: pass accept_license=True to download it"
         )
     return folder
 
@@ -72,7 +72,7 @@ def _cache() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pidsampler"
 
 
-def _licence(repository: str) -> str:
+def _license(repository: str) -> str:
     try:
         card = _hub().model_info(repository).card_data or {}
     except Exception as error:

@@ -8,36 +8,38 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from .. import timesteps
+from .. import moved, timesteps
 from ..errors import FileError, ModelError, PidSamplerError, unknown_name
 from ..table import PREDICTIONS
 
 NAME = "pidsampler.json"
 FRAMES = ("flow", "vp")
+_SPELLINGS = ("licence", "license")  # of one key
 
 
-@dataclass(frozen=True)
+@moved.keywords(licence="license")
+@dataclass(frozen=True, kw_only=True)
 class Manifest:
     """The manifest's keys. None means that the file does not say, and the graph or PiD's default decides.
 
     Args:
         name: Short name of the model, for the record.
         description: One line.
-        licence: SPDX name or one line.
+        license: SPDX name or one line.
         prediction: "velocity", "x0" or "eps": what the network returns.
         timescale: The network takes t*timescale.
         timesteps: The list it was trained for, descending to 0.
-        noise_frame: How a latent holds noise of level s: "flow" (1-s)*z + s*eps, or "vp" sqrt(1-s^2)*z + s*eps.
+        noise_frame: Form of a latent with noise of level s: "flow" (1-s)*z + s*eps, or "vp" sqrt(1-s^2)*z + s*eps.
         scale: Output pixels per input pixel, along a side.
         vae_factor: Input pixels per latent pixel, along a side.
         drifts: Whether its colours are known to drift: results then get those of their input, unless told otherwise.
         network_bytes: Memory of the network for each pixel of the result. None: it is measured where it matters.
-        encoder_bytes: Memory of the encoder for each pixel of the input, likewise.
+        encoder_bytes: Memory of the encoder for each pixel of the input. None: it is measured where it matters.
     """
 
     name: str | None = None
     description: str | None = None
-    licence: str | None = None
+    license: str | None = None
     prediction: str | None = None
     timescale: float | None = None
     timesteps: tuple[float, ...] | None = None
@@ -48,10 +50,17 @@ class Manifest:
     network_bytes: float | None = None
     encoder_bytes: float | None = None
 
+    licence = moved.attribute("licence", "license")
+
     @property
     def own_timesteps(self) -> tuple[float, ...]:
         """The list that the model runs over unless told otherwise: its own, or PiD's."""
         return self.timesteps or tuple(timesteps.pid().tolist())
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what the file is to say, by its keys."""
+        stated = {f.name: value for f in fields(self) if (value := getattr(self, f.name)) is not None}
+        return {"licence" if name == "license" else name: value for name, value in stated.items()}
 
 
 def read_manifest(folder: Path) -> Manifest:
@@ -69,12 +78,14 @@ def read_manifest(folder: Path) -> Manifest:
         raise FileError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds a {type(data).__name__}, expected an object with the model's facts")
-    known = [f.name for f in fields(Manifest)]
+    if {*_SPELLINGS} <= data.keys():
+        raise ModelError(f"{path} has both {' and '.join(_SPELLINGS)}: leave one out")
+    known = [key for f in fields(Manifest) for key in (_SPELLINGS if f.name == "license" else (f.name,))]
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key not in known:
             raise ModelError(f"{path}: {unknown_name('key', key, known)}")
-        values[key] = _checked(path, key, value)
+        values["license" if key in _SPELLINGS else key] = _checked(path, key, value)
     return Manifest(**values)
 
 
@@ -105,7 +116,7 @@ def _is_positive(value: Any) -> bool:
 _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "name": ("a text", _is_text),
     "description": ("a text", _is_text),
-    "licence": ("a text", _is_text),
+    **dict.fromkeys(_SPELLINGS, ("a text", _is_text)),
     "prediction": (f"one of {', '.join(PREDICTIONS)}", lambda v: v in PREDICTIONS),
     "timescale": ("a number above 0", _is_positive),
     "noise_frame": (f"one of {', '.join(FRAMES)}", lambda v: v in FRAMES),

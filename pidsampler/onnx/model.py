@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from .. import moved
 from ..backends import Array, Backend
 from ..errors import ConfigError, FileError, ModelError
 from .contract import CAPTION, ENCODER, LATENT, NETWORK, PROJECTION, read_contract
@@ -28,14 +29,15 @@ class Model:
 
     Args:
         path: The folder.
-        backend: Whose device runs the graphs.
-        options: Of the GPU.
+        backend: Backend whose device runs the graphs.
+        options: Options of the GPU.
 
     Raises:
         PidSamplerError: The folder breaks the contract; the message says what was found and expected.
     """
 
-    def __init__(self, path: Path, backend: Backend, options: CudaOptions | None = None) -> None:
+    @moved.keywords()
+    def __init__(self, path: Path, backend: Backend, *, options: CudaOptions | None = None) -> None:
         self.path = path
         self._backend = backend
         self._options = options or CudaOptions()
@@ -48,23 +50,26 @@ class Model:
         manifest = read_manifest(path)  # before the graphs: it is read in no time
         if NETWORK in missing or (missing and manifest.vae_factor is None):
             raise ModelError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
-        self.encoder = None if missing else Session(path / ENCODER, backend, self._options)
+        self.encoder = None if missing else Session(path / ENCODER, backend, options=self._options)
         self.projection = None
         if (path / PROJECTION).is_file():  # it runs once a picture, and its features can be larger than the picture
-            self.projection = Session(path / PROJECTION, backend, self._options, keep=False)
-        self.network = Session(path / NETWORK, backend, self._options, network=True)
-        self.contract = read_contract(path, manifest, self.encoder, self.network, self.projection)
+            self.projection = Session(path / PROJECTION, backend, options=self._options, keep=False)
+        self.network = Session(path / NETWORK, backend, options=self._options, network=True)
+        self.contract = read_contract(
+            path, manifest, encoder=self.encoder, network=self.network, projection=self.projection
+        )
         self._feature_shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
         self._alone()
 
     @classmethod
-    def load(cls, model: str | Path, backend: Backend, options: CudaOptions | None = None) -> Model:
+    @moved.keywords()
+    def load(cls, model: str | Path, backend: Backend, *, options: CudaOptions | None = None) -> Model:
         """Load a bundled model by name, or a folder.
 
         Raises:
             PidSamplerError: There is no such model, or the folder breaks the contract.
         """
-        return cls(_folder(model), backend, options)
+        return cls(_folder(model), backend, options=options)
 
     def encode(self, image: Array) -> Array:
         """Run the encoder.
@@ -128,7 +133,10 @@ class Model:
             what = f"one of {c.caption}" if c.caption else "none: a folder that does is exported with caption=input"
             raise ConfigError(f"the caption has shape {tuple(caption.shape)}, but {c.name} takes {what}")
 
-    def denoiser(self, latent: Array, sigma: float, caption: Array | None = None, check: bool = True) -> OnnxDenoiser:
+    @moved.keywords()
+    def denoiser(
+        self, latent: Array, sigma: float, *, caption: Array | None = None, check: bool = True
+    ) -> OnnxDenoiser:
         """Return the network with its conditions bound; a folder's projection runs here, once for all steps.
 
         Args:
@@ -142,11 +150,14 @@ class Model:
             PidSamplerError: The projection failed, its features hold NaN or infinity, or the caption does not suit.
         """
         self.check_caption(caption)
-        made = OnnxDenoiser(self, latent, sigma, caption)
-        if check and self.projection is not None:
-            with self._backend.active():
-                self._check_features(self.projection, made._at.conditions)
-        return made
+        with self._backend.active(), np.errstate(over="ignore"):
+            at = self._captured(latent)
+            at.sigma.fill(sigma)
+            if at.caption is not None:
+                at.caption[...] = 0.0 if caption is None else self._backend.adopt(caption)
+            if check and self.projection is not None:
+                self._check_features(self.projection, at.conditions)
+        return OnnxDenoiser(at, self._backend, timescale=self.contract.timescale)
 
     def release(self) -> None:
         """Give the memory of all graphs back; the next call loads them again."""
@@ -282,15 +293,9 @@ class OnnxDenoiser:
     denoiser at a time for each size: a later one takes over its arrays.
     """
 
-    def __init__(self, model: Model, latent: Array, sigma: float, caption: Array | None) -> None:
-        self._backend = model._backend
-        self._timescale = model.contract.timescale
-        with self._backend.active(), np.errstate(over="ignore"):
-            self._at = model._captured(latent)
-            self._at.sigma.fill(sigma)
-            if self._at.caption is not None:
-                self._at.caption[...] = 0.0 if caption is None else self._backend.adopt(caption)
-        self._x, self._output = self._at.tensors["x"], self._at.output
+    def __init__(self, at: _Captured, backend: Backend, *, timescale: float) -> None:
+        self._at, self._backend, self._timescale = at, backend, timescale
+        self._x, self._output = at.tensors["x"], at.output
         self.input_dtype, self.output_dtype = self._x.dtype, self._output.dtype
 
     @np.errstate(over="ignore")

@@ -77,12 +77,12 @@ def check_cuda() -> None:
             runtime.preload_dlls()
 
 
-def providers(backend: Backend, options: CudaOptions, network: bool) -> Sequence[tuple[str, dict[str, str]]]:
+def providers(backend: Backend, options: CudaOptions, *, network: bool) -> Sequence[tuple[str, dict[str, str]]]:
     """Return the providers of a session, the one asked for first.
 
     Args:
-        backend: Whose device and stream it shares.
-        options: Of the GPU; without effect on the CPU, which has none.
+        backend: Backend whose device and stream it shares.
+        options: Options of the GPU; without effect on the CPU, which has none.
         network: Whether it is the network's session, not the encoder's.
     """
     if backend.device == "cpu":

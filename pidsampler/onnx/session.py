@@ -29,12 +29,12 @@ _ONNX_NUMBER = dict(_ELEMENT_TYPES.values())
 _NO_MEMORY = re.compile(r"failed to allocate|bad[_ ]alloc|out ?of ?memory|ALLOC_FAILED", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tensor:
     """An input or output of a graph.
 
     Args:
-        name: As in the graph.
+        name: Name in the graph.
         dtype: numpy (or ml_dtypes) type of the elements.
         shape: One int for each fixed axis, the symbol's name or None for each dynamic one.
     """
@@ -52,8 +52,8 @@ class Session:
 
     Args:
         path: An .onnx file; its external data lies beside it.
-        backend: Whose device runs it, and whose arrays are bound.
-        options: Of the GPU.
+        backend: Backend whose device runs it, and whose arrays are bound.
+        options: Options of the GPU.
         network: Whether it is the network: some options are for it alone.
         keep: Hold what a run took of the host's memory for the next one, which is faster.
 
@@ -66,6 +66,7 @@ class Session:
         self,
         path: Path,
         backend: Backend,
+        *,
         options: CudaOptions | None = None,
         network: bool = False,
         keep: bool = True,
@@ -73,7 +74,7 @@ class Session:
         self.path = path
         self._backend = backend
         self._keep = keep
-        self._providers = providers(backend, options or CudaOptions(), network)
+        self._providers = providers(backend, options or CudaOptions(), network=network)
         self._open: Any = None
         session = self._opened()
         self.inputs = [self._tensor(node) for node in session.get_inputs()]
@@ -86,7 +87,7 @@ class Session:
             graph: Number of the CUDA graph that its runs record and replay.
             shrink: Give memory back to the device after each run.
         """
-        return Binding(self._opened(), self._backend, self.path, graph, shrink)
+        return Binding(self._opened(), self._backend, path=self.path, graph=graph, shrink=shrink)
 
     def close(self) -> None:
         """Free the graph's memory once its bindings are gone."""
@@ -133,7 +134,7 @@ class Session:
                 f"{self.path}: {node.name!r} is a {node.type}, expected one of {', '.join(_ELEMENT_TYPES)}"
             )
         shape = tuple(n if isinstance(n, int) and n > 0 else (n or None) for n in node.shape)
-        return Tensor(node.name, _ELEMENT_TYPES[node.type][0], shape)
+        return Tensor(name=node.name, dtype=_ELEMENT_TYPES[node.type][0], shape=shape)
 
 
 class Binding:
@@ -143,7 +144,7 @@ class Binding:
     """
 
     def __init__(
-        self, session: Any, backend: Backend, path: Path, graph: int | None = None, shrink: bool = False
+        self, session: Any, backend: Backend, *, path: Path, graph: int | None = None, shrink: bool = False
     ) -> None:
         self._session, self._backend, self._path = session, backend, path
         self._binding = session.io_binding()

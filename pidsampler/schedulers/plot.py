@@ -53,4 +53,4 @@ def plot_table(table: StepTable, path: Path, title: str = "", overwrite: bool = 
         figure.savefig(picture, format=path.suffix[1:])
     except ValueError as error:
         raise FileError(f"cannot write {path}: {error}") from error
-    place(path, lambda file: file.write(picture.getbuffer()), overwrite)
+    place(path, lambda file: file.write(picture.getbuffer()), overwrite=overwrite)

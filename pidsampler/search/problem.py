@@ -129,7 +129,7 @@ class Problem:
         contract = up.model.contract
         subjects = []
         for path, source in zip(paths, sources, strict=True):
-            source, reference = reduced(source, contract.scale, path) if reduce else (source, None)
+            source, reference = reduced(source, contract.scale, path=path) if reduce else (source, None)
             bound = up.bind(source)
             small = eight_bits(source.rgb) if source.latent is None else None
             seen = Sample(np.empty(0), input=small, reference=reference)
@@ -196,7 +196,7 @@ class Problem:
             if (flow := subject.seen.flow) is None:
                 return Solution(on_host(x), times, errors)
             noise = on_host(self._noise(subject, seed))
-            return Solution(law.solution(flow, noise, self.first), times, errors)
+            return Solution(law.solution(flow, noise, t=self.first), times, errors)
 
     def _noise(self, subject: Subject, seed: int) -> Array:
         x = self.backend.empty(subject.shape, self.dtype)
@@ -205,18 +205,39 @@ class Problem:
 
     def _run(self, subject: Subject, seed: int, table: StepTable, on_step: Callable[[Run, Array], object]) -> Array:
         """The result from pure noise; `on_step` is called as that of `sample`."""
-        x = self._noise(subject, seed)
+        x = self.backend.empty(subject.shape, self.dtype)
         run = start(table.predicting(self.prediction), x, seed=seed, inplace=True)
-        for row in run:
-            t, m = self._first_calls.get((subject.name, seed), (None, None))
-            if run.index > 0 or t != row.t:
-                m = self.backend.empty(x.shape, self.dtype)
-                subject.denoiser.predict(run.x, row.t, m)
-            if run.index == 0:
-                self._first_calls[subject.name, seed] = row.t, m
-            on_step(run, m)
-            run.step(m)
-        return run.x
+        run.initial_noise()
+        return run.finish(_FirstCallKept(subject.denoiser, self._first_calls, (subject.name, seed)), on_step)
+
+
+class _FirstCallKept:
+    """The denoiser of one run, whose first call is taken from an earlier run of the same noise at the same t.
+
+    Args:
+        denoiser: The network.
+        kept: (t, output) of the first calls, by run.
+        key: Which run this is.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, kept: dict[tuple[str, int], tuple[float, Array]], key: tuple[str, int]
+    ) -> None:
+        self._denoiser, self._kept, self._key = denoiser, kept, key
+        self._is_first = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._denoiser, name)  # the types that it reads and writes
+
+    def predict(self, x: Array, t: float, out: Array) -> None:
+        first, self._is_first = self._is_first, False
+        known, m = self._kept.get(self._key, (None, None)) if first else (None, None)
+        if known == t:
+            out[...] = m
+            return
+        self._denoiser.predict(x, t, out)
+        if first:
+            self._kept[self._key] = t, out.copy()
 
 
 class Trials:

@@ -25,7 +25,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import timesteps
+from .. import moved, timesteps
 from ..errors import ConfigError, PidSamplerError, optional
 from ..schedulers.registry import get_scheduler, get_timesteps
 from ..table import StepTable
@@ -47,16 +47,16 @@ _FIRST_MOVE, _LAST_MOVE = 0.3, 0.01  # of such a logarithm
 _BELOW = 0.95  # where a first time that may move begins, as a share of where it was: at 1 it has no gap to move by
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Rival:
     """A known list beside the one found, on what the search has not seen.
 
     Args:
-        name: Its name.
+        name: Name of the list.
         times: The list.
-        mean: Of the measure.
+        mean: Mean of the measure.
         difference: The measure of the list found less that of this one, paired.
-        verdict: Of the list found: "better" or "worse" by more than the interval, or "within noise".
+        verdict: The list found is "better" or "worse" by more than the interval, or "within noise".
     """
 
     name: str
@@ -66,17 +66,17 @@ class Rival:
     verdict: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Found:
     """What a search found.
 
     Args:
         times: The list.
         start: Name of the list that it was moved from.
-        costs: Of the lists that the search began with, by name, and of the one "found": the mean of the measure over
-            the runs searched on, with the sign that makes less better.
+        costs: Name of a list -> mean of the measure over the runs searched on, with the sign that makes less better:
+            of the lists that the search began with, and of the one "found".
         rivals: The known lists, the best one first.
-        made: How it was found, in lines.
+        made: Provenance of the list, in lines.
         table: The comparison, in lines.
     """
 
@@ -94,20 +94,22 @@ class Search:
     Args:
         scheduler: A spec that names no list, such as "dpmpp-2m".
         calls: The most model calls; a method of several calls a step gets as many steps as fit.
-        measure: What is to be best, see `study.measures.get_measure`. The distance to the ODE's solution is for
+        measure: Measure to optimize, see `study.measures.get_measure`. The distance to the ODE's solution is for
             schedulers that draw no noise.
-        seeds: How many for each picture searched on, and as many others for each held out.
-        evaluations: The most lists that are tried beyond those to start from.
+        seeds: Number of seeds for each picture searched on, and of others for each held out.
+        evaluations: Most lists that are tried beyond those to start from.
         free_start: Let the first time move too.
 
     Raises:
         PidSamplerError: An argument is not as described, or scipy is not installed.
     """
 
+    @moved.keywords()
     def __init__(
         self,
         scheduler: str,
         calls: int,
+        *,
         measure: str = "ode-distance",
         seeds: int = 4,
         evaluations: int = 60,
@@ -183,7 +185,9 @@ class Search:
         start, left = order[0], self.evaluations
         found, least = starts[start], costs[start]
         for name in order:
-            tried = refine(starts[name], trials.cost, left, problem.first if self.free_start else None)
+            tried = refine(
+                starts[name], trials.cost, evaluations=left, below=problem.first if self.free_start else None
+            )
             left -= len(tried)
             for cost, times in tried:
                 if cost < least:
@@ -194,7 +198,7 @@ class Search:
         runs, rivals = self._rivals(found, known, held_out)
         tried_on = f"{_described(seen)}; {self.evaluations - left} lists tried, the best of them from {start}"
         made = self._made(problem, tried_on, _described(unseen))
-        return Found(found, start, costs, rivals, made, self._table(runs, rivals))
+        return Found(times=found, start=start, costs=costs, rivals=rivals, made=made, table=self._table(runs, rivals))
 
     def _largest(self) -> tuple[int, StepTable]:
         """The most steps that the calls allow, and a table of so many."""
@@ -238,7 +242,9 @@ class Search:
                 assert change is not None  # there are two runs at least
                 low, high = sorted((sign * change.low, sign * change.high))
                 verdict = "better" if high < 0.0 else "worse" if low > 0.0 else "within noise"
-                rivals.append(Rival(name, times, interval(theirs).mean, change, verdict))
+                rivals.append(
+                    Rival(name=name, times=times, mean=interval(theirs).mean, difference=change, verdict=verdict)
+                )
         return runs, sorted(rivals, key=lambda rival: sign * rival.mean)
 
     def _table(self, runs: Runs, rivals: list[Rival]) -> list[str]:
@@ -279,14 +285,15 @@ def _described(pairs: Sequence[tuple[Subject, int]]) -> str:
     return f"{', '.join(names)}; seeds {pairs[0][1]} to {pairs[-1][1]}"
 
 
+@moved.keywords()
 def refine(
-    times: TimesLike, cost: Callable[[Times], float], evaluations: int, below: float | None = None
+    times: TimesLike, cost: Callable[[Times], float], *, evaluations: int, below: float | None = None
 ) -> list[tuple[float, Times]]:
     """Move the times of a list, but for its ends, to where it costs least near by.
 
     Args:
-        times: Where to start.
-        cost: Of a list.
+        times: The list to start from.
+        cost: Function (list) -> cost.
         evaluations: The most lists to try.
         below: Move the first time too, below this.
 

@@ -8,17 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends import backend_of
 from ..errors import ConfigError
 from ..upscale.source import Source
 
 
-def reduced(source: Source, scale: int, path: Path) -> tuple[Source, NDArray[np.uint8]]:
+def reduced(source: Source, scale: int, *, path: Path) -> tuple[Source, NDArray[np.uint8]]:
     """Return a picture reduced by a scale (bicubic, antialiased), and itself, cropped to whole pixels of that.
 
     Args:
         source: A picture of any size.
-        scale: Whole.
-        path: Where it is from, for the error.
+        scale: Whole number.
+        path: Its file, for the message.
 
     Raises:
         PidSamplerError: It is a latent, or smaller than a pixel of the result.
@@ -29,14 +30,14 @@ def reduced(source: Source, scale: int, path: Path) -> tuple[Source, NDArray[np.
     if not height or not width:
         raise ConfigError(f"{path} is less than {scale} pixels wide or high: it cannot be reduced")
     whole = eight_bits(source.rgb[: height * scale, : width * scale])
-    return Source.of(resized(whole, width, height)), whole
+    return Source.of(resized(whole, (height, width))), whole
 
 
-def resized(picture: NDArray[np.uint8], width: int, height: int) -> NDArray[np.uint8]:
-    """Return an RGB picture at another size, by bicubic interpolation, antialiased where it gets smaller."""
+def resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
+    """Return an RGB picture at another size, (height, width), by antialiased bicubic interpolation."""
     from PIL import Image
 
-    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.BICUBIC))
+    return np.asarray(Image.fromarray(picture).resize(size[::-1], Image.Resampling.BICUBIC))
 
 
 def eight_bits(pixels: NDArray[Any]) -> NDArray[np.uint8]:
@@ -52,6 +53,5 @@ def as_rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def on_host(x: Any) -> NDArray[Any]:
-    """Return an array of numpy or CuPy as one of numpy."""
-    host: NDArray[Any] = x if isinstance(x, np.ndarray) else x.get()
-    return host
+    """Return an array of any backend as one of numpy."""
+    return backend_of(x).to_host(x)

@@ -15,13 +15,13 @@ from typing import Any
 
 import numpy as np
 
-from .. import timesteps
+from .. import moved, timesteps
 from ..denoiser import GaussianMixture
 from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
-from ..noise.coupling import NoiseFunction, with_noise
+from ..noise import NoiseFunction, with_noise
 from ..noise.philox import check_seeds
-from ..schedulers import TimesScheduler
-from ..schedulers.registry import choose_scheduler, get_scheduler
+from ..schedulers.registry import as_scheduler
+from ..schedulers.spec import without_list
 from ..table import Scheduler, StepTable
 from ..values import number
 
@@ -44,14 +44,15 @@ _FLOW_IMAGE = "law"  # what stands for an image where a closed-form flow is samp
 _FLOW_SHAPE = (3, 128, 256)
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@dataclass(frozen=True, kw_only=True)
 class Flow:
     """A closed-form flow under a name of the study's, to be used as a model.
 
     Args:
-        law: Of each element, on its own.
+        law: Distribution of each element, independent of the others.
         shape: (3, H, W): how many are drawn with a seed.
-        interval: Between which noise levels to sample. Every list of times is scaled to it; a run starts from the exact
+        interval: Noise levels to sample between. Every list of times is scaled to it; a run starts from the exact
             state there, and is compared with the exact one at its end. Methods keep their order only within t = 1 and
             0, where the velocity has no bounded derivatives.
     """
@@ -66,12 +67,12 @@ class Flow:
         return GaussianMixture(((1.0 - t) * self.law.means).tolist(), stds.tolist(), self.law.weights.tolist())
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cell:
     """One choice of settings.
 
     Args:
-        settings: All of `SETTINGS`.
+        settings: Every setting of `SETTINGS`.
         id: 12 hex digits, a function of the settings alone.
         label: The settings of the axes, short.
         axes: The text of each axis' setting.
@@ -83,20 +84,21 @@ class Cell:
     axes: Mapping[str, str]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """A study, from a file by `read_study` or made in Python.
 
-    A setting is one of: model (a bundled name, a folder, or one of `flows`), scheduler (a spec), timesteps (the name of
-    a list, such as "karras(rho=5)", "@FILE", or a list of times; None for the model's own), steps, eta, noise,
-    degrade_sigma, images (a pattern such as "photos/*.png", or a list of them) and seeds (how many, or a list).
+    A setting is one of: model (a bundled name, a folder, or one of `flows`), scheduler (a spec, "FILE.py:NAME" or
+    "@FILE.json"), timesteps (a list's name, such as "karras(rho=5)", "FILE.py:NAME", "@FILE", or a list of times; None
+    for the model's own), steps, eta, noise, degrade_sigma, images (a pattern such as "photos/*.png", or a list of them)
+    and seeds (how many, or a list).
 
     Args:
         preset: The settings that all is compared with; others are `SETTINGS`' own.
         axes: Setting -> the values that it takes.
         cells: "grid" for every combination; "one-at-a-time" from the preset; or a list of settings that differ from it.
-        title: A word or two.
-        question: What it is to answer, one sentence.
+        title: Title of the report, a word or two.
+        question: The question to answer, one sentence.
         flows: Name -> {"means": .., "stds": .., "weights": .., "shape": .., "interval": ..}, see `Flow`.
         measures: Names, see `measures.MEASURES`, or "FILE.py:FUNCTION"; by default those that need no extra of theirs.
         converged: The spec that stands for the exact ODE solution of a network.
@@ -104,7 +106,7 @@ class Study:
         references: Folder of high-resolution pictures of the images' names, or None.
         pictures: "first" keeps the pictures of each image's first seed, "all" those of every one.
         album: Megabytes of pictures in the report.
-        folder: Where relative paths start.
+        folder: Base of relative paths.
 
     Raises:
         PidSamplerError: A name is unknown, a value is of a wrong kind, or there is nothing to compare.
@@ -179,7 +181,7 @@ class Study:
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         axes = {name: as_text(settings[name]) for name in names}
         label = ", ".join(text if name in ("scheduler", "model") else f"{name}={text}" for name, text in axes.items())
-        return Cell(settings, digest, label or "preset", axes)
+        return Cell(settings=settings, id=digest, label=label or "preset", axes=axes)
 
     def flow(self, cell: Cell) -> Flow | None:
         """Return the closed-form flow that a cell samples, or None where its model is a network."""
@@ -226,18 +228,21 @@ class Study:
         number("degrade_sigma", s["degrade_sigma"], 0.0, 1.0)
         own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).own_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
-        scheduler = choose_scheduler(s["scheduler"], own, s["timesteps"], s["steps"], **options)
+        scheduler = as_scheduler(
+            s["scheduler"], timesteps=s["timesteps"], steps=s["steps"], own=own, folder=self.folder, options=options
+        )
         flow = self.flow(cell)
         if flow is None or flow.interval == (1.0, 0.0):
             return scheduler
-        if not isinstance(scheduler, TimesScheduler):
+        if (times := getattr(scheduler, "timesteps", None)) is None:
             raise ConfigError(f"{scheduler} has no timesteps that could be scaled to the interval {flow.interval}")
         first, last = flow.interval
-        name = s["scheduler"].partition("@")[0]
-        return get_scheduler(name, last + (first - last) * scheduler.timesteps, **options)
+        scaled = last + (first - last) * np.asarray(times)
+        name = without_list(s["scheduler"])
+        return as_scheduler(name, timesteps=scaled, folder=self.folder, partial=True, options=options)
 
     def table(self, cell: Cell) -> tuple[StepTable, NoiseFunction | None]:
-        """Return a cell's table, for its model's prediction and with its noise, see `draws.with_noise`.
+        """Return a cell's table, for its model's prediction and with its noise, see `noise.with_noise`.
 
         Raises:
             PidSamplerError: A setting is not as described.
@@ -364,4 +369,4 @@ def _flow(name: str, values: Mapping[str, Any]) -> Flow:
         raise ConfigError(f"flow {name!r}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"flow {name!r} needs lists of numbers means, stds and weights: {error!r}") from error
-    return Flow(law, (three, int(height), int(width)), (first, last))
+    return Flow(law=law, shape=(three, int(height), int(width)), interval=(first, last))

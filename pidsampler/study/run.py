@@ -17,45 +17,46 @@ from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
+from .. import moved
 from ..errors import ConfigError, PidSamplerError, optional
 from ..io import atomic, latents
 from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
-from ..schedulers.registry import get_scheduler
+from ..schedulers.registry import as_scheduler
 from ..table import StepTable
 from .measures import get_measure
 from .plan import Cell, Study
 from .report.summary import report
 from .shared import count_calls
-from .store import Run, Store
-from .work import COSTS, Job, Outcome, Worker
+from .store import RunKey, Store
+from .work import COSTS, RunOutcome, StudyJob, StudyWorker
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Progress:
     """How far a study is.
 
     Args:
         done: Model calls made so far.
         calls: Model calls to be made in all.
-        outcome: What came last.
+        outcome: The last run's outcome.
     """
 
     done: int
     calls: int
-    outcome: Outcome
+    outcome: RunOutcome
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Finished:
     """A study that was carried out.
 
     Args:
         report: Path of the report.
-        runs: How many.
-        failed: How many of them failed.
-        error: What the first failure was, with its cell; None where there is none.
+        runs: Number of runs.
+        failed: Number of runs that failed.
+        error: The first failure, with its cell; None if there is none.
     """
 
     report: Path
@@ -64,16 +65,16 @@ class Finished:
     error: str | None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Estimate:
     """What a study will take.
 
     Args:
-        cells: How many.
-        runs: How many are still to do.
+        cells: Number of cells.
+        runs: Number of runs still to do.
         calls: Model calls that they take together.
         calls_alone: Model calls if nothing were shared.
-        seconds: About how long.
+        seconds: Estimated time.
         errors: Label of a cell -> why it cannot be run.
     """
 
@@ -85,9 +86,11 @@ class Estimate:
     errors: dict[str, str]
 
 
+@moved.keywords()
 def run_study(
     study: Study,
     folder: str | Path,
+    *,
     device: str = "auto",
     processes: int | None = 1,
     on_progress: Callable[[Progress], object] | None = None,
@@ -96,19 +99,19 @@ def run_study(
     """Carry a study out, or go on with one that was stopped, and write its report.
 
     Args:
-        study: See `Study`.
-        folder: Where all goes: study.sqlite, results.csv, tables, pictures, figures and report.html.
+        study: The study.
+        folder: Output folder: study.sqlite, results.csv, tables, pictures, figures and report.html.
         device: "auto", "cpu" or "cuda".
-        processes: How many work at the same time, each with a model of its own; with Ray None is one a slot.
+        processes: Number of worker processes, each with a model of its own; None is one a slot, with Ray.
         on_progress: Called after each run.
-        engine: "local" for this machine, or "ray" for a cluster, see `ray_engine.cluster`.
+        engine: "local" for this machine, or "ray" for a cluster, see `jobs.ray.cluster`.
 
     Raises:
         PidSamplerError: The study cannot begin or be written. A run that fails is a result, and the rest goes on.
     """
     for module, package in (("scipy.special", "scipy"), ("matplotlib", "matplotlib")):
         optional(module, package)  # the report's, which comes last
-    plan = _Plan(study, Path(folder))
+    plan = _Preparation(study, Path(folder))
     if len(plan.errors) == len(study.all_cells):
         raise ConfigError(f"no cell can be run; the first: {next(iter(plan.errors.values()))}")
     with closing(Store(plan.folder, plan.facts(device))) as store:
@@ -118,31 +121,34 @@ def run_study(
         jobs = plan.jobs(store.done())
         for cell, error in plan.errors.items():
             for run in plan.runs[cell]:
-                store.add(run, {}, error)
+                store.add(run, {}, error=error)
         calls, made = sum(count_calls(job.tables.values()) for job in jobs), 0
-        found = outcomes(engine, partial(Worker, device), jobs=jobs, device=device, count=processes)
+        found = outcomes(engine, partial(StudyWorker, device), jobs=jobs, device=device, count=processes)
         try:
             for outcome in found:
-                store.add(outcome.run, outcome.values, outcome.error)
+                store.add(outcome.run, outcome.values, error=outcome.error)
                 made += outcome.calls
                 if on_progress is not None:
-                    on_progress(Progress(made, calls, outcome))
+                    on_progress(Progress(done=made, calls=calls, outcome=outcome))
         finally:
             found.close()
             store.write_csv([cell.id for cell in study.all_cells])
-        path = report(study, store, [*plan.measures, *COSTS])
+        path = report(study, store, measures=[*plan.measures, *COSTS])
         errors = store.errors()
         failed = [f"{cell.label}: {error}" for cell in study.all_cells for error in errors.get(cell.id, {}).values()]
-        return Finished(path, sum(map(len, plan.runs.values())), len(failed), failed[0] if failed else None)
+        return Finished(
+            report=path, runs=sum(map(len, plan.runs.values())), failed=len(failed), error=failed[0] if failed else None
+        )
 
 
-def estimate(study: Study, folder: str | Path, device: str = "auto", processes: int = 1) -> Estimate:
+@moved.keywords()
+def estimate(study: Study, folder: str | Path, *, device: str = "auto", processes: int = 1) -> Estimate:
     """Say what `run_study` with the same arguments would take; a run of each model is made three times, to time it.
 
     Raises:
         PidSamplerError: The study cannot begin.
     """
-    plan = _Plan(study, Path(folder))
+    plan = _Preparation(study, Path(folder))
     done = Store.peek(plan.folder)
     jobs = plan.jobs(done)
     per_model, seconds = dict[str, tuple[float, float]](), 0.0
@@ -163,13 +169,13 @@ def estimate(study: Study, folder: str | Path, device: str = "auto", processes: 
     )
 
 
-def _timed(job: Job, device: str, processes: int) -> tuple[float, float]:
+def _timed(job: StudyJob, device: str, processes: int) -> tuple[float, float]:
     """Return seconds a model call and seconds a run beyond its calls, of an input of one pixel, with all at work."""
     cell = min(job.tables, key=lambda cell: len(job.tables[cell]))
     alone = replace(job, tables={cell: job.tables[cell]}, converged=None, keep=False)
     ends, calls = [], 0.0
     for outcome in outcomes(
-        "local", partial(Worker, device), jobs=[alone] * (3 * processes), device=device, count=processes
+        "local", partial(StudyWorker, device), jobs=[alone] * (3 * processes), device=device, count=processes
     ):
         if outcome.error is not None:
             return 0.0, 0.0
@@ -179,7 +185,7 @@ def _timed(job: Job, device: str, processes: int) -> tuple[float, float]:
     return calls / len(job.tables[cell]) / _size(job), max(0.0, whole - calls) / _size(job)
 
 
-def _size(job: Job) -> float:
+def _size(job: StudyJob) -> float:
     """Pixels of the input; a latent counts as one."""
     from PIL import Image
 
@@ -192,7 +198,7 @@ def _size(job: Job) -> float:
         return float(image.width * image.height)
 
 
-class _Plan:
+class _Preparation:
     """A study made ready: tables, errors, jobs."""
 
     def __init__(self, study: Study, folder: Path) -> None:
@@ -253,7 +259,7 @@ class _Plan:
             write = methodcaller("write", table.to_json(indent=1).encode())
             atomic.place(folder / f"{cell}.json", write, overwrite=True)
 
-    def jobs(self, done: AbstractSet[Run]) -> list[Job]:
+    def jobs(self, done: AbstractSet[RunKey]) -> list[StudyJob]:
         """Return the jobs of all runs that are not done, those of one model after one another."""
         study = self.study
         needs = {need for measure in self.measures for need in measure.needs}
@@ -272,7 +278,7 @@ class _Plan:
             path = None if flow is not None else study.images(cell)[image]
             first = {self.runs[cell][0][2] for cell in ids}
             jobs.append(
-                Job(
+                StudyJob(
                     model=cell.settings["model"] if flow is not None else study.model_path(cell),
                     flow=flow,
                     image=image,
@@ -292,7 +298,8 @@ class _Plan:
         return jobs
 
     def _converged(self, cell: Cell) -> StepTable:
-        return self.study.predicting(cell, get_scheduler(self.study.converged).table())
+        converged = as_scheduler(self.study.converged, folder=self.study.folder)
+        return self.study.predicting(cell, converged.table())
 
     def _reference(self, path: Path) -> Path | None:
         """The reference of a picture, by its name."""

@@ -58,7 +58,7 @@ _SLOWEST = 0.25  # a local order below this is no convergence: the slowest metho
 _STRAIGHT = 0.15  # local orders that differ by less than this share are taken for the asymptotic one
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Interval:
     """A mean and its 95 % interval; `low` and `high` are nan where a single value leaves nothing to judge by.
 
@@ -71,14 +71,14 @@ class Interval:
     n: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Difference(Interval):
     """A mean of paired differences, its interval, and the p-value of their mean being 0, not corrected."""
 
     p: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Order:
     """A fitted order of convergence and its 95 % interval; `low` and `high` are nan where there is a single run."""
 
@@ -111,7 +111,7 @@ def interval(runs: Runs) -> Interval:
         PidSamplerError: There is no run, or a value that is not finite.
     """
     mean, low, high, _, _ = _estimate(_groups(runs))
-    return Interval(mean, low, high, len(runs))
+    return Interval(mean=mean, low=low, high=high, n=len(runs))
 
 
 def difference(runs: Runs, base: Runs) -> Difference | None:
@@ -128,7 +128,8 @@ def difference(runs: Runs, base: Runs) -> Difference | None:
         return None
     mean, low, high, error, freedom = _estimate(_groups(paired))
     t = abs(mean) / error if error else math.inf if mean else 0.0
-    return Difference(mean, low, high, len(paired), p=2.0 * float(_special().stdtr(freedom, -t)))
+    p = 2.0 * float(_special().stdtr(freedom, -t))
+    return Difference(mean=mean, low=low, high=high, n=len(paired), p=p)
 
 
 def corrected(p: Sequence[float]) -> list[float]:
@@ -192,7 +193,7 @@ def order(steps: Sequence[int], errors: Sequence[Runs]) -> Order | None:
     fit = float(weights @ [point[1] for point in triple])
     moved = {key: float(weights @ [point[2][key] for point in triple]) for key in shared}
     _, low, high, _, _ = _estimate(_groups(moved))
-    return Order(fit, fit + low, fit + high)
+    return Order(fit=fit, low=fit + low, high=fit + high)
 
 
 _Point = tuple[float, float, dict[tuple[str, int], float]]  # log(steps), log(mean error), error over mean error

@@ -33,15 +33,15 @@ CREATE TABLE IF NOT EXISTS results (
     FOREIGN KEY (cell, image, seed) REFERENCES runs (cell, image, seed));
 """
 
-Run = tuple[str, str, int]  # cell's id, image, seed
+RunKey = tuple[str, str, int]  # cell's id, image, seed
 
 
 class Store:
     """The results of a study so far. Seeds are kept as text: SQLite's integers end at 2^63.
 
     Args:
-        folder: Of the study; made where it is missing.
-        facts: What results rest on (the study, versions, hashes), as JSON data. Those of a folder that has some must
+        folder: Study folder; made if it is missing.
+        facts: Facts that results rest on (study, versions, hashes), as JSON data. Those of a folder that has some must
             be the same.
 
     Raises:
@@ -69,7 +69,7 @@ class Store:
                 raise
 
     @staticmethod
-    def peek(folder: Path) -> set[Run]:
+    def peek(folder: Path) -> set[RunKey]:
         """Return the runs that a folder holds and that did not fail, without touching it."""
         if not (folder / NAME).is_file():
             return set()
@@ -105,11 +105,11 @@ class Store:
             named = [(m.name, m.unit, m.better, m.source) for m in measures]
             self._db.executemany("INSERT OR IGNORE INTO measures VALUES (?, ?, ?, ?)", named)
 
-    def done(self) -> set[Run]:
+    def done(self) -> set[RunKey]:
         """Return the runs that are in, failed ones too."""
         return _runs(self._db, "SELECT cell, image, seed FROM runs")
 
-    def add(self, run: Run, values: Mapping[str, float], error: str | None) -> None:
+    def add(self, run: RunKey, values: Mapping[str, float], *, error: str | None) -> None:
         """Write a run's results, all or none.
 
         Raises:
@@ -203,7 +203,7 @@ def _said(folder: Path) -> Iterator[None]:
         ) from error
 
 
-def _runs(db: sqlite3.Connection, query: str) -> set[Run]:
+def _runs(db: sqlite3.Connection, query: str) -> set[RunKey]:
     return {(cell, image, int(seed)) for cell, image, seed in db.execute(query)}
 
 

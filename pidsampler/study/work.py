@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..backends import Backend
 from ..denoiser import Denoiser, GaussianMixture
 from ..errors import ConfigError, PidSamplerError
@@ -48,25 +49,25 @@ COSTS = [Measure(name, *about[:1], "lower", *about[1:], (), _is_measured_by_the_
 _FRAME, _FRAMES = 128, 12  # a preview's longest side in pixels, and how many a cell has at most
 
 
-@dataclass(frozen=True)
-class Job:
+@dataclass(frozen=True, kw_only=True)
+class StudyJob:
     """Cells on one image with one seed, which share all that comes before the first row.
 
     Args:
         model: A bundled name or a folder; without meaning for a flow.
         flow: The closed-form flow, or None for a network.
-        image: Name.
-        path: Of the picture; None for a flow.
+        image: Name of the image.
+        path: Picture or latent file; None for a flow.
         seed: 0..2^64-1.
         degrade_sigma: Noise level of the latent.
-        noise: Function of the noise, or None for the package's own.
-        tables: By the cells' ids.
+        noise: Noise function, or None for the package's own.
+        tables: Cell id -> table.
         reduce: Whether the picture is the reference, to be reduced first.
         reference: Path of the reference, or None.
         converged: The table that stands for the ODE's solution, where a measure needs it.
-        measures: Names.
+        measures: Names of the measures.
         keep: Whether pictures and previews are kept.
-        folder: The study's.
+        folder: Study folder.
     """
 
     model: str
@@ -84,22 +85,22 @@ class Job:
     keep: bool
     folder: Path
 
-    def lost(self, got: Sequence[Outcome], why: str) -> tuple[list[Outcome], list[Job]]:
+    def lost(self, got: Sequence[RunOutcome], why: str) -> tuple[list[RunOutcome], list[StudyJob]]:
         """Give each cell that is lacking a worker of its own; one that had its own is given up."""
         done = {outcome.run[0] for outcome in got}
         lacking = [cell for cell in self.tables if cell not in done]
         if len(self.tables) == 1:
-            return [Outcome((cell, self.image, self.seed), error=why) for cell in lacking], []
+            return [RunOutcome(run=(cell, self.image, self.seed), error=why) for cell in lacking], []
         return [], [replace(self, tables={cell: self.tables[cell]}) for cell in lacking]
 
 
-@dataclass(frozen=True)
-class Outcome:
+@dataclass(frozen=True, kw_only=True)
+class RunOutcome:
     """What came of one run.
 
     Args:
-        run: (cell's id, image, seed).
-        values: By measure; empty where it failed.
+        run: (cell id, image, seed).
+        values: Measure -> value; empty if the run failed.
         error: Why it failed, one line.
         calls: Model calls made for it that no other shares.
     """
@@ -121,7 +122,7 @@ class _Scene:
     bound: Bound | None
 
 
-class Worker:
+class StudyWorker:
     """Keeps the model it used last in memory.
 
     Args:
@@ -132,7 +133,7 @@ class Worker:
         self._device = device
         self._loaded: tuple[str, Upscaler] | None = None
 
-    def run(self, job: Job) -> Iterator[Outcome]:
+    def run(self, job: StudyJob) -> Iterator[RunOutcome]:
         """Do a job's runs; what fails is an outcome too."""
         backend = resolve_device(self._device)
         with backend.active():
@@ -140,7 +141,7 @@ class Worker:
                 scene = self._scene(job, backend)
                 measures = [get_measure(name) for name in job.measures]
             except Exception as error:
-                yield from (Outcome((cell, job.image, job.seed), error=_line(error)) for cell in job.tables)
+                yield from (RunOutcome(run=(cell, job.image, job.seed), error=_line(error)) for cell in job.tables)
                 return
             strips: dict[str, list[NDArray[np.uint8]]] = {cell: [] for cell in job.tables}
 
@@ -149,7 +150,7 @@ class Worker:
                     strips[cell].append(_frame(run.predict_x0(m)))
 
             on_step = preview if job.keep and job.flow is None else None
-            for cell, x, cost in sample_all(scene.denoiser, job.tables, scene.run, on_step):
+            for cell, x, cost in sample_all(scene.denoiser, job.tables, run=scene.run, on_step=on_step):
                 values, why = {}, None
                 try:
                     if isinstance(x, Exception):
@@ -157,13 +158,13 @@ class Worker:
                     values = self._measured(job, scene, cell, x, cost, measures, strips[cell])
                 except Exception as error:  # of the network, or of a user's measure
                     why = _line(error)
-                yield Outcome((cell, job.image, job.seed), values, why, cost.new_calls)
+                yield RunOutcome(run=(cell, job.image, job.seed), values=values, error=why, calls=cost.new_calls)
 
-    def _scene(self, job: Job, backend: Backend) -> _Scene:
+    def _scene(self, job: StudyJob, backend: Backend) -> _Scene:
         table = next(iter(job.tables.values()))
         began = time.perf_counter()
         if job.flow is not None:
-            dtype = np.float64 if backend.name == "numpy" else np.float32
+            dtype = np.float64 if np.dtype(np.float64) in backend.state_types else np.float32
             denoiser: Denoiser = job.flow.law
             shape: tuple[int, ...] = (1, *job.flow.shape)
             bound = None
@@ -177,7 +178,7 @@ class Worker:
             if job.keep:
                 _keep_beside(job, source, bound, reference)
         run = start(table, backend.empty(shape, dtype), seed=job.seed, noise=job.noise or "independent", inplace=True)
-        run._fill(run.x, draw=0)
+        run.initial_noise()
         noise = run.x
         if job.flow is not None and job.flow.interval[0] < 1.0:
             noise = run.x.copy()
@@ -196,7 +197,7 @@ class Worker:
 
     def _measured(
         self,
-        job: Job,
+        job: StudyJob,
         scene: _Scene,
         cell: str,
         x: Array,
@@ -223,33 +224,38 @@ class Worker:
         values |= {measure.name: measure(seen) for measure in measures if measure.applies(seen)}
         if job.keep and picture is not None:
             record = {"cell": cell, "image": job.image, "seed": job.seed, "table": table.to_dict()}
-            target = picture_path(job.folder, job.image, cell, job.seed)
+            target = picture_path(job.folder, job.image, cell=cell, seed=job.seed)
             target.parent.mkdir(parents=True, exist_ok=True)
-            pictures.write(target, pictures.Picture(picture), json.dumps(record, sort_keys=True), overwrite=True)
+            pictures.write(target, pictures.Picture(picture), record=json.dumps(record, sort_keys=True), overwrite=True)
             if strip:
                 side_by_side = pictures.Picture(np.concatenate(strip, axis=1))
-                pictures.write(strip_path(job.folder, job.image, cell, job.seed), side_by_side, "{}", overwrite=True)
+                pictures.write(
+                    strip_path(job.folder, job.image, cell=cell, seed=job.seed),
+                    side_by_side,
+                    record="{}",
+                    overwrite=True,
+                )
         return values
 
 
-def _keep_beside(job: Job, source: Source, bound: Bound, reference: NDArray[np.uint8] | None) -> None:
+def _keep_beside(job: StudyJob, source: Source, bound: Bound, reference: NDArray[np.uint8] | None) -> None:
     """Write what the results are looked at beside: the input enlarged by bicubic interpolation, and the reference."""
     beside = {"reference": reference}
     if source.latent is None:
-        beside["input"] = resized(eight_bits(source.rgb), bound.width, bound.height)
+        beside["input"] = resized(eight_bits(source.rgb), (bound.height, bound.width))
     for name, picture in beside.items():
-        target = picture_path(job.folder, job.image, name, job.seed)
+        target = picture_path(job.folder, job.image, cell=name, seed=job.seed)
         if picture is not None and not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
-            pictures.write(target, pictures.Picture(picture), "{}", overwrite=True)
+            pictures.write(target, pictures.Picture(picture), record="{}", overwrite=True)
 
 
-def picture_path(folder: Path, image: str, cell: str, seed: int) -> Path:
+def picture_path(folder: Path, image: str, *, cell: str, seed: int) -> Path:
     """Return where a run's picture lies; `cell` may be "input" or "reference" too."""
     return folder / "pictures" / image / f"{cell}-{seed}.png"
 
 
-def strip_path(folder: Path, image: str, cell: str, seed: int) -> Path:
+def strip_path(folder: Path, image: str, *, cell: str, seed: int) -> Path:
     """Return where a run's previews of x0 lie, side by side in one picture, one for each of `frames`."""
     return folder / "pictures" / image / f"{cell}-{seed}-x0.png"
 
@@ -259,29 +265,29 @@ def frames(rows: int) -> list[int]:
     return sorted({round(i) for i in np.linspace(0, rows - 1, min(rows, _FRAMES))})
 
 
-def _pictures(job: Job, scale: int) -> tuple[Source, NDArray[np.uint8] | None]:
+def _pictures(job: StudyJob, scale: int) -> tuple[Source, NDArray[np.uint8] | None]:
     """Read the input and, where there is one, the reference."""
     assert job.path is not None
     source = Source.of(job.path)
     if job.reduce:
-        return reduced(source, scale, job.path)
+        return reduced(source, scale, path=job.path)
     if job.reference is None:
         return source, None
     return source, eight_bits(Source.of(job.reference).rgb)
 
 
-def _converged(job: Job, denoiser: Denoiser, noise: Array, backend: Backend) -> NDArray[Any]:
+def _converged(job: StudyJob, denoiser: Denoiser, noise: Array, backend: Backend) -> NDArray[Any]:
     """The ODE's solution from noise at t = 1: exact for a flow."""
     assert job.converged is not None
     if job.flow is not None:
         return _solution(job.flow.at(job.flow.interval[1]), noise)
-    return on_host(sample(denoiser, job.converged, x=noise, backend=backend.name))
+    return on_host(sample(denoiser, job.converged, x=noise, backend=backend))
 
 
 def _solution(law: GaussianMixture, noise: Array) -> NDArray[np.float64]:
     from .measures.law import solution
 
-    return solution(law, on_host(noise).astype(np.float64), 1.0)
+    return solution(law, on_host(noise).astype(np.float64), t=1.0)
 
 
 def _frame(x0: Array) -> NDArray[np.uint8]:
@@ -301,3 +307,6 @@ def _line(error: Exception) -> str:
         return "not enough memory"
     kind = "" if isinstance(error, PidSamplerError) else f"{type(error).__name__}: "
     return kind + " ".join(str(error).split())
+
+
+__getattr__ = moved.names(__name__)

@@ -20,7 +20,7 @@ from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError
 from ..io import latents, pictures
 from ..jobs.run import outcomes
-from ..values import field, file_path, flag
+from ..values import field, file_path, flag, items
 from .memory import Tiling
 from .options import Options
 from .record import SAME
@@ -91,7 +91,8 @@ def find_files(inputs: Sequence[Path], output: str) -> list[File]:
             output is a file where a folder is needed.
     """
     folder = file_path("output", output)
-    inputs, output = _paths(inputs), os.fspath(output)
+    inputs = [file_path("inputs", given) for given in items("inputs", inputs, "paths")]
+    output = os.fspath(output)
     if len(inputs) == 1 and not inputs[0].is_dir() and not folder.is_dir() and not output.endswith(("/", os.sep)):
         return [File(inputs[0], folder)]
     if not folder.is_dir() and (folder.exists() or Path(output).suffix.lower() in pictures.SUFFIXES):
@@ -110,12 +111,6 @@ def find_files(inputs: Sequence[Path], output: str) -> list[File]:
         except OSError as error:
             raise FileError(f"cannot make the folder {parent}: {error.strerror}") from error
     return [File(path, target, resume=True) for target, path in found.items()]
-
-
-def _paths(inputs: object) -> list[Path]:
-    if isinstance(inputs, str | bytes) or not isinstance(inputs, Sequence):
-        raise ConfigError(f"inputs={inputs!r} must be a list of paths")
-    return [file_path("inputs", path) for path in inputs]
 
 
 def _below(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
@@ -219,7 +214,7 @@ def _read(up: Upscaler, settings: Settings, file: File) -> _Read | FileOutcome:
             f"{file.target} exists already, not made from {file.path} with these settings: pass overwrite=True to "
             "replace it, or another folder"
         )
-    pictures.check_fits(file.target, *up.output_size(source, settings.finish.size), alpha=source.alpha is not None)
+    pictures.check_fits(file.target, up.output_size(source, settings.finish.size), alpha=source.alpha is not None)
     return _Read(source, time.perf_counter() - began)
 
 

@@ -12,8 +12,10 @@ from numpy.typing import NDArray
 
 from ..backends import Backend
 from ..denoiser import Denoiser
+from ..image.pixels import to_image, to_tensor
 from ..noise.philox import DEGRADE
 from ..onnx import Model
+from ..values import instance
 from .memory import TilePlan
 from .options import Options
 from .sizes import output_size, padded_size, sampled_size
@@ -50,7 +52,7 @@ class Bound:
             PidSamplerError: x holds NaN or infinity.
         """
         with self.backend.active():
-            return self.source.like(self.backend.tensor_to_image(x, self.height, self.width))
+            return self.source.like(to_image(x, size=(self.height, self.width), backend=self.backend))
 
 
 def bind(
@@ -77,7 +79,7 @@ def bind(
     """
     model.check_caption(options.caption)
     height, width = output_size(source, model)
-    contract, sigma, grid = model.contract, options.degrade_sigma, plan.grid
+    contract, sigma, grid = model.contract, options.degrade_sigma, instance("plan", plan, TilePlan, "a TilePlan").grid
     with backend.active():  # what tiles share goes to the device once
         caption = None if options.caption is None else backend.adopt(options.caption)
         latent = backend.adopt(source.latent) if source.latent is not None else _encoded(source, model, backend, plan)
@@ -97,7 +99,7 @@ def bind(
 def _encoded(source: Source, model: Model, backend: Backend, plan: TilePlan) -> Any:
     """Return the latent of a picture, on the device."""
     contract = model.contract
-    image = backend.image_to_tensor(source.rgb, *padded_size(source, model))
+    image = to_tensor(source.rgb, size=padded_size(source, model), backend=backend)
     if len(plan.encoder) == 1:
         return model.encode(image)
     return encode_in_tiles(

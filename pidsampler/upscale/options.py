@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, unknown_name
 from ..io import captions
-from ..noise.coupling import NoiseFunction
-from ..table import Scheduler, StepTable
-from ..values import field, instance, number, whole
+from ..noise import NoiseFunction
+from ..schedulers.making import SamplerLike, is_made
+from ..values import field, instance, number, shown, whole
 from .finish import Finish
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -24,9 +24,15 @@ F = TypeVar("F", bound=Callable[..., Any])
 _BY_POSITION = ("seed", "degrade_sigma", "noise", "on_step", "caption", "finish", "progress")
 
 
+def _sampler(name: str, value: object) -> Any:
+    if not isinstance(value, str) and not is_made(value) and not callable(value):
+        raise ConfigError(f"{name}={shown(value)} must be a spec, a scheduler or StepTable, or what makes one")
+    return value
+
+
 def _noise(name: str, value: object) -> Any:
     if not isinstance(value, str) and not callable(value):
-        raise ConfigError(f"{name}={value!r} must be a name or a function (seed, draw, shape) -> array")
+        raise ConfigError(f"{name}={shown(value)} must be a name or a function (seed, draw, shape) -> array")
     return value
 
 
@@ -49,8 +55,8 @@ class Options:
     """What a result depends on beside its image and the model.
 
     Args:
-        sampler: A spec string, a scheduler, or a StepTable that ends at 0. None takes FlowSDE over the model's own
-            timesteps.
+        sampler: A sampler that ends at 0, in any form of `get_scheduler`, over the model's own timesteps where it names
+            none. None takes FlowSDE.
         seed: 0..2^64-1.
         degrade_sigma: Noise level of the latent, 0..1; PiD is trained for 0..0.8. For a picture this much noise is
             added to its latent, in the model's frame. A latent is taken to have it already.
@@ -63,7 +69,7 @@ class Options:
         PidSamplerError: One is not as described.
     """
 
-    sampler: str | Scheduler | StepTable | None = None
+    sampler: SamplerLike | None = field(_sampler, optional=True, default=None)
     seed: int = field(whole, 0, 2**64 - 1, default=0, kw_only=True)
     degrade_sigma: float = field(number, 0.0, 1.0, default=0.0, kw_only=True)
     noise: str | NoiseFunction = field(_noise, default="independent", kw_only=True)
@@ -92,7 +98,7 @@ class Options:
         return {option.name: getattr(self, option.name) for option in attrs.fields(Options)}
 
 
-def shown(*names: str) -> Callable[[F], F]:
+def listed(*names: str) -> Callable[[F], F]:
     """Return a decorator that puts options into a signature in the place of its **options.
 
     Args:

@@ -11,6 +11,7 @@ from typing import TypeVar
 from ..backends import Backend
 from ..errors import OutOfMemoryError, PidSamplerWarning
 from ..onnx import Model
+from ..values import whole
 from . import memory
 from .memory import Memory, Need, TilePlan, Tiling
 from .sizes import sampled_size
@@ -55,7 +56,7 @@ class Planner:
             scale=contract.scale,
             fixed=fixed,
             budget=self._memory.budget(tiling),
-            tensors=tensors,
+            tensors=whole("tensors", tensors, 1),
             need=lambda: self._need,
         )
 

@@ -38,7 +38,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
     contract, sampler, noise = model.contract, resolved.sampler, options.noise
     height, width = output_size(source, model, size=options.finish.size)
     return {
-        "model": {"name": contract.name, "licence": contract.licence, "sha256": model.hashes},
+        "model": {"name": contract.name, "licence": contract.license, "sha256": model.hashes},
         "scheduler": "StepTable" if isinstance(sampler, StepTable) else repr(sampler),
         # The list as it was given; a table of several evaluations a step holds more times.
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],

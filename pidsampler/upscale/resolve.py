@@ -5,10 +5,10 @@ from __future__ import annotations
 import attrs
 
 from ..errors import ConfigError
-from ..noise.coupling import NoiseFunction, with_noise
+from ..noise import NoiseFunction, with_noise
 from ..onnx.contract import Contract
 from ..schedulers import FlowSDE
-from ..schedulers.registry import get_scheduler
+from ..schedulers.registry import as_scheduler
 from ..table import Scheduler, StepTable, as_table
 from .options import Options
 
@@ -23,7 +23,7 @@ class Resolved:
         noise: Function that makes the noise; None is `noise.normal`.
     """
 
-    sampler: Scheduler | StepTable
+    sampler: Scheduler
     table: StepTable
     noise: NoiseFunction | None
 
@@ -41,17 +41,9 @@ def resolve(options: Options, contract: Contract) -> Resolved:
         PidSamplerError: The sampler or the noise is unknown, they do not suit each other, or the table does not end
             at 0.
     """
-    sampler = _sampler(options.sampler, contract)
+    sampler = as_scheduler(FlowSDE if options.sampler is None else options.sampler, own=contract.timesteps)
     table = as_table(sampler)
     if table.times[-1] != 0.0:
         raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")
     table, noise = with_noise(table.predicting(contract.prediction), options.noise)
     return Resolved(sampler=sampler, table=table, noise=noise)
-
-
-def _sampler(sampler: str | Scheduler | StepTable | None, contract: Contract) -> Scheduler | StepTable:
-    if sampler is None:
-        return FlowSDE(contract.timesteps)
-    if isinstance(sampler, str):
-        return get_scheduler(sampler, None if "@" in sampler else contract.timesteps)
-    return sampler

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 from ..image.size import Size, resolve
 from ..onnx import Model
+from ..values import instance
 from .source import Source
 
 
 def padded_size(source: Source, model: Model) -> tuple[int, int]:
     """Return the size of the picture that is encoded, or that a latent stands for."""
-    if source.latent is None:
+    latent = instance("source", source, Source, "a Source").latent
+    if latent is None:
         return model.contract.padded_size(*source.rgb.shape[:2])
-    height, width = (n * model.contract.vae_factor for n in source.latent.shape[2:])
+    height, width = (n * model.contract.vae_factor for n in latent.shape[2:])
     return height, width
 
 
@@ -27,8 +29,12 @@ def output_size(source: Source, model: Model, *, size: Size | None = None) -> tu
     Raises:
         PidSamplerError: The model cannot take a picture or latent of its shape, or `size` is above its own.
     """
-    if source.latent is not None:
+    if instance("source", source, Source, "a Source").latent is None:
+        height, width = source.rgb.shape[:2]
+    else:
         model.check_latent(source.latent)
-    height, width = padded_size(source, model) if source.latent is not None else source.rgb.shape[:2]
+        height, width = padded_size(source, model)
+    if size is not None:
+        instance("size", size, Size, "a Size")
     scale = model.contract.scale
     return resolve(size, (height * scale, width * scale), native_scale=scale)

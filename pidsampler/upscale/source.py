@@ -90,7 +90,7 @@ class Source:
             color = np.rint(rgb.mean(axis=2, keepdims=True)).astype(np.uint8)
         if self.alpha is None:
             return color
-        alpha = pictures.enlarge_plane(self.alpha, *rgb.shape[:2])
+        alpha = pictures.enlarge_plane(self.alpha, rgb.shape[:2])
         return np.concatenate([color, alpha[:, :, None]], axis=2)
 
 

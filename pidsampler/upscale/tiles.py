@@ -20,7 +20,8 @@ from .. import moved
 from ..backends import Backend
 from ..denoiser import Denoiser, as_denoiser
 from ..errors import ConfigError, ModelError
-from ..values import field, instance, whole
+from ..image.blend import blend
+from ..values import field, instance, whole, wholes
 
 Array = Any
 
@@ -44,10 +45,6 @@ class Tile:
     width: int = field(whole, 1, kw_only=True)
 
 
-def _starts(name: str, value: object) -> tuple[int, ...]:
-    return tuple(whole(name, start) for start in instance(name, value, tuple, "a tuple of whole numbers"))
-
-
 @moved.keywords()
 @attrs.frozen
 class Axis:
@@ -64,7 +61,7 @@ class Axis:
 
     length: int = field(whole)
     size: int = field(whole)
-    starts: tuple[int, ...] = field(_starts, kw_only=True)
+    starts: tuple[int, ...] = field(wholes, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         ends = self.starts and self.starts[0] == 0 and self.starts[-1] == self.length - self.size
@@ -349,7 +346,7 @@ class _Blender:
     def blend(self, place: _Place, values: Array, out: Array) -> None:
         """Put a tile's values to those of the tiles before it."""
         # In float64 too, where the state is: everything else takes weights of float32.
-        dtype = np.dtype(np.float64 if out.dtype == np.float64 else np.float32)
+        dtype = np.dtype(np.float64 if self._backend.dtype(out) == np.float64 else np.float32)
         if dtype not in self._weights:
             rows, columns = (
                 [self._backend.adopt(weight.astype(dtype)) for weight in side.weights]
@@ -357,8 +354,16 @@ class _Blender:
             )
             self._weights[dtype] = rows, columns
         rows, columns = self._weights[dtype]
-        tile = place.tile
-        self._backend.blend(values, rows[place.row], columns[place.column], out, tile.top, tile.left, place.unwritten)
+        blend(
+            values,
+            out,
+            rows=rows[place.row],
+            columns=columns[place.column],
+            top=place.tile.top,
+            left=place.tile.left,
+            unwritten=place.unwritten,
+            backend=self._backend,
+        )
 
 
 class _Buffer:

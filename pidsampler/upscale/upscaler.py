@@ -22,13 +22,13 @@ from ..onnx import CudaOptions, Model
 from ..onnx.device import resolve_device
 from ..onnx.hub import PREFIX, download_model
 from ..sampler import Run, sample
-from ..table import Scheduler, StepTable
-from ..values import field, file_path, flag, instance, word
+from ..schedulers.making import SamplerLike
+from ..values import field, file_path, flag, instance, shown, word
 from . import sizes
 from .bind import CONDITIONS, Bound, bind
 from .finish import finished
 from .memory import TilePlan, Tiling
-from .options import Options, shown
+from .options import Options, listed
 from .planner import Planner
 from .record import make_record
 from .resolve import Resolved, resolve
@@ -65,14 +65,16 @@ class Result:
             PidSamplerError: The file exists and `overwrite` is false, cannot be written, or its format cannot
                 hold the picture.
         """
-        picture = pictures.Picture(self.array, self._icc, self._dpi)
+        picture = pictures.Picture(self.array, icc=self._icc, dpi=self._dpi)
         flag("overwrite", overwrite)
-        pictures.write(file_path("path", path), picture, json.dumps(self.record, sort_keys=True), overwrite)
+        pictures.write(
+            file_path("path", path), picture, record=json.dumps(self.record, sort_keys=True), overwrite=overwrite
+        )
 
 
 def _backend(name: str, value: Any) -> Backend:
     if not hasattr(value, "free_memory"):
-        raise ConfigError(f"{name}={value!r} must be a backend, see get_backend")
+        raise ConfigError(f"{name}={shown(value)} must be a backend, see get_backend")
     backend: Backend = value
     return backend
 
@@ -121,20 +123,22 @@ class Upscaler:
         """
         backend = resolve_device(word("device", device))
         file_path("model", model)
+        if options is not None:
+            instance("options", options, CudaOptions, "a CudaOptions")
         if flag("accept_license", accept_license) and str(model).startswith(PREFIX):
             download_model(str(model))
-        return cls(Model.load(model, backend, options), backend, tiling=tiling or Tiling())
+        return cls(Model.load(model, backend, options=options), backend, tiling=tiling or Tiling())
 
     def with_tiling(self, tiling: Tiling) -> Upscaler:
         """Return an upscaler with the same loaded model that cuts results up in another way."""
         return attrs.evolve(self, tiling=tiling)
 
     @moved.keywords(scheduler="sampler")
-    @shown()
+    @listed()
     def __call__(
         self,
         image: ImageLike,
-        sampler: str | Scheduler | StepTable | None = None,
+        sampler: SamplerLike | None = None,
         *,
         on_step: Callable[[Run, Any], object] | None = None,
         progress: Callable[[float], object] | None = None,
@@ -167,7 +171,7 @@ class Upscaler:
         return self._planner.plan(source, tiling=self.tiling, tensors=tensors)
 
     @moved.keywords()
-    @shown(*CONDITIONS)
+    @listed(*CONDITIONS)
     def bind(
         self, image: ImageLike, *, plan: TilePlan | None = None, on_tile: Progress | None = None, **options: Any
     ) -> Bound:
@@ -191,10 +195,8 @@ class Upscaler:
         return sizes.output_size(source, self.model, size=size)
 
     @moved.keywords(scheduler="sampler")
-    @shown()
-    def record(
-        self, source: Source, sampler: str | Scheduler | StepTable | None = None, **options: Any
-    ) -> dict[str, Any]:
+    @listed()
+    def record(self, source: Source, sampler: SamplerLike | None = None, **options: Any) -> dict[str, Any]:
         """Return the record that `__call__` gives with these arguments, but for what shows in computing it.
 
         Raises:
@@ -246,7 +248,7 @@ def _made(
             resolved.table,
             shape=bound.shape,
             seed=asked.seed,
-            backend=up.backend.name,
+            backend=up.backend,
             noise=resolved.noise or "independent",  # the table has its draws already
             on_step=after_row,
         )

@@ -26,9 +26,9 @@ def _cupy():
 
 
 def test_identical_bits_over_a_hundred_runs(cupy):
-    first = sample(LAW, get_scheduler("sa-solver@uniform:5"), (1, 3, 300, 301), seed=3, backend="cupy").get()
+    first = sample(LAW, get_scheduler("sa-solver@uniform:5"), shape=(1, 3, 300, 301), seed=3, backend="cupy").get()
     for _ in range(100):
-        again = sample(LAW, get_scheduler("sa-solver@uniform:5"), (1, 3, 300, 301), seed=3, backend="cupy").get()
+        again = sample(LAW, get_scheduler("sa-solver@uniform:5"), shape=(1, 3, 300, 301), seed=3, backend="cupy").get()
         assert np.array_equal(again, first)
 
 
@@ -121,7 +121,7 @@ def test_compute_sanitizer(cupy, tool):
         "for name in ('flow-sde', 'sa-solver', 'seeds-3', 'rk4'):\n"
         "    s = ps.get_scheduler(name + '@uniform:3')\n"
         "    for shape in ((1, 3, 32, 32), (2, 3, 7, 9)):\n"
-        "        ps.sample(lambda x, t: x, s, shape, backend='cupy').get()\n"
+        "        ps.sample(lambda x, t: x, s, shape=shape, backend='cupy').get()\n"
     )
     command = ["compute-sanitizer", "--tool", tool, "--error-exitcode", "9", sys.executable, "-c", code]
     done = subprocess.run(command, capture_output=True, text=True)

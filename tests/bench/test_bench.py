@@ -43,7 +43,7 @@ def planned(*words):
 
 def small(**changes):
     plan = {"variants": [VARIANTS["flow-sde"]], "types": [("float32", "float32")], "sides": [16], "effort": NOTHING}
-    return bench.Plan(**{"backend": NUMPY, **plan, **changes})
+    return bench.BenchPlan(**{"backend": NUMPY, **plan, **changes})
 
 
 @pytest.fixture(autouse=True, name="few_buffers")
@@ -77,16 +77,16 @@ def test_bytes_are_those_of_the_operands(variant):
     read = used - {"noise", "a temporary"}
     state = len(read - {"m"}) + len(results)  # tensors of the state's type
     assert "m" in read
-    assert moved_bytes(variant.row, 1000, 4, 4) == 4000 * (state + 1)
-    assert moved_bytes(variant.row, 1000, 4, 2) == 4000 * state + 2000
-    assert moved_bytes(variant.row, 1000, 8, 8) == 8000 * (state + 1)
+    assert moved_bytes(variant.row, 1000, x=4, m=4) == 4000 * (state + 1)
+    assert moved_bytes(variant.row, 1000, x=4, m=2) == 4000 * state + 2000
+    assert moved_bytes(variant.row, 1000, x=8, m=8) == 8000 * (state + 1)
 
 
 def test_bytes_of_the_design():
     n = 3 * 4096 * 4096
-    assert moved_bytes(VARIANTS["flow-sde"].row, n, 4, 4) == 603_979_776
-    assert moved_bytes(VARIANTS["flow-sde of x0"].row, n, 4, 4) == 8 * n  # x is not read
-    assert moved_bytes(VARIANTS["unipc(order=3)"].row, n, 4, 4) == 4 * n * (3 + 3 + 2)
+    assert moved_bytes(VARIANTS["flow-sde"].row, n, x=4, m=4) == 603_979_776
+    assert moved_bytes(VARIANTS["flow-sde of x0"].row, n, x=4, m=4) == 8 * n  # x is not read
+    assert moved_bytes(VARIANTS["unipc(order=3)"].row, n, x=4, m=4) == 4 * n * (3 + 3 + 2)
 
 
 def test_variants_cover_what_a_row_can_have():
@@ -107,19 +107,19 @@ def test_variants_cover_what_a_row_can_have():
             noisy = VARIANTS[name.removesuffix(" without noise")]
             assert not variant.row.draws
             assert noisy.row.draws
-            assert moved_bytes(variant.row, 1, 4, 4) == moved_bytes(noisy.row, 1, 4, 4)
+            assert moved_bytes(variant.row, 1, x=4, m=4) == moved_bytes(noisy.row, 1, x=4, m=4)
 
 
 @pytest.mark.parametrize("variant", VARIANTS.values(), ids=lambda variant: variant.name)
 @pytest.mark.parametrize(("x", "m"), [("float32", "float32"), ("float32", "float16"), ("float64", "bfloat16")])
 def test_the_backend_and_expressions_pass_the_check(variant, x, m):
     ours = peers.ours(NUMPY)
-    peers.check(ours, ours.prepare(variant.row), variant.name, variant.row, x, m)
+    peers.check(ours, ours.prepare(variant.row), name=variant.name, row=variant.row, x=x, m=m)
     (written,) = (peer for peer in peers.find_peers(NUMPY)[0] if peer.name == "numpy")
     step = written.prepare(variant.row)
     assert (step is None) == variant.name.endswith("brownian")
     if step and x == m:
-        peers.check(written, step, variant.name, variant.row, x, m)
+        peers.check(written, step, name=variant.name, row=variant.row, x=x, m=m)
 
 
 def spoilt(name):
@@ -152,7 +152,9 @@ def test_a_wrong_kernel_is_an_error_before_anything_is_timed(mistake, monkeypatc
 def peer(function, name="a peer"):
     """A peer on numpy of which `function(row)` makes the step."""
     (numpy,) = (one for one in peers.find_peers(NUMPY)[0] if one.name == "numpy")
-    return peers.Stepper(name, "1.0", numpy.arrays, lambda row: function(row, numpy.arrays))
+    return peers.StepImplementation(
+        name=name, version="1.0", arrays=numpy.arrays, prepare=lambda row: function(row, numpy.arrays)
+    )
 
 
 @pytest.mark.parametrize(
@@ -232,10 +234,10 @@ def test_reruns_add_rows_under_one_header(tmp_path, monkeypatch):
 def test_rows_are_kept_when_a_run_is_stopped(tmp_path, monkeypatch):
     calls = itertools.count()
 
-    def timed(*arguments):
+    def timed(*arguments, **options):
         if next(calls) == 1:
             raise KeyboardInterrupt
-        return timing.timed(*arguments)
+        return timing.timed(*arguments, **options)
 
     monkeypatch.setattr(measurement, "timed", timed)
     with pytest.raises(KeyboardInterrupt):
@@ -341,15 +343,15 @@ def test_times_are_the_median_and_the_quartiles():
             return next(launches)(), None
 
     subjects = {"a": [lambda ms=ms: ms for ms in (1.0, 2.0, 3.0, 4.0, 100.0)], "b": [lambda: 7.0]}
-    found = timing.timed(Clock(), subjects, timing.Effort(seconds=0.0, least=5))
-    assert found == {"a": timing.Times(3.0, 2.0, 5), "b": timing.Times(7.0, 0.0, 5)}
+    found = timing.timed(Clock(), subjects, effort=timing.Effort(seconds=0.0, least=5))
+    assert found == {"a": timing.Times(ms=3.0, iqr_ms=2.0, n=5), "b": timing.Times(ms=7.0, iqr_ms=0.0, n=5)}
 
 
 @pytest.mark.parametrize("name", ["flow-ode", "dpmpp-2m", "unipc(order=3)"])
 def test_launches_go_through_four_times_the_caches_and_no_tensor_twice(name):
     caches, row, seen = 100_000, VARIANTS[name].row, []
     arrays = peers.ours(NUMPY).arrays
-    buffers = timing.Buffers(arrays, (1, 3, 16, 16), "float32", "float16", 4, caches)
+    buffers = timing.Buffers(arrays, (1, 3, 16, 16), x="float32", m="float16", most=4, caches=caches)
     for launch in buffers.launches(lambda x, m, saved: seen.append((x, m, *saved)), row):
         launch()
     tensors = [tensor for group in seen for tensor in group]
@@ -363,7 +365,7 @@ def test_launches_go_through_four_times_the_caches_and_no_tensor_twice(name):
 
 
 def test_the_copy_copies():
-    for launch in timing.copies(NUMPY, 8, 1000):
+    for launch in timing.copies(NUMPY, 8, caches=1000):
         source, target = launch.args
         target[...] = 5.0
         launch()
@@ -433,9 +435,12 @@ def _torch(monkeypatch):
         def set_timesteps(self, sigmas, device):
             self.sigmas, self.timesteps = sigmas, [1000.0 * sigma for sigma in sigmas]
 
+        def set_begin_index(self, index):
+            self.index = index
+
         def step(self, m, timestep, x, return_dict):
-            t, t_next = self.sigmas[self._step_index], self.sigmas[self._step_index + 1]
-            self._step_index += 1
+            t, t_next = self.sigmas[self.index], self.sigmas[self.index + 1]
+            self.index += 1
             assert timestep == 1000 * t
             if self.stochastic:
                 return ((1 - t_next) * (x - t * m) + t_next * torch.randn_like(x),)
@@ -477,7 +482,7 @@ def test_real_pytorch_and_diffusers_pass_the_check():
         row = VARIANTS[name].row
         for one in peers.find_peers(NUMPY)[0]:
             if one.name != "torch-compile" and (step := one.prepare(row)) is not None:
-                peers.check(one, step, name, row, "float32", "float32")
+                peers.check(one, step, name=name, row=row, x="float32", m="float32")
 
 
 @pytest.fixture(name="clocked")
@@ -527,7 +532,7 @@ def test_the_gpus_path_runs(clocked, torch, tmp_path, monkeypatch, capsys):
     plan = command.plan(parsed("--device", "cuda", "--quick", *chosen))
     assert plan.types == [("float32", "float32")]
     plan = command.plan(parsed("--device", "cuda", *chosen))
-    plan = bench.Plan(**{**vars(plan), "effort": NOTHING})
+    plan = bench.BenchPlan(**{**vars(plan), "effort": NOTHING})
     command.carry_out(plan, tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as file:
         found = list(csv.DictReader(file))

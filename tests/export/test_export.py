@@ -60,19 +60,21 @@ def evaluated(folder, architecture, form, x, t, latent, sigma):
         return onnxruntime.InferenceSession(folder / name, options, ["CPUExecutionProvider"])
 
     if form.split:
-        projection = session("lq_projection.onnx", build_projection(architecture, tensors, form))
+        projection = session("lq_projection.onnx", build_projection(architecture, tensors, form=form))
         assert [out.name for out in projection.get_outputs()] == architecture.features
         feeds |= zip(architecture.features, projection.run(None, {"lq_latent": latent}), strict=True)
     else:
         feeds["lq_latent"] = latent
-    (out,) = session("pid_upscaler.onnx", build_network(architecture, tensors, form)).run(None, feeds)
+    (out,) = session("pid_upscaler.onnx", build_network(architecture, tensors, form=form)).run(None, feeds)
     return out
 
 
 @pytest.mark.parametrize("name", CASES)
 def test_numpys_evaluation_is_pytorchs(name, stored):
     x, t, latent, sigma, caption = given(name)
-    found = velocity(CASES[name][0], random_tensors(CASES[name][0], SEED), x, t, latent, sigma, caption)
+    found = velocity(
+        CASES[name][0], random_tensors(CASES[name][0], SEED), x=x, t=t, latent=latent, sigma=sigma, caption=caption
+    )
     assert error(found.reshape(-1)[::7], stored[name]) < 3e-6
 
 
@@ -86,7 +88,7 @@ def test_the_graph_is_pytorchs(name, target, stored, tmp_path):
     x, t, latent, sigma, caption = given(name)
     size = (rows * architecture.patch, columns * architecture.patch)
     for fixed, split in ((None, True), (size, False)):
-        form = Form(target, size=fixed, batch=batch, split=split, caption=caption[0])
+        form = Form(target=target, size=fixed, batch=batch, split=split, caption=caption[0])
         found = evaluated(tmp_path, architecture, form, x, t, latent, sigma)
         assert error(found.reshape(-1)[::7], stored[name]) < 3e-6
 
@@ -101,7 +103,9 @@ def test_any_size_time_and_noise_level(tmp_path_factory, rows, columns, architec
     t, sigma = float(np.float32(t)), float(np.float32(sigma))
     found = evaluated(tmp_path_factory.mktemp("m"), architecture, Form(), x, t, latent, sigma)
     caption = np.zeros((1, architecture.text_length, architecture.text_width))
-    expected = velocity(architecture, random_tensors(architecture, SEED), x, t, latent, sigma, caption)
+    expected = velocity(
+        architecture, random_tensors(architecture, SEED), x=x, t=t, latent=latent, sigma=sigma, caption=caption
+    )
     assert error(found, expected) < 3e-6
 
 
@@ -112,21 +116,21 @@ def test_every_tensor_has_its_effect():
     rng = np.random.default_rng(0)
     x, latent = rng.standard_normal((1, 3, 16, 32)), rng.standard_normal((1, V15.latent_channels, 1, 2))
     tensors = random_tensors(small, SEED)
-    before = velocity(small, tensors, x, t, latent, sigma, caption)
+    before = velocity(small, tensors, x=x, t=t, latent=latent, sigma=sigma, caption=caption)
     last = f"patch_blocks.{small.depth - 1}"
     idle = {f"{last}.{name}" for name in ("norm_y2.weight", "attn.proj_y.weight", "attn.proj_y.bias")}
     idle |= {f"{last}.mlp_y.w{k}.weight" for k in (1, 2, 3)} | {f"{last}.attn.q_norm_y.weight"}
     for name, tensor in tensors.items():
         changed = {**tensors, name: Stored.of(tensor.load() * np.float32(1.5))}
-        same = np.array_equal(velocity(small, changed, x, t, latent, sigma, caption), before)
+        same = np.array_equal(velocity(small, changed, x=x, t=t, latent=latent, sigma=sigma, caption=caption), before)
         assert same == (name in idle), name
 
 
 @pytest.mark.parametrize("target", ["ort-cpu", "tensorrt"])
 def test_half_precision_stays_near(target, tmp_path):
     x, t, latent, sigma, caption = given("v1.5")
-    expected = velocity(V15, random_tensors(V15, SEED), x, t, latent, sigma, caption)
-    found = evaluated(tmp_path, V15, Form(target, "float16", caption=caption[0]), x, t, latent, sigma)
+    expected = velocity(V15, random_tensors(V15, SEED), x=x, t=t, latent=latent, sigma=sigma, caption=caption)
+    found = evaluated(tmp_path, V15, Form(target=target, dtype="float16", caption=caption[0]), x, t, latent, sigma)
     assert found.dtype == np.float32
     assert 1e-5 < error(found, expected) < 5e-3
 
@@ -134,9 +138,9 @@ def test_half_precision_stays_near(target, tmp_path):
 @pytest.mark.parametrize("target", TARGETS)
 @pytest.mark.parametrize("dtype", ["float32", "float16", "bfloat16"])
 def test_no_operator_that_some_runtime_lacks(target, dtype, tmp_path):
-    form = Form(target, dtype)
+    form = Form(target=target, dtype=dtype)
     tensors = random_tensors(V15, SEED)
-    for graph in (build_network(V15, tensors, form), build_projection(V15, tensors, form)):
+    for graph in (build_network(V15, tensors, form=form), build_projection(V15, tensors, form=form)):
         graph.save(tmp_path / "g.onnx")
         onnx.checker.check_model(tmp_path / "g.onnx", full_check=True)
         model = onnx.shape_inference.infer_shapes(onnx.load(tmp_path / "g.onnx"), strict_mode=True, data_prop=True)
@@ -209,7 +213,7 @@ def test_all_that_is_wrong_with_a_checkpoint_is_said_at_once():
     shape = (2, 3)
     found = {f"extra.{k}": Stored.of(np.zeros(shape)) for k in range(14)} | {"wrong": Stored.of(np.zeros(shape))}
     with pytest.raises(PidSamplerError) as error:
-        check_tensors(found, {"wrong": (3, 2), "lost": (4,)}, "F as sdxl")
+        check_tensors(found, {"wrong": (3, 2), "lost": (4,)}, where="F as sdxl")
     assert str(error.value).startswith("F as sdxl: of 2 tensors expected, 1 missing (lost [4]); 14 unexpected (extra.0")
     assert "extra.11 [2, 3] and 2 more" in str(error.value)
     assert str(error.value).endswith("1 of another shape (wrong [2, 3] instead of [3, 2])")

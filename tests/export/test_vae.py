@@ -221,7 +221,7 @@ def test_a_dynamic_graph_takes_every_multiple_of_the_factor(tmp_path, name):
         image = np.clip(noise.normal(1, 0, (3, height, width)), -1, 1)[None]
         found = encode(image)
         assert found.shape == (1, encoder.channels, height // encoder.factor, width // encoder.factor)
-    assert error(found, run(build_encoder(encoder, tensors, height, width), tmp_path, image)) < 1e-5
+    assert error(found, run(build_encoder(encoder, tensors, height=height, width=width), tmp_path, image)) < 1e-5
 
 
 @pytest.mark.parametrize("scores", [24 * 24 - 1, 24 * 7, 1])
@@ -229,7 +229,7 @@ def test_attention_in_parts_is_the_same(tmp_path, monkeypatch, scores):
     """The image has 24 latent pixels: all but one at once, 7 at a time, one at a time."""
     monkeypatch.setattr(vae, "_SCORES", scores)
     encoder = narrow("sd3")
-    found = run(build_encoder(encoder, random_encoder(encoder, SEED), HEIGHT, WIDTH), tmp_path)
+    found = run(build_encoder(encoder, random_encoder(encoder, SEED), height=HEIGHT, width=WIDTH), tmp_path)
     assert error(found, stored("sd3")) < 1e-5
 
 
@@ -239,8 +239,8 @@ def test_group_norms_of_large_images_keep_their_accuracy(tmp_path):
     norm, float32 = "encoder.conv_norm_out", TYPES["float32"]
     tensors = random_encoder(encoder, SEED)
     builder = vae._Builder(encoder, tensors, None, None)
-    x = builder.g.input("image", float32, (1, 4, "height", "width"))
-    builder.g.output("latent", builder._group_norm(norm, x), float32, (1, 4, "height", "width"))
+    x = builder.g.input("image", float32, shape=(1, 4, "height", "width"))
+    builder.g.output("latent", builder._group_norm(norm, x), dtype=float32, shape=(1, 4, "height", "width"))
     image = np.random.default_rng(0).standard_normal((1, 4, 1024, 1024), np.float32) + np.float32(2)
     whole = image.astype(np.float64)
     whole = (whole - whole.mean()) / np.sqrt(whole.var() + 1e-6)
@@ -286,7 +286,7 @@ def test_all_that_is_wrong_with_a_checkpoint_is_said_at_once():
     tensors["encoder.conv_in.weight"] = Stored.of(np.zeros((16, 4, 3, 3), np.float32))
     tensors["encoder.extra.weight"] = Stored.of(np.zeros(5, np.float32))
     with pytest.raises(PidSamplerError) as caught:
-        canonical(with_decoder(tensors), encoder, "a.safetensors")
+        canonical(with_decoder(tensors), encoder, where="a.safetensors")
     message = str(caught.value)
     assert message.startswith("a.safetensors as VAE encoder 'sdxl': of 108 tensors expected, 2 missing (")
     assert "encoder.mid_block.attentions.0.to_q.weight [32, 32], quant_conv.bias [8]" in message

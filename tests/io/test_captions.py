@@ -16,7 +16,7 @@ from pidsampler.backends import get_backend
 from pidsampler.cli import main
 from pidsampler.denoiser import Guided
 from pidsampler.export.architecture import random_tensors
-from pidsampler.export.folder import Plan, write_folder
+from pidsampler.export.folder import ExportPlan, write_folder
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.recover import recovered
 from pidsampler.export.verify import verify
@@ -37,7 +37,10 @@ NETWORKS = {"v1": replace(V1, pixel_heads=4), "v1.5": V15}
 def write(architecture, form, name="m"):
     path = Path(name)
     manifest = Manifest(vae_factor=architecture.latent_factor)
-    write_folder(Plan(architecture, random_tensors(architecture, SEED), form, manifest), path, overwrite=True)
+    plan = ExportPlan(
+        architecture=architecture, tensors=random_tensors(architecture, SEED), form=form, manifest=manifest
+    )
+    write_folder(plan, path, overwrite=True)
     return path
 
 
@@ -88,7 +91,7 @@ def test_the_weights_come_back_from_the_graphs(name, split, dtype):
 @pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_folder_is_compared_with_its_own_weights(name, target):
-    assert verify(write(NETWORKS[name], Form(target, takes_caption=name == "v1"))) < 2e-6
+    assert verify(write(NETWORKS[name], Form(target=target, takes_caption=name == "v1"))) < 2e-6
 
 
 def test_inspect_finds_a_graph_that_computes_something_else(folder, capsys):
@@ -112,7 +115,7 @@ def test_inspect_says_what_it_cannot_compare(folder, capsys, monkeypatch):
     onnx.save(graph, folder / "pid_upscaler.onnx")
     assert main(["inspect", "m", "--verify"]) == 1
     assert "m has no weights s_embedder.proj.bias: a graph was changed since its export" in capsys.readouterr().err
-    write(V1, Form("ort-cuda", "bfloat16"))
+    write(V1, Form(target="ort-cuda", dtype="bfloat16"))
     assert main(["inspect", "m", "--verify"]) == 1
     assert "bfloat16, for one, needs a GPU" in capsys.readouterr().err
     monkeypatch.setitem(sys.modules, "onnx_ir", None)
@@ -129,7 +132,7 @@ def test_a_given_caption_does_what_a_stored_one_does(folder, caption, latent):
     x = np.random.default_rng(3).standard_normal((1, 3, 64, 32), np.float32)
     for one, like in ((caption, stored), (None, zeros)):
         found, expected = np.empty_like(x), np.empty_like(x)
-        model.denoiser(latent, 0.1, one).predict(x, 0.5, found)
+        model.denoiser(latent, 0.1, caption=one).predict(x, 0.5, found)
         like.denoiser(latent, 0.1).predict(x, 0.5, expected)
         np.testing.assert_allclose(found, expected, atol=2e-5)
 
@@ -191,7 +194,7 @@ def test_captions_where_there_are_none(capsys):
     for name, message in (("none.npy", "cannot read none.npy"), ("broken.npy", "broken.npy cannot be read as .npy")):
         assert main(["upscale", "x.png", "-o", "o.png", "--caption", name]) == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(PidSamplerError, match=r"tiny takes none: pidsampler export --caption"):
+    with pytest.raises(PidSamplerError, match=r"tiny takes none: a folder that does is exported with caption=input"):
         Upscaler.load("tiny", "cpu")(np.zeros((4, 4, 3), np.uint8), caption=np.zeros((2, 2)))
 
 

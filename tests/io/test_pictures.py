@@ -177,9 +177,9 @@ def test_a_color_space_with_a_profile_of_its_own_goes_through_it(tmp_path):
 
 @pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp", "a.tif"])
 def test_profile_and_resolution_are_kept(tmp_path, name):
-    picture = Picture(noise(6, 6, 3), SRGB, (300.0, 150.0))
+    picture = Picture(noise(6, 6, 3), icc=SRGB, dpi=(300.0, 150.0))
     path = tmp_path / name
-    pictures.write(path, picture, "{}")
+    pictures.write(path, picture, record="{}")
     back = pictures.read(path)
     assert back.icc == SRGB
     if name == "a.webp":  # has no field for it
@@ -190,7 +190,7 @@ def test_profile_and_resolution_are_kept(tmp_path, name):
 
 @pytest.mark.parametrize("channels", [1, 2])
 def test_a_gray_profile_is_not_put_on_webps_rgb(tmp_path, channels):
-    pictures.write(tmp_path / "a.webp", Picture(noise(6, 6, channels), b"gray profile"), "{}")
+    pictures.write(tmp_path / "a.webp", Picture(noise(6, 6, channels), icc=b"gray profile"), record="{}")
     assert pictures.read(tmp_path / "a.webp").icc is None
 
 
@@ -206,7 +206,7 @@ def test_a_senseless_resolution_is_dropped(dpi):
 def test_writes_what_it_reads(tmp_path, name, channels):
     smooth = np.add.outer(np.arange(40) * 2, np.arange(30) * 3).astype(np.uint8)
     array = np.stack([smooth, *(smooth + 7 * c for c in range(1, channels))], axis=2)
-    pictures.write(tmp_path / name, Picture(array), "{}")
+    pictures.write(tmp_path / name, Picture(array), record="{}")
     back = pictures.read(tmp_path / name).pixels
     if name in ("a.png", "a.tif"):
         assert np.array_equal(back, array)
@@ -217,25 +217,25 @@ def test_writes_what_it_reads(tmp_path, name, channels):
 
 def test_the_record_is_in_the_png_or_beside(tmp_path):
     record = json.dumps({"seed": 3, "name": "π"})
-    pictures.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), record)
+    pictures.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), record=record)
     with Image.open(tmp_path / "a.png") as image:
         assert image.text["pidsampler"] == record
     assert sorted(p.name for p in tmp_path.iterdir()) == ["a.png"]
-    pictures.write(tmp_path / "a.jpg", Picture(noise(2, 2, 3)), record)
+    pictures.write(tmp_path / "a.jpg", Picture(noise(2, 2, 3)), record=record)
     assert json.loads((tmp_path / "a.jpg.json").read_text()) == json.loads(record)
 
 
 def test_nothing_is_replaced_without_being_told(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")
-    with pytest.raises(PidSamplerError, match=r"a\.png exists already: pass --overwrite"):
-        pictures.write(path, Picture(noise(2, 2, 3)), "{}")
+    with pytest.raises(PidSamplerError, match=r"a\.png exists already: pass overwrite=True"):
+        pictures.write(path, Picture(noise(2, 2, 3)), record="{}")
     assert path.read_bytes() == b"mine"
-    pictures.write(path, Picture(noise(2, 2, 3)), "{}", overwrite=True)
+    pictures.write(path, Picture(noise(2, 2, 3)), record="{}", overwrite=True)
     assert pictures.read(path).pixels.shape == (2, 2, 3)
     (tmp_path / "b.jpg.json").write_bytes(b"mine")
     with pytest.raises(PidSamplerError, match=r"b\.jpg\.json exists already"):
-        pictures.write(tmp_path / "b.jpg", Picture(noise(2, 2, 3)), "{}")
+        pictures.write(tmp_path / "b.jpg", Picture(noise(2, 2, 3)), record="{}")
     assert not (tmp_path / "b.jpg").exists()
 
 
@@ -243,7 +243,7 @@ def test_a_file_that_appears_meanwhile_is_not_replaced(tmp_path, monkeypatch):
     path = tmp_path / "a.png"
     monkeypatch.setattr(pictures, "check_output", lambda path, overwrite: path.write_bytes(b"mine"))
     with pytest.raises(PidSamplerError, match="exists already"):
-        pictures.write(path, Picture(noise(2, 2, 3)), "{}")
+        pictures.write(path, Picture(noise(2, 2, 3)), record="{}")
     assert path.read_bytes() == b"mine"
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
 
@@ -254,17 +254,17 @@ def test_without_hard_links_a_file_is_renamed(tmp_path, monkeypatch):
 
     monkeypatch.setattr(os, "link", refuse)
     path = tmp_path / "a.png"
-    pictures.write(path, Picture(noise(2, 2, 3)), "{}")
+    pictures.write(path, Picture(noise(2, 2, 3)), record="{}")
     assert [p.name for p in tmp_path.iterdir()] == ["a.png"]
     monkeypatch.setattr(pictures, "check_output", lambda path, overwrite: path.write_bytes(b"mine"))
     with pytest.raises(PidSamplerError, match="exists already"):
-        pictures.write(path, Picture(noise(2, 2, 3)), "{}")
+        pictures.write(path, Picture(noise(2, 2, 3)), record="{}")
     assert path.read_bytes() == b"mine"
 
 
 def test_a_name_as_long_as_the_system_allows(tmp_path):
     path = tmp_path / ("a" * 251 + ".png")
-    pictures.write(path, Picture(noise(2, 2, 3)), "{}")
+    pictures.write(path, Picture(noise(2, 2, 3)), record="{}")
     assert path.is_file()
 
 
@@ -285,7 +285,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 
     monkeypatch.setattr(os, "fsync", fail)
     with pytest.raises(PidSamplerError if isinstance(error, OSError) else KeyboardInterrupt) as caught:
-        pictures.write(path, Picture(noise(2, 2, 3)), "{}", overwrite=True)
+        pictures.write(path, Picture(noise(2, 2, 3)), record="{}", overwrite=True)
     if isinstance(error, OSError):
         assert str(caught.value) == f"cannot write {path}: No space left on device"
     assert path.read_bytes() == b"mine"
@@ -295,7 +295,7 @@ def test_a_write_that_fails_leaves_the_old_file_and_no_other(tmp_path, monkeypat
 def test_new_files_have_the_users_permissions(tmp_path):
     old = os.umask(0o027)
     try:
-        pictures.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), "{}")
+        pictures.write(tmp_path / "a.png", Picture(noise(2, 2, 3)), record="{}")
     finally:
         os.umask(old)
     assert (tmp_path / "a.png").stat().st_mode & 0o777 == 0o640
@@ -320,12 +320,12 @@ def test_refuses_to_write(tmp_path, name, message):
 
 def test_refuses_what_a_format_cannot_hold(tmp_path):
     with pytest.raises(PidSamplerError, match=r"JPEG cannot hold the input's transparency: write \.png"):
-        pictures.check_fits(tmp_path / "a.jpg", 10, 10, alpha=True)
+        pictures.check_fits(tmp_path / "a.jpg", (10, 10), alpha=True)
     with pytest.raises(PidSamplerError, match=r"16384x10, and \.webp holds at most 16383 a side"):
-        pictures.check_fits(tmp_path / "a.webp", 10, 16384, alpha=False)
-    pictures.check_fits(tmp_path / "a.png", 10, 100_000, alpha=True)
+        pictures.check_fits(tmp_path / "a.webp", (10, 16384), alpha=False)
+    pictures.check_fits(tmp_path / "a.png", (10, 100_000), alpha=True)
     with pytest.raises(PidSamplerError, match="transparency"):
-        pictures.write(tmp_path / "a.jpg", Picture(noise(2, 2, 4)), "{}")
+        pictures.write(tmp_path / "a.jpg", Picture(noise(2, 2, 4)), record="{}")
 
 
 def frames(kind, **options):
@@ -377,7 +377,7 @@ def test_alpha_planes_are_enlarged_smoothly_and_exactly_where_flat(dtype):
     top = np.iinfo(dtype).max
     plane = np.full((6, 8), top, dtype)
     plane[:, 4:] = 0
-    large = pictures.enlarge_plane(plane, 24, 32)
+    large = pictures.enlarge_plane(plane, (24, 32))
     assert large.shape == (24, 32)
     assert large.dtype == np.uint8
     assert (large[:, :14] == 255).all()
@@ -387,7 +387,7 @@ def test_alpha_planes_are_enlarged_smoothly_and_exactly_where_flat(dtype):
 
 @pytest.fixture(name="recorded")
 def _recorded(tmp_path):
-    pictures.write(tmp_path / "a.png", Picture(np.zeros((9, 9, 3), np.uint8)), json.dumps({"seed": "ä 1"}))
+    pictures.write(tmp_path / "a.png", Picture(np.zeros((9, 9, 3), np.uint8)), record=json.dumps({"seed": "ä 1"}))
     return tmp_path / "a.png"
 
 

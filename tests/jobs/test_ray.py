@@ -63,10 +63,10 @@ def rows(folder):
 
 @pytest.mark.usefixtures("cluster")
 def test_the_same_as_here_with_a_worker_killed_in_the_middle(study, tmp_path):
-    run_study(study, tmp_path / "here", "cpu")
+    run_study(study, tmp_path / "here", device="cpu")
     (tmp_path / "kill").touch()
     seen = []
-    finished = run_study(study, tmp_path / "ray", "cpu", None, seen.append, engine="ray")
+    finished = run_study(study, tmp_path / "ray", device="cpu", processes=None, on_progress=seen.append, engine="ray")
     assert not (tmp_path / "kill").exists()
     assert seen[-1].done >= seen[-1].calls  # what died was made again
     assert (finished.runs, finished.failed) == (54, 0)

@@ -17,7 +17,7 @@ LIBRARIES = frozenset({"libcublas.so.12", "libcublas.so.13", "libcudnn.so.9"})
 
 
 def here(packages, driver=(13, 0), card=H200, libraries=LIBRARIES):
-    return Inventory(packages, driver, (card,) if card else (), libraries)
+    return Inventory(packages=packages, driver=driver, cards=(card,) if card else (), libraries=libraries)
 
 
 @pytest.mark.parametrize(
@@ -105,7 +105,7 @@ def test_inventories_that_do_not(name):
 
 def test_a_report_that_is_well():
     lines, tried = [], []
-    assert doctor.report(here(CUDA13), lambda: tried.append(1), lines.append)
+    assert doctor.report(here(CUDA13), lambda: tried.append(1), say=lines.append)
     assert tried == [1]
     assert "driver        CUDA 13.0" in lines
     assert "card          NVIDIA H200 (sm_90)" in lines
@@ -114,7 +114,7 @@ def test_a_report_that_is_well():
 
 def test_a_report_of_problems_tries_nothing():
     lines = []
-    assert not doctor.report(here({}), pytest.fail, lines.append)
+    assert not doctor.report(here({}), pytest.fail, say=lines.append)
     assert "problem: CuPy is not installed\n  repair: pip install 'pidsampler[cuda13]'" in lines
 
 
@@ -123,7 +123,7 @@ def test_what_the_inventory_does_not_show_is_found_by_trying():
         raise PidSamplerError("the session is the CPU's")
 
     lines = []
-    assert not doctor.report(here(CUDA13), works, lines.append)
+    assert not doctor.report(here(CUDA13), works, say=lines.append)
     assert lines[-1] == "problem: the session is the CPU's"
 
 

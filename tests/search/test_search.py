@@ -61,7 +61,7 @@ def distances(flow, scheduler, times, seeds, shape=(1, 3, 32, 32)):
     for seed in seeds:
         x = noise.normal(seed, 0, shape[1:])[None].astype(np.float64)
         result = sample(flow, table, x=x, dtype=np.float64)
-        found["law", seed] = float(np.sqrt(np.mean((result - solution(flow, x, 1.0)) ** 2)))
+        found["law", seed] = float(np.sqrt(np.mean((result - solution(flow, x, t=1.0)) ** 2)))
     return found
 
 
@@ -84,10 +84,10 @@ def test_beats_the_known_lists_on_fresh_samples(mixture, scheduler, calls):
     [("dpmpp-2m", 3, "ode-distance"), ("flow-sde", 3, "wasserstein-1"), ("heun", 5, "std-error")],
 )
 def test_is_never_worse_than_the_best_start_on_what_it_searched(small, scheduler, calls, measure):
-    begun = Search(scheduler, calls, measure, evaluations=0).run(small)
+    begun = Search(scheduler, calls, measure=measure, evaluations=0).run(small)
     best = min(begun.costs, key=begun.costs.get)
     assert begun.costs["found"] == begun.costs[best]
-    found = Search(scheduler, calls, measure, evaluations=12).run(small)
+    found = Search(scheduler, calls, measure=measure, evaluations=12).run(small)
     assert found.costs["found"] <= begun.costs["found"]
     assert {**found.costs, "found": 0.0} == {**begun.costs, "found": 0.0}
     assert found.start in found.costs
@@ -104,7 +104,7 @@ def test_two_searches_give_the_same(mixture):
     [("heun", 4, 2), ("heun", 5, 3), ("rk4", 12, 3), ("dpm-solver-3", 1, 1), ("restart", 6, 5), ("unipc", 4, 4)],
 )
 def test_takes_as_many_steps_as_the_calls_allow(small, scheduler, calls, steps):
-    found = Search(scheduler, calls, "wasserstein-1", seeds=2, evaluations=3).run(small)
+    found = Search(scheduler, calls, measure="wasserstein-1", seeds=2, evaluations=3).run(small)
     assert len(found.times) == steps + 1
     assert len(get_scheduler(scheduler, timesteps=found.times).table()) <= calls
     assert len(get_scheduler(scheduler, timesteps=timesteps.uniform(steps + 1)).table()) > calls
@@ -126,7 +126,7 @@ def test_direction_of_a_measure(small, tmp_path):
         "    return -np.sqrt(np.mean((sample.x - sample.converged) ** 2))\n"
     )
     low = Search("dpmpp-2m", 4, evaluations=15).run(small)
-    high = Search("dpmpp-2m", 4, f"{file}:near", evaluations=15).run(small)
+    high = Search("dpmpp-2m", 4, measure=f"{file}:near", evaluations=15).run(small)
     assert high.times.tolist() == low.times.tolist()
     assert [(r.name, r.verdict) for r in high.rivals] == [(r.name, r.verdict) for r in low.rivals]
     for one, other in zip(high.rivals, low.rivals, strict=True):
@@ -136,7 +136,7 @@ def test_direction_of_a_measure(small, tmp_path):
 
 def test_where_zero_is_best_the_size_counts(small):
     """Means of these results are on both sides of the law's, so the lowest signed error would be no gain."""
-    found = Search("flow-sde", 2, "mean-error", evaluations=0).run(small)
+    found = Search("flow-sde", 2, measure="mean-error", evaluations=0).run(small)
     assert min(found.costs.values()) >= 0.0
     assert all(rival.mean >= 0.0 for rival in found.rivals)
     assert any("|mean-error|" in line for line in found.table)
@@ -175,18 +175,18 @@ def test_a_run_is_what_sample_gives(mixture):
     for seed, times in itertools.product((3, 4, 3), ([1.0, 0.5, 0.0], [0.9, 0.5, 0.0], [1.0, 0.25, 0.0])):
         table = get_scheduler("flow-sde", timesteps=times).table()
         x = problem.sampled(subject, seed, table, None).x
-        assert np.array_equal(x, sample(mixture, table, (1, 3, 8, 8), seed=seed, dtype=np.float64))
+        assert np.array_equal(x, sample(mixture, table, shape=(1, 3, 8, 8), seed=seed, dtype=np.float64))
 
 
 def test_the_solution_of_a_flow_is_exact(mixture):
     problem = Problem.of_flow(mixture, 8, 8)
     (subject,) = problem.subjects
     solved = problem.solve(subject, 5)
-    x = sample(mixture, get_scheduler("rk4@exponential(t_min=1e-6):400"), (1, 3, 8, 8), seed=5, dtype=np.float64)
+    x = sample(mixture, get_scheduler("rk4@exponential(t_min=1e-6):400"), shape=(1, 3, 8, 8), seed=5, dtype=np.float64)
     assert solved.x == pytest.approx(x, abs=1e-6)
     assert solved.times.tolist() == timesteps.uniform(FINE).tolist()
     # The trajectory's own Euler step over its whole length, taken by the sampler.
-    straight = sample(mixture, FlowODE([1.0, 0.0]), (1, 3, 8, 8), seed=5, dtype=np.float64)
+    straight = sample(mixture, FlowODE([1.0, 0.0]), shape=(1, 3, 8, 8), seed=5, dtype=np.float64)
     assert solved.step_errors[0, -1] == pytest.approx(np.mean((straight - x) ** 2), rel=0.02)
 
 
@@ -242,7 +242,7 @@ def test_all_gaps_make_a_list(first, gaps):
 
 def test_refining_finds_the_least_near_by():
     target = np.array([0.9, 0.6, 0.25, 0.1, 0.0])
-    tried = refine([0.9, 0.5, 0.4, 0.3, 0.0], lambda times: float(np.sum((times - target) ** 2)), 100)
+    tried = refine([0.9, 0.5, 0.4, 0.3, 0.0], lambda times: float(np.sum((times - target) ** 2)), evaluations=100)
     assert len(tried) <= 100
     assert all(times[0] == 0.9 and times[-1] == 0.0 for _, times in tried)
     cost, best = min(tried, key=lambda trial: trial[0])
@@ -252,10 +252,14 @@ def test_refining_finds_the_least_near_by():
 
 def test_refining_may_move_the_first_time_too():
     target = np.array([0.7, 0.6, 0.25, 0.1, 0.0])
-    tried = refine([0.999, 0.5, 0.4, 0.3, 0.0], lambda times: float(np.sum((times - target) ** 2)), 120, below=0.999)
+    tried = refine(
+        [0.999, 0.5, 0.4, 0.3, 0.0], lambda times: float(np.sum((times - target) ** 2)), evaluations=120, below=0.999
+    )
     assert all(times[0] < 0.999 and len(times) == 5 for _, times in tried)
     assert min(tried, key=lambda trial: trial[0])[1] == pytest.approx(target, abs=2e-3)
-    assert refine([0.5, 0.0], lambda times: abs(times[0] - 0.4), 1, below=1.0)[0][1] == pytest.approx([0.5, 0.0])
+    assert refine([0.5, 0.0], lambda times: abs(times[0] - 0.4), evaluations=1, below=1.0)[0][1] == pytest.approx(
+        [0.5, 0.0]
+    )
 
 
 def test_a_free_start_gains_more_where_the_solver_contracts(mixture):
@@ -273,7 +277,7 @@ def test_a_free_start_gains_more_where_the_solver_contracts(mixture):
 @pytest.mark.parametrize("evaluations", [0, 1, 2, 7])
 def test_refining_keeps_to_its_budget(evaluations):
     called = []
-    tried = refine([1.0, 0.5, 0.4, 0.0], lambda times: called.append(times) or 1.0, evaluations)
+    tried = refine([1.0, 0.5, 0.4, 0.0], lambda times: called.append(times) or 1.0, evaluations=evaluations)
     assert len(tried) == len(called) == evaluations
 
 
@@ -281,8 +285,8 @@ def test_refining_goes_round_lists_that_fail():
     def cost(times):
         return math.inf if times[1] > 0.55 else abs(times[1] - 0.2)
 
-    assert min(refine([1.0, 0.5, 0.0], cost, 40))[0] < 0.01
-    assert refine([1.0, 0.0], cost, 40) == []
+    assert min(refine([1.0, 0.5, 0.0], cost, evaluations=40))[0] < 0.01
+    assert refine([1.0, 0.0], cost, evaluations=40) == []
 
 
 @given(valid_lists, st.lists(st.text(), max_size=3))
@@ -340,14 +344,14 @@ def test_files_that_cannot_be_read_or_written(tmp_path):
     [
         (lambda: Search("dpmpp-2m@karras:8", 4), "names a timestep list"),
         (lambda: Search("dpmpp-2", 4), "unknown scheduler 'dpmpp-2'"),
-        (lambda: Search("flow-sde(eta=7)", 4, "mmd"), "eta=7"),
-        (lambda: Search("restart", 2, "mmd"), "t_min"),
-        (lambda: Search("restart(repeats=9)", 4, "mmd"), "takes more than 4 model calls"),
+        (lambda: Search("flow-sde(eta=7)", 4, measure="mmd"), "eta=7"),
+        (lambda: Search("restart", 2, measure="mmd"), "t_min"),
+        (lambda: Search("restart(repeats=9)", 4, measure="mmd"), "takes more than 4 model calls"),
         (lambda: Search("flow-ode", 0), "calls=0 must be at least 1"),
         (lambda: Search("flow-ode", 4, seeds=0), "seeds=0 must be at least 1"),
         (lambda: Search("flow-ode", 4, evaluations=-1), "evaluations=-1 must be at least 0"),
-        (lambda: Search("flow-ode", 4, "ode"), "unknown measure 'ode'"),
-        (lambda: Search("flow-ode", 4, "sharpness"), "neither good nor bad"),
+        (lambda: Search("flow-ode", 4, measure="ode"), "unknown measure 'ode'"),
+        (lambda: Search("flow-ode", 4, measure="sharpness"), "neither good nor bad"),
         (lambda: Search("flow-sde", 4), "flow-sde draws noise.*wasserstein-1"),
     ],
 )  # fmt: skip
@@ -363,7 +367,7 @@ def test_a_stochastic_scheduler_that_draws_nothing_has_an_ode(small):
 
 def test_problems_that_do_not_fit(small, files, tmp_path):
     with pytest.raises(PidSamplerError, match=r"psnr.* needs a picture, which law has not"):
-        Search("flow-ode", 4, "psnr").run(small)
+        Search("flow-ode", 4, measure="psnr").run(small)
     with pytest.raises(PidSamplerError, match="1 held-out run gives no interval"):
         Search("flow-ode", 4, seeds=1).run(small)
     with pytest.raises(PidSamplerError, match="given twice"):
@@ -387,7 +391,7 @@ def test_what_is_wrong_with_every_list_is_said(tmp_path, small):
         "    return float('nan')\n"
     )
     with pytest.raises(PidSamplerError, match="broken gave nan"):
-        Search("flow-ode", 3, f"{file}:broken", evaluations=3).run(small)
+        Search("flow-ode", 3, measure=f"{file}:broken", evaluations=3).run(small)
 
 
 def test_without_scipy_the_extra_is_named(monkeypatch):

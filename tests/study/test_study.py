@@ -136,7 +136,7 @@ def test_a_cells_id_depends_on_its_settings_alone():
     ],
 )
 def test_times_of_a_cell(settings, times, photos):
-    study = Study({"model": "gaussian", "images": "*.png", **settings}, folder=photos)
+    study = Study(preset={"model": "gaussian", "images": "*.png", **settings}, folder=photos)
     assert list(study.table(study.preset_cell)[0].times) == times
 
 
@@ -182,14 +182,14 @@ def test_a_study_that_is_none_is_said_in_a_line(text, message, tmp_path, photos,
 def test_two_pictures_of_one_name(photos, tmp_path):
     (tmp_path / "a.png").write_bytes((photos / "a.png").read_bytes())
     with pytest.raises(PidSamplerError, match="both named 'a'"):
-        Study({"images": ["photos/*.png", "a.png"]}, folder=tmp_path)
+        Study(preset={"images": ["photos/*.png", "a.png"]}, folder=tmp_path)
 
 
 # Runs
 
 
 def test_results_are_those_of_plain_runs(study, photos, tmp_path):
-    finished = run_study(read_study(study), tmp_path / "out", "cpu")
+    finished = run_study(read_study(study), tmp_path / "out", device="cpu")
     assert (finished.runs, finished.failed, finished.error) == (16, 0, None)
     found = {(row["label"], row["image"], int(row["seed"])): row for row in rows(tmp_path / "out")}
     assert len(found) == 16
@@ -213,7 +213,7 @@ def test_results_are_those_of_plain_runs(study, photos, tmp_path):
 
 
 def test_the_folder_holds_all_that_was_promised(study, tmp_path, drawn):
-    run_study(read_study(study), tmp_path / "out", "cpu")
+    run_study(read_study(study), tmp_path / "out", device="cpu")
     assert {path.name for path in (tmp_path / "out").iterdir()} - {".lock"} == {
         *("study.sqlite", "results.csv", "measures.csv", "table.md", "table.tex", "report.html"),
         *("tables", "pictures", "figures"),
@@ -244,23 +244,23 @@ def test_shared_calls_are_counted_as_they_are_made(study, tmp_path, monkeypatch)
 
     monkeypatch.setattr(OnnxDenoiser, "predict", counted)
     plan = read_study(study)
-    found = estimate(plan, tmp_path / "out", "cpu")
+    found = estimate(plan, tmp_path / "out", device="cpu")
     # For each image and seed: t = 0.999 once, then 1 more call for two steps and 3 for four, for each scheduler.
     assert (found.cells, found.runs, found.calls, found.calls_alone) == (4, 16, 4 * 9, 4 * 12)
     assert found.seconds > 0
     made.clear()
     seen = []
-    run_study(plan, tmp_path / "out", "cpu", on_progress=seen.append)
+    run_study(plan, tmp_path / "out", device="cpu", on_progress=seen.append)
     converged = 4 * 7  # Heun's four steps, for each image and seed
     assert made["calls"] == 4 * 9 + converged
     assert [p.done for p in seen] == sorted(p.done for p in seen)
     assert seen[-1].done == seen[-1].calls == 4 * 9
-    assert estimate(plan, tmp_path / "out", "cpu").runs == 0
+    assert estimate(plan, tmp_path / "out", device="cpu").runs == 0
 
 
 def test_any_number_of_processes_gives_the_same(study, tmp_path):
     for count in (1, 2):
-        run_study(read_study(study), tmp_path / f"{count}", "cpu", processes=count)
+        run_study(read_study(study), tmp_path / f"{count}", device="cpu", processes=count)
     assert untimed(tmp_path / "1") == untimed(tmp_path / "2")
     for picture in (tmp_path / "1" / "pictures").rglob("*.png"):
         assert picture.read_bytes() == (tmp_path / "2" / picture.relative_to(tmp_path / "1")).read_bytes()
@@ -268,15 +268,19 @@ def test_any_number_of_processes_gives_the_same(study, tmp_path):
 
 def test_a_flow_is_measured_against_its_exact_law(tmp_path):
     study = of_flow(axes={"scheduler": ["flow-ode", "heun"]}, measures=["ode-distance", "wasserstein-1", "mean-error"])
-    run_study(study, tmp_path / "out", "cpu")
+    run_study(study, tmp_path / "out", device="cpu")
     law = GaussianMixture(FLOW["means"], FLOW["stds"], FLOW["weights"])
     for row in rows(tmp_path / "out"):
         x = sample(
-            law, get_scheduler(f"{row['set_scheduler']}@uniform:4"), (1, 3, 16, 16), int(row["seed"]), dtype=float
+            law,
+            get_scheduler(f"{row['set_scheduler']}@uniform:4"),
+            shape=(1, 3, 16, 16),
+            seed=int(row["seed"]),
+            dtype=float,
         )
         mean = float(row["mean-error"])
         assert mean == pytest.approx(x.mean() - (-0.6 + 2 * 0.5) / 3, abs=1e-12)
-        exact = sample(law, get_scheduler("rk4@uniform:400"), (1, 3, 16, 16), int(row["seed"]), dtype=float)
+        exact = sample(law, get_scheduler("rk4@uniform:400"), shape=(1, 3, 16, 16), seed=int(row["seed"]), dtype=float)
         assert float(row["ode-distance"]) == pytest.approx(np.sqrt(np.square(x - exact).mean()), rel=1e-4)
 
 
@@ -288,7 +292,7 @@ def test_fitted_orders_are_the_registrys(tmp_path):
         measures=["ode-distance"],
         flows={"mixture": {**FLOW, "shape": [3, 8, 8], "interval": [0.95, 0.3]}},
     )
-    finished = run_study(study, tmp_path / "out", "cpu")
+    finished = run_study(study, tmp_path / "out", device="cpu")
     data = json.loads(re.search(r'id="data"[^>]*>(.*?)</script>', finished.report.read_text(), re.S)[1])
     (convergence,) = data["convergence"]
     orders = {line["label"]: (line["order"]["fit"], line["expected"]) for line in convergence["series"]}
@@ -304,7 +308,7 @@ def test_a_users_measure(tmp_path, study):
         "    return sample.picture.mean()\n"
     )
     study.write_text(SMALL.replace('"consistency"', '"own.py:brightness"'))
-    run_study(read_study(study), tmp_path / "out", "cpu", processes=2)
+    run_study(read_study(study), tmp_path / "out", device="cpu", processes=2)
     assert all(100 < float(row["brightness"]) < 150 for row in rows(tmp_path / "out"))
 
 
@@ -345,7 +349,7 @@ def with_own_measure(tmp_path, study, body, steps="[2, 4]"):
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_measure_that_raises_fails_its_run(study, tmp_path, count):
     with_own_measure(tmp_path, study, "assert sample.picture.mean() > 1e9, 'too dark'")
-    finished = run_study(read_study(study), tmp_path / "out", "cpu", processes=count)
+    finished = run_study(read_study(study), tmp_path / "out", device="cpu", processes=count)
     assert (finished.runs, finished.failed) == (16, 16)
     assert finished.error == "flow-sde, steps=2: AssertionError: too dark"
 
@@ -353,7 +357,7 @@ def test_a_measure_that_raises_fails_its_run(study, tmp_path, count):
 def test_a_process_that_dies_takes_only_its_run_with_it(study, tmp_path):
     body = "if sample.picture[0, 0, 0] % 8 == 1: os.kill(os.getpid(), 9)"
     with_own_measure(tmp_path, study, body)
-    run_study(read_study(study), tmp_path / "out", "cpu", processes=2)
+    run_study(read_study(study), tmp_path / "out", device="cpu", processes=2)
     found = rows(tmp_path / "out")
     assert len(found) == 16
     died = {(row["label"], row["image"], row["seed"]) for row in found if row["error"]}
@@ -370,38 +374,38 @@ def test_a_process_that_dies_takes_only_its_run_with_it(study, tmp_path):
 def test_a_worker_that_cannot_begin_is_said_at_once(study, tmp_path, monkeypatch):
     monkeypatch.setattr(processes, "__name__", "pidsampler.nowhere")
     with pytest.raises(PidSamplerError, match="a worker could not begin: its process died \\(exit code 1\\)"):
-        run_study(read_study(study), tmp_path / "out", "cpu", processes=2)
+        run_study(read_study(study), tmp_path / "out", device="cpu", processes=2)
 
 
 def test_a_model_that_is_not_there_fails_its_cells(study, tmp_path):
     study.write_text(SMALL.replace('scheduler = ["flow-sde", "flow-ode"]', 'model = ["gaussian", "nowhere"]'))
-    finished = run_study(read_study(study), tmp_path / "out", "cpu")
+    finished = run_study(read_study(study), tmp_path / "out", device="cpu")
     assert finished.failed == 8
     assert "no model" in finished.error
     assert "nowhere" in finished.error
 
 
 def test_a_folder_of_other_results_is_left_alone(study, photos, tmp_path):
-    run_study(read_study(study), tmp_path / "out", "cpu")
+    run_study(read_study(study), tmp_path / "out", device="cpu")
     before = (tmp_path / "out" / "results.csv").read_bytes()
     study.write_text(SMALL.replace('"psnr", ', ""))
     with pytest.raises(PidSamplerError, match="holds results of another choice of measures: pass another folder"):
-        run_study(read_study(study), tmp_path / "out", "cpu")
+        run_study(read_study(study), tmp_path / "out", device="cpu")
     study.write_text(SMALL)
     (photos / "a.png").write_bytes((photos / "b.png").read_bytes())
     with pytest.raises(PidSamplerError, match="holds results of another picture a"):
-        run_study(read_study(study), tmp_path / "out", "cpu")
+        run_study(read_study(study), tmp_path / "out", device="cpu")
     assert (tmp_path / "out" / "results.csv").read_bytes() == before
 
 
 def test_a_study_may_grow(study, tmp_path):
-    run_study(read_study(study), tmp_path / "out", "cpu")
+    run_study(read_study(study), tmp_path / "out", device="cpu")
     seen = []
     study.write_text(SMALL.replace("steps = [2, 4]", "steps = [2, 3, 4]").replace("seeds = 2", "seeds = 3"))
     # The seeds are a setting: more of them are other cells, and more steps are not.
-    run_study(read_study(study), tmp_path / "more", "cpu")
+    run_study(read_study(study), tmp_path / "more", device="cpu")
     study.write_text(SMALL.replace("steps = [2, 4]", "steps = [2, 3, 4]"))
-    run_study(read_study(study), tmp_path / "out", "cpu", on_progress=seen.append)
+    run_study(read_study(study), tmp_path / "out", device="cpu", on_progress=seen.append)
     assert len(seen) == 8
     assert len(rows(tmp_path / "out")) == 24
 
@@ -409,9 +413,9 @@ def test_a_study_may_grow(study, tmp_path):
 def test_two_at_once_in_one_folder_are_refused(study, tmp_path):
     store = Store(tmp_path / "out", {})
     with pytest.raises(PidSamplerError, match="being worked on by another process"):
-        run_study(read_study(study), tmp_path / "out", "cpu")
+        run_study(read_study(study), tmp_path / "out", device="cpu")
     store.close()
-    run_study(read_study(study), tmp_path / "out", "cpu")
+    run_study(read_study(study), tmp_path / "out", device="cpu")
 
 
 # Stopped and taken up
@@ -428,7 +432,7 @@ def started(study, out, count=2, **options):
 def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
     """Five while it starts, fifteen while it works: after its next run, and a moment."""
     plan = with_own_measure(tmp_path, study, NAP, steps=STEPS)
-    run_study(read_study(plan), tmp_path / "whole", "cpu", processes=2)
+    run_study(read_study(plan), tmp_path / "whole", device="cpu", processes=2)
     moments, folders, held = random.Random(6), [tmp_path / "killed-0"], []
     while len(held) < 20:
         before = len(Store.peek(folders[-1]))
@@ -476,7 +480,7 @@ def test_interrupted_it_says_so_and_goes_on(study, tmp_path):
     assert (process.returncode, error) == (130, "pidsampler: error: interrupted\n")
     some = untimed(tmp_path / "out")
     assert 0 < len(some) < 32
-    run_study(read_study(plan), tmp_path / "out", "cpu", processes=2)
+    run_study(read_study(plan), tmp_path / "out", device="cpu", processes=2)
     assert len(rows(tmp_path / "out")) == 32
     assert [row for row in untimed(tmp_path / "out") if row in some] == some
 
@@ -491,6 +495,6 @@ def test_a_full_disk_loses_nothing(study, tmp_path):
     assert process.returncode == 1
     assert "cannot be written" in error
     assert "Traceback" not in error
-    run_study(read_study(plan), tmp_path / "out", "cpu")
-    run_study(read_study(plan), tmp_path / "whole", "cpu")
+    run_study(read_study(plan), tmp_path / "out", device="cpu")
+    run_study(read_study(plan), tmp_path / "whole", device="cpu")
     assert untimed(tmp_path / "out") == untimed(tmp_path / "whole")

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from ... import moved
 from ...denoiser import GaussianMixture
 from ...errors import ConfigError, optional
 
@@ -35,21 +36,24 @@ class Moments(NamedTuple):
     fourth: float
 
 
-def cdf(flow: GaussianMixture, x: ArrayLike, t: float = 0.0) -> Floats:
+@moved.keywords()
+def cdf(flow: GaussianMixture, x: ArrayLike, *, t: float = 0.0) -> Floats:
     """Return P(X_t <= x), in x's shape; exact to rounding also where it is tiny."""
     z, weights = _scores(flow, _values(x), t)
     below: Floats = np.sum(weights * _special().ndtr(z), axis=0)
     return below
 
 
-def survival(flow: GaussianMixture, x: ArrayLike, t: float = 0.0) -> Floats:
+@moved.keywords()
+def survival(flow: GaussianMixture, x: ArrayLike, *, t: float = 0.0) -> Floats:
     """Return P(X_t > x) = 1 - cdf, in x's shape; exact to rounding also where it is tiny."""
     z, weights = _scores(flow, _values(x), t)
     above: Floats = np.sum(weights * _special().ndtr(-z), axis=0)
     return above
 
 
-def quantile(flow: GaussianMixture, p: ArrayLike, t: float = 0.0, upper: bool = False) -> Floats:
+@moved.keywords()
+def quantile(flow: GaussianMixture, p: ArrayLike, *, t: float = 0.0, upper: bool = False) -> Floats:
     """Return x with P(X_t <= x) = p, or with `upper` P(X_t > x) = p, which loses nothing where that is tiny.
 
     The error is rounding's: a few 1e-16 of x's size where the density is not tiny, and 1e-16 over the density
@@ -79,7 +83,8 @@ def moments(flow: GaussianMixture) -> Moments:
     return Moments(mean, *(float(flow.weights @ c) for c in central))
 
 
-def solution(flow: GaussianMixture, x: ArrayLike, t: float) -> Floats:
+@moved.keywords()
+def solution(flow: GaussianMixture, x: ArrayLike, *, t: float) -> Floats:
     """Return the exact solution at time 0 of the probability-flow ODE that starts from x at time t, in x's shape.
 
     In one dimension the flow map is increasing and carries the law at t into the law at 0, so it keeps the

@@ -12,16 +12,18 @@ from pathlib import Path
 from string import Template
 from typing import IO, Any
 
+from ... import moved
 from ...io.atomic import place
 
 _SCRIPTS = ("report.js", "axes.js", "plots.js", "lines.js", "table.js", "viewer.js")
 
 
-def write_report(data: Mapping[str, Any], pictures: Mapping[str, bytes], path: Path) -> None:
+@moved.keywords()
+def write_report(data: Mapping[str, Any], pictures: Mapping[str, bytes], *, path: Path) -> None:
     """Write the report as one HTML file, in one go: whatever happens, no half-written file, and the old one stays.
 
     Args:
-        data: What `pidsampler.study.summary` makes. Numbers are finite or None; any text is shown as text.
+        data: Report data, as `summary.summarise` makes it. Numbers are finite or None; any text is shown as text.
         pictures: WebP files by the data-id that `data` names them by. The page decodes one when it shows it.
         path: The file; an existing one is replaced.
 

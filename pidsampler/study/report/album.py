@@ -23,7 +23,7 @@ _STRIPS = 0.2  # share of the space for previews
 Shown = dict[str, dict[str, tuple[int, Sequence[float]]]]  # image -> cell -> (seed, times)
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Album:
     """Parts of a report's data, see `summary`, and its picture files by their ids."""
 
@@ -33,13 +33,13 @@ class Album:
     files: dict[str, bytes] = field(default_factory=dict)
 
 
-def album(folder: Path, shown: Shown, megabytes: float) -> Album:
+def album(folder: Path, shown: Shown, *, megabytes: float) -> Album:
     """Gather the pictures of a study's folder.
 
     Args:
-        folder: The study's.
+        folder: Study folder.
         shown: Image -> cell -> (seed, times of its rows); "input" and "reference" stand beside the cells.
-        megabytes: What the pictures may take in the report.
+        megabytes: Size limit of the pictures in the report.
     """
     made = Album()
     count = max((len(cells) for cells in shown.values()), default=0) + 2
@@ -48,9 +48,9 @@ def album(folder: Path, shown: Shown, megabytes: float) -> Album:
     side = math.isqrt(int(space / max(1, len(images))))
     frame = math.isqrt(int(1e6 * megabytes * _STRIPS / _BYTES / count / max(1, len(images)) / 8))
     for image in images:
-        found = {cell: picture_path(folder, image, cell, seed) for cell, (seed, _) in shown[image].items()}
+        found = {cell: picture_path(folder, image, cell=cell, seed=seed) for cell, (seed, _) in shown[image].items()}
         seed = next(iter(shown[image].values()))[0]
-        found |= {name: picture_path(folder, image, name, seed) for name in ("input", "reference")}
+        found |= {name: picture_path(folder, image, cell=name, seed=seed) for name in ("input", "reference")}
         opened = {cell: _read(path) for cell, path in found.items() if path.is_file()}
         if not opened:
             continue
@@ -62,7 +62,7 @@ def album(folder: Path, shown: Shown, megabytes: float) -> Album:
         for cell, picture in opened.items():
             pictures[cell] = _add(made.files, picture[y : y + height, x : x + width])
         for cell, (seed, times) in shown[image].items():
-            path = strip_path(folder, image, cell, seed)
+            path = strip_path(folder, image, cell=cell, seed=seed)
             if path.is_file():
                 rows = frames(len(times) - 1)
                 strips[cell] = {

@@ -12,7 +12,7 @@ from .. import work
 COSTS = tuple(cost.name for cost in work.COSTS)  # what a cell takes, rather than what it gives
 
 # Told apart by most colour-blind eyes: Okabe and Ito, "Color universal design" (2008), with grey for their yellow.
-COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
+COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C8C")
 MARKERS = "osD^vPX*<>hp"
 INK, FAINT = "#333333", "#BBBBBB"
 
@@ -49,35 +49,35 @@ MOST = 16  # more names than these make no legend; so many colours there are, fu
 LONGEST = 34  # letters of a name in a legend
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Look:
     """How the values of the first two axes look; empty where they are more than a reader can tell apart."""
 
-    colours: dict[str, tuple[str, bool]]  # value -> colour, filled
+    colors: dict[str, tuple[str, bool]]  # value -> colour, filled
     markers: dict[str, str]
     axes: list[str]
 
     def of(self, settings: Mapping[str, str]) -> tuple[str, bool, str]:
         """The colour of a cell's point, whether it is filled, and its marker."""
         first, second = (*(settings[name] for name in self.axes[:2]), "", "")[:2]
-        return *self.colours.get(first, (COLOURS[-1], True)), self.markers.get(second, "o")
+        return *self.colors.get(first, (COLORS[-1], True)), self.markers.get(second, "o")
 
     @property
     def whole(self) -> bool:
         """Whether colour and marker say which cell it is."""
-        return len(self.axes) <= 2 and bool(self.colours) and (len(self.axes) < 2 or bool(self.markers))
+        return len(self.axes) <= 2 and bool(self.colors) and (len(self.axes) < 2 or bool(self.markers))
 
 
 def look_of(axes: Sequence[Mapping[str, Any]]) -> Look:
     """Choose colours for the first axis' values and markers for the second's."""
     first, second = (*(axis["values"] for axis in axes[:2]), [], [])[:2]
-    ways = [(colour, filled) for filled in (True, False) for colour in COLOURS]
-    colours = dict(zip(first, ways, strict=False)) if len(first) <= len(ways) else {}
+    ways = [(color, filled) for filled in (True, False) for color in COLORS]
+    colors = dict(zip(first, ways, strict=False)) if len(first) <= len(ways) else {}
     markers = dict(zip(second, MARKERS, strict=False)) if len(second) <= len(MARKERS) else {}
-    return Look(colours, markers, [axis["name"] for axis in axes])
+    return Look(colors=colors, markers=markers, axes=[axis["name"] for axis in axes])
 
 
-def grid(rows: int, columns: int, height: float, sharey: Any = False) -> tuple[Any, list[Any]]:
+def grid(rows: int, columns: int, *, height: float, sharey: Any = False) -> tuple[Any, list[Any]]:
     """Return a figure of a page's width, `height` inches high, and its panels row by row."""
     from matplotlib.figure import Figure
 
@@ -85,9 +85,10 @@ def grid(rows: int, columns: int, height: float, sharey: Any = False) -> tuple[A
     return figure, list(figure.subplots(rows, columns, squeeze=False, sharey=sharey).flat)
 
 
-def point_style(colour: str, filled: bool, marker: str) -> dict[str, Any]:
-    """Return matplotlib's options for a point."""
-    return {"color": colour, "marker": marker, "mfc": colour if filled else "white", "mew": 0.8}
+def point_style(look: tuple[str, bool, str]) -> dict[str, Any]:
+    """Return matplotlib's options for a point of a color, filled or hollow, and a marker."""
+    color, filled, marker = look
+    return {"color": color, "marker": marker, "mfc": color if filled else "white", "mew": 0.8}
 
 
 def has(cell: Mapping[str, Any], measure: str) -> bool:
@@ -102,7 +103,9 @@ def bars_of(results: Sequence[Mapping[str, Any]]) -> list[list[float]]:
     return [[max(0.0, mean - low) for mean, low, _ in known], [max(0.0, high - mean) for mean, _, high in known]]
 
 
-def log_scale(axes: Any, which: str, values: Sequence[float], powers_of_two: bool = False, ratio: float = 4.0) -> None:
+def log_scale(
+    axes: Any, which: str, *, values: Sequence[float], powers_of_two: bool = False, ratio: float = 4.0
+) -> None:
     """Make an axis logarithmic, with few ticks in plain numbers, where its values span more than a ratio."""
     least, most = min(values), max(values)
     if least <= 0.0 or most < ratio * least:

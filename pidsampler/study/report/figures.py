@@ -15,11 +15,12 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
+from ... import moved
 from ...errors import FileError, missing_extra
 from ...io.atomic import place
 from ...schedulers.exact import log_snr
 from .drawing import (
-    COLOURS,
+    COLORS,
     COSTS,
     FAINT,
     INK,
@@ -46,12 +47,13 @@ _Rows = Sequence[Mapping[str, Any]]
 _Point = tuple[float, float]
 
 
-def draw(data: Mapping[str, Any], folder: Path, overwrite: bool = True) -> list[Path]:
+@moved.keywords()
+def draw(data: Mapping[str, Any], folder: Path, *, overwrite: bool = True) -> list[Path]:
     """Draw the plots of a report.
 
     Args:
         data: The report's data.
-        folder: Where; made if it is missing.
+        folder: Output folder; made if it is missing.
         overwrite: Replace existing files.
 
     Returns:
@@ -82,7 +84,7 @@ def draw(data: Mapping[str, Any], folder: Path, overwrite: bool = True) -> list[
                 picture = io.BytesIO()
                 nothing = {"Date": None} if kind == "svg" else {"Software": None}
                 figure.savefig(picture, format=kind, metadata=nothing, bbox_inches="tight", pad_inches=0.03)
-                place(path, partial(_copy, picture.getvalue()), overwrite)
+                place(path, partial(_copy, picture.getvalue()), overwrite=overwrite)
                 files.append(path)
     return files
 
@@ -127,12 +129,12 @@ def _pareto(data: Mapping[str, Any], measure: Mapping[str, Any], look: Look) -> 
         points = [(cell["results"][cost]["mean"], cell["results"][name]["mean"]) for cell in cells]
         _cells(axes, cells, points, [cell["results"][name] for cell in cells], look)
         front = _front(points, better)
-        log_scale(axes, "x", [x for x, _ in points], powers_of_two=cost == "calls")
+        log_scale(axes, "x", values=[x for x, _ in points], powers_of_two=cost == "calls")
         axes.set_xlabel(_AGAINST[cost])
         if better == "zero":
             axes.axhline(0.0, color=FAINT, lw=0.8, zorder=1)
         else:
-            log_scale(axes, "y", [y for _, y in points], ratio=20.0)
+            log_scale(axes, "y", values=[y for _, y in points], ratio=20.0)
             best = {"color": FAINT, "lw": 1.2, "zorder": 1, "drawstyle": "steps-post"}
             axes.plot(*zip(*(points[i] for i in front), strict=True), **best)
         if not look.whole and axes is panels[0]:
@@ -159,15 +161,15 @@ def _cells(axes: Any, cells: _Rows, points: Sequence[_Point], results: _Rows, lo
         )
         if cell["preset"]:
             axes.plot(*points[i], marker="o", ms=9, mfc="none", mec=INK, mew=0.8, zorder=4)
-    if look.colours and len(look.axes) > 1:
+    if look.colors and len(look.axes) > 1:
         for line in lines.values():
-            colour = look.of(cells[line[0]]["settings"])[0]
-            axes.plot(*zip(*sorted(points[i] for i in line), strict=True), color=colour, lw=0.6, alpha=0.35)
-    for (colour, filled, marker), places in groups.items():
+            color = look.of(cells[line[0]]["settings"])[0]
+            axes.plot(*zip(*sorted(points[i] for i in line), strict=True), color=color, lw=0.6, alpha=0.35)
+    for (color, filled, marker), places in groups.items():
         x, y = zip(*(points[i] for i in places), strict=True)
         bars = bars_of([results[i] for i in places])
-        style = {**point_style(colour, filled, marker), "ms": 4.5 if len(cells) <= _CROWD else 3.0}
-        axes.errorbar(x, y, yerr=bars, ls="", elinewidth=0.7, ecolor=(colour, 0.45), **style)
+        style = {**point_style((color, filled, marker)), "ms": 4.5 if len(cells) <= _CROWD else 3.0}
+        axes.errorbar(x, y, yerr=bars, ls="", elinewidth=0.7, ecolor=(color, 0.45), **style)
 
 
 _AGAINST = {"calls": "model calls", "seconds": "seconds"}
@@ -200,16 +202,16 @@ def _effects(data: Mapping[str, Any], axis: Mapping[str, Any], effects: _Rows, l
         axes.set_title(title_of(measure) + _ARROW[measure["better"]])
         if numbers:
             x = [float(point["value"]) for point in points]
-            axes.errorbar(x, means, yerr=bars, color=COLOURS[0], marker="o", ms=3.5, elinewidth=0.8)
-            log_scale(axes, "x", x, powers_of_two=True)
+            axes.errorbar(x, means, yerr=bars, color=COLORS[0], marker="o", ms=3.5, elinewidth=0.8)
+            log_scale(axes, "x", values=x, powers_of_two=True)
             if i + columns >= len(effects):
                 axes.set_xlabel(axis["name"])
             continue
-        plain = (COLOURS[0], True)
+        plain = (COLORS[0], True)
         row = {value: len(axis["values"]) - k for k, value in enumerate(axis["values"])}
         for k, (point, mean) in enumerate(zip(points, means, strict=True)):
-            colour, filled = look.colours.get(point["value"], plain) if axis["name"] == look.axes[0] else plain
-            style = {**point_style(colour, filled, "o"), "ms": 3.5, "elinewidth": 1.0}
+            color, filled = look.colors.get(point["value"], plain) if axis["name"] == look.axes[0] else plain
+            style = {**point_style((color, filled, "o")), "ms": 3.5, "elinewidth": 1.0}
             axes.errorbar([mean], [row[point["value"]]], xerr=[[side[k]] for side in bars], **style)
         axes.set_yticks([*row.values()], [short(value) for value in row])
         axes.set_ylim(0.4, len(row) + 0.6)
@@ -246,15 +248,15 @@ def _convergence(data: Mapping[str, Any], look: Look) -> Any:
             x, y = [n for n, _ in points], [point["mean"] for _, point in points]
             below, above = bars_of([point for _, point in points])
             below = [min(bar, 0.999 * mean) for bar, mean in zip(below, y, strict=True)]
-            colour, filled = _colour_of(series["label"], i, look)
-            style = point_style(colour, filled, MARKERS[i % len(MARKERS)])
+            color, filled = _color_of(series["label"], i, look)
+            style = point_style((color, filled, MARKERS[i % len(MARKERS)]))
             label = _with_order(series) if len(one["series"]) <= 2 * MOST else None
             axes.errorbar(x, y, yerr=[below, above], label=label, elinewidth=0.7, **style)
             calls, means = calls + x, means + y
         if means:
             axes.set_ylim(min(means) / 2, max(means) * 2)
-            log_scale(axes, "x", calls, powers_of_two=True)
-            log_scale(axes, "y", means)
+            log_scale(axes, "x", values=calls, powers_of_two=True)
+            log_scale(axes, "y", values=means)
         axes.set(xlabel="model calls", ylabel=title_of({"name": one["measure"], "unit": one["unit"]}))
         if axes.get_legend_handles_labels()[0]:
             title = "fitted order [95 % interval] (expected)"
@@ -272,10 +274,10 @@ def _with_order(series: Mapping[str, Any]) -> str:
     return text if series["expected"] is None else f"{text} ({series['expected']:g})"
 
 
-def _colour_of(label: str, i: int, look: Look) -> tuple[str, bool]:
+def _color_of(label: str, i: int, look: Look) -> tuple[str, bool]:
     """The colour of the first axis' value that a label begins with, or else of its place."""
-    near = [value for value in look.colours if label == value or label.startswith(value + ",")]
-    return look.colours[max(near, key=len)] if near else (COLOURS[i % len(COLOURS)], True)
+    near = [value for value in look.colors if label == value or label.startswith(value + ",")]
+    return look.colors[max(near, key=len)] if near else (COLORS[i % len(COLORS)], True)
 
 
 def _schedules(data: Mapping[str, Any], look: Look) -> Any:
@@ -292,7 +294,7 @@ def _schedules(data: Mapping[str, Any], look: Look) -> Any:
     many, labelled = len(lists) > MOST, set()
     for i, (times, same) in enumerate(lists.items()):
         first = same[0][0] if names else ""
-        colour, _ = look.colours.get(first, (COLOURS[firsts.index(first) % len(COLOURS)], True))
+        color, _ = look.colors.get(first, (COLORS[firsts.index(first) % len(COLORS)], True))
         if many:
             label = None if first in labelled or len(firsts) > MOST else short(f"{names[0]}={first}")
             labelled.add(first)
@@ -302,7 +304,7 @@ def _schedules(data: Mapping[str, Any], look: Look) -> Any:
             label = ", ".join(parts) or "all cells"
             label += f" and {len(same) - 1} more" if len(same) > 1 else ""
         marker = "o" if many else MARKERS[i % len(MARKERS)]
-        style = {"color": colour, "marker": marker, "ms": 3, "lw": 0.8, "alpha": 0.5 if many else 0.9}
+        style = {"color": color, "marker": marker, "ms": 3, "lw": 0.8, "alpha": 0.5 if many else 0.9}
         x = [k / (len(times) - 1) for k in range(len(times))]
         left.plot(x, times, label=label, **style)
         finite = [(share, log_snr(t)) for share, t in zip(x, times, strict=True) if 0.0 < t < 1.0]
@@ -333,12 +335,12 @@ def _legend(figure: Any, data: Mapping[str, Any], look: Look, numbered: _Rows, f
     from matplotlib.lines import Line2D
 
     rows: list[tuple[Any, str]] = []
-    ways = [{value: (*way, "o") for value, way in look.colours.items()}]
+    ways = [{value: (*way, "o") for value, way in look.colors.items()}]
     ways += [{value: (INK, True, marker) for value, marker in look.markers.items()}]
     for axis, shown in zip(data["axes"], ways, strict=False):
         if len(shown) > 1:
             rows.append((Line2D([], [], ls=""), axis["name"]))
-            rows += [(Line2D([], [], ls="", **point_style(*way)), short(value)) for value, way in shown.items()]
+            rows += [(Line2D([], [], ls="", **point_style(way)), short(value)) for value, way in shown.items()]
     if any(cell["preset"] for cell in data["cells"]):
         rows.append((Line2D([], [], ls="", marker="o", ms=9, mfc="none", mec=INK, mew=0.8), "preset"))
     if front:

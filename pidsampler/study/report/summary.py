@@ -21,7 +21,7 @@ _OF_CONVERGENCE = ("ode-distance", "wasserstein-1")
 _FEWEST_POINTS = 3  # of a line whose order is fitted
 
 
-def report(study: Study, store: Store, measures: Iterable[Measure]) -> Path:
+def report(study: Study, store: Store, *, measures: Iterable[Measure]) -> Path:
     """Write a study's report, figures and tables from its results; return the report's path.
 
     Raises:
@@ -32,23 +32,23 @@ def report(study: Study, store: Store, measures: Iterable[Measure]) -> Path:
         if study.flow(cell) is None and _times(study, cell) is not None:
             for image, seed in reversed(study.runs(cell)):  # the first seed stays
                 shown.setdefault(image, {})[cell.id] = seed, study.table(cell)[0].times
-    pictures = album(store.folder, shown, study.album)
-    data = summarise(study, store, list(measures), pictures)
+    pictures = album(store.folder, shown, megabytes=study.album)
+    data = summarise(study, store, measures=list(measures), pictures=pictures)
     path = store.folder / "report.html"
-    write_report(data, pictures.files, path)
+    write_report(data, pictures.files, path=path)
     figures.draw(data, store.folder / "figures")
     tables.write(data, store.folder)
     return path
 
 
-def summarise(study: Study, store: Store, measures: list[Measure], pictures: Album | None = None) -> dict[str, Any]:
+def summarise(study: Study, store: Store, *, measures: list[Measure], pictures: Album | None = None) -> dict[str, Any]:
     """Return all that the report says, as plain JSON data whose numbers are finite or None.
 
     Args:
-        study: What was asked.
-        store: What was found.
+        study: The study.
+        store: Its results.
         measures: In the order of the report; those without a result are left out.
-        pictures: What the viewer shows.
+        pictures: Pictures for the viewer.
     """
     pictures = pictures or Album()
     results, errors = store.results(), store.errors()
@@ -180,8 +180,9 @@ def _convergence(study: Study, measure: Measure, results: Results) -> dict[str, 
 def _accuracy_order(study: Study, cell: Cell) -> int | None:
     """What the registry says of a cell's method with its own options."""
     info = getattr(study.scheduler(cell), "info", None)
-    plain = not Spec.parse(cell.settings["scheduler"]).options and cell.settings["eta"] is None
-    return info.accuracy_order if info is not None and plain else None
+    if info is None or cell.settings["eta"] is not None:
+        return None
+    return None if Spec.parse(cell.settings["scheduler"]).options else info.accuracy_order
 
 
 def _times(study: Study, cell: Cell) -> list[float] | None:

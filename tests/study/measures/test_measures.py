@@ -296,7 +296,7 @@ def test_drift_of_gray_is_in_lightness_alone():
     [((0, 2), "drift-a", 1), ((1,), "drift-a", -1), ((0, 1), "drift-b", 1), ((2,), "drift-b", -1)],
     ids=["pink", "green", "yellow", "blue"],
 )
-def test_drift_of_colour(photos, channels, name, sign):
+def test_drift_of_color(photos, channels, name, sign):
     photo, small = photos["cat"]
     tinted = photo.copy()
     tinted[:, :, channels] = np.minimum(tinted[:, :, channels], 245) + 10
@@ -595,7 +595,7 @@ def test_moment_errors_of_two_values():
 
 def test_the_exact_solution_has_the_exact_law():
     noise = np.random.default_rng(0).normal(size=30_000)
-    x = law.solution(MIXTURE, noise, 1.0)
+    x = law.solution(MIXTURE, noise, t=1.0)
     ranks = flow_of("wasserstein-1", noise, NORMAL) * math.sqrt(len(x))
     assert ranks < 2.5
     assert flow_of("wasserstein-1", x) * math.sqrt(len(x)) < 1.2

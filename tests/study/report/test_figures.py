@@ -161,12 +161,12 @@ def test_any_text_can_be_drawn(data, tmp_path):
     assert names[:2] == ["pareto-folder-my-file-py-measure.svg", "pareto-folder-my-file-py-measure-2.svg"]
 
 
-def test_more_values_than_colours_are_numbered(tmp_path):
+def test_more_values_than_colors_are_numbered(tmp_path):
     large = study(schedulers=[f"method {i}" for i in range(20)], third=("0", "0.5"))
     large |= {"measures": large["measures"][:1], "effects": [], "convergence": []}
     figures.draw(large, tmp_path)
     look = drawing.look_of(large["axes"])
-    assert not look.colours
+    assert not look.colors
     assert not look.whole
     assert drawing.look_of(study()["axes"]).whole
 
@@ -197,14 +197,14 @@ def test_ticks_are_few_and_plain():
     assert [drawing._plain(v) for v in (0.001, 0.05, 1.0, 20000.0, 1e-5, 2e-7, 1e6)] == (
         ["0.001", "0.05", "1", "20000", "10⁻⁵", "2·10⁻⁷", "10⁶"]
     )
-    _, (axes,) = drawing.grid(1, 1, 3.0)
-    drawing.log_scale(axes, "x", [1, 64], powers_of_two=True)
+    _, (axes,) = drawing.grid(1, 1, height=3.0)
+    drawing.log_scale(axes, "x", values=[1, 64], powers_of_two=True)
     assert axes.get_xticks().tolist() == [1, 2, 4, 8, 16, 32, 64]
-    drawing.log_scale(axes, "y", [1e-9, 1.0])
+    drawing.log_scale(axes, "y", values=[1e-9, 1.0])
     assert 3 <= len(axes.get_yticks()) <= 6
-    _, (axes,) = drawing.grid(1, 1, 3.0)
-    drawing.log_scale(axes, "x", [0.0, 64.0])
-    drawing.log_scale(axes, "y", [3.0, 4.0])
+    _, (axes,) = drawing.grid(1, 1, height=3.0)
+    drawing.log_scale(axes, "x", values=[0.0, 64.0])
+    drawing.log_scale(axes, "y", values=[3.0, 4.0])
     assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
 
 

@@ -162,7 +162,7 @@ def noise_picture(image, cell, size):
 
 def write(tmp_path, *study):
     path = tmp_path / "report.html"
-    write_report(*study, path)
+    write_report(*study, path=path)
     return path
 
 
@@ -218,14 +218,14 @@ def test_a_failure_leaves_the_old_file(tmp_path):
     path = write(tmp_path, data, pictures)
     before = path.read_bytes()
     with pytest.raises(TypeError):
-        write_report(data, {**pictures, "broken": None}, path)
+        write_report(data, {**pictures, "broken": None}, path=path)
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_folder_that_is_not_there(tmp_path):
     with pytest.raises(PidSamplerError, match="cannot write"):
-        write_report(*make_study(steps=(2, 4), size=4), tmp_path / "none" / "report.html")
+        write_report(*make_study(steps=(2, 4), size=4), path=tmp_path / "none" / "report.html")
 
 
 def test_numbers_that_json_has_not_are_refused(tmp_path):
@@ -274,7 +274,7 @@ def _show(browser, tmp_path):
 
     def show(study=None, **options):
         path = tmp_path / f"{len(contexts)}.html"
-        write_report(*(study or make_study()), path)
+        write_report(*(study or make_study()), path=path)
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
         contexts.append(context)
         page = context.new_page()
@@ -744,16 +744,16 @@ def test_the_film_strip_and_the_part(show):
 
 
 def test_light_and_dark(show):
-    colour = "getComputedStyle(document.body).backgroundColor"
+    color = "getComputedStyle(document.body).backgroundColor"
     light = show(color_scheme="light")
     dark = show(color_scheme="dark")
-    pale, deep = light.evaluate(colour), dark.evaluate(colour)
+    pale, deep = light.evaluate(color), dark.evaluate(color)
     assert sum(map(int, re.findall(r"\d+", pale))) > 600
     assert sum(map(int, re.findall(r"\d+", deep))) < 150
     light.get_by_role("button", name="Dark colours").click()
-    assert light.evaluate(colour) == deep
+    assert light.evaluate(color) == deep
     light.reload()
-    assert light.evaluate(colour) == deep
+    assert light.evaluate(color) == deep
 
 
 def test_the_list_of_keys(show):
