@@ -146,7 +146,7 @@ def warn_if_stretched(height: int, width: int, *, native: tuple[int, int]) -> No
             f"size {width}x{height} changes the shape of a picture of {wide}x{tall} by "
             f"{float(max(stretch, 1 / stretch) - 1):.1%}: pass fit=True, or one side alone, to keep it",
             PidSamplerWarning,
-            stacklevel=4,
+            stacklevel=6,  # the caller of `Upscaler.__call__`
         )
 
 

@@ -12,8 +12,7 @@ convention: u = r*2^-32 + 2^-33, v = (r'*2^-32 + 2^-33)*2*pi, s = sqrt(-2 ln u),
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,10 +27,6 @@ _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 _CHUNK = 1 << 13  # counters at a time: the ten 64 KiB arrays of a chunk stay in the second-level cache
-
-_LONGEST, _MOST = 1 << 15, 1 << 9  # of what is kept: elements of a part, and parts; 64 MB in all
-_keepers: set[object] = set()
-_parts: dict[tuple[int, int, int, int], NDArray[np.float32]] = {}
 
 
 def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) -> NDArray[np.float32]:
@@ -64,37 +59,6 @@ def fill(out: NDArray[np.floating], seed: int, *, draw: int, stream: int = SAMPL
     instance("out", out, np.ndarray, "an array")
     seed, start = check_number("seed", seed, bits=64), whole("start", start, 0)
     draw, stream = check_number("draw", draw, bits=32), check_number("stream", stream, bits=32)
-    if not _keepers or len(out) > _LONGEST or out.dtype != np.float32:
-        _make(out, seed, draw, stream, start)
-        return
-    key = seed, draw, stream, start
-    part = _parts.get(key)
-    if part is not None and len(part) >= len(out):
-        np.copyto(out, part[: len(out)])
-        return
-    _make(out, seed, draw, stream, start)
-    if part is not None or len(_parts) < _MOST:
-        _parts[key] = out.copy()
-
-
-@contextmanager
-def kept() -> Iterator[None]:
-    """Inside, keep some of the noise that `fill` makes and copy it where it is asked for again; afterwards free it.
-
-    Files that are enlarged with one seed have the same noise, which takes a tenth of their time. What is kept are parts
-    of up to 2^15 elements, the first 512 of them: 64 MB, the four draws of a 1024x1024 picture and a third more.
-    """
-    token = object()
-    _keepers.add(token)
-    try:
-        yield
-    finally:
-        _keepers.remove(token)
-        if not _keepers:
-            _parts.clear()
-
-
-def _make(out: NDArray[np.floating], seed: int, draw: int, stream: int, start: int) -> None:
     stop = start + len(out)
     first, last = start // 4, -(-stop // 4)
     block = np.empty((min(_CHUNK, last - first), 4), np.float32)

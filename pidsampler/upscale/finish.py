@@ -1,4 +1,4 @@
-"""What happens to a sampled picture before it is written: colours, size, specks."""
+"""Post-processing: color, resize, despeckle."""
 
 from __future__ import annotations
 
@@ -12,7 +12,9 @@ from .. import moved
 from ..backends import Backend
 from ..image import color, lanczos, pixels, size
 from ..image.size import Size
+from ..onnx import Model
 from ..values import field, flag, instance, number, word
+from .sizes import output_size
 from .source import Source
 
 
@@ -62,28 +64,28 @@ class Finish:
 
 
 def finished(
-    x: Any, source: Source, native: tuple[int, int], scale: int, method: str, finish: Finish, backend: Backend
+    x: Any, source: Source, *, finish: Finish, model: Model, backend: Backend
 ) -> tuple[NDArray[np.uint8], dict[str, Any] | None]:
     """Finish a sampled picture.
 
     Args:
         x: (1, 3, H, W) on the backend's device; it may change.
-        source: Of the picture.
-        native: Its (height, width) within x.
-        scale: Pixels of the result for each of the source.
-        method: Of `Finish.method`.
-        finish: See `Finish`.
-        backend: Of x.
+        source: What the picture was made from.
+        finish: What to do.
+        model: What the picture was made by.
+        backend: Owner of x.
 
     Returns:
-        uint8 (height, width, C) with the source's channels, and the drift of its colours before and after the
+        uint8 (height, width, C) with the source's channels, and the drift of its colors before and after the
         correction, or None for a latent.
 
     Raises:
         PidSamplerError: x holds NaN or infinity.
     """
+    native, scale = output_size(source, model), model.contract.scale
     drift = None
     if source.latent is None:
+        method = finish.method(source, model.contract.drifts)
         drift = color.match(x, source.rgb, scale=scale, method=method, strength=finish.color_strength, backend=backend)
     new_size = size.resolve(finish.size, native, native_scale=scale)
     x = lanczos.reduce(x, size=native, new_size=new_size, backend=backend)

@@ -155,7 +155,7 @@ def test_on_the_command_line(here, capsys, drifting):
         assert image.size == (99, 74)
     for wrong, message in (
         (["--color", "loud"], "unknown color 'loud'"),
-        (["--scale", "two"], "--scale 'two' is not a number"),
+        (["--scale", "two"], "--scale two is not a number"),
         (["--fit"], "--fit has nothing to fit into"),
         (["--scale", "2", "--size", "9x"], "exclude each other"),
     ):
