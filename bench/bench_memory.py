@@ -31,7 +31,7 @@ def progress(path, share):
     done += share
     seen.append((done, time.perf_counter()))
 
-up = Upscaler.load("tiny", "cpu", tiling=Tiling.parse("auto", None, sys.argv[3]))
+up = Upscaler.load("tiny", "cpu", tiling=Tiling.parse("auto", None, max_memory=sys.argv[3]))
 files = [batch.File(Path(sys.argv[1]), Path(sys.argv[2]))]
 (outcome,) = batch.upscale_files(up, files, settings=batch.Settings(FlowSDE(timesteps.pid())), progress=progress)
 assert outcome.error is None, outcome.error

@@ -12,8 +12,10 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -76,6 +78,7 @@ NAMES = {
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
+    "study.plan": {"read_study": "study.file"},
     "study.work": {
         "Job": "study.work:StudyJob",
         "Outcome": "study.work:RunOutcome",
@@ -159,12 +162,42 @@ def keywords(**renamed: str) -> Callable[[F], F]:
     return decorate
 
 
+def bundles(**parts: type) -> Callable[[F], F]:
+    """Return a decorator that lets a class be called with the arguments of what are its parts now.
+
+    Their values can be read from it, too.
+
+    Args:
+        **parts: Parameter of the class -> the dataclass that it takes.
+    """
+
+    def decorate(target: F) -> F:
+        made: Any = target
+        plain = made.__init__
+
+        @functools.wraps(plain)
+        def init(self: object, *arguments: Any, **options: Any) -> None:
+            for part, kind in parts.items():
+                if given := {f.name: options.pop(f.name) for f in fields(kind) if f.name in options}:
+                    _deprecated(f"pass {', '.join(given)} of {made.__name__} in {part}={kind.__name__}(...)")
+                    options[part] = kind(**given)
+            plain(self, *arguments, **options)
+
+        made.__init__ = init
+        for part, kind in parts.items():
+            for f in fields(kind):
+                setattr(made, f.name, attribute(f.name, f"{part}.{f.name}"))
+        return target
+
+    return decorate
+
+
 def attribute(old: str, new: str) -> Any:
-    """Return a property for an attribute that is called `new` now."""
+    """Return a property for an attribute that is called `new` now, such as "license" or "report.title"."""
 
     def read(self: object) -> Any:
         _deprecated(f"the attribute {old} of {type(self).__name__} is called {new} now")
-        return getattr(self, new)
+        return attrgetter(new)(self)
 
     return property(read)
 

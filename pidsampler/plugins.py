@@ -167,7 +167,7 @@ def split_file(text: str) -> tuple[str, str] | None:
     return None if found is None else (found["file"], found["name"])
 
 
-def load_from_file(path: str | Path, name: str, kind: str) -> Any:
+def load_from_file(path: str | Path, name: str, *, kind: str) -> Any:
     """Return an object of a Python file.
 
     The file is run, as by an import, and again only once it has changed.

@@ -90,7 +90,7 @@ class Run:
         row, saved = self.row, self._saved
         if self._noise is not None:
             row, saved = self._with_given_noise(row)
-        self._backend.step(row, self.x, self._output(m), saved, self._seeds, copy)
+        self._backend.step(row, self.x, m=self._output(m), saved=saved, seeds=self._seeds, copy=copy)
         self.index += 1
 
     def initial_noise(self) -> None:
@@ -198,7 +198,7 @@ class Run:
             out = self._backend.empty(self.x.shape, self.x.dtype)
         elif out.shape != self.x.shape or out.dtype != self.x.dtype or not self._backend.writable(out):
             raise ConfigError(f"out must be a contiguous {self.x.dtype} array of shape {self.x.shape}")
-        self._backend.predict_x0(self.row, self.x, self._output(m), out)
+        self._backend.predict_x0(self.row, self.x, m=self._output(m), out=out)
         return out
 
     def _with_given_noise(self, row: Row) -> tuple[Row, list[Array]]:
@@ -218,7 +218,7 @@ class Run:
     def _fill(self, x: Array, draw: int) -> None:
         """x = N(draw), by the backend or the function given."""
         if self._noise is None:
-            self._backend.noise(x, self._seeds, draw)
+            self._backend.noise(x, self._seeds, draw=draw)
             return
         for b, seed in enumerate(self._seeds):
             values = self._backend.adopt(self._noise(seed, draw, tuple(x.shape[1:])))

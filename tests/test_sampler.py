@@ -174,6 +174,76 @@ def test_network_is_called_once_a_row_with_its_time():
     assert calls == list(TABLES["heun"].times[:-1])
 
 
+class Half:
+    """A network that reads and writes half precision, and keeps what it was given."""
+
+    input_dtype = output_dtype = np.dtype(np.float16)
+
+    def __init__(self):
+        self.seen = []
+
+    def predict(self, x, t, out):
+        assert (x.dtype, out.dtype) == (np.float16, np.float16)
+        self.seen.append((t, x.copy()))
+        out[...] = network(x.astype(np.float32), t)
+
+
+def begun(name, seed=4):
+    run = start(TABLES[name], np.empty(SHAPE, np.float32), seed=seed, inplace=True)
+    run.initial_noise()
+    return run
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("net", [network, Half()], ids=["float32", "float16"])
+def test_a_run_advances_row_by_row_or_to_its_end(name, net):
+    expected = sample(net, TABLES[name], shape=SHAPE, seed=4)
+    run = begun(name)
+    for row in run:
+        assert row is run.row
+        run.advance(net)
+    assert_array_equal(run.x, expected)
+    run = begun(name)
+    run.advance(net)
+    assert run.finish(net) is run.x
+    assert_array_equal(run.x, expected)
+    assert run.finish(net) is run.x  # nothing is left to do
+    run = begun(name)
+    for _ in run:
+        run.step(run.evaluate(net))
+    assert_array_equal(run.x, expected)
+
+
+def test_the_initial_noise_is_draw_0_of_the_noise_given():
+    run = begun("sde", seed=[8, 3])
+    assert_array_equal(run.x, np.stack([noise.normal(s, 0, SHAPE[1:]) for s in (8, 3)]))
+    run = start(TABLES["sde"], run.x, seed=[8, 3], noise=lambda seed, draw, shape: np.full(shape, seed + draw))
+    run.initial_noise()
+    assert_array_equal(run.x[:, 0, 0, 0], [8, 3])
+
+
+def test_a_network_sees_x_as_it_is_also_where_the_caller_has_changed_it():
+    run, net = begun("heun"), Half()
+    for _ in run:
+        before = run.x.copy()
+        run.advance(net)
+        assert_array_equal(net.seen[-1][1], before.astype(np.float16))
+        run.x[...] *= 0.5
+
+
+def test_a_run_evaluates_at_another_time_too():
+    run = begun("sde")
+    m = run.evaluate(network, 0.5)
+    assert_array_equal(m, network(run.x, 0.5))
+    assert run.index == 0
+    assert run.evaluate(network) is m  # overwritten
+
+
+def test_a_step_of_ones_own_between_is_noticed():
+    with pytest.raises(PidSamplerError, match="called 2 times for row 0"):
+        sample(network, TABLES["sde"], shape=SHAPE, on_step=lambda run, m: run.step(m))
+
+
 def test_previews_progress_and_cancel():
     seen = []
 
@@ -272,14 +342,14 @@ def test_any_number_of_cores_gives_the_same(monkeypatch, cores):
     for count in (1, cores):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: range(count), raising=False)
         found.append(sample(network, TABLES["eta"], shape=shape, seed=5))
-        get_backend("numpy").noise(found[-1], [8, 9], 3, 1, keep=0.5, scale=2.0)
+        get_backend("numpy").noise(found[-1], [8, 9], draw=3, stream=1, keep=0.5, scale=2.0)
     assert_array_equal(*found)
 
 
 def test_an_error_on_any_core_is_raised(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
     with pytest.raises(PidSamplerError, match="seed=-1"):
-        get_backend("numpy").noise(np.empty((1, 3, 400, 400), np.float32), [-1], 0)
+        get_backend("numpy").noise(np.empty((1, 3, 400, 400), np.float32), [-1], draw=0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])

@@ -11,6 +11,7 @@ from attrs import evolve
 from ..backends.kernels import StepVariant
 from ..noise import coupling
 from ..schedulers.registry import get_scheduler
+from ..schedulers.spec import without_list
 from ..table import Row, StepTable
 
 # A spec, the row of its table, what is added to the name, and the change that this stands for.
@@ -72,9 +73,7 @@ def variants() -> list[Variant]:
         scheduler = get_scheduler(spec)
         row = changed(scheduler.table()).rows[index]
         family = type(scheduler).__module__.rpartition(".")[2]
-        variant = Variant(
-            name=spec.partition("@")[0] + change, family=family, eta=getattr(scheduler, "eta", None), row=row
-        )
+        variant = Variant(name=without_list(spec) + change, family=family, eta=getattr(scheduler, "eta", None), row=row)
         found.append(variant)
         if 0 < len(row.draws) <= _MOST_DRAWS:
             saves = tuple((slot, evolve(c, noise=())) for slot, c in row.saves)

@@ -50,7 +50,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         default="flow-sde",
         metavar="SPEC",
-        help="see 'pidsampler schedulers' (default: %(default)s)",
+        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table (default: %(default)s)",
     )
     add_times(parser)
     parser.add_argument("--seed", type=int, default=0, help="0..2^64-1 (default: %(default)s)")

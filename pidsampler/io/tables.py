@@ -11,7 +11,7 @@ MOST_BYTES = 64_000_000
 
 
 def read_table(path: str | Path) -> StepTable:
-    """Read a table that `StepTable.to_json` wrote, as `pidsampler table --json` does.
+    """Read a table that `StepTable.to_json` wrote, such as the command `table` prints as JSON.
 
     Raises:
         PidSamplerError: The file cannot be read, is larger than 64 MB, or holds no such table.

@@ -12,12 +12,14 @@ convention: u = r*2^-32 + 2^-33, v = (r'*2^-32 + 2^-33)*2*pi, s = sqrt(-2 ln u),
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from ..moved import keywords
+from ..values import instance, items, whole, wholes, word
 
 SAMPLER, DEGRADE = 0, 1  # streams
 
@@ -42,20 +44,21 @@ def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) ->
     Raises:
         PidSamplerError: A number is outside its range.
     """
-    out = np.empty(tuple(shape), np.float32)
-    fill(out.reshape(-1), seed, draw, stream)
+    out = np.empty(wholes("shape", shape, 0), np.float32)
+    fill(out.reshape(-1), seed, draw=draw, stream=stream)
     return out
 
 
-def fill(out: NDArray[np.floating], seed: int, draw: int, stream: int = SAMPLER, start: int = 0) -> None:
+@keywords()
+def fill(out: NDArray[np.floating], seed: int, *, draw: int, stream: int = SAMPLER, start: int = 0) -> None:
     """Write the noise of flat positions start..start+len(out)-1 of one image into `out`, a 1-D array.
 
     Raises:
         PidSamplerError: A number is outside its range, see `normal`.
     """
-    check_number("seed", seed, 64)
-    check_number("draw", draw, 32)
-    check_number("stream", stream, 32)
+    instance("out", out, np.ndarray, "an array")
+    seed, start = check_number("seed", seed, bits=64), whole("start", start, 0)
+    draw, stream = check_number("draw", draw, bits=32), check_number("stream", stream, bits=32)
     stop = start + len(out)
     first, last = start // 4, -(-stop // 4)
     block = np.empty((min(_CHUNK, last - first), 4), np.float32)
@@ -72,22 +75,24 @@ def check_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     Raises:
         PidSamplerError: The list has another length than the batch, or a seed is outside 0..2^64-1.
     """
-    seeds = tuple(seed + i for i in range(batch)) if isinstance(seed, int | np.integer) else tuple(seed)
+    batch = whole("batch", batch, 1)
+    if isinstance(seed, Iterable):
+        seeds = items("seed", seed, "whole numbers")
+    else:
+        seeds = tuple(whole("seed", seed) + i for i in range(batch))
     if len(seeds) != batch:
         raise ConfigError(f"{len(seeds)} seeds for a batch of {batch}: pass one for each image, or a single one")
-    for value in seeds:
-        check_number("seed", value, 64)
-    return seeds
+    return tuple(check_number("seed", value, bits=64) for value in seeds)
 
 
-def check_number(name: str, value: int, bits: int) -> None:
-    """Check that a value is a whole number of so many bits.
+@keywords()
+def check_number(name: str, value: int, *, bits: int) -> int:
+    """Return a whole number of so many bits.
 
     Raises:
         PidSamplerError: It is not.
     """
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value < 1 << bits:
-        raise ConfigError(f"{name}={value!r} must be a whole number in 0..2^{bits}-1")
+    return whole(word("name", name), value, 0, (1 << whole("bits", bits, 1, 64)) - 1)
 
 
 def _philox(q: int, count: int, seed: int, draw: int, stream: int) -> tuple[NDArray[np.uint64], ...]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeGuard
 
 from ..errors import ConfigError, PidSamplerError
@@ -27,6 +27,7 @@ class FileSampler:
 
     source: str
     steps: StepTable
+    _: KW_ONLY
     timesteps: tuple[float, ...]
 
     def table(self) -> StepTable:
@@ -53,15 +54,15 @@ def is_made(sampler: object) -> TypeGuard[Scheduler]:
     return isinstance(sampler, Scheduler) and not isinstance(sampler, type)
 
 
-def unchanged(name: str, made: Scheduler, asked: bool, options: Mapping[str, Any]) -> Scheduler:
+def unchanged(made: Scheduler, name: str, *, asked: bool, options: Mapping[str, Any]) -> Scheduler:
     """Return a scheduler that is made already, unless times (`asked`) or options were given for it."""
     if asked:
         raise ConfigError(f"{name} has its timesteps already: pass neither timesteps nor steps")
-    check_options(name, None, options)
+    check_options(None, name, options=options)
     return made
 
 
-def made_by(sampler: Any, times: Times, options: Mapping[str, Any], name: str | None = None) -> Scheduler:
+def made_by(sampler: Any, times: Times, *, options: Mapping[str, Any], name: str | None = None) -> Scheduler:
     """Return what a class or function of timesteps makes.
 
     Args:
@@ -77,14 +78,14 @@ def made_by(sampler: Any, times: Times, options: Mapping[str, Any], name: str | 
         expected = "a spec, a scheduler or StepTable, or a class or function of timesteps"
         raise ConfigError(f"{'the sampler' if name is None else name} is {sampler!r}, expected {expected}")
     name = name or sampler_name(sampler)
-    check_options(name, sampler, options)
-    made = called(name, sampler, (times,), options)
+    check_options(sampler, name, options=options)
+    made = called(sampler, name, arguments=(times,), options=options)
     if not is_made(made):
         raise ConfigError(f"{name}(timesteps) returned {made!r}, expected a StepTable or a scheduler with table()")
     return made
 
 
-def called(name: str, function: Callable[..., Any], arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
+def called(function: Callable[..., Any], name: str, *, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
     """Return what a function of the user's or of another package returns; what it raises becomes a PidSamplerError."""
     try:
         return function(*arguments, **options)
@@ -94,7 +95,7 @@ def called(name: str, function: Callable[..., Any], arguments: tuple[Any, ...], 
         raise ConfigError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
-def check_options(name: str, function: Callable[..., Any] | None, options: Mapping[str, Any]) -> None:
+def check_options(function: Callable[..., Any] | None, name: str, *, options: Mapping[str, Any]) -> None:
     """Check that `function`, known to the user as `name`, has the options after its first argument; None has none."""
     parameters = list(inspect.signature(function).parameters.values()) if options and function is not None else []
     if any(p.kind is p.VAR_KEYWORD for p in parameters):

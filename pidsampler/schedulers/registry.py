@@ -87,12 +87,14 @@ def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
 
 
 def _list_of(name: str, function: Callable[..., Any], steps: int | None, options: Mapping[str, Any]) -> Times:
-    check_options(name, function, options)
+    check_options(function, name, options=options)
     if steps is None:
         first = next(iter(inspect.signature(function).parameters.values()), None)
         if first is not None and first.default is first.empty:
             raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
-    return lists.custom(called(name, function, () if steps is None else (steps,), options), partial=True)
+    return lists.custom(
+        called(function, name, arguments=() if steps is None else (steps,), options=options), partial=True
+    )
 
 
 def as_times(
@@ -130,10 +132,10 @@ def as_times(
         assert parsed.list is not None
         if parsed.file is None:
             return get_timesteps(parsed.list, count, **parsed.list_options)
-        found = load_from_file(folder / parsed.file, parsed.list, "timestep list")
+        found = load_from_file(folder / parsed.file, parsed.list, kind="timestep list")
         if callable(found):
             return _list_of(f"{parsed.file}:{parsed.list}", found, count, parsed.list_options)
-        check_options(timesteps, None, parsed.list_options)
+        check_options(None, timesteps, options=parsed.list_options)
         times, steps = lists.custom(found), count
     return times if steps is None else lists.subset(times, steps)
 
@@ -183,12 +185,14 @@ def as_scheduler(
     given, asked = dict(options or {}), timesteps is not None or steps is not None
     if not isinstance(sampler, str):
         if is_made(sampler):
-            return unchanged(sampler_name(sampler), sampler, asked, given)
-        return made_by(sampler, as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial), given)
+            return unchanged(sampler, sampler_name(sampler), asked=asked, options=given)
+        return made_by(
+            sampler, as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial), options=given
+        )
     if (path := reference(sampler)) is not None:
         table = read_table(folder / path)
-        unchanged(sampler, table, asked, given)
-        return FileSampler(sampler, table, table.times)
+        unchanged(table, sampler, asked=asked, options=given)
+        return FileSampler(sampler, table, timesteps=table.times)
     spec = Spec.parse(sampler)
     if spec.list is not None and asked:
         raise ConfigError(f"{sampler!r} names a timestep list and timesteps were given too: use one of them")
@@ -207,13 +211,15 @@ def as_scheduler(
 
     if spec.file is None:
         return _registered(spec, times, given)
-    found, name = load_from_file(folder / spec.file, spec.name, "sampler"), f"{spec.file}:{spec.name}"
+    found, name = load_from_file(folder / spec.file, spec.name, kind="sampler"), f"{spec.file}:{spec.name}"
     given |= spec.options
     if is_made(found):
-        table = as_table(unchanged(name, found, asked or spec.list is not None, given))
-        return FileSampler(name, table, tuple(map(float, getattr(found, "timesteps", table.times))))
+        table = as_table(unchanged(found, name, asked=asked or spec.list is not None, options=given))
+        own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
+        return FileSampler(name, table, timesteps=own_times)
     over = times()
-    return FileSampler(str(spec), as_table(made_by(found, over, given, name)), tuple(over.tolist()))
+    table = as_table(made_by(found, over, options=given, name=name))
+    return FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
 
 
 def _registered(spec: Spec, times: Callable[[], Times], options: dict[str, Any]) -> Scheduler:
@@ -223,8 +229,8 @@ def _registered(spec: Spec, times: Callable[[], Times], options: dict[str, Any])
         spec = replace(spec, name=variant.name, options={**variant.options, **spec.options})
     cls = SCHEDULERS.find(spec.name, others=_VARIANTS)
     options = options | spec.options
-    check_options(spec.name, cls, options)
-    scheduler = made_by(cls, times(), options, spec.name)
+    check_options(cls, spec.name, options=options)
+    scheduler = made_by(cls, times(), options=options, name=spec.name)
     if spec.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
         spec = replace(spec, name=name, options=_in_order(cls, options), list_options=list_options)

@@ -7,7 +7,7 @@ reads these forms.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from ..errors import ConfigError
 from ..plugins import split_file
@@ -33,6 +33,7 @@ class Spec:
 
     name: str
     options: dict[str, Value] = field(default_factory=dict)
+    _: KW_ONLY
     list: str | None = None
     list_options: dict[str, Value] = field(default_factory=dict)
     steps: int | None = None
@@ -67,7 +68,8 @@ class Spec:
         if steps is not None and not (steps.isdecimal() and len(steps) < 10):
             raise ConfigError(f"{steps!r} in {text!r} is not a number of steps")
         options, list_options = (_options(text, found[key]) for key in ("name_options", "list_options"))
-        return cls(found["name"], options, found["list"], list_options, None if steps is None else int(steps), file)
+        count = None if steps is None else int(steps)
+        return cls(found["name"], options, list=found["list"], list_options=list_options, steps=count, file=file)
 
     def __str__(self) -> str:
         text = ("" if self.file is None else f"{self.file}:") + self.name + _bracketed(self.options)
@@ -77,15 +79,27 @@ class Spec:
 
 
 def without_list(text: str) -> str:
-    """Return a spec without its timestep list, or "@FILE" as it is."""
+    """Return the text of a spec up to its timestep list; "@FILE", which has none, as it is.
+
+    Raises:
+        PidSamplerError: As `Spec.parse`.
+    """
     if reference(text) is not None:
         return text
-    return str(replace(Spec.parse(text), list=None, list_options={}, steps=None))
+    Spec.parse(text)
+    file, rest = split_file(text) or (None, text)
+    name = rest.partition("@")[0]
+    return name if file is None else f"{file}:{name}"
 
 
 def reference(text: str) -> str | None:
     """Return FILE of the text "@FILE", or None for any other text."""
     return text[1:] if text.startswith("@") else None
+
+
+def names_file(text: object) -> bool:
+    """Return whether what a sampler or timesteps were given as is the text of a file, "@FILE" or "FILE.py:NAME"."""
+    return isinstance(text, str) and (reference(text) is not None or split_file(text) is not None)
 
 
 def parse_times(text: str) -> list[float] | Spec:

@@ -21,7 +21,7 @@ Array = Any
 OnStep = Callable[[str, Run, Array], object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What a table takes, as if it had been run alone.
 

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..backends import Backend
-from ..image import color, despeckle, lanczos, pixels, size
+from ..image import color, lanczos, pixels, size
 from ..image.size import Size
 from ..onnx import Model
+from ..values import field, flag, instance, number, word
 from .sizes import output_size
 from .source import Source
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class Finish:
-    """How a result is finished, in this order.
+    """Post-processing of a result, in this order: color, size, specks.
 
     Args:
         color: "match", "adain" or "off", see `colour`; None is the model's own: "match" where its manifest says that
@@ -32,14 +35,10 @@ class Finish:
         PidSamplerError: One is not as described.
     """
 
-    color: str | None = None
-    color_strength: float = 1.0
-    size: Size | None = None
-    despeckle: float | None = None
-
-    def __post_init__(self) -> None:
-        color.check_method(self.color or "off", self.color_strength)
-        despeckle.threshold(self.despeckle, size=(1, 1))
+    color: str | None = field(word, color.METHODS, default=None, optional=True)
+    color_strength: float = field(number, 0, 1, default=1.0)
+    size: Size | None = field(instance, Size, "a Size", default=None, optional=True, kw_only=True)
+    despeckle: float | None = field(number, 0, default=None, optional=True, kw_only=True)
 
     def method(self, source: Source, drifts: bool) -> str:
         """Return how the colours of a result are corrected.
@@ -48,8 +47,9 @@ class Finish:
             source: Of the result.
             drifts: Whether the model's colours do.
         """
-        if source.latent is not None:
+        if instance("source", source, Source, "a Source").latent is not None:
             return "off"
+        flag("drifts", drifts)
         return self.color or ("match" if drifts else "off")
 
     def described(self, source: Source, drifts: bool) -> dict[str, Any]:
@@ -57,9 +57,9 @@ class Finish:
         method = self.method(source, drifts)
         return {
             "color": method,
-            "color_strength": float(self.color_strength) if method != "off" else None,
+            "color_strength": self.color_strength if method != "off" else None,
             "size": None if self.size is None else str(self.size),
-            "despeckle": None if self.despeckle is None else float(self.despeckle),
+            "despeckle": self.despeckle,
         }
 
 

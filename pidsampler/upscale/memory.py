@@ -9,7 +9,6 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from threading import Event, Thread
 
 import attrs
@@ -17,10 +16,10 @@ import numpy as np
 
 from .. import moved
 from ..backends import Backend
-from ..errors import ConfigError, PidSamplerError, unknown_name
+from ..errors import ConfigError, PidSamplerError
 from ..onnx import Model
 from ..onnx.session import Session
-from ..values import field, instance
+from ..values import field, flag, instance, whole, word
 from .tiles import OVERLAP, Axis, Grid, axis
 
 HEADROOM = 0.9  # of what is free: other programs take some too, and a plan is an estimate
@@ -32,7 +31,14 @@ _AROUND = 8  # the input, its latent, and the picture of bytes
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-@dataclass(frozen=True)
+def _tile(tile: str | int) -> str | int:
+    if isinstance(tile, str):
+        return word("tile", tile, ("auto", "off", "or a number of pixels"))
+    return whole("tile", tile, 1)
+
+
+@moved.keywords()
+@attrs.frozen
 class Tiling:
     """How results are cut up where memory asks for it. They hardly depend on it: see `tiles`.
 
@@ -47,29 +53,21 @@ class Tiling:
         PidSamplerError: One is not as described.
     """
 
-    tile: str | int = "auto"
-    overlap: int | None = None
-    max_memory: int | None = None
-    encoder: bool = False
-
-    def __post_init__(self) -> None:
-        if isinstance(self.tile, str) and self.tile not in ("auto", "off"):
-            raise unknown_name("tile", self.tile, ("auto", "off", "or a number of pixels"))
-        if not isinstance(self.tile, str) and self.tile < 1:
-            raise ConfigError(f"tile={self.tile!r} is no number of pixels above 0: pass one such as 1024")
-        if self.overlap is not None and self.overlap < 0:
-            raise ConfigError(f"overlap={self.overlap!r} is below 0: pass pixels of the result, such as 128")
-        if self.max_memory is not None and self.max_memory < 1:
-            raise ConfigError(f"max_memory={self.max_memory!r} is no number of bytes above 0")
+    tile: str | int = attrs.field(converter=_tile, default="auto")
+    overlap: int | None = field(whole, 0, default=None, optional=True)
+    max_memory: int | None = field(whole, 1, default=None, optional=True, kw_only=True)
+    encoder: bool = field(flag, default=False, kw_only=True)
 
     @classmethod
-    def parse(cls, tile: str, overlap: int | None, max_memory: str | None) -> Tiling:
+    @moved.keywords()
+    def parse(cls, tile: str, overlap: int | None, *, max_memory: str | None) -> Tiling:
         """Read a tiling from text: a tile "auto", "off" or "1024", and memory such as "4G", "1.5GB", "800MiB".
 
         Raises:
             PidSamplerError: One cannot be read.
         """
-        return cls(int(tile) if tile.isdecimal() else tile, overlap, None if max_memory is None else _bytes(max_memory))
+        most = None if max_memory is None else _bytes(word("max_memory", max_memory))
+        return cls(int(tile) if word("tile", tile).isdecimal() else tile, overlap, max_memory=most)
 
 
 @attrs.frozen
@@ -215,7 +213,7 @@ def smaller(failed: TilePlan) -> Tiling | None:
     if tiling.tile == "off" or side < 1:
         return None
     overlap = tiling.overlap if tiling.overlap is None or tiling.overlap < side else None
-    return Tiling(side, overlap, tiling.max_memory, encoder=True)
+    return Tiling(side, overlap, max_memory=tiling.max_memory, encoder=True)
 
 
 def _fixed(tiling: Tiling, size: tuple[int, int], unit: int, fixed: tuple[int, int]) -> Grid:

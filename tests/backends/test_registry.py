@@ -107,6 +107,21 @@ def test_other_packages_join_by_an_entry_point(monkeypatch):
     assert asked == ["pidsampler.backends"]
 
 
-def test_despeckle_has_moved():
+def test_what_0_1_could_do():
+    backend, row = get_backend("numpy"), FlowSDE([0.9, 0.4, 0.0]).table().rows[0]
+    x, m = np.full((2, 1, 3, 8), 0.5, np.float32)
+    found, out = x.copy(), np.empty_like(x)
+    with pytest.warns(DeprecationWarning, match=r"pass draw of NumpyBackend\.noise by keyword"):
+        backend.noise(found, [3], 2)
+    with pytest.warns(DeprecationWarning, match=r"pass m, saved, seeds of NumpyBackend\.step by keyword"):
+        backend.step(row, found, m, [], [3])
+    with pytest.warns(DeprecationWarning, match=r"pass m, out of NumpyBackend\.predict_x0 by keyword"):
+        backend.predict_x0(row, x, m, out)
+    expected, x0 = x.copy(), np.empty_like(x)
+    backend.noise(expected, [3], draw=2)
+    backend.step(row, expected, m=m, saved=[], seeds=[3])
+    backend.predict_x0(row, x, m=m, out=x0)
+    assert np.array_equal(found, expected)
+    assert np.array_equal(out, x0)
     with pytest.warns(DeprecationWarning, match=r"pidsampler\.image\.despeckle\.DESPECKLE"):
         assert pidsampler.backends.DESPECKLE == 16.0

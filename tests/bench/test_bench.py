@@ -126,8 +126,9 @@ def spoilt(name):
     """NumpyBackend.step with a mistake."""
     real = NumpyBackend.step
 
-    def step(self, row, x, m, saved, seeds, copy=None):
-        real(self, row, x, m, saved, [seeds[0] + 1] if name == "another seed" else seeds, copy)
+    def step(self, row, x, *, m, saved, seeds, copy=None):
+        seeds = [seeds[0] + 1] if name == "another seed" else seeds
+        real(self, row, x, m=m, saved=saved, seeds=seeds, copy=copy)
         if name == "weight":
             x *= 1.0001
         elif name == "last element":

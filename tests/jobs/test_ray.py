@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pidsampler import FlowSDE, Upscaler, noise
-from pidsampler.study.plan import Study
+from pidsampler.study.plan import Study, Truth
 from pidsampler.study.report import figures
 from pidsampler.study.run import run_study
 from pidsampler.upscale import batch
@@ -50,7 +50,7 @@ def _study(tmp_path, monkeypatch):
         preset={"model": "gaussian", "images": "a.png", "seeds": 6},
         axes={"scheduler": ["flow-sde", "flow-ode"], "steps": [1, 2, 3, 4]},
         measures=["psnr", "consistency", "own.py:own"],
-        reduce=True,
+        truth=Truth(reduce=True),
         folder=tmp_path,
     )
 

@@ -69,7 +69,7 @@ def test_the_counter_carries_into_its_second_word():
 @given(seeds, words32, st.integers(0, 1), st.integers(0, 2**34), st.integers(0, 9))
 def test_normals_equal_plain_python(seed, draw, stream, start, count):
     found = np.empty(count, np.float32)
-    noise.fill(found, seed, draw, stream, start)
+    noise.fill(found, seed, draw=draw, stream=stream, start=start)
     expected = np.array([plain_normal(seed, draw, stream, start + i) for i in range(count)])
     assert found == pytest.approx(expected, rel=2**-23, abs=1e-30)
 
@@ -78,7 +78,7 @@ def test_normals_equal_plain_python(seed, draw, stream, start, count):
 def test_chunks_do_not_matter(seed, start, size, longer):
     whole = noise.normal(seed, 3, (start + size + longer,))
     part = np.full(size, np.nan, np.float32)
-    noise.fill(part, seed, 3, start=start)
+    noise.fill(part, seed, draw=3, start=start)
     assert np.array_equal(part, whole[start : start + size])
 
 

@@ -134,7 +134,7 @@ def test_tensorrt_and_its_options(cupy, cuda, monkeypatch, tmp_path, tf32, limit
 def test_options_out_of_range():
     with pytest.raises(PidSamplerError, match="unknown provider 'trt': known are cuda, tensorrt"):
         CudaOptions("trt")
-    with pytest.raises(PidSamplerError, match="memory_limit=0 must be a number of bytes above 0"):
+    with pytest.raises(PidSamplerError, match="memory_limit=0 must be a whole number of at least 1"):
         CudaOptions(memory_limit=0)
 
 

@@ -19,7 +19,8 @@ from pidsampler import PidSamplerError, StepTable, Upscaler, get_scheduler, list
 from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.jobs import processes
-from pidsampler.study.plan import Study, read_study
+from pidsampler.study.file import read_study
+from pidsampler.study.plan import ReportOptions, Study, Truth
 from pidsampler.study.report import figures
 from pidsampler.study.run import estimate, run_study
 from pidsampler.study.store import Store
@@ -498,3 +499,60 @@ def test_a_full_disk_loses_nothing(study, tmp_path):
     run_study(read_study(plan), tmp_path / "out", device="cpu")
     run_study(read_study(plan), tmp_path / "whole", device="cpu")
     assert untimed(tmp_path / "out") == untimed(tmp_path / "whole")
+
+
+def test_samplers_and_times_of_ones_own_files(tmp_path, drawn):
+    """Relative to the study's folder; a flow between two noise levels scales their times too."""
+    (tmp_path / "my.py").write_text(
+        "from pidsampler import FlowODE\n"
+        "def euler(timesteps):\n    return FlowODE(timesteps)\n"
+        "def halving(steps):\n    return [*(0.5**k for k in range(steps)), 0.0]\n"
+    )
+    (tmp_path / "table.json").write_text(get_scheduler("flow-ode@uniform:2").table().to_json())
+    (tmp_path / "list.txt").write_text("1\n0.5\n0\n")
+    study = of_flow(
+        axes={"scheduler": ["my.py:euler", "flow-ode"], "timesteps": ["my.py:halving", "@list.txt"], "steps": [2]},
+        measures=["ode-distance"],
+        folder=tmp_path,
+    )
+    tables = {cell.label: study.table(cell)[0] for cell in study.all_cells if cell.settings["steps"] == 2}
+    assert {label: table.times for label, table in tables.items()} == {
+        f"{scheduler}, timesteps={times}, steps=2": (1.0, 0.5, 0.0)
+        for scheduler in ("my.py:euler", "flow-ode")
+        for times in ("my.py:halving", "@list.txt")
+    }
+    assert len(set(tables.values())) == 1
+    run_study(study, tmp_path / "out", device="cpu")
+    found = [row["ode-distance"] for row in rows(tmp_path / "out")]
+    assert len(found) == len(study.all_cells) * 2
+    (tmp_path / "list.txt").write_text("1\n0.6\n0\n")
+    with pytest.raises(PidSamplerError, match=r"table of .*list\.txt"):
+        run_study(study, tmp_path / "out", device="cpu")
+    (tmp_path / "list.txt").write_text("1\n0.5\n0\n")
+    table = of_flow(
+        preset={**study.preset, "scheduler": "@table.json", "timesteps": None, "steps": None}, folder=tmp_path
+    )
+    assert table.table(table.preset_cell)[0].times == (1.0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize("scheduler", ["my.py:euler", "my.py:euler@uniform:2", "flow-ode@uniform:2"])
+def test_a_files_sampler_is_scaled_to_a_flows_interval(tmp_path, scheduler):
+    (tmp_path / "my.py").write_text("from pidsampler import FlowODE as euler\n")
+    flows = {"mixture": {"means": [0.0], "stds": [1.0], "shape": [3, 4, 4], "interval": [0.8, 0.2]}}
+    own = {} if "@" in scheduler else {"timesteps": "uniform", "steps": 2}
+    preset = {"model": "mixture", "scheduler": scheduler, "seeds": 1, **own}
+    study = Study(preset=preset, flows=flows, folder=tmp_path)
+    assert study.table(study.preset_cell)[0].times == pytest.approx((0.8, 0.5, 0.2))
+
+
+def test_what_0_1_gave_flat_is_bundled():
+    with pytest.warns(DeprecationWarning, match=r"pass .* of Study in") as found:
+        study = of_flow(title="a title", album=3.0, converged="heun@uniform:8")
+    assert study == of_flow(truth=Truth(converged="heun@uniform:8"), report=ReportOptions(title="a title", album=3.0))
+    assert [str(one.message) for one in found] == [
+        "pass converged of Study in truth=Truth(...): this works until version 0.3",
+        "pass title, album of Study in report=ReportOptions(...): this works until version 0.3",
+    ]
+    assert {one.filename for one in found} == {__file__}
+    with pytest.warns(DeprecationWarning, match="attribute title of Study is called report.title now"):
+        assert study.title == "a title"

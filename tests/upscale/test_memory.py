@@ -135,9 +135,8 @@ def test_fixed_graphs_are_tiles():
     ("arguments", "message"),
     [
         (("of",), "unknown tile 'of'"),
-        ((0,), "tile=0 is no number of pixels above 0"),
-        (("auto", -1), "overlap=-1 is below 0"),
-        (("auto", None, 0), "max_memory=0 is no number of bytes"),
+        ((0,), "tile=0 must be a whole number of at least 1"),
+        (("auto", -1), "overlap=-1 must be a whole number of at least 0"),
     ],
 )
 def test_a_wrong_tiling(arguments, message):
@@ -145,18 +144,23 @@ def test_a_wrong_tiling(arguments, message):
         Tiling(*arguments)
 
 
+def test_memory_of_nothing():
+    with pytest.raises(PidSamplerError, match="max_memory=0 must be a whole number of at least 1"):
+        Tiling(max_memory=0)
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [("1000", 1000), ("4G", 4 * 10**9), ("1.5GB", 1_500_000_000), ("800MiB", 800 * 2**20), ("2 ki", 2048)],
 )
 def test_sizes_in_bytes(text, count):
-    assert Tiling.parse("auto", None, text) == Tiling(max_memory=count)
+    assert Tiling.parse("auto", None, max_memory=text) == Tiling(max_memory=count)
 
 
 @pytest.mark.parametrize("text", ["", "4T", "-1", "4 GB a lot", "G"])
 def test_what_is_no_size(text):
     with pytest.raises(PidSamplerError, match="is no size in bytes: pass one such as 4G"):
-        Tiling.parse("auto", None, text)
+        Tiling.parse("auto", None, max_memory=text)
 
 
 def test_the_machine_says_its_memory(monkeypatch, tmp_path):

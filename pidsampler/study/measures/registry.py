@@ -40,7 +40,7 @@ def get_measure(name: str) -> Measure:
     parts = split_file(word("measure", name))
     if parts is None:
         return MEASURES.find(name)
-    found = load_from_file(*parts, "measure")
+    found = load_from_file(*parts, kind="measure")
     if not isinstance(found, Measure):
         raise ConfigError(f"{name} is not a measure: decorate it by pidsampler.study.measures.measure")
     return found
