@@ -10,6 +10,7 @@ import numpy as np
 
 from pidsampler import FlowSDE, sample, timesteps
 from pidsampler.backends import get_backend
+from pidsampler.image.pixels import to_image, to_tensor
 from pidsampler.noise import philox as noise
 
 SHAPE = (1, 3, 1024, 1024)
@@ -30,8 +31,8 @@ def test_whole(benchmark):
     table = FlowSDE(timesteps.pid()).table()
 
     def run():
-        BACKEND.image_to_tensor(PHOTO, 256, 256)
-        return BACKEND.tensor_to_image(sample(Copied(), table, SHAPE), 1024, 1024)
+        to_tensor(PHOTO, size=(256, 256), backend=BACKEND)
+        return to_image(sample(Copied(), table, shape=SHAPE), size=(1024, 1024), backend=BACKEND)
 
     assert benchmark(run).shape == (1024, 1024, 3)
 
@@ -42,7 +43,7 @@ def test_noise(benchmark):
 
     def run():
         for draw in range(4):
-            BACKEND.noise(out, [0], draw)
+            BACKEND.noise(out, [0], draw=draw)
 
     benchmark(run)
     assert abs(out.std() - 1) < 0.01
@@ -56,14 +57,14 @@ def test_arithmetic(benchmark, monkeypatch):
 
     def run():
         for row in rows:
-            BACKEND.step(row, x, M, saved, [0])
+            BACKEND.step(row, x, m=M, saved=saved, seeds=[0])
 
     benchmark(run)
 
 
 def test_conversion(benchmark):
     def run():
-        BACKEND.image_to_tensor(PHOTO, 256, 256)
-        return BACKEND.tensor_to_image(M, 1024, 1024)
+        to_tensor(PHOTO, size=(256, 256), backend=BACKEND)
+        return to_image(M, size=(1024, 1024), backend=BACKEND)
 
     assert benchmark(run).max() == 255

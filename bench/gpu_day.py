@@ -470,19 +470,19 @@ def _kernels(device: str) -> bool:
     backend = get_backend(name)
     x, expected = backend.empty((1, 3, 301, 303), np.float32), np.empty((1, 3, 301, 303), np.float32)
     began = time.perf_counter()
-    backend.noise(x, [5], 0)
+    backend.noise(x, [5], draw=0)
     backend.synchronize()
     first = round(time.perf_counter() - began, 3)
-    get_backend("numpy").noise(expected, [5], 0)
+    get_backend("numpy").noise(expected, [5], draw=0)
     fine = [check("noise", apart(x, expected), 2e-6, first_launch_s=first)]
     for spec in SMOKE_SPECS:
         scheduler = get_scheduler(spec)
-        one, other = (sample(_half, scheduler, (2, 3, 64, 65), seed=3, backend=b) for b in (name, "numpy"))
+        one, other = (sample(_half, scheduler, shape=(2, 3, 64, 65), seed=3, backend=b) for b in (name, "numpy"))
         fine.append(check(spec, apart(one, other), 3e-5))
     if ml_dtypes.bfloat16 in backend.state_types:
         scheduler = get_scheduler("flow-sde")
-        state = sample(_half, scheduler, (1, 3, 64, 64), backend=name, dtype=ml_dtypes.bfloat16)
-        whole = sample(_half, scheduler, (1, 3, 64, 64), backend="numpy")
+        state = sample(_half, scheduler, shape=(1, 3, 64, 64), backend=name, dtype=ml_dtypes.bfloat16)
+        whole = sample(_half, scheduler, shape=(1, 3, 64, 64), backend="numpy")
         fine.append(check("flow-sde in bfloat16", apart(state, whole), 0.1, dtype=str(state.dtype)))
     return all(fine)
 
@@ -648,9 +648,9 @@ def _steps(device: str, side: int) -> None:
             continue
         x, m = (backend.empty((1, 3, side, side), dtype) for dtype in (x_type, m_type))
         for array, seed in ((x, 1), (m, 2)):
-            backend.noise(array, [seed], 0)
+            backend.noise(array, [seed], draw=0)
         for row in (rows[0], rows[0], rows[-1], rows[-1]):
-            backend.step(row, x, m, [], [7])
+            backend.step(row, x, m=m, saved=[], seeds=[7])
             launches += 1
         backend.synchronize()
         del x, m
@@ -667,7 +667,7 @@ def _runs(device: str) -> None:
 
     for spec in RUN_SPECS:
         for shape in ((1, 3, 32, 32), (2, 3, 7, 9)):
-            on_host(sample(_half, get_scheduler(spec), shape, backend=backend_name(device)))
+            on_host(sample(_half, get_scheduler(spec), shape=shape, backend=backend_name(device)))
     say(runs=len(RUN_SPECS))
 
 

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import difflib
 import importlib
-import inspect
-from collections.abc import Callable, Iterable, Mapping
-from numbers import Integral, Real
+from collections.abc import Iterable
 from types import ModuleType
-from typing import Any
 
 
 class PidSamplerError(Exception):
@@ -47,10 +44,10 @@ class PidSamplerWarning(UserWarning):
 
 
 def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
-    """Return the error for a name that is not among `known`, with the nearest one suggested."""
+    """Return the error for a name that is not among `known`, with the three nearest suggested."""
     names = sorted(known)
-    near = difflib.get_close_matches(name, names, n=1)
-    hint = f"did you mean {near[0]!r}? " if near else ""
+    *others, last = [repr(near) for near in difflib.get_close_matches(str(name), names, n=3)] or [""]
+    hint = f"did you mean {', '.join(others)}{' or ' if others else ''}{last}? " if last else ""
     return ConfigError(f"unknown {kind} {name!r}: {hint}known are {', '.join(names)}")
 
 
@@ -74,27 +71,3 @@ def optional(module: str, package: str, extra: str = "study") -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise missing_extra(package, extra) from error
-
-
-def check_options(name: str, function: Callable[..., Any], options: Mapping[str, Any]) -> None:
-    """Check that `function`, known to the user as `name`, has the options after its first argument, of such types.
-
-    Raises:
-        PidSamplerError: It has not; the message lists those it takes, or says what the value should be.
-    """
-    _, *known = inspect.signature(function).parameters.values()
-    kinds = {p.name: str(getattr(p.annotation, "__name__", p.annotation)).removesuffix(" | None") for p in known}
-    for option, value in options.items():
-        if option not in kinds:
-            takes = f"it takes {', '.join(kinds)}" if kinds else "it takes none"
-            raise ConfigError(f"{name} has no option {option!r}: {takes}")
-        kind, words = _KINDS.get(kinds[option], (object, ""))
-        if not isinstance(value, kind):
-            raise ConfigError(f"option {option}={value!r} of {name} is not {words}")
-
-
-_KINDS: dict[str, tuple[type, str]] = {
-    "int": (Integral, "a whole number"),
-    "float": (Real, "a number"),
-    "str": (str, "a word"),
-}

@@ -25,7 +25,6 @@ _PACKAGE = __package__
 
 # Old module -> new module, both below the package.
 MODULES = {
-    "backends._numpy_colour": "image.planes",
     "backends.cupy_backend": "backends.cupy",
     "backends.lanczos": "image.lanczos",
     "backends.numpy_backend": "backends.numpy",
@@ -69,13 +68,14 @@ MODULES = {
 
 # Module that stayed -> names that left it -> their new module, with the new name after a colon where it has one.
 NAMES = {
-    "backends": {"resolve_device": "onnx.device"},
+    "backends": {"DESPECKLE": "image.despeckle", "resolve_device": "onnx.device"},
     "bench": {"Plan": "bench:BenchPlan"},
     "bench.measurement": {"Plan": "bench.measurement:BenchPlan"},
     "bench.peers": {"Stepper": "bench.peers:StepImplementation"},
     "export.folder": {"Plan": "export.folder:ExportPlan"},
     "export.published": {"LICENCE": "export.published:LICENSE"},
     "io.pictures": {"remove_leftovers": "io.atomic"},
+    "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
     "study.plan": {"read_study": "study.file"},

@@ -1,19 +1,23 @@
-"""The loop: `sample` runs a table with a denoiser; `start` hands the loop to the caller."""
+"""The one loop: `sample` runs a table with a denoiser; `start` hands the loop to the caller, as a `Run`."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import replace
 from typing import Any
 
 import numpy as np
+from attrs import evolve
 
+from . import moved
 from .backends import Backend, backend_of, get_backend
 from .denoiser import Denoiser, as_denoiser
 from .errors import ConfigError, ModelError
-from .noise.coupling import NoiseFunction, with_noise
+from .noise import NoiseFunction, with_noise
 from .noise.philox import check_seeds
-from .table import Combination, Row, Scheduler, StepTable, as_table
+from .schedulers.making import SamplerLike
+from .schedulers.registry import get_scheduler
+from .table import Combination, Row, StepTable, as_table
+from .values import flag, whole
 
 Array = Any
 
@@ -26,16 +30,17 @@ class Run:
             run.step(net(run.x, row.t))
         run.x
 
-    All state of a run is in this object: two runs can interleave, and a loop can be left at any row.
+    `run.advance(net)` is one row of this, `run.finish(net)` all that are left. All state of a run is in this object:
+    two runs can interleave, and a loop can be left at any row.
 
     Attributes:
         table: The StepTable, with the draws of the noise asked for.
         x: (B, ...) array, the state; changed in place by each step.
-        index: How many rows have been done, 0..len(run).
+        index: Number of rows done, 0..len(run).
     """
 
     def __init__(
-        self, table: StepTable, x: Array, seeds: tuple[int, ...], backend: Backend, noise: NoiseFunction | None
+        self, table: StepTable, x: Array, *, seeds: tuple[int, ...], backend: Backend, noise: NoiseFunction | None
     ) -> None:
         self.table = table
         self.x = x
@@ -45,6 +50,9 @@ class Run:
         self._noise = noise
         self._saved = [backend.empty(x.shape, x.dtype) for _ in range(table.slots)]
         self._given: list[Array] = []  # noise of a function, one tensor a draw of a row
+        self._m: Array = None  # what the network writes
+        self._copy: Array = None  # of x, in the type that the network reads
+        self._is_copied = False  # whether a step of `finish` has made that copy
 
     def __len__(self) -> int:
         return len(self.table)
@@ -82,8 +90,78 @@ class Run:
         row, saved = self.row, self._saved
         if self._noise is not None:
             row, saved = self._with_given_noise(row)
-        self._backend.step(row, self.x, self._output(m), saved, self._seeds, copy)
+        self._backend.step(row, self.x, m=self._output(m), saved=saved, seeds=self._seeds, copy=copy)
         self.index += 1
+
+    def initial_noise(self) -> None:
+        """Make x the initial noise, draw 0."""
+        self._fill(self.x, draw=0)
+
+    def evaluate(self, denoiser: Denoiser | Callable[[Array, float], Array], t: float | None = None) -> Array:
+        """Return the network's output at (run.x, row.t), in the element type that the network writes.
+
+        Args:
+            denoiser: A Denoiser, or any callable net(x, t) -> m.
+            t: Another noise level than the row's, in (0, 1], for a table to branch to.
+
+        Returns:
+            Array like x; the next evaluation overwrites it.
+
+        Raises:
+            PidSamplerError: It is no network, its output has another shape, or all rows are done.
+        """
+        network = as_denoiser(denoiser)
+        t = self.row.t if t is None else t
+        x = self.x
+        if (read := getattr(network, "input_dtype", x.dtype)) != x.dtype:
+            self._copy = self._like_x(self._copy, read)
+            if not self._is_copied:
+                self._backend.write(x, self._copy)
+            x = self._copy
+        self._is_copied = False
+        self._m = self._like_x(self._m, getattr(network, "output_dtype", self.x.dtype))
+        network.predict(x, t, self._m)
+        return self._m
+
+    def advance(self, denoiser: Denoiser | Callable[[Array, float], Array], on_step: OnStep | None = None) -> None:
+        """Do the current row: evaluate the network, then step.
+
+        Args:
+            denoiser: A Denoiser, or any callable net(x, t) -> m.
+            on_step: Called as on_step(run, m) between the two, as in `sample`.
+
+        Raises:
+            PidSamplerError: As `evaluate`.
+        """
+        self._advance(as_denoiser(denoiser), on_step, ahead=False)
+
+    def finish(self, denoiser: Denoiser | Callable[[Array, float], Array], on_step: OnStep | None = None) -> Array:
+        """Do all rows that are left, and return x.
+
+        Args:
+            denoiser: A Denoiser, or any callable net(x, t) -> m.
+            on_step: Called as on_step(run, m) in each row, as in `sample`.
+
+        Raises:
+            PidSamplerError: As `evaluate`.
+        """
+        network = as_denoiser(denoiser)
+        for _ in self:
+            self._advance(network, on_step, ahead=self.index + 1 < len(self))
+        return self.x
+
+    def _advance(self, network: Denoiser, on_step: OnStep | None, *, ahead: bool) -> None:
+        """Do the current row; `ahead` copies x in the same pass for a network that reads another type next."""
+        m = self.evaluate(network)
+        if on_step is not None:
+            on_step(self, m)
+        copy = self._copy if ahead and getattr(network, "input_dtype", self.x.dtype) != self.x.dtype else None
+        self.step(m, copy)
+        self._is_copied = copy is not None
+
+    def _like_x(self, kept: Array, dtype: Any) -> Array:
+        """The array kept, or a new one where it has another type."""
+        return kept if kept is not None and kept.dtype == dtype else self._backend.empty(self.x.shape, dtype)
 
     def branch(self, table: StepTable) -> Run:
         """Return another run that goes on from here by `table`, with a copy of this one's state.
@@ -92,16 +170,17 @@ class Run:
 
         Args:
             table: Its first `index` rows are those that this run has done. Draws of noise are taken as they are: give
-                it the noise that this run has, see `draws.with_noise`.
+                it the noise that this run has, see `noise.with_noise`.
 
         Raises:
             PidSamplerError: The rows already done are others.
         """
         if table.rows[: self.index] != self.table.rows[: self.index]:
             raise ConfigError(f"the table to branch to has not the {self.index} rows that are done: start anew")
-        other = Run(table, self._backend.empty(self.x.shape, self.x.dtype), self._seeds, self._backend, self._noise)
+        x = self._backend.empty(self.x.shape, self.x.dtype)
+        other = Run(table, x, seeds=self._seeds, backend=self._backend, noise=self._noise)
         for copy, array in zip([other.x, *other._saved], [self.x, *self._saved], strict=False):
-            copy[...] = array
+            self._backend.write(array, copy)
         other.index = self.index
         return other
 
@@ -117,9 +196,9 @@ class Run:
         """
         if out is None:
             out = self._backend.empty(self.x.shape, self.x.dtype)
-        elif out.shape != self.x.shape or out.dtype != self.x.dtype or not out.flags.c_contiguous:
+        elif out.shape != self.x.shape or out.dtype != self.x.dtype or not self._backend.writable(out):
             raise ConfigError(f"out must be a contiguous {self.x.dtype} array of shape {self.x.shape}")
-        self._backend.predict_x0(self.row, self.x, self._output(m), out)
+        self._backend.predict_x0(self.row, self.x, m=self._output(m), out=out)
         return out
 
     def _with_given_noise(self, row: Row) -> tuple[Row, list[Array]]:
@@ -129,23 +208,23 @@ class Run:
         def reading(c: Combination) -> dict[str, Any]:
             return {"h": (*c.h, *((slots[draw], w) for draw, w in c.noise)), "noise": ()}
 
-        saves = tuple((slot, replace(c, **reading(c))) for slot, c in row.saves)
+        saves = tuple((slot, evolve(c, **reading(c))) for slot, c in row.saves)
         while len(self._given) < len(slots):
             self._given.append(self._backend.empty(self.x.shape, self.x.dtype))
         for draw, array in zip(slots, self._given, strict=False):
             self._fill(array, draw)
-        return replace(row, **reading(row), saves=saves), [*self._saved, *self._given]
+        return evolve(row, **reading(row), saves=saves), [*self._saved, *self._given]
 
     def _fill(self, x: Array, draw: int) -> None:
         """x = N(draw), by the backend or the function given."""
         if self._noise is None:
-            self._backend.noise(x, self._seeds, draw)
+            self._backend.noise(x, self._seeds, draw=draw)
             return
-        for image, seed in zip(x, self._seeds, strict=True):
-            values = self._backend.adopt(self._noise(seed, draw, tuple(image.shape)))
-            if values.shape != image.shape:
-                raise ConfigError(f"the noise function returned shape {values.shape}, expected {image.shape}")
-            image[...] = values
+        for b, seed in enumerate(self._seeds):
+            values = self._backend.adopt(self._noise(seed, draw, tuple(x.shape[1:])))
+            if values.shape != x.shape[1:]:
+                raise ConfigError(f"the noise function returned shape {values.shape}, expected {x.shape[1:]}")
+            self._backend.write(values, x[b, ...])
 
     def _output(self, m: Array) -> Array:
         m = self._backend.adopt(m)
@@ -154,68 +233,79 @@ class Run:
         return m
 
 
+OnStep = Callable[[Run, Array], object]
+
+
+@moved.keywords(table="sampler")
 def start(
-    table: StepTable | Scheduler,
+    sampler: SamplerLike,
     x: Array,
     *,
     seed: int | Sequence[int] = 0,
     noise: str | NoiseFunction = "independent",
     inplace: bool = False,
+    backend: str | Backend | None = None,
 ) -> Run:
     """Begin a run whose loop the caller writes: see `Run`.
 
     Args:
-        table: A StepTable, or a scheduler with `table()`.
+        sampler: A spec, a scheduler, a StepTable, or any other form of `get_scheduler`.
         x: (B, ...): noise, or images at the noise level of the table's first row. float32 or float64 as a numpy
             array or any CPU tensor that numpy can view; float32, float16 or bfloat16 as a CuPy array or CUDA tensor,
             which the run then stays with.
         seed: Seed of the noise that rows add: one for each image, or a single one s for s, s+1, ...
         noise: How the noise of a run hangs together: "independent" draws, "fixed" (the initial noise each time),
-            "brownian" (increments of one path, see `draws.brownian`), "torch" (PyTorch's CPU noise, see
-            `torch_noise`), or a function (seed, draw, shape of one image) -> array, where draw 0 is the initial noise.
+            "brownian" (increments of one path, see `noise.brownian`), "torch" (PyTorch's CPU noise, see
+            `noise.torch`), another name of `noise.NOISES`, or a function (seed, draw, shape of one image) -> array,
+            where draw 0 is the initial noise.
         inplace: Use x's own memory as the state instead of a copy.
+        backend: Backend of x, by name or as an object; None is that which owns it, see `backend_of`.
 
     Raises:
-        PidSamplerError: x is of another type or shape, or in place and not contiguous, a seed is wrong, or the
-            noise is unknown or does not suit the table.
+        PidSamplerError: The sampler is none; x is of another type or shape, or in place and not contiguous; a seed is
+            wrong; or the noise is unknown or does not suit the table.
     """
-    backend = backend_of(x)
+    backend = backend_of(x) if backend is None else get_backend(backend)
     x = backend.adopt(x)
-    if x.ndim < 2 or x.dtype not in backend.state_types:
+    if x.ndim < 2 or backend.dtype(x) not in backend.state_types:
         types = " or ".join(map(str, backend.state_types))
-        raise ConfigError(f"x is {x.dtype} of shape {x.shape}, expected {types} of shape (batch, 3, height, width)")
-    if not inplace:
+        found = f"x is {backend.dtype(x)} of shape {x.shape}"
+        raise ConfigError(f"{found}, expected {types} of shape (batch, 3, height, width)")
+    if not flag("inplace", inplace):
         copy = backend.empty(x.shape, x.dtype)
-        copy[...] = x
+        backend.write(x, copy)
         x = copy
-    elif not (x.flags.c_contiguous and getattr(x.flags, "writeable", True)):
+    elif not backend.writable(x):
         raise ConfigError("with inplace=True x must be contiguous and writable: pass a copy")
-    steps, given = with_noise(as_table(table), noise)
-    return Run(steps, x, check_seeds(seed, len(x)), backend, given)
+    table, given = with_noise(as_table(get_scheduler(sampler)), noise)
+    return Run(table, x, seeds=check_seeds(seed, x.shape[0]), backend=backend, noise=given)
 
 
+@moved.keywords(table="sampler")
 def sample(
     denoiser: Denoiser | Callable[[Array, float], Array],
-    table: StepTable | Scheduler,
+    sampler: SamplerLike,
+    *,
     shape: Sequence[int] | None = None,
     seed: int | Sequence[int] = 0,
     x: Array | None = None,
-    backend: str = "numpy",
+    backend: str | Backend = "numpy",
     dtype: Any = np.float32,
     noise: str | NoiseFunction = "independent",
-    on_step: Callable[[Run, Array], object] | None = None,
+    on_step: OnStep | None = None,
 ) -> Array:
     """Sample a batch of images.
 
     Args:
         denoiser: A Denoiser, or any callable net(x, t) -> m.
-        table: A StepTable, or a scheduler with `table()`.
+        sampler: A spec such as "heun@uniform:8", a scheduler, a StepTable, or any other form of `get_scheduler`. One
+            that names no times takes `timesteps.pid()`.
         shape: (B, 3, H, W) of the result; needed where x is not given.
         seed: One for each image, or a single one s for s, s+1, ... An image depends on its own seed only, not
             on the batch.
         x: Where to start, at the noise level of the table's first row; it is copied. None starts from pure
             noise, draw 0, which suits tables that begin near t = 1.
-        backend: "numpy", or "cupy" for the GPU.
+        backend: "numpy", "cupy" for the GPU, or another backend's name or object.
         dtype: float32, or with numpy float64 to measure accuracy below float32's rounding. The noise is the same.
         noise: "independent", "fixed", "brownian", "torch" or a function, as in `start`; for the initial noise too.
         on_step: Called as on_step(run, m) after each network evaluation and before the update: `run.index` and
@@ -228,32 +318,42 @@ def sample(
         PidSamplerError: An argument is not as described.
     """
     where = get_backend(backend)
-    dtype = np.dtype(dtype)
-    if dtype not in where.state_types:
-        raise ConfigError(f"dtype {dtype} is not {' or '.join(map(str, where.state_types))}")
+    kind = _element_type(dtype)
+    if kind not in where.state_types:
+        raise ConfigError(f"dtype {kind} is not {' or '.join(map(str, where.state_types))}")
+    if on_step is not None and not callable(on_step):
+        raise ConfigError(f"on_step={on_step!r} must be a function (run, m)")
     if x is not None:
         x = where.adopt(x)
-        if shape is not None and tuple(shape) != x.shape:
+        if shape is not None and _checked_shape(shape) != x.shape:
             raise ConfigError(f"shape {tuple(shape)} and x of shape {x.shape} disagree: pass one of them")
-        state = where.empty(x.shape, dtype)
-        state[...] = x
-    elif shape is not None and len(shape) >= 2 and all(n > 0 for n in shape):
-        state = where.empty(shape, dtype)
+        state = where.empty(x.shape, kind)
+        where.write(x, state)
     else:
-        raise ConfigError(f"shape is {shape}, expected (batch, 3, height, width), all above 0, or x instead")
+        state = where.empty(_checked_shape(shape), kind)
     network = as_denoiser(denoiser)
-    run = start(table, state, seed=seed, noise=noise, inplace=True)
+    run = start(sampler, state, seed=seed, noise=noise, inplace=True, backend=where)
     if x is None:
-        run._fill(run.x, draw=0)
-    m = where.empty(state.shape, getattr(network, "output_dtype", dtype))
-    copy = None  # of x, in the type that the network reads
-    if (read := getattr(network, "input_dtype", dtype)) != dtype:
-        copy = where.empty(state.shape, read)
-        with np.errstate(over="ignore"):
-            copy[...] = run.x
-    for row in run:
-        network.predict(run.x if copy is None else copy, row.t, m)
-        if on_step is not None:
-            on_step(run, m)
-        run.step(m, copy if run.index + 1 < len(run) else None)
-    return run.x
+        run.initial_noise()
+    return run.finish(network, on_step)
+
+
+def _element_type(dtype: Any) -> np.dtype[Any]:
+    if dtype is None:  # which numpy takes for float64
+        raise ConfigError("dtype=None is no element type, such as numpy.float32")
+    try:
+        found: np.dtype[Any] = np.dtype(dtype)
+    except TypeError as error:
+        raise ConfigError(f"dtype={dtype!r} is no element type, such as numpy.float32") from error
+    return found
+
+
+def _checked_shape(shape: Any) -> tuple[int, ...]:
+    """Return the sizes of (batch, ...), whole numbers above 0."""
+    try:
+        sizes = tuple(whole("shape", n, 1) for n in shape)
+    except (TypeError, ConfigError):
+        sizes = ()
+    if len(sizes) < 2:
+        raise ConfigError(f"shape is {shape!r}, expected (batch, 3, height, width), all above 0, or x instead")
+    return sizes

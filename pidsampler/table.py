@@ -13,42 +13,45 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
-from typing import Any, Protocol, cast, runtime_checkable
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Protocol, cast, overload, runtime_checkable
 
-from .errors import ConfigError, PidSamplerError, unknown_name
+import attrs
+
+from .errors import ConfigError, PidSamplerError
+from .values import field, instance, items, number, pairs, shown, whole, word
 
 Terms = tuple[tuple[int, float], ...]
 TermsLike = Mapping[int, float] | Iterable[tuple[int, float]]
 
 PREDICTIONS = ("velocity", "x0", "eps")
 
+_MOST = 2**32 - 1  # of a slot or draw
+
 # Rows are computed in float64; what a formula loses to rounding is far below this, a wrong formula far above.
 _TOLERANCE = 1e-12
 
 
-def _terms(kind: str, pairs: TermsLike) -> Terms:
+def _terms(kind: str, value: TermsLike) -> Terms:
     """Return terms sorted by index without those of weight 0, so that equal tables compare equal."""
-    items = list(pairs.items() if isinstance(pairs, Mapping) else pairs)
     found: dict[int, float] = {}
-    for index, weight in items:
-        if not 0 <= int(index) < 2**32 or int(index) != index:
-            raise ConfigError(f"{kind} {index!r} must be a whole number in 0..2^32-1")
-        if int(index) in found:
+    for index, weight in pairs(f"weights by {kind}", value):
+        index = whole(kind, index, 0, _MOST)
+        if index in found:
             raise ConfigError(f"{kind} {index} occurs twice in one combination: add its weights")
-        found[int(index)] = _finite(f"the weight of {kind} {index}", weight)
+        found[index] = number(f"the weight of {kind} {index}", weight)
     return tuple(sorted((i, w) for i, w in found.items() if w != 0.0))
 
 
-def _finite(what: str, value: float) -> float:
-    number = float(value)
-    if not math.isfinite(number):
-        raise ConfigError(f"{what} is {number}, expected a finite number")
-    return number
+def _slots(h: TermsLike) -> Terms:
+    return _terms("slot", h)
 
 
-@dataclass(frozen=True, kw_only=True)
+def _draws(noise: TermsLike) -> Terms:
+    return _terms("draw", noise)
+
+
+@attrs.frozen(kw_only=True)
 class Combination:
     """a*x + b*x0 + sum_k h[k]*S[k] + sum_j c[j]*N(draw[j]), all coefficients float64.
 
@@ -62,17 +65,10 @@ class Combination:
         PidSamplerError: A coefficient is not finite, an index is not a whole number, or one occurs twice.
     """
 
-    a: float = 0.0
-    b: float = 0.0
-    h: Terms = ()
-    noise: Terms = ()
-
-    def __init__(self, *, a: float = 0.0, b: float = 0.0, h: TermsLike = (), noise: TermsLike = ()) -> None:
-        set_ = object.__setattr__
-        set_(self, "a", _finite("a", a))
-        set_(self, "b", _finite("b", b))
-        set_(self, "h", _terms("slot", h))
-        set_(self, "noise", _terms("draw", noise))
+    a: float = field(number, default=0.0)
+    b: float = field(number, default=0.0)
+    h: Terms = attrs.field(converter=_slots, default=())
+    noise: Terms = attrs.field(converter=_draws, default=())
 
     def formula(self) -> str:
         """Return the combination as text, such as "0.5*x + 0.5*x0 + 0.1*N(1)"."""
@@ -87,7 +83,8 @@ def combined(parts: Iterable[tuple[float, Combination]]) -> Combination:
     a, b = 0.0, 0.0
     h: dict[int, float] = {}
     noise: dict[int, float] = {}
-    for weight, part in parts:
+    for weight, part in pairs("parts", parts):
+        weight, part = number("the weight of a part", weight), instance("part", part, Combination, "a Combination")
         a, b = a + weight * part.a, b + weight * part.b
         for total, terms in ((h, part.h), (noise, part.noise)):
             for index, w in terms:
@@ -95,7 +92,19 @@ def combined(parts: Iterable[tuple[float, Combination]]) -> Combination:
     return Combination(a=a, b=b, h=h, noise=noise)
 
 
-@dataclass(frozen=True, kw_only=True)
+def _saves(saves: Mapping[int, Combination] | Iterable[tuple[int, Combination]]) -> tuple[tuple[int, Combination], ...]:
+    found = {
+        whole("slot", slot, 0, _MOST): instance("saves", c, Combination, "Combinations by slot")
+        for slot, c in pairs("saves", saves)
+    }
+    return tuple(sorted(found.items(), key=lambda item: item[0]))
+
+
+def _weight_of_network(q: float | None) -> float:
+    return math.nan if q is None else number("q", q)
+
+
+@attrs.frozen
 class Row(Combination):
     """One network evaluation at `t`, and the update of x to the noise level `t_next`.
 
@@ -107,7 +116,7 @@ class Row(Combination):
         h: Weights of saved tensors.
         noise: Weights of noise draws.
         p: x0 = p*x + q*m. Default 1, the velocity's.
-        q: Default -t, the velocity's.
+        q: Default -t, the velocity's. Not 0, which would ignore the network.
         clip: Bound: x0 is clipped to -clip..clip. None leaves it.
         saves: {slot: Combination} of what to keep for later rows, made from the values before the update.
 
@@ -115,44 +124,18 @@ class Row(Combination):
         PidSamplerError: A value is not finite or out of its range.
     """
 
-    t: float
-    t_next: float
-    p: float = 1.0
-    q: float = field(default=math.nan)
-    clip: float | None = None
-    saves: tuple[tuple[int, Combination], ...] = ()
+    t: float = field(number, 0, 1, above=True)
+    t_next: float = field(number, 0, 1)
+    p: float = field(number, default=1.0, kw_only=True)
+    q: float = attrs.field(converter=_weight_of_network, default=None, kw_only=True)
+    clip: float | None = field(number, 0, above=True, default=None, optional=True, kw_only=True)
+    saves: tuple[tuple[int, Combination], ...] = attrs.field(converter=_saves, default=(), kw_only=True)
 
-    def __init__(
-        self,
-        t: float,
-        t_next: float,
-        *,
-        a: float = 0.0,
-        b: float = 0.0,
-        h: TermsLike = (),
-        noise: TermsLike = (),
-        p: float = 1.0,
-        q: float | None = None,
-        clip: float | None = None,
-        saves: Mapping[int, Combination] | Iterable[tuple[int, Combination]] = (),
-    ) -> None:
-        super().__init__(a=a, b=b, h=h, noise=noise)
-        set_ = object.__setattr__
-        set_(self, "t", _finite("t", t))
-        set_(self, "t_next", _finite("t_next", t_next))
-        set_(self, "p", _finite("p", p))
-        set_(self, "q", -self.t if q is None else _finite("q", q))
-        set_(self, "clip", None if clip is None else _finite("clip", clip))
-        set_(self, "saves", tuple(sorted(dict(saves).items())))
-        if not 0.0 < self.t <= 1.0:
-            raise ConfigError(f"a row's t is {self.t!r}, expected 0 < t <= 1: no network is defined at 0")
-        if not 0.0 <= self.t_next <= 1.0:
-            raise ConfigError(f"a row's t_next is {self.t_next!r}, expected 0 <= t_next <= 1")
+    def __attrs_post_init__(self) -> None:
+        if math.isnan(self.q):  # none was given
+            object.__setattr__(self, "q", -self.t)
         if self.q == 0.0:
             raise ConfigError(f"the row at t={self.t!r} has q = 0: it would ignore the network")
-        if self.clip is not None and self.clip <= 0.0:
-            raise ConfigError(f"clip is {self.clip!r}, expected a bound above 0, or None for no clipping")
-        _terms("slot", [(slot, 1.0) for slot, _ in self.saves])
 
     @property
     def combinations(self) -> tuple[Combination, ...]:
@@ -170,7 +153,14 @@ class Row(Combination):
         return text if self.clip is None else f"clip({text}, {self.clip:g})"
 
 
-@dataclass(frozen=True)
+def _rows(rows: Iterable[Row]) -> tuple[Row, ...]:
+    found = tuple(instance("row", row, Row, "a Row") for row in items("rows", rows, "Row"))
+    if not found:
+        raise ConfigError("a table needs at least one row")
+    return found
+
+
+@attrs.frozen
 class StepTable:
     """A whole sampler: rows that are checked together when the table is built, and frozen afterwards.
 
@@ -184,16 +174,23 @@ class StepTable:
             fails that check; the message names the row.
     """
 
-    rows: tuple[Row, ...]
+    rows: tuple[Row, ...] = attrs.field(converter=_rows)
 
-    def __init__(self, rows: Iterable[Row]) -> None:
-        object.__setattr__(self, "rows", tuple(rows))
-        if not self.rows:
-            raise ConfigError("a table needs at least one row")
+    def __attrs_post_init__(self) -> None:
         self._check()
 
     def __len__(self) -> int:
         return len(self.rows)
+
+    def __iter__(self) -> Iterator[Row]:
+        return iter(self.rows)
+
+    @overload
+    def __getitem__(self, index: int) -> Row: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Row, ...]: ...
+    def __getitem__(self, index: int | slice) -> Row | tuple[Row, ...]:
+        return self.rows[index]
 
     @property
     def times(self) -> tuple[float, ...]:
@@ -205,6 +202,10 @@ class StepTable:
         """How many tensors the size of x the table saves at most: slots are numbered 0..slots-1."""
         return 1 + max((slot for row in self.rows for slot, _ in row.saves), default=-1)
 
+    def table(self) -> StepTable:
+        """Return the table itself: it is a scheduler too, of a single list of times."""
+        return self
+
     def predicting(self, prediction: str) -> StepTable:
         """Return the same table for a network of another output.
 
@@ -215,8 +216,7 @@ class StepTable:
             PidSamplerError: The name is unknown, or the network predicts eps and a row is at t = 1, where x
                 says nothing about x0.
         """
-        if prediction not in PREDICTIONS:
-            raise unknown_name("prediction", prediction, PREDICTIONS)
+        word("prediction", prediction, PREDICTIONS)
 
         def weights(t: float) -> tuple[float, float]:
             if prediction == "velocity":
@@ -228,11 +228,11 @@ class StepTable:
             return 1.0 / (1.0 - t), -t / (1.0 - t)
 
         pq = [weights(row.t) for row in self.rows]
-        return StepTable(replace(row, p=p, q=q) for row, (p, q) in zip(self.rows, pq, strict=True))
+        return StepTable(attrs.evolve(row, p=p, q=q) for row, (p, q) in zip(self.rows, pq, strict=True))
 
     def clipped(self, clip: float | None) -> StepTable:
         """Return the same table with each row's x0 clipped to -clip..clip, or not at all with None."""
-        return StepTable(replace(row, clip=clip) for row in self.rows)
+        return StepTable(attrs.evolve(row, clip=clip) for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain lists, floats and strings, ready for a JSON record."""
@@ -249,7 +249,7 @@ class StepTable:
 
     def to_json(self, indent: int | None = None) -> str:
         """Return JSON that `from_json` reads back to an equal table: floats are written to round-trip."""
-        return json.dumps(self.to_dict(), indent=indent)
+        return json.dumps(self.to_dict(), indent=None if indent is None else whole("indent", indent, 0))
 
     @classmethod
     def from_json(cls, text: str) -> StepTable:
@@ -274,7 +274,7 @@ class StepTable:
             return cls(row(d) for d in data["rows"])
         except PidSamplerError:
             raise
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, RecursionError) as error:
             raise ConfigError(f"not a table in JSON: {type(error).__name__}: {error}") from error
 
     def __str__(self) -> str:
@@ -323,7 +323,7 @@ class StepTable:
 _FORMAT = "pidsampler.StepTable/1"
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class _Tracked:
     """A tensor of the check: mean * image + sum of noise[draw] * N(draw), and the size of what was summed."""
 
@@ -358,8 +358,8 @@ class Scheduler(Protocol):
         ...
 
 
-def as_table(table: StepTable | Scheduler) -> StepTable:
-    """Return a table as it is, or a scheduler's table.
+def as_table(table: Scheduler) -> StepTable:
+    """Return a scheduler's table; a table is one itself.
 
     Raises:
         PidSamplerError: It is neither.
@@ -368,4 +368,4 @@ def as_table(table: StepTable | Scheduler) -> StepTable:
         return table
     if isinstance(table, Scheduler) and not isinstance(table, type):
         return as_table(table.table())
-    raise ConfigError(f"expected a StepTable or a scheduler with table(), found {cast(object, table)!r}")
+    raise ConfigError(f"expected a StepTable or a scheduler with table(), found {shown(cast(object, table))}")

@@ -7,7 +7,7 @@ and the parameter's name. True and False are no numbers, and NaN is never in a r
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
 from typing import Any, TypeVar
 
@@ -17,12 +17,14 @@ from .errors import ConfigError, unknown_name
 
 T = TypeVar("T")
 
+_LONGEST = 200  # characters of a value in a message
+
 
 def whole(name: str, value: object, low: int | None = None, high: int | None = None) -> int:
     """Return a whole number in low..high, both included; None leaves an end open."""
     number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
     if number is None or (low is not None and number < low) or (high is not None and number > high):
-        raise ConfigError(f"{name}={value!r} must be a whole number{_within(low, high)}")
+        raise ConfigError(f"{name}={shown(value)} must be a whole number{_within(low, high)}")
     return number
 
 
@@ -36,17 +38,20 @@ def number(
     below: bool = False,
 ) -> float:
     """Return a finite number in low..high; `above` leaves out low itself, `below` leaves out high."""
-    found = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    try:
+        found = float(value) if isinstance(value, Real) and not isinstance(value, bool) else math.nan
+    except OverflowError:  # a whole number of more than 308 digits
+        found = math.inf
     inside = (low < found if above else low <= found) and (found < high if below else found <= high)
     if not inside or not math.isfinite(found):
-        raise ConfigError(f"{name}={value!r} must be a finite number{_between(low, high, above, below)}")
+        raise ConfigError(f"{name}={shown(value)} must be a finite number{_between(low, high, above, below)}")
     return found
 
 
 def word(name: str, value: object, choices: Iterable[str] | None = None) -> str:
     """Return a text, one of `choices` where those are given."""
     if not isinstance(value, str):
-        raise ConfigError(f"{name}={value!r} must be a text")
+        raise ConfigError(f"{name}={shown(value)} must be a text")
     if choices is not None and value not in (known := list(choices)):
         raise unknown_name(name, value, known)
     return value
@@ -55,15 +60,62 @@ def word(name: str, value: object, choices: Iterable[str] | None = None) -> str:
 def flag(name: str, value: object) -> bool:
     """Return True or False."""
     if not isinstance(value, bool):
-        raise ConfigError(f"{name}={value!r} must be True or False")
+        raise ConfigError(f"{name}={shown(value)} must be True or False")
     return value
 
 
 def instance(name: str, value: object, kind: type[T], words: str) -> T:
     """Return a value of a class; `words` say what was expected, such as "a Size"."""
     if not isinstance(value, kind):
-        raise ConfigError(f"{name}={value!r} must be {words}")
+        raise ConfigError(f"{name}={shown(value)} must be {words}")
     return value
+
+
+def items(name: str, value: object, words: str) -> tuple[Any, ...]:
+    """Return what a list, tuple, array or other iterable holds; `words` say what was expected, such as "numbers"."""
+    if isinstance(value, Iterable) and not isinstance(value, str | bytes):
+        try:
+            return tuple(value)
+        except TypeError:  # an array without an axis
+            pass
+    raise ConfigError(f"{name}={shown(value)} must be a list of {words}")
+
+
+def numbers(
+    name: str,
+    value: object,
+    low: float = -math.inf,
+    high: float = math.inf,
+    *,
+    above: bool = False,
+    below: bool = False,
+) -> tuple[float, ...]:
+    """Return finite numbers, each as `number` returns it."""
+    return tuple(number(name, found, low, high, above=above, below=below) for found in items(name, value, "numbers"))
+
+
+def wholes(name: str, value: object, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
+    """Return whole numbers, each as `whole` returns it."""
+    return tuple(whole(name, found, low, high) for found in items(name, value, "whole numbers"))
+
+
+def words(name: str, value: object) -> tuple[str, ...]:
+    """Return texts."""
+    return tuple(word(name, found) for found in items(name, value, "texts"))
+
+
+def pairs(name: str, value: object) -> tuple[tuple[Any, Any], ...]:
+    """Return what a mapping holds, or a list of pairs."""
+    found = tuple(value.items()) if isinstance(value, Mapping) else items(name, value, "pairs")
+    if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in found):
+        raise ConfigError(f"{name}={shown(value)} must be a list of pairs")
+    return tuple((first, second) for first, second in found)
+
+
+def shown(value: object) -> str:
+    """Return a value as a message shows it: its repr in one line, cut where it is long."""
+    text = " ".join(repr(value).split())
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def field(check: Callable[..., Any], *arguments: Any, optional: bool = False, **options: Any) -> Any:
@@ -80,6 +132,9 @@ def field(check: Callable[..., Any], *arguments: Any, optional: bool = False, **
     def convert(value: Any, made: attrs.Attribute[Any]) -> Any:
         return None if optional and value is None else check(made.name, value, *arguments, **own)
 
+    # What the signature of the class shows.
+    kind = arguments[0].__name__ if check is instance else check.__annotations__["return"]
+    convert.__annotations__["value"] = f"{kind} | None" if optional else kind
     return attrs.field(converter=attrs.Converter(convert, takes_field=True), **options)
 
 

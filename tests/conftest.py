@@ -9,7 +9,7 @@ import pytest
 from hypothesis import settings
 from paths import REPOSITORY
 
-from pidsampler.backends import _cupy_backend
+from pidsampler.backends import registry
 from pidsampler.threads import count_cores
 
 _WORKERS = min(count_cores(), 4)
@@ -37,7 +37,7 @@ def pytest_xdist_auto_num_workers(config):
 def _no_gpu(monkeypatch):
     """As on a machine without CuPy, whatever this one has."""
     monkeypatch.setitem(sys.modules, "cupy", None)
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()
 
 
 @pytest.fixture(scope="session", name="repository")
@@ -77,6 +77,6 @@ def _cupy(folder, libraries, monkeypatch):
     fake = fake_cupy.FakeCupy(folder)
     fake._libraries = libraries
     monkeypatch.setitem(sys.modules, "cupy", fake)
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()
     yield fake
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()

@@ -95,8 +95,8 @@ def test_guidance_between_gaussians_is_another_gaussian(scale, dtype):
     """Of one std, since their velocity is affine in the mean: that of N(m0 + scale*(m1 - m0), std^2)."""
     conditional, unconditional = Counted(Gaussian(0.5, 0.3)), Counted(Gaussian(-0.2, 0.3))
     guided = Guided(conditional, unconditional, scale)
-    x = sample(guided, FlowODE(timesteps.uniform(5)), (2, 3, 4, 5), dtype=dtype)
-    expected = sample(Gaussian(-0.2 + scale * 0.7, 0.3), FlowODE(timesteps.uniform(5)), (2, 3, 4, 5), dtype=dtype)
+    x = sample(guided, FlowODE(timesteps.uniform(5)), shape=(2, 3, 4, 5), dtype=dtype)
+    expected = sample(Gaussian(-0.2 + scale * 0.7, 0.3), FlowODE(timesteps.uniform(5)), shape=(2, 3, 4, 5), dtype=dtype)
     assert x == pytest.approx(expected, abs=1e-5 if dtype == np.float32 else 1e-12)
     assert conditional.calls == (0 if scale == 0.0 else 5)
     assert unconditional.calls == (0 if scale == 1.0 else 5)

@@ -65,16 +65,16 @@ def test_equals_the_formula(name, dtype, tolerance):
     seeds = [3, 2**63]
     x = np.stack([noise.normal(s, 0, SHAPE[1:]) for s in seeds])
     expected = reference(network, TABLES[name], x, seeds)
-    found = sample(network, TABLES[name], SHAPE, seed=seeds, dtype=dtype)
+    found = sample(network, TABLES[name], shape=SHAPE, seed=seeds, dtype=dtype)
     assert found.dtype == dtype
     assert np.abs(found - expected).max() < tolerance
 
 
 @pytest.mark.parametrize("name", ["eta", "heun"])
 def test_the_same_bits_over_a_hundred_runs(name):
-    first = sample(network, TABLES[name], SHAPE, seed=3)
+    first = sample(network, TABLES[name], shape=SHAPE, seed=3)
     for _ in range(100):
-        assert_array_equal(sample(network, TABLES[name], SHAPE, seed=3), first)
+        assert_array_equal(sample(network, TABLES[name], shape=SHAPE, seed=3), first)
 
 
 def test_large_images_cross_chunks():
@@ -82,7 +82,7 @@ def test_large_images_cross_chunks():
     shape = (1, 3, 210, 211)
     x = noise.normal(9, 0, shape[1:])[None]
     for name in ("eta", "saved noise", "clip"):
-        found = sample(network, TABLES[name], shape, seed=9, dtype=np.float64)
+        found = sample(network, TABLES[name], shape=shape, seed=9, dtype=np.float64)
         assert np.abs(found - reference(network, TABLES[name], x, [9])).max() < 1e-12
 
 
@@ -91,14 +91,14 @@ def test_large_images_cross_chunks():
 def test_an_image_does_not_depend_on_its_batch(seeds, k):
     k %= len(seeds)
     table = TABLES["eta"]
-    batch = sample(network, table, (len(seeds), 3, 5, 7), seed=seeds)
-    alone = sample(network, table, (1, 3, 5, 7), seed=seeds[k])
+    batch = sample(network, table, shape=(len(seeds), 3, 5, 7), seed=seeds)
+    alone = sample(network, table, shape=(1, 3, 5, 7), seed=seeds[k])
     assert_array_equal(batch[k], alone[0])
 
 
 def test_one_seed_counts_up_over_the_batch():
-    found = sample(network, TABLES["sde"], (3, 3, 4, 4), seed=5)
-    assert_array_equal(found, sample(network, TABLES["sde"], (3, 3, 4, 4), seed=[5, 6, 7]))
+    found = sample(network, TABLES["sde"], shape=(3, 3, 4, 4), seed=5)
+    assert_array_equal(found, sample(network, TABLES["sde"], shape=(3, 3, 4, 4), seed=[5, 6, 7]))
     assert not np.array_equal(found[0], found[1])
 
 
@@ -114,7 +114,7 @@ def test_a_loop_of_ones_own_gives_the_same(name):
         times.append(row.t)
         run.step(network(run.x, row.t))
     assert times == list(table.times[:-1])
-    assert_array_equal(run.x, sample(network, table, SHAPE, seed=4))
+    assert_array_equal(run.x, sample(network, table, shape=SHAPE, seed=4))
     assert_array_equal(x, before)
 
 
@@ -124,7 +124,7 @@ def test_in_place_uses_the_callers_memory():
     assert run.x is x
     for row in run:
         run.step(network(run.x, row.t))
-    assert_array_equal(x, sample(network, TABLES["sde"], SHAPE, seed=4))
+    assert_array_equal(x, sample(network, TABLES["sde"], shape=SHAPE, seed=4))
 
 
 def test_two_runs_interleave():
@@ -137,8 +137,8 @@ def test_two_runs_interleave():
     for row in rows_one:
         one.step(network(one.x, row.t))
     shape = (1, 3, 8, 8)
-    assert_array_equal(one.x, sample(network, TABLES["heun"], shape, seed=1))
-    assert_array_equal(two.x, sample(network, TABLES["eta"], shape, seed=1))
+    assert_array_equal(one.x, sample(network, TABLES["heun"], shape=shape, seed=1))
+    assert_array_equal(two.x, sample(network, TABLES["eta"], shape=shape, seed=1))
 
 
 def test_a_run_can_be_left_and_taken_up():
@@ -149,7 +149,7 @@ def test_a_run_can_be_left_and_taken_up():
             break
     for row in run:
         run.step(network(run.x, row.t))
-    assert_array_equal(run.x, sample(network, TABLES["sde"], (1, 3, 8, 8), seed=1))
+    assert_array_equal(run.x, sample(network, TABLES["sde"], shape=(1, 3, 8, 8), seed=1))
 
 
 def test_from_given_images_and_a_scheduler():
@@ -170,8 +170,78 @@ def test_network_is_called_once_a_row_with_its_time():
             calls.append(t)
             out[...] = network(x, t)
 
-    sample(Counting(), TABLES["heun"], (1, 3, 4, 4))
+    sample(Counting(), TABLES["heun"], shape=(1, 3, 4, 4))
     assert calls == list(TABLES["heun"].times[:-1])
+
+
+class Half:
+    """A network that reads and writes half precision, and keeps what it was given."""
+
+    input_dtype = output_dtype = np.dtype(np.float16)
+
+    def __init__(self):
+        self.seen = []
+
+    def predict(self, x, t, out):
+        assert (x.dtype, out.dtype) == (np.float16, np.float16)
+        self.seen.append((t, x.copy()))
+        out[...] = network(x.astype(np.float32), t)
+
+
+def begun(name, seed=4):
+    run = start(TABLES[name], np.empty(SHAPE, np.float32), seed=seed, inplace=True)
+    run.initial_noise()
+    return run
+
+
+@pytest.mark.parametrize("name", TABLES)
+@pytest.mark.parametrize("net", [network, Half()], ids=["float32", "float16"])
+def test_a_run_advances_row_by_row_or_to_its_end(name, net):
+    expected = sample(net, TABLES[name], shape=SHAPE, seed=4)
+    run = begun(name)
+    for row in run:
+        assert row is run.row
+        run.advance(net)
+    assert_array_equal(run.x, expected)
+    run = begun(name)
+    run.advance(net)
+    assert run.finish(net) is run.x
+    assert_array_equal(run.x, expected)
+    assert run.finish(net) is run.x  # nothing is left to do
+    run = begun(name)
+    for _ in run:
+        run.step(run.evaluate(net))
+    assert_array_equal(run.x, expected)
+
+
+def test_the_initial_noise_is_draw_0_of_the_noise_given():
+    run = begun("sde", seed=[8, 3])
+    assert_array_equal(run.x, np.stack([noise.normal(s, 0, SHAPE[1:]) for s in (8, 3)]))
+    run = start(TABLES["sde"], run.x, seed=[8, 3], noise=lambda seed, draw, shape: np.full(shape, seed + draw))
+    run.initial_noise()
+    assert_array_equal(run.x[:, 0, 0, 0], [8, 3])
+
+
+def test_a_network_sees_x_as_it_is_also_where_the_caller_has_changed_it():
+    run, net = begun("heun"), Half()
+    for _ in run:
+        before = run.x.copy()
+        run.advance(net)
+        assert_array_equal(net.seen[-1][1], before.astype(np.float16))
+        run.x[...] *= 0.5
+
+
+def test_a_run_evaluates_at_another_time_too():
+    run = begun("sde")
+    m = run.evaluate(network, 0.5)
+    assert_array_equal(m, network(run.x, 0.5))
+    assert run.index == 0
+    assert run.evaluate(network) is m  # overwritten
+
+
+def test_a_step_of_ones_own_between_is_noticed():
+    with pytest.raises(PidSamplerError, match="called 2 times for row 0"):
+        sample(network, TABLES["sde"], shape=SHAPE, on_step=lambda run, m: run.step(m))
 
 
 def test_previews_progress_and_cancel():
@@ -182,9 +252,9 @@ def test_previews_progress_and_cancel():
         assert np.allclose(preview, run.x - run.row.t * m, atol=1e-6)
         seen.append((run.index, len(run), run.row.t))
 
-    found = sample(network, TABLES["sde"], SHAPE, seed=2, on_step=on_step)
+    found = sample(network, TABLES["sde"], shape=SHAPE, seed=2, on_step=on_step)
     assert seen == [(0, 4, 0.999), (1, 4, 0.866), (2, 4, 0.634), (3, 4, 0.342)]
-    assert_array_equal(found, sample(network, TABLES["sde"], SHAPE, seed=2))  # looking changes nothing
+    assert_array_equal(found, sample(network, TABLES["sde"], shape=SHAPE, seed=2))  # looking changes nothing
 
     class CancelledError(Exception):
         pass
@@ -194,7 +264,7 @@ def test_previews_progress_and_cancel():
             raise CancelledError
 
     with pytest.raises(CancelledError):
-        sample(network, TABLES["sde"], SHAPE, on_step=cancel)
+        sample(network, TABLES["sde"], shape=SHAPE, on_step=cancel)
 
 
 def test_preview_is_clipped_and_writes_where_told():
@@ -241,7 +311,7 @@ def test_any_cpu_tensor_through_dlpack_or_array():
     assert run.x.ctypes.data == memory.ctypes.data
     for row in run:
         run.step(Tensor(network(run.x, row.t)))
-    assert_array_equal(memory, sample(network, TABLES["ode"], (1, 3, 8, 8), seed=1))
+    assert_array_equal(memory, sample(network, TABLES["ode"], shape=(1, 3, 8, 8), seed=1))
 
 
 def test_bytes_after_the_first_step():
@@ -271,15 +341,15 @@ def test_any_number_of_cores_gives_the_same(monkeypatch, cores):
     found = []
     for count in (1, cores):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: range(count), raising=False)
-        found.append(sample(network, TABLES["eta"], shape, seed=5))
-        get_backend("numpy").noise(found[-1], [8, 9], 3, 1, keep=0.5, scale=2.0)
+        found.append(sample(network, TABLES["eta"], shape=shape, seed=5))
+        get_backend("numpy").noise(found[-1], [8, 9], draw=3, stream=1, keep=0.5, scale=2.0)
     assert_array_equal(*found)
 
 
 def test_an_error_on_any_core_is_raised(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
     with pytest.raises(PidSamplerError, match="seed=-1"):
-        get_backend("numpy").noise(np.empty((1, 3, 400, 400), np.float32), [-1], 0)
+        get_backend("numpy").noise(np.empty((1, 3, 400, 400), np.float32), [-1], draw=0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])
@@ -291,7 +361,7 @@ def test_law_on_the_gaussian_flow(eta):
     """
     mean, std, shape = 0.3, 0.2, (1, 3, 200, 200)
     table = FlowSDE(timesteps.uniform(8), eta).table()
-    x = sample(Gaussian(mean, std), table, shape, seed=11, dtype=np.float64)
+    x = sample(Gaussian(mean, std), table, shape=shape, seed=11, dtype=np.float64)
     expected_mean, variance = 0.0, 1.0
     for row in table.rows:
         keep = 1 - row.t
@@ -325,17 +395,26 @@ GOOD = noise.normal(0, 0, (3, 4, 4))[None]
     ("call", "message"),
     [
         (lambda: sample(network, TABLES["sde"]), r"shape is None, expected \(batch, 3, height, width\)"),
-        (lambda: sample(network, TABLES["sde"], (4,)), "expected .batch"),
-        (lambda: sample(network, TABLES["sde"], (1, 3, 0, 4)), "all above 0"),
-        (lambda: sample(network, TABLES["sde"], (1, 3, 4, 5), x=GOOD), "disagree"),
-        (lambda: sample(network, TABLES["sde"], SHAPE, backend="nunpy"), "did you mean 'numpy'"),
-        (lambda: sample(network, TABLES["sde"], SHAPE, dtype=np.float16), "dtype float16 is not float32 or float64"),
-        (lambda: sample(network, TABLES["sde"], SHAPE, seed=[1]), "1 seeds for a batch of 2"),
-        (lambda: sample(network, "sde", SHAPE), "expected a StepTable or a scheduler with table.., found 'sde'"),
-        (lambda: sample(network, FlowSDE, SHAPE), "expected a StepTable or a scheduler"),
-        (lambda: sample(3, TABLES["sde"], SHAPE), "expected a Denoiser"),
-        (lambda: sample(lambda x, t: x[:, :1], TABLES["sde"], SHAPE), r"returned shape \(2, 1, 20, 17\)"),
-        (lambda: sample(lambda x, t: None, TABLES["sde"], SHAPE), "returned shape None"),
+        (lambda: sample(network, TABLES["sde"], shape=(4,)), "expected .batch"),
+        (lambda: sample(network, TABLES["sde"], shape=(1, 3, 0, 4)), "all above 0"),
+        (lambda: sample(network, TABLES["sde"], shape=(1, 3, 4, 5), x=GOOD), "disagree"),
+        (lambda: sample(network, TABLES["sde"], shape=SHAPE, backend="nunpy"), "did you mean 'numpy'"),
+        (lambda: sample(network, TABLES["sde"], shape=SHAPE, dtype=np.float16), "float16 is not float32 or float64"),
+        (lambda: sample(network, TABLES["sde"], shape=SHAPE, seed=[1]), "1 seeds for a batch of 2"),
+        (lambda: sample(network, "sde", shape=SHAPE), "unknown scheduler 'sde': did you mean"),
+        (lambda: sample(network, 3, shape=SHAPE), "the sampler is 3, expected a spec, a scheduler or StepTable"),
+        (lambda: sample(network, lambda times: 3, shape=SHAPE), r"\(timesteps\) returned 3, expected a StepTable"),
+        (lambda: sample(network, lambda: 3, shape=SHAPE), r"failed: TypeError: .*takes 0 positional arguments"),
+        (lambda: sample(network, TABLES["sde"], shape=(1, "a")), r"shape is \(1, 'a'\), expected \(batch"),
+        (lambda: sample(network, TABLES["sde"], shape=3), r"shape is 3, expected \(batch"),
+        (lambda: sample(network, TABLES["sde"], shape=SHAPE, dtype="x"), "dtype='x' is no element type"),
+        (lambda: sample(network, TABLES["sde"], shape=SHAPE, dtype=None), "dtype=None is no element type"),
+        (lambda: sample(network, TABLES["sde"], shape=SHAPE, noise=3), "noise=3 is neither one of independent, fixed"),
+        (lambda: sample(network, TABLES["sde"], shape=SHAPE, on_step=3), r"on_step=3 must be a function"),
+        (lambda: start(TABLES["sde"], GOOD, inplace="x"), "inplace='x' must be True or False"),
+        (lambda: sample(3, TABLES["sde"], shape=SHAPE), "expected a Denoiser"),
+        (lambda: sample(lambda x, t: x[:, :1], TABLES["sde"], shape=SHAPE), r"returned shape \(2, 1, 20, 17\)"),
+        (lambda: sample(lambda x, t: None, TABLES["sde"], shape=SHAPE), "returned shape None"),
         (lambda: start(TABLES["sde"], GOOD.astype(np.float16)), "x is float16"),
         (lambda: start(TABLES["sde"], GOOD[0, 0, 0]), r"x is float32 of shape \(4,\)"),
         (lambda: start(TABLES["sde"], "x"), "str cannot be read as a CPU array"),

@@ -177,7 +177,7 @@ def _upscales(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str
     table = FlowSDE(pid()).table()
 
     def sampler() -> None:
-        sample(lambda x, t: x, table, (1, 3, side, side), backend=backend.name)
+        sample(lambda x, t: x, table, shape=(1, 3, side, side), backend=backend)
         if backend.device == "cuda":
             import cupy
 

@@ -6,9 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
+from attrs import evolve
+
 from ..backends.kernels import StepVariant
 from ..noise import coupling
 from ..schedulers.registry import get_scheduler
+from ..schedulers.spec import without_list
 from ..table import Row, StepTable
 
 # A spec, the row of its table, what is added to the name, and the change that this stands for.
@@ -70,15 +73,11 @@ def variants() -> list[Variant]:
         scheduler = get_scheduler(spec)
         row = changed(scheduler.table()).rows[index]
         family = type(scheduler).__module__.rpartition(".")[2]
-        variant = Variant(
-            name=spec.partition("@")[0] + change, family=family, eta=getattr(scheduler, "eta", None), row=row
-        )
+        variant = Variant(name=without_list(spec) + change, family=family, eta=getattr(scheduler, "eta", None), row=row)
         found.append(variant)
         if 0 < len(row.draws) <= _MOST_DRAWS:
-            saves = tuple((slot, replace(c, noise=())) for slot, c in row.saves)
-            found.append(
-                replace(variant, name=f"{variant.name} without noise", row=replace(row, noise=(), saves=saves))
-            )
+            saves = tuple((slot, evolve(c, noise=())) for slot, c in row.saves)
+            found.append(replace(variant, name=f"{variant.name} without noise", row=evolve(row, noise=(), saves=saves)))
     return found
 
 

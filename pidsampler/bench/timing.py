@@ -17,6 +17,7 @@ from ..backends import Backend
 from ..backends.kernels import KINDS
 from ..errors import ConfigError
 from ..table import Row
+from ..threads import in_parts
 from .peers import Array, Arrays, Step
 from .steps import slots
 
@@ -196,13 +197,11 @@ def copies(backend: Backend, n: int, *, caches: int) -> list[Launch]:
 
         return [partial(cupy.copyto, target, source) for source, target in pairs]
 
-    from ..backends.numpy import _on_all_cores  # as its rows are
-
     def copy(source: Array, target: Array) -> None:
         def part(start: int, stop: int) -> None:
             target[start:stop] = source[start:stop]
 
-        _on_all_cores(part, target.size)
+        in_parts(part, target.size)  # as rows are done
 
     return [partial(copy, source, target) for source, target in pairs]
 

@@ -9,9 +9,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from .. import timesteps
-from ..errors import ConfigError, PidSamplerError
+from ..errors import PidSamplerError
 from ..noise import NOISES
-from ..schedulers.registry import choose_scheduler
+from ..schedulers.registry import as_scheduler
 from ..table import Scheduler
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -69,7 +69,7 @@ def add_times(parser: argparse.ArgumentParser) -> None:
     where.add_argument(
         "--timesteps",
         metavar="T,T,...",
-        help="descending noise levels that end in 0, kept bit for bit, or @FILE of them",
+        help="descending noise levels that end in 0, kept bit for bit; @FILE of them; LIST:STEPS, or FILE.py:LIST",
     )
     parser.add_argument("--noise", default="independent", help=f"{', '.join(NOISES)} (default: %(default)s)")
     parser.add_argument("--eta", type=float, help="share of fresh noise, 0..1, of schedulers that draw some")
@@ -77,15 +77,7 @@ def add_times(parser: argparse.ArgumentParser) -> None:
 
 def chosen_scheduler(arguments: argparse.Namespace, own: timesteps.TimesLike) -> Scheduler:
     """Make the scheduler asked for, over the times asked for, or over `own`, the model's."""
-    times = arguments.timesteps
-    if times is not None and not times.startswith("@"):
-        times = [_number(text) for text in times.split(",")]
     options = {} if arguments.eta is None else {"eta": arguments.eta}
-    return choose_scheduler(arguments.scheduler, own, times, arguments.steps, **options)
-
-
-def _number(text: str) -> float:
-    try:
-        return float(text)
-    except ValueError as error:
-        raise ConfigError(f"timestep {text!r} is not a number: pass a list such as 0.999,0.634,0") from error
+    return as_scheduler(
+        arguments.scheduler, timesteps=arguments.timesteps, steps=arguments.steps, own=own, options=options
+    )

@@ -15,7 +15,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("images", nargs="+", type=Path, metavar="IMAGE", help="pictures or latents; half is held out")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="for --timesteps @FILE")
     parser.add_argument("--model", default="tiny", help="bundled name or model folder (default: %(default)s)")
-    parser.add_argument("--scheduler", default="dpmpp-2m", metavar="SPEC", help="without a list (default: %(default)s)")
+    parser.add_argument(
+        "--scheduler", default="dpmpp-2m", metavar="SPEC", help="without a list, or FILE.py:NAME (default: %(default)s)"
+    )
     parser.add_argument("--calls", type=int, default=4, metavar="N", help="most model calls (default: %(default)s)")
     parser.add_argument(
         "--measure",
@@ -60,10 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     if output.is_dir() or not output.parent.is_dir():
         raise FileError(f"cannot write {output}: expected a file's name in a folder that exists")
     reduce = "reference" in search.measure.needs
-    problem = Problem.of_model(arguments.model, arguments.images, arguments.device, reduce)
+    problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
     with progress_bar(arguments.quiet) as advance:
         found = search.run(problem, lambda most: advance("searching", total=most))
-    write_list(output, found.times, [*found.made, *found.table], arguments.overwrite)
+    comments = [*found.made, *found.table]
+    write_list(output, found.times, comments=comments, overwrite=arguments.overwrite)
     if not arguments.quiet:
         print(*found.table, "", ",".join(map(repr, found.times.tolist())), f"written to {output}", sep="\n")
     return 0

@@ -13,7 +13,9 @@ from .common import OK, add_times, checking, chosen_scheduler
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "scheduler", metavar="SPEC", help="spec such as heun@uniform:8 or unipc(order=3)@karras(rho=5):12"
+        "scheduler",
+        metavar="SPEC",
+        help="spec such as heun@uniform:8 or unipc(order=3)@karras(rho=5):12; FILE.py:NAME; @FILE.json, a table",
     )
     add_times(parser)
     parser.add_argument("--json", action="store_true", help="as JSON, for StepTable.from_json")
@@ -29,6 +31,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.plot is not None:
         from ..schedulers.plot import plot_table
 
-        plot_table(table, arguments.plot, str(scheduler), arguments.overwrite)
+        plot_table(table, arguments.plot, title=str(scheduler), overwrite=arguments.overwrite)
     print(table.to_json(indent=2) if arguments.json else f"{scheduler}\n\n{table}")
     return OK

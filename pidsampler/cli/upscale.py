@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from ..backends import DESPECKLE
+from ..image.despeckle import DESPECKLE
 from .common import FAILED, OK, add_times, checking, chosen_scheduler, fail
 from .progress import progress_bar
 
@@ -37,7 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         default="flow-sde",
         metavar="SPEC",
-        help="see 'pidsampler schedulers' (default: %(default)s)",
+        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table (default: %(default)s)",
     )
     add_times(parser)
     parser.add_argument("--seed", type=int, default=0, help="0..2^64-1 (default: %(default)s)")

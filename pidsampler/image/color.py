@@ -25,10 +25,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import Backend
+from .. import moved
+from ..backends import Backend, get_backend
 from ..errors import ConfigError, unknown_name
-from .blocks import Blocks
-from .planes import picture_means
+from .blocks import Blocks, block_means, correct, picture_means
+from .host import check_pixels
 
 METHODS = ("match", "adain", "off")
 
@@ -42,8 +43,9 @@ _XYZ = np.array(
 ) / np.array([[0.95047], [1.0], [1.08883]])
 
 
+@moved.keywords()
 def match(
-    x: Any, source_rgb: NDArray[Any], scale: int, method: str, strength: float, backend: Backend
+    x: Any, source_rgb: NDArray[Any], *, scale: int, method: str, strength: float, backend: str | Backend
 ) -> dict[str, Any]:
     """Correct the colours of x in place, or with method "off" only measure them.
 
@@ -57,7 +59,7 @@ def match(
         scale: Pixels of the result that one of the input became, on each axis.
         method: "match", "adain" or "off".
         strength: 0..1, the share of the correction that is made.
-        backend: Of x.
+        backend: Backend of x.
 
     Returns:
         The `drift` "before" and, if the method is not "off", "after", as plain JSON data.
@@ -66,10 +68,14 @@ def match(
         PidSamplerError: An argument is not as described, or the picture holds NaN or infinity.
     """
     check_method(method, strength)
+    backend = get_backend(backend)
     blocks = _blocks(x, source_rgb, scale)
     powers = 2 if method == "adain" else 1
-    wanted, found = picture_means(source_rgb, blocks, powers), backend.block_means(x, blocks, powers)
-    before = drift(wanted[0], found[0], blocks)
+    wanted, found = (
+        picture_means(source_rgb, blocks, powers=powers),
+        block_means(x, blocks, powers=powers, backend=backend),
+    )
+    before = drift(wanted[0], found[0], blocks=blocks)
     if method == "off":
         return {"before": before}
     if strength == 0.0:
@@ -79,8 +85,8 @@ def match(
     else:
         gain, offset = _adain(blocks.mean(wanted), blocks.mean(found), strength)
         grid = np.broadcast_to(offset[:, None, None], (3, *blocks.shape))
-    after = backend.correct(x, blocks, gain, grid)
-    return {"before": before, "after": drift(wanted[0], after, blocks)}
+    after = correct(x, blocks, gain=gain, grid=grid, backend=backend)
+    return {"before": before, "after": drift(wanted[0], after, blocks=blocks)}
 
 
 def check_method(method: str, strength: float) -> None:
@@ -97,7 +103,8 @@ def check_method(method: str, strength: float) -> None:
         )
 
 
-def drift(source: NDArray[Any], result: NDArray[Any], blocks: Blocks) -> dict[str, float]:
+@moved.keywords()
+def drift(source: NDArray[Any], result: NDArray[Any], *, blocks: Blocks) -> dict[str, float]:
     """Return the mean drift of lightness and chroma, result less input, in CIELAB (D65).
 
     It is taken between block means, which costs nothing beside them. The study's drift-l, -a and -b do so between the
@@ -126,10 +133,8 @@ def cielab(rgb: NDArray[Any]) -> NDArray[np.float64]:
 
 
 def _blocks(x: Any, source_rgb: NDArray[Any], scale: int) -> Blocks:
-    shape, kind = source_rgb.shape, source_rgb.dtype
-    if len(shape) != 3 or shape[2] != 3 or 0 in shape or kind not in (np.uint8, np.uint16):
-        raise ConfigError(f"the input is {kind} of shape {shape}, expected uint8 or uint16 (h, w, 3)")
-    height, width, _ = shape
+    check_pixels("the input", source_rgb)
+    height, width, _ = source_rgb.shape
     if scale < 1 or len(x.shape) != 4 or tuple(x.shape[:2]) != (1, 3):
         raise ConfigError(f"x has shape {x.shape} at scale {scale!r}, expected (1, 3, H, W) at 1 or more")
     if x.shape[2] < scale * height or x.shape[3] < scale * width:
@@ -137,7 +142,7 @@ def _blocks(x: Any, source_rgb: NDArray[Any], scale: int) -> Blocks:
             f"x has shape {x.shape}, smaller than the input's {height}x{width} pixels at scale {scale}: "
             "correct colours before the result is reduced"
         )
-    return Blocks.of(height, width, scale, BLOCK)
+    return Blocks.of(height, width, scale=scale, size=BLOCK)
 
 
 def _coefficients(difference: NDArray[np.float64], blocks: Blocks) -> NDArray[np.float64]:

@@ -3,52 +3,66 @@
 The filter, sinc(x)*sinc(x/3) for |x| < 3 (C. Duchon, "Lanczos filtering in one and two dimensions", 1979), is as much
 wider as the picture becomes smaller, and the weights of an output pixel are divided by their sum. It is separable.
 
-On the CPU Pillow does it. Its own arithmetic is float64, an axis after the other, and it copies what it is given, so it
-gets bands of a plane.
+On the host Pillow does it. Its own arithmetic is float64, an axis after the other, and it copies what it is given, so
+it gets bands of a plane.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import threads
+from ..backends import Array, Backend, get_backend
+from ..backends.base import Launcher, LaunchingBackend
+from ..backends.kernels import definitions, kind
 from ..errors import ConfigError
-from ..threads import count_cores
+from .host import check_picture, quiet, sides
 
 _LOBES = 3
 
 _BAND = 1 << 20  # elements of a plane that Pillow is to copy at a time
-_MOST_THREADS = 8
+_ROOM = 8 * _BAND  # elements that are copied at once
 _ROWS = 4, 32  # of the result in a band. Pillow keeps a band's place in float32: 32 rows hold the error under 3e-6
 
-# As on a GPU, what is not finite, or too large for the result's type, passes through without a word.
-_quiet = np.errstate(over="ignore", invalid="ignore")
 
+def reduce(x: Array, *, size: tuple[int, int], new_size: tuple[int, int], backend: str | Backend) -> Array:
+    """Reduce the top left of a tensor with the Lanczos-3 filter, in float32; one launch on a GPU.
 
-def check_reduction(x: Any, height: int, width: int, new_height: int, new_width: int) -> None:
-    """Check the arguments of `Backend.reduce`.
+    Args:
+        x: (1, 3, H, W) of any floating type. Values are not clamped, and NaN stays.
+        size: (height, width) of the picture in its top left.
+        new_size: (height, width) of the result, at most that.
+        backend: Backend of x.
+
+    Returns:
+        (1, 3, *new_size) of x's type; x itself where it has that shape already.
 
     Raises:
-        PidSamplerError: x is not (1, 3, H, W) with H, W at least (height, width), or the new size is not 1 to that.
+        PidSamplerError: x is smaller than `size`, or that is smaller than the new size.
     """
-    if (
-        len(x.shape) != 4
-        or tuple(x.shape[:2]) != (1, 3)
-        or not (1 <= height <= x.shape[2] and 1 <= width <= x.shape[3])
-    ):
-        raise ConfigError(
-            f"a tensor of shape {tuple(x.shape)} holds no picture of {width}x{height}: expected (1, 3, H, W) of at "
-            f"least (1, 3, {height}, {width})"
-        )
+    backend = get_backend(backend)
+    height, width = size = sides("size", size)
+    new_height, new_width = new_size = sides("new_size", new_size)
+    check_picture(x, size)
     if not (1 <= new_height <= height and 1 <= new_width <= width):
         raise ConfigError(
             f"a picture of {width}x{height} cannot be reduced to {new_width}x{new_height}: pass 1x1 to {width}x{height}"
         )
+    if new_size == tuple(x.shape[2:]):
+        return x
+    if isinstance(backend, Launcher):
+        return _launched(x, size, new_size, backend)
+    picture = backend.to_host(x)[:, :, :height, :width]
+    if new_size == size:
+        return backend.adopt(np.ascontiguousarray(picture))
+    result = np.empty((1, 3, *new_size), picture.dtype)
+    _reduce_planes(picture[0], result[0])
+    return backend.adopt(result)
 
 
 def taps(size: int, new_size: int) -> tuple[NDArray[np.uint32], NDArray[np.float32]]:
@@ -73,7 +87,23 @@ def taps(size: int, new_size: int) -> tuple[NDArray[np.uint32], NDArray[np.float
     return first.astype(np.uint32), (weights / weights.sum(axis=0)).astype(np.float32)
 
 
-def reduce_planes(planes: NDArray[Any], result: NDArray[Any]) -> None:
+def _launched(x: Array, size: tuple[int, int], new_size: tuple[int, int], backend: LaunchingBackend) -> Array:
+    result, tables = backend.empty((1, 3, *new_size), x.dtype), []
+    for side, new_side in zip(size, new_size, strict=True):
+        first, weights = taps(side, new_side)
+        tables += [backend.adopt(first), backend.adopt(weights), np.uint32(len(weights))]
+    backend.launch(
+        "reduce.cu",
+        "pid_reduce",
+        flags=lambda vector: definitions(x=kind(x.dtype), vector=vector),
+        tensors=[x],
+        arguments=(x, result, *tables, *(np.uint32(n) for n in (*x.shape[2:], *new_size))),
+        threads=new_size[0] * new_size[1],
+    )
+    return result
+
+
+def _reduce_planes(planes: NDArray[Any], result: NDArray[Any]) -> None:
     """Write planes (C, H, W) reduced into `result` (C, h, w), in float32 whatever their element types.
 
     Beside them it needs at most 12 MB a core, 100 MB in all; but three times what 10 rows of a plane's result are made
@@ -84,7 +114,7 @@ def reduce_planes(planes: NDArray[Any], result: NDArray[Any]) -> None:
     (_, height, width), (channels, new_height, new_width) = planes.shape, result.shape
     bands, room = _bands(height, width, new_height)
 
-    @_quiet
+    @quiet
     def reduce_band(job: tuple[int, tuple[int, int, int, int]]) -> None:
         c, (top, bottom, first, last) = job
         band = Image.fromarray(np.ascontiguousarray(planes[c, first:last], np.float32))
@@ -92,8 +122,7 @@ def reduce_planes(planes: NDArray[Any], result: NDArray[Any]) -> None:
         result[c, top:bottom] = band.resize((new_width, bottom - top), Image.Resampling.LANCZOS, box)
 
     jobs = [(c, band) for band in bands for c in range(channels)]
-    with ThreadPoolExecutor(min(room, count_cores(), len(jobs))) as pool:
-        list(pool.map(reduce_band, jobs))  # raises what a band raised
+    threads.map(reduce_band, jobs, most=room)
 
 
 def _bands(height: int, width: int, new_height: int) -> tuple[Sequence[tuple[int, int, int, int]], int]:
@@ -108,4 +137,4 @@ def _bands(height: int, width: int, new_height: int) -> tuple[Sequence[tuple[int
         first = max(0, math.floor(top * factor) - margin)
         bands.append((top, bottom, first, min(height, math.ceil(bottom * factor) + margin)))
     largest = width * max(last - first for *_, first, last in bands)
-    return bands, max(1, _MOST_THREADS * _BAND // largest)
+    return bands, max(1, _ROOM // largest)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from .. import timesteps
+from .. import moved, timesteps
 from ..errors import FileError, PidSamplerError
 from ..timesteps import Times, TimesLike
 from .atomic import place
@@ -36,7 +36,8 @@ def read_list(path: str | Path) -> Times:
         raise FileError(f"{path}: {error}") from error
 
 
-def write_list(path: str | Path, times: TimesLike, comments: Sequence[str] = (), overwrite: bool = False) -> None:
+@moved.keywords()
+def write_list(path: str | Path, times: TimesLike, *, comments: Sequence[str] = (), overwrite: bool = False) -> None:
     """Write a list of times for `read_list`, below lines of comment, whole or not at all.
 
     Raises:

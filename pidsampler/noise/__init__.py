@@ -1,7 +1,8 @@
 """Where randomness comes from: counter-based normals, PyTorch's, and how the draws of a run hang together."""
 
-from .coupling import NOISES, NoiseFunction, brownian, fixed, with_noise
+from .coupling import NoiseFunction, brownian, fixed
 from .philox import DEGRADE, SAMPLER, check_number, check_seeds, fill, kept, normal
+from .registry import NOISES, with_noise
 
 __all__ = [
     "DEGRADE",

@@ -1,51 +1,27 @@
-"""Noise as an axis of its own: how the draws of a table hang together, and where their values come from.
+"""How the draws of a table hang together: `fixed` and `brownian` turn a table into one with other draws.
 
-`fixed` and `brownian` turn a table into one with other draws: tables again, that print, compare and run anywhere.
+What they return are tables again, that print, compare and run anywhere.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
-from ..errors import ConfigError, unknown_name
+from attrs import evolve
+
+from .. import moved
+from ..errors import ConfigError
 from ..schedulers.exact import log_snr
 from ..table import Combination, Row, StepTable, Terms, combined
 
 # (seed, draw, shape of one image) -> its float32 noise, such as `noise.normal`. Draw 0 is the initial noise.
 NoiseFunction = Callable[[int, int, tuple[int, ...]], Any]
 
-NOISES = ("independent", "fixed", "brownian", "torch")
-
 # The Brownian path runs over log-SNR from -32 to 32, and is halved 22 times: to 2^-16.
 _BOUND, _CELL, _LEVELS = 32.0, 2.0**-16, 22
-
-
-def with_noise(table: StepTable, noise: str | NoiseFunction) -> tuple[StepTable, NoiseFunction | None]:
-    """Return the table for a choice of noise, and the function that makes its values if that is not `noise.normal`.
-
-    Args:
-        table: Of a scheduler; its k-th re-noise is draw k.
-        noise: "independent" (as the table is), "fixed", "brownian", "torch" (see `torch_noise`), or a function
-            (seed, draw, shape) -> array for noise of one's own.
-
-    Raises:
-        PidSamplerError: The name is unknown, or the table has no such form.
-    """
-    if not isinstance(noise, str):
-        if not callable(noise):
-            raise ConfigError(f"noise={noise!r} is neither one of {', '.join(NOISES)} nor a function")
-        return table, noise
-    if noise not in NOISES:
-        raise unknown_name("noise", noise, NOISES)
-    if noise == "torch":
-        from . import torch
-
-        return table, torch.normal
-    return {"independent": lambda table: table, "fixed": fixed, "brownian": brownian}[noise](table), None
 
 
 def fixed(table: StepTable) -> StepTable:
@@ -115,8 +91,8 @@ def _along(noise: Terms, increments: dict[int, Combination]) -> Terms:
 
 def _redrawn(row: Row, draws: Callable[[Terms], Terms]) -> Row:
     """The row with other noise, in what it saves too."""
-    saves = tuple((slot, replace(c, noise=draws(c.noise))) for slot, c in row.saves)
-    return replace(row, noise=draws(row.noise), saves=saves)
+    saves = tuple((slot, evolve(c, noise=draws(c.noise))) for slot, c in row.saves)
+    return evolve(row, noise=draws(row.noise), saves=saves)
 
 
 def _total(noise: Terms) -> float:
@@ -144,3 +120,6 @@ def _increment(begin: float, end: float) -> dict[int, float]:
             weights[draw] = weights.get(draw, 0.0) + sign * height
     size = math.hypot(*weights.values())
     return {draw: w / size for draw, w in weights.items()}
+
+
+__getattr__ = moved.names(__name__)

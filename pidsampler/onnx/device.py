@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from ..backends import Backend, get_backend
-from ..errors import DeviceError, PidSamplerError, unknown_name
+from ..errors import DeviceError, PidSamplerError
+from ..values import word
 from .providers import check_cuda
 
 
@@ -13,8 +14,7 @@ def resolve_device(device: str) -> Backend:
     Raises:
         PidSamplerError: The device is unknown, or cannot be had: never a silent CPU run.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+    word("device", device, ("auto", "cpu", "cuda"))
     if device == "cpu":
         return get_backend("numpy")
     try:

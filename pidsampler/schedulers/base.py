@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import copy
+import functools
 import inspect
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
-from ..errors import ConfigError
+import attrs
+import numpy as np
+
+from .. import moved
 from ..table import Combination, Row, Terms, combined
-from ..timesteps import TimesLike, custom
+from ..timesteps import Times, TimesLike, custom
+from ..values import field, flag, instance, number, numbers, whole, word, words
 from .spec import Spec
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class SchedulerInfo:
     """The facts about a method that users choose by.
 
@@ -28,48 +34,107 @@ class SchedulerInfo:
         stochastic: Whether any setting of it draws fresh noise.
         source: Paper or project that the formula comes from.
         aliases: Names of the same method elsewhere.
+
+    Raises:
+        PidSamplerError: A value is not as described.
     """
 
-    name: str
-    accuracy_order: int
-    model_calls_per_step: int
-    stochastic: bool
-    source: str
-    aliases: tuple[str, ...] = ()
+    name: str = field(word)
+    accuracy_order: int = field(whole, 0)
+    model_calls_per_step: int = field(whole, 1, kw_only=True)
+    stochastic: bool = field(flag, kw_only=True)
+    source: str = field(word, kw_only=True)
+    aliases: tuple[str, ...] = field(words, default=(), kw_only=True)
 
 
+def _checked(timesteps: TimesLike) -> tuple[float, ...]:
+    return tuple(custom(timesteps, partial=True).tolist())
+
+
+@attrs.frozen(slots=False, eq=False, repr=False)
 class TimesScheduler:
-    """A scheduler over a list of times; the options of a subclass are attributes of the same names.
+    """A scheduler over a list of times: frozen, and equal to another of its class with equal times and options.
+
+    A subclass declares its options as attrs fields under `@attrs.frozen`. One without options needs no decorator, and
+    one with an `__init__` of its own keeps each option as an attribute of the same name.
 
     Args:
         timesteps: A valid list of times, see `timesteps.custom`. One that ends above 0 stops there.
 
     Raises:
-        PidSamplerError: The list is not valid, or an option is outside the range that its class states.
+        PidSamplerError: The list is not valid, or an option is not as its class states.
     """
 
     info: ClassVar[SchedulerInfo]
-    spec: Spec | None = None  # what it was made from, if that names its list
 
-    def __init__(self, timesteps: TimesLike) -> None:
-        self.timesteps = custom(timesteps, partial=True)
+    _times: tuple[float, ...] = attrs.field(alias="timesteps", converter=_checked)
+    spec: Spec | None = attrs.field(default=None, init=False)  # what it was made from, if that names its list
+
+    def __init_subclass__(cls, **options: Any) -> None:
+        super().__init_subclass__(**options)
+        for name in ("__eq__", "__hash__", "__repr__"):  # attrs writes those that a class has not itself
+            if name not in vars(cls):
+                setattr(cls, name, getattr(cls, name))
+        if "__init__" in vars(cls) and "__attrs_attrs__" not in vars(cls):
+            _freeze_after_init(cls)
+
+    @property
+    def timesteps(self) -> Times:
+        """The times, a read-only float64 array."""
+        times = np.array(self._times)
+        times.setflags(write=False)
+        return times
 
     @property
     def steps(self) -> list[tuple[float, float]]:
         """The pairs (t, t_next)."""
-        return list(pairwise(self.timesteps.tolist()))
+        return list(pairwise(self._times))
 
     @property
     def options(self) -> dict[str, Any]:
         """The options and their values, without the times."""
         return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if name != "timesteps"}
 
+    def with_spec(self, spec: Spec) -> Self:
+        """Return the same scheduler with the spec that it was made from, which `str` then gives."""
+        made = copy.copy(self)
+        object.__setattr__(made, "spec", instance("spec", spec, Spec, "a Spec"))
+        return made
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, TimesScheduler) or type(other) is not type(self):
+            return NotImplemented
+        return self._times == other._times and self.options == other.options
+
+    def __hash__(self) -> int:
+        return hash((type(self), self._times, tuple(self.options.values())))
+
     def __repr__(self) -> str:
         options = "".join(f", {name}={value!r}" for name, value in self.options.items() if value is not None)
-        return f"{type(self).__name__}({self.timesteps.tolist()}{options})"
+        return f"{type(self).__name__}({list(self._times)}{options})"
 
     def __str__(self) -> str:
         return repr(self) if self.spec is None else str(self.spec)
+
+
+def _freeze_after_init(cls: Any) -> None:
+    """Let a class's own `__init__` set attributes, and nothing afterwards."""
+    init = cls.__init__
+
+    @functools.wraps(init)
+    def construct(self: Any, *arguments: Any, **options: Any) -> None:
+        outermost = "_open" not in vars(self)
+        vars(self)["_open"] = True
+        init(self, *arguments, **options)
+        if outermost:
+            del vars(self)["_open"]
+
+    def assign(self: Any, name: str, value: Any) -> None:
+        if "_open" not in vars(self):
+            raise attrs.exceptions.FrozenInstanceError
+        object.__setattr__(self, name, value)
+
+    cls.__init__, cls.__setattr__ = construct, assign
 
 
 # What a history or a stage holds, as combinations of x and x0 at time t.
@@ -78,68 +143,78 @@ X0 = Combination(b=1.0)
 
 def x0(t: float) -> Combination:
     """x0 itself."""
+    _evaluated(t)
     return X0
 
 
 def velocity(t: float) -> Combination:
     """v = (x - x0) / t."""
+    t = _evaluated(t)
     return Combination(a=1.0 / t, b=-1.0 / t)
 
 
 def eps(t: float) -> Combination:
     """eps = (x - (1 - t)*x0) / t."""
+    t = _evaluated(t)
     return Combination(a=1.0 / t, b=-(1.0 - t) / t)
 
 
 def euler(t: float, t_next: float) -> Combination:
     """x' = (t'/t)*x + (1 - t'/t)*x0: the first-order step of every deterministic method here; x0 itself at t' = 0."""
+    t, t_next = _evaluated(t), number("t_next", t_next, 0, 1)
     return Combination(a=t_next / t, b=1.0 - t_next / t)
 
 
-def renoised(t: float, t_next: float, shares: tuple[float, float], draw: int) -> Combination:
-    """Euler's step with only a share of the noise that x implies, the rest fresh; the marginal stays exact.
+def ancestral_step(t: float, t_next: float, *, split: tuple[float, float], draw: int) -> Combination:
+    """Euler's step that keeps a part of the noise that x implies and draws the rest; the marginal stays exact.
 
     x' = (1 - t')*x0 + t'*(keep*eps_hat + fresh*N(draw)),  eps_hat = (x - (1 - t)*x0)/t,  keep^2 + fresh^2 = 1
+
+    Args:
+        t: Time of the evaluation.
+        t_next: Noise level to go to.
+        split: (keep, fresh), such as of `noise_split`.
+        draw: Number of the fresh noise.
     """
-    keep, fresh = shares
+    t, t_next = _evaluated(t), number("t_next", t_next, 0, 1)
+    keep, fresh = numbers("split", split, 0, 1)
     a = keep * (t_next / t)
     # (1 - t') - a*(1 - t), ordered so that keep = 1 and keep = 0 are exact: 1 - t'/t and 1 - t'.
     b = (1.0 - a) - (1.0 - keep) * t_next
     return Combination(a=a, b=b, noise={draw: fresh * t_next})
 
 
-def sde_shares(eta: float, h: float) -> tuple[float, float]:
-    """The shares of implied and fresh noise of an SDE of strength eta over a step h in log-SNR: exp(-eta*h) is kept."""
-    return (math.exp(-eta * h), math.sqrt(-math.expm1(-2.0 * eta * h))) if eta else (1.0, 0.0)  # h may be infinite
+def noise_split(strength: float, h: float) -> tuple[float, float]:
+    """Return (keep, fresh) of an SDE over a step h in log-SNR: exp(-strength*h) of the implied noise is kept."""
+    if not number("strength", strength, 0):  # h may be infinite
+        return 1.0, 0.0
+    return math.exp(-strength * h), math.sqrt(-math.expm1(-2.0 * strength * h))
 
 
-def checked_eta(eta: float, name: str = "eta") -> float:
-    """Return the strength of an SDE's noise; raise PidSamplerError if it is negative or not finite."""
-    if not 0.0 <= eta < math.inf:
-        raise ConfigError(f"{name}={eta!r} must be a finite number from 0: 0 is the ODE, 1 the usual SDE")
-    return float(eta)
+def _evaluated(t: float) -> float:
+    return number("t", t, 0, 1, above=True)
 
 
-def row(t: float, t_next: float, update: Combination, saves: Mapping[int, Combination] | None = None) -> Row:
-    """The row whose update is a combination."""
+def row(t: float, t_next: float, *, update: Combination, saves: Mapping[int, Combination] | None = None) -> Row:
+    """Return the row whose update is a combination."""
     return Row(t, t_next, a=update.a, b=update.b, h=update.h, noise=update.noise, saves=saves or {})
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class Stage:
     """The state at `t` as start + sum_j weights[j]*q_j: a combination where the step began, q_j of stages before.
 
     `noise` is added to the state when it is complete.
     """
 
-    t: float
-    start: Combination
-    weights: tuple[float, ...]
-    noise: Terms = ()
+    t: float = field(number, 0, 1)
+    start: Combination = field(instance, Combination, "a Combination")
+    weights: tuple[float, ...] = attrs.field(kw_only=True)
+    noise: Terms = attrs.field(default=(), kw_only=True)
 
 
-def stage_rows(t: float, stages: Sequence[Stage], quantity: Callable[[float], Combination]) -> list[Row]:
-    """The rows of one step of a method with stages, the last of which is the result.
+def stage_rows(t: float, stages: Sequence[Stage], *, quantity: Callable[[float], Combination]) -> list[Row]:
+    """Return the rows of one step of a method with stages, the last of which is the result.
 
     Each later stage is summed up as its parts become known, so a row reads one saved tensor; stages that are equal
     so far share theirs.
@@ -155,7 +230,7 @@ def stage_rows(t: float, stages: Sequence[Stage], quantity: Callable[[float], Co
         new = {key: next(free) for key in later if key not in same}
         saves = {slot: _summed(later[key], i, q, slots) for key, slot in new.items()}
         update = combined([(1.0, _summed(stages[i], i, q, slots)), (1.0, Combination(noise=stages[i].noise))])
-        rows.append(row(now, after, update, saves))
+        rows.append(row(now, after, update=update, saves=saves))
         slots = same | new
     return rows
 

@@ -7,9 +7,13 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from ..errors import ConfigError
+from ..values import number, numbers, shown, whole
+
 
 def log_snr(t: float) -> float:
     """lambda = log((1 - t)/t), half the log of the signal-to-noise ratio; -inf at t = 1 and inf at t = 0."""
+    t = number("t", t, 0, 1)
     if t in (0.0, 1.0):
         return math.inf if t == 0.0 else -math.inf
     return math.log1p(-t) - math.log(t)
@@ -17,6 +21,7 @@ def log_snr(t: float) -> float:
 
 def log_snr_step(t: float, t_next: float) -> float:
     """log_snr(t_next) - log_snr(t), without the cancellation of near times; infinite from t = 1 or to 0."""
+    t, t_next = number("t", t, 0, 1), number("t_next", t_next, 0, 1)
     if t == 1.0 or t_next == 0.0:
         return math.inf
     return math.log1p((t - t_next) / ((1.0 - t) * t_next))
@@ -24,7 +29,7 @@ def log_snr_step(t: float, t_next: float) -> float:
 
 def time_of(lam: float) -> float:
     """The t of a log-SNR: 1 / (1 + exp(lambda)), for any lambda."""
-    return float(np.exp(-np.logaddexp(0.0, lam)))
+    return float(np.exp(-np.logaddexp(0.0, number("lam", lam))))
 
 
 def phi(k: int, z: float) -> float:
@@ -32,6 +37,7 @@ def phi(k: int, z: float) -> float:
 
     Source: Hochbruck and Ostermann, "Exponential integrators", Acta Numerica 2010, equation 2.10.
     """
+    k, z = whole("k", k, 0), number("z", z)
     if abs(z) < 1.0:
         return math.fsum(z**j / math.factorial(j + k) for j in range(20))
     value = math.exp(z)
@@ -42,5 +48,8 @@ def phi(k: int, z: float) -> float:
 
 def interpolation_weights(nodes: Sequence[float], moments: Sequence[float]) -> list[float]:
     """The weights that integrate every polynomial through `nodes`, given the integrals of 1, u, u^2, ..."""
+    nodes, moments = numbers("nodes", nodes), numbers("moments", moments)
+    if len(nodes) != len(moments) or len(set(nodes)) < len(nodes):
+        raise ConfigError(f"nodes={shown(nodes)} must be different, and as many as moments={shown(moments)}")
     matrix = np.vander(np.array(nodes), increasing=True).T
     return [float(w) for w in np.linalg.solve(matrix, np.array(moments))]

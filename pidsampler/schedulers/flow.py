@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import math
 
-from ..errors import ConfigError
+import attrs
+
+from .. import moved
 from ..table import StepTable
-from ..timesteps import TimesLike
-from .base import SchedulerInfo, TimesScheduler, euler, renoised, row
+from ..values import field, number
+from .base import SchedulerInfo, TimesScheduler, ancestral_step, euler, row
 
 
 class FlowODE(TimesScheduler):
@@ -17,35 +19,43 @@ class FlowODE(TimesScheduler):
     """
 
     info = SchedulerInfo(
-        "flow-ode", 1, 1, False, "Flow matching, arXiv 2210.02747", ("euler", "ddim", "FlowMatchEulerDiscreteScheduler")
+        "flow-ode",
+        1,
+        model_calls_per_step=1,
+        stochastic=False,
+        source="Flow matching, arXiv 2210.02747",
+        aliases=("euler", "ddim", "FlowMatchEulerDiscreteScheduler"),
     )
 
     def table(self) -> StepTable:
         """Return one row per step: the rows of FlowSDE with eta = 0."""
-        return StepTable(row(t, t_next, euler(t, t_next)) for t, t_next in self.steps)
+        return StepTable(row(t, t_next, update=euler(t, t_next)) for t, t_next in self.steps)
 
 
+@attrs.frozen(slots=False)
 class _Renoising(TimesScheduler):
-    """Euler's step with a share of fresh noise; row i draws it as draw i + 1. The marginal at t' stays exact."""
+    """Euler's step with a part of the noise fresh; row i draws it as draw i + 1. The marginal at t' stays exact."""
 
-    def __init__(self, timesteps: TimesLike, eta: float = 1.0, last_eta: float | None = None) -> None:
-        super().__init__(timesteps)
-        for name, value in (("eta", eta), ("last_eta", last_eta)):
-            if value is not None and not 0.0 <= value <= 1.0:
-                raise ConfigError(f"{name}={value!r} is outside 0..1: 0 is the ODE, 1 adds the most noise")
-        self.eta, self.last_eta = float(eta), last_eta
+    eta: float = field(number, 0, 1, default=1.0)
+    last_eta: float | None = field(number, 0, 1, default=None, optional=True, kw_only=True)
 
     def table(self) -> StepTable:
         """Return one row per step."""
-        steps, draws = enumerate(self.steps, 1), sum(s > 0.0 for _, s in self.steps)
-        etas = {draws: self.eta if self.last_eta is None else float(self.last_eta)}
-        return StepTable(row(t, s, renoised(t, s, self._shares(t, s, etas.get(k, self.eta)), k)) for k, (t, s) in steps)
+        last = sum(t_next > 0.0 for _, t_next in self.steps)
+        rows = []
+        for draw, (t, t_next) in enumerate(self.steps, 1):
+            eta = self.last_eta if draw == last and self.last_eta is not None else self.eta
+            step = ancestral_step(t, t_next, split=self._split(t, t_next, eta), draw=draw)
+            rows.append(row(t, t_next, update=step))
+        return StepTable(rows)
 
-    def _shares(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
-        """Return the shares of implied and fresh noise; their squares sum to 1."""
+    def _split(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
+        """Return how much of the implied noise is kept, and how much is fresh; their squares sum to 1."""
         raise NotImplementedError
 
 
+@moved.keywords()
+@attrs.frozen(slots=False)
 class FlowSDE(_Renoising):
     """Predict x0, then go to t' with noise that is partly the one implied by x and partly fresh.
 
@@ -59,31 +69,48 @@ class FlowSDE(_Renoising):
         timesteps: A valid list of times, see `timesteps.custom`.
         eta: Share of fresh noise as a standard deviation, in 0..1. 1 is PiD's own sampler x' = (1 - t')*x0 + t'*N, as
             LCM's and consistency models'; 0 is the Euler ODE of `FlowODE`; gamma of CTM (arXiv 2310.02279) between.
-        last_eta: That of the last noise that is added, which no later step smooths; None for eta.
+        last_eta: Share of fresh noise where noise is added last, which no later step smooths; None for eta.
 
     Source: PiD (arXiv 2605.23902), its "sde", for eta = 1; the split is DDIM's (arXiv 2010.02502, eq. 12) in flow time.
     """
 
-    info = SchedulerInfo("flow-sde", 0, 1, True, "PiD, arXiv 2605.23902", ("lcm", "FlowMatchLCMScheduler"))
+    info = SchedulerInfo(
+        "flow-sde",
+        0,
+        model_calls_per_step=1,
+        stochastic=True,
+        source="PiD, arXiv 2605.23902",
+        aliases=("lcm", "FlowMatchLCMScheduler"),
+    )
 
-    def _shares(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
+    def _split(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
         return math.sqrt((1.0 - eta) * (1.0 + eta)), eta
 
 
+@moved.keywords()
+@attrs.frozen(slots=False)
 class FlowAncestral(_Renoising):
     """Step down below t' on the ODE, then scale and add fresh noise up to t': euler_ancestral for flows.
 
     Args:
         timesteps: A valid list of times.
-        eta: In 0..1. The time stepped down to is t'*(1 + eta*(t'/t - 1)): t' for the ODE, t'^2/t at eta = 1.
+        eta: Share of the most noise, 0..1. The time stepped down to is t'*(1 + eta*(t'/t - 1)): t' for the ODE, t'^2/t
+            at eta = 1.
         last_eta: As in `FlowSDE`.
 
     Source: ComfyUI, sample_euler_ancestral_RF.
     """
 
-    info = SchedulerInfo("flow-ancestral", 1, 1, True, "ComfyUI, euler_ancestral_RF", ("euler_ancestral",))
+    info = SchedulerInfo(
+        "flow-ancestral",
+        1,
+        model_calls_per_step=1,
+        stochastic=True,
+        source="ComfyUI, euler_ancestral_RF",
+        aliases=("euler_ancestral",),
+    )
 
-    def _shares(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
+    def _split(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
         share = 1.0 + eta * (t_next / t - 1.0)  # of t', that is stepped down to
         keep = share * (1.0 - t_next) / (1.0 - share * t_next) if share < 1.0 else 1.0
         return keep, math.sqrt((1.0 - keep) * (1.0 + keep))

@@ -11,60 +11,57 @@ from collections.abc import Sequence
 from itertools import pairwise
 from typing import Any, ClassVar
 
+import attrs
 import numpy as np
 
-from ..errors import ConfigError
+from .. import moved
 from ..table import Combination, StepTable, combined
-from ..timesteps import TimesLike
-from .base import SchedulerInfo, TimesScheduler, checked_eta, eps, renoised, row, sde_shares, velocity, x0
+from ..values import field, number, whole, word
+from .base import SchedulerInfo, TimesScheduler, ancestral_step, eps, noise_split, row, velocity, x0
 from .exact import interpolation_weights, log_snr_step, phi
 
 
 class _Multistep(TimesScheduler):
     """Rows x' = euler + sum_j w_j*(q_(n-j) - q_n), with q of the `order` - 1 evaluations before the row's own.
 
-    With eta above 0 it is the SDE's first-order step in place of Euler's; row i draws its noise as draw i + 1.
-
-    Args:
-        timesteps: A valid list of times.
-        order: Nominal order, 1 (the first-order step alone) to `highest`. The first row is of first order, which caps
-            the global order at 2.
+    With a strength above 0 it is the SDE's first-order step in place of Euler's; row i draws its noise as draw i + 1.
+    The nominal order is 1 for the first-order step alone. The first row is of first order, which caps the global order
+    at 2.
     """
 
-    highest: ClassVar[int]
+    order: int  # of each subclass
     quantity: ClassVar[staticmethod[[float], Combination]] = staticmethod(x0)  # what the history holds
-    eta: float = 0.0
-
-    def __init__(self, timesteps: TimesLike, order: int = 2) -> None:
-        super().__init__(timesteps)
-        if not 1 <= order <= self.highest:
-            raise ConfigError(f"order={order!r} of {self.info.name} is outside 1..{self.highest}")
-        self.order = order
 
     def table(self) -> StepTable:
         """Return one row per step."""
         times, keep = self.timesteps.tolist(), self.order - 1
         rows = []
         for n, (t, t_next) in enumerate(self.steps):
-            first = renoised(t, t_next, self._shares(t, t_next), n + 1)
+            first = ancestral_step(t, t_next, split=self._split(t, t_next), draw=n + 1)
             q, parts = self.quantity(t), [(1.0, first)]
             if n and keep and t_next > 0.0:
                 weights = self._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
                 parts += [(w, Combination(h={(n - j) % keep: 1.0})) for j, w in enumerate(weights, 1)]
                 parts.append((-math.fsum(weights), q))
             saves = {n % keep: q} if keep and n < len(times) - 2 else {}
-            rows.append(row(t, t_next, combined(parts), saves))
+            rows.append(row(t, t_next, update=combined(parts), saves=saves))
         return StepTable(rows)
 
-    def _shares(self, t: float, t_next: float) -> tuple[float, float]:
-        """The shares of implied and fresh noise."""
-        return sde_shares(self.eta, log_snr_step(t, t_next))
+    @property
+    def _strength(self) -> float:
+        """Strength of the SDE, 0 for the ODE."""
+        return 0.0
+
+    def _split(self, t: float, t_next: float) -> tuple[float, float]:
+        """How much of the implied noise is kept, and how much is fresh."""
+        return noise_split(self._strength, log_snr_step(t, t_next))
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         """Return the weights of the first of the earlier q at times[1:], newest first; times[0] is the row's own."""
         raise NotImplementedError
 
 
+@attrs.frozen(slots=False)
 class AdamsBashforth(_Multistep):
     """Adams-Bashforth on the velocity, for unequal steps, of order 1 to 4: k-diffusion's LMS, iPNDM for equal steps.
 
@@ -72,9 +69,16 @@ class AdamsBashforth(_Multistep):
     2202.09778, for its use without Runge-Kutta start-up.
     """
 
-    info = SchedulerInfo("adams-bashforth", 2, 1, False, "Hairer et al. I, III.5; arXiv 2202.09778")
-    highest = 4
+    info = SchedulerInfo(
+        "adams-bashforth",
+        2,
+        model_calls_per_step=1,
+        stochastic=False,
+        source="Hairer et al. I, III.5; arXiv 2202.09778",
+    )
     quantity = staticmethod(velocity)
+
+    order: int = field(whole, 1, 4, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = t_next - times[0]
@@ -82,6 +86,7 @@ class AdamsBashforth(_Multistep):
         return interpolation_weights([(t - times[0]) / h for t in times], moments)[1:]
 
 
+@attrs.frozen(slots=False)
 class GradientEstimation(_Multistep):
     """Euler's step along 2*v_n - v_(n-1) (gamma = 2): less of the velocity's error, at first order.
 
@@ -92,20 +97,24 @@ class GradientEstimation(_Multistep):
     Source: Permenter and Yuan, arXiv 2306.04848, section 5 (gradient estimation).
     """
 
-    info = SchedulerInfo("gradient-estimation", 1, 1, False, "arXiv 2306.04848", ("gradient_estimation",))
-    highest = 2
+    info = SchedulerInfo(
+        "gradient-estimation",
+        1,
+        model_calls_per_step=1,
+        stochastic=False,
+        source="arXiv 2306.04848",
+        aliases=("gradient_estimation",),
+    )
+    order = 2
     quantity = staticmethod(velocity)
 
-    def __init__(self, timesteps: TimesLike, gamma: float = 2.0) -> None:
-        super().__init__(timesteps, 2)
-        if not math.isfinite(gamma):
-            raise ConfigError(f"gamma={gamma!r} is not finite")
-        self.gamma = float(gamma)
+    gamma: float = field(number, default=2.0)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         return [(t_next - times[0]) * (1.0 - self.gamma)]
 
 
+@attrs.frozen(slots=False)
 class DPMSolverPP2M(_Multistep):
     """DPM-Solver++(2M): the exponential step for x0 extrapolated to the middle of the step. Of order 1 or 2.
 
@@ -113,9 +122,15 @@ class DPMSolverPP2M(_Multistep):
     """
 
     info = SchedulerInfo(
-        "dpmpp-2m", 2, 1, False, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2m", "DPMSolverMultistepScheduler")
+        "dpmpp-2m",
+        2,
+        model_calls_per_step=1,
+        stochastic=False,
+        source="DPM-Solver++, arXiv 2211.01095",
+        aliases=("dpmpp_2m", "DPMSolverMultistepScheduler"),
     )
-    highest = 2
+
+    order: int = field(whole, 1, 2, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         return [_extrapolated(times, t_next)]
@@ -130,11 +145,15 @@ class DPMSolverPP3M(_Multistep):
     Source: DPM-Solver++ (arXiv 2211.01095), appendix; k-diffusion's dpmpp_3m.
     """
 
-    info = SchedulerInfo("dpmpp-3m", 2, 1, False, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_3m",))
-    highest = 3
-
-    def __init__(self, timesteps: TimesLike) -> None:
-        super().__init__(timesteps, 3)
+    info = SchedulerInfo(
+        "dpmpp-3m",
+        2,
+        model_calls_per_step=1,
+        stochastic=False,
+        source="DPM-Solver++, arXiv 2211.01095",
+        aliases=("dpmpp_3m",),
+    )
+    order = 3
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         if times[-1] == 1.0 or len(times) == 2:
@@ -142,6 +161,8 @@ class DPMSolverPP3M(_Multistep):
         return _differences(times, t_next)
 
 
+@moved.keywords()
+@attrs.frozen(slots=False)
 class DPMSolverPP2MSDE(DPMSolverPP2M):
     """DPM-Solver++(2M) for the SDE of strength eta.
 
@@ -155,13 +176,22 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
     Source: DPM-Solver++ (arXiv 2211.01095), SDE-DPM-Solver++(2M); k-diffusion's dpmpp_2m_sde for eta and kind.
     """
 
-    info = SchedulerInfo("dpmpp-2m-sde", 2, 1, True, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2m_sde",))
+    info = SchedulerInfo(
+        "dpmpp-2m-sde",
+        2,
+        model_calls_per_step=1,
+        stochastic=True,
+        source="DPM-Solver++, arXiv 2211.01095",
+        aliases=("dpmpp_2m_sde",),
+    )
 
-    def __init__(self, timesteps: TimesLike, eta: float = 1.0, kind: str = "midpoint", order: int = 2) -> None:
-        super().__init__(timesteps, order)
-        if kind not in ("midpoint", "heun"):
-            raise ConfigError(f"kind={kind!r} is neither 'midpoint' nor 'heun'")
-        self.eta, self.kind = checked_eta(eta), kind
+    eta: float = field(number, 0, default=1.0)
+    kind: str = field(word, ("midpoint", "heun"), default="midpoint", kw_only=True)
+    order: int = field(whole, 1, 2, default=2, kw_only=True)
+
+    @property
+    def _strength(self) -> float:
+        return self.eta
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h, before = log_snr_step(times[0], t_next), log_snr_step(times[1], times[0])
@@ -170,22 +200,33 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
         return [-(1.0 - t_next) * bend * h / before]
 
 
+@attrs.frozen(slots=False)
 class DPMSolverPP3MSDE(DPMSolverPP3M):
     """DPM-Solver++(3M) for the SDE of strength eta, which is as in `DPMSolverPP2MSDE`.
 
     Source: k-diffusion, sample_dpmpp_3m_sde.
     """
 
-    info = SchedulerInfo("dpmpp-3m-sde", 2, 1, True, "k-diffusion, dpmpp_3m_sde", ("dpmpp_3m_sde",))
+    info = SchedulerInfo(
+        "dpmpp-3m-sde",
+        2,
+        model_calls_per_step=1,
+        stochastic=True,
+        source="k-diffusion, dpmpp_3m_sde",
+        aliases=("dpmpp_3m_sde",),
+    )
 
-    def __init__(self, timesteps: TimesLike, eta: float = 1.0) -> None:
-        super().__init__(timesteps)
-        self.eta = checked_eta(eta)
+    eta: float = field(number, 0, default=1.0)
+
+    @property
+    def _strength(self) -> float:
+        return self.eta
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         return _differences(times, t_next, self.eta)
 
 
+@attrs.frozen(slots=False)
 class ERSDE(_Multistep):
     """ER-SDE-Solver: the extended reverse-time SDE whose noise fades by phi(s) = s*(exp(s^0.3) + 10), s = t/(1 - t).
 
@@ -199,13 +240,13 @@ class ERSDE(_Multistep):
     Source: ER-SDE-Solver (arXiv 2309.06169), algorithms 2 and 3 with its recommended noise scale; ComfyUI's er_sde.
     """
 
-    info = SchedulerInfo("er-sde", 2, 1, True, "ER-SDE, arXiv 2309.06169", ("er_sde",))
-    highest = 3
+    info = SchedulerInfo(
+        "er-sde", 2, model_calls_per_step=1, stochastic=True, source="ER-SDE, arXiv 2309.06169", aliases=("er_sde",)
+    )
 
-    def __init__(self, timesteps: TimesLike, order: int = 3) -> None:
-        super().__init__(timesteps, order)
+    order: int = field(whole, 1, 3, default=3)
 
-    def _shares(self, t: float, t_next: float) -> tuple[float, float]:
+    def _split(self, t: float, t_next: float) -> tuple[float, float]:
         if t == 1.0 or t_next == 0.0:
             return 0.0, 1.0
         keep = _er_scale(t_next / (1.0 - t_next)) / _er_scale(t / (1.0 - t))
@@ -233,29 +274,47 @@ def _er_scale(s: Any) -> Any:
     return np.exp(s**0.3) + 10.0
 
 
+@attrs.frozen(slots=False)
 class DEIS(_Multistep):
     """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight. Of order 1 to 3.
 
     Source: DEIS (arXiv 2204.13902), section 3.4, with the polynomial in log rho as in diffusers.
     """
 
-    info = SchedulerInfo("deis", 2, 1, False, "DEIS, arXiv 2204.13902", ("DEISMultistepScheduler",))
-    highest = 3
+    info = SchedulerInfo(
+        "deis",
+        2,
+        model_calls_per_step=1,
+        stochastic=False,
+        source="DEIS, arXiv 2204.13902",
+        aliases=("DEISMultistepScheduler",),
+    )
     quantity = staticmethod(eps)
+
+    order: int = field(whole, 1, 3, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)
         return _exponential(times, h, -t_next * h, h)
 
 
+@attrs.frozen(slots=False)
 class RES(_Multistep):
     """Exponential Adams-Bashforth for x0 in log-SNR, of order 1 to 3: res_multistep of ComfyUI.
 
     Source: Refined exponential solver (arXiv 2308.02157), section 3.3; Hochbruck and Ostermann 2010, section 2.7.
     """
 
-    info = SchedulerInfo("res-multistep", 2, 1, False, "RES, arXiv 2308.02157", ("res_multistep",))
-    highest = 3
+    info = SchedulerInfo(
+        "res-multistep",
+        2,
+        model_calls_per_step=1,
+        stochastic=False,
+        source="RES, arXiv 2308.02157",
+        aliases=("res_multistep",),
+    )
+
+    order: int = field(whole, 1, 3, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)
@@ -268,10 +327,10 @@ def _extrapolated(times: Sequence[float], t_next: float) -> float:
     return -(1.0 - t_next / times[0]) * 0.5 * h / before  # from t = 1, before is infinite: no extrapolation
 
 
-def _differences(times: Sequence[float], t_next: float, eta: float = 0.0) -> list[float]:
+def _differences(times: Sequence[float], t_next: float, strength: float = 0.0) -> list[float]:
     """The weights of the one or two earlier x0 in 3M's step: divided differences times phi_2 and phi_3 of -z."""
     h = log_snr_step(times[0], t_next)
-    z = (1.0 + eta) * h
+    z = (1.0 + strength) * h
     p2, p3 = (1 - t_next) * z * phi(2, -z), (1 - t_next) * z * phi(3, -z)
     r0 = log_snr_step(times[1], times[0]) / h
     if times[-1] == 1.0 or len(times) == 2:

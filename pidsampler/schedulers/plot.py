@@ -5,13 +5,15 @@ from __future__ import annotations
 import io
 from pathlib import Path
 
+from .. import moved
 from ..errors import FileError, missing_extra
 from ..io.atomic import place
 from ..table import StepTable
 from .exact import log_snr
 
 
-def plot_table(table: StepTable, path: Path, title: str = "", overwrite: bool = False) -> None:
+@moved.keywords()
+def plot_table(table: StepTable, path: Path, *, title: str = "", overwrite: bool = False) -> None:
     """Write a picture of a table: t and half log-SNR of its evaluations, and its coefficients.
 
     Args:

@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from ..errors import ConfigError
+import attrs
+
+from .. import moved
 from ..table import Combination, StepTable, combined
-from ..timesteps import TimesLike
-from .base import X0, SchedulerInfo, TimesScheduler, checked_eta, renoised, row, sde_shares
+from ..values import field, number, whole, word
+from .base import X0, SchedulerInfo, TimesScheduler, ancestral_step, noise_split, row
 from .exact import interpolation_weights, log_snr_step, phi
 
 
@@ -20,13 +22,7 @@ class _PredictorCorrector(TimesScheduler):
     where log-SNR is infinite, and that of the one to 0 are left out. Row i draws its noise as draw i + 1.
     """
 
-    eta: float = 0.0
-
-    def __init__(self, timesteps: TimesLike, order: int) -> None:
-        super().__init__(timesteps)
-        if order not in (1, 2, 3):
-            raise ConfigError(f"order={order!r} of {self.info.name} is outside 1..3")
-        self.order = order
+    order: int  # of each subclass
 
     def table(self) -> StepTable:
         """Return one row per step."""
@@ -35,7 +31,7 @@ class _PredictorCorrector(TimesScheduler):
         for n, (t, t_next) in enumerate(self.steps):
             state = Combination(a=1.0) if begun is None else Combination(b=begun, h={0: 1.0})
             h = log_snr_step(t, t_next)
-            first = renoised(t, t_next, sde_shares(self.eta, h), n + 1)
+            first = ancestral_step(t, t_next, split=noise_split(self._strength, h), draw=n + 1)
             parts = [(first.a, state), (1.0, Combination(b=first.b, noise=first.noise))]
             earlier = range(1, min(self.order, n + 1))
             history = [(times[n - j], Combination(h={self._slot(n - j): 1.0})) for j in earlier if times[n - j] < 1.0]
@@ -52,8 +48,13 @@ class _PredictorCorrector(TimesScheduler):
                         predicted = total
             if self.order > 1:
                 saves[self._slot(n)] = X0
-            rows.append(row(t, t_next, combined(predicted), {} if n == len(times) - 2 else saves))
+            rows.append(row(t, t_next, update=combined(predicted), saves={} if n == len(times) - 2 else saves))
         return StepTable(rows)
+
+    @property
+    def _strength(self) -> float:
+        """Strength of the SDE, 0 for the ODE."""
+        return 0.0
 
     def _slot(self, n: int) -> int:
         return 1 + n % max(1, self.order - 1)
@@ -63,6 +64,8 @@ class _PredictorCorrector(TimesScheduler):
         raise NotImplementedError
 
 
+@moved.keywords()
+@attrs.frozen(slots=False)
 class UniPC(_PredictorCorrector):
     """UniPC for x0.
 
@@ -75,13 +78,17 @@ class UniPC(_PredictorCorrector):
     order 2 (predictor) and 1 (corrector) are 1/2 as in the authors' code.
     """
 
-    info = SchedulerInfo("unipc", 3, 1, False, "UniPC, arXiv 2302.04867", ("UniPCMultistepScheduler",))
+    info = SchedulerInfo(
+        "unipc",
+        3,
+        model_calls_per_step=1,
+        stochastic=False,
+        source="UniPC, arXiv 2302.04867",
+        aliases=("UniPCMultistepScheduler",),
+    )
 
-    def __init__(self, timesteps: TimesLike, order: int = 2, b: str = "bh2") -> None:
-        super().__init__(timesteps, order)
-        if b not in ("bh1", "bh2"):
-            raise ConfigError(f"b={b!r} of unipc is neither 'bh1' nor 'bh2'")
-        self.b = b
+    order: int = field(whole, 1, 3, default=2)
+    b: str = field(word, ("bh1", "bh2"), default="bh2", kw_only=True)
 
     def _weights(self, nodes: Sequence[float], h: float, t_next: float) -> list[float]:
         b = -h if self.b == "bh1" else math.expm1(-h)
@@ -92,6 +99,8 @@ class UniPC(_PredictorCorrector):
         return [-(1.0 - t_next) * b * rho / r for rho, r in zip(rhos, nodes, strict=True)]
 
 
+@moved.keywords()
+@attrs.frozen(slots=False)
 class SASolver(_PredictorCorrector):
     """SA-Solver for x0 with a constant tau: stochastic Adams, predictor and corrector sharing their noise.
 
@@ -103,14 +112,23 @@ class SASolver(_PredictorCorrector):
     Source: SA-Solver (arXiv 2309.05019), algorithms 1 and 2, data prediction.
     """
 
-    info = SchedulerInfo("sa-solver", 2, 1, True, "SA-Solver, arXiv 2309.05019", ("sa_solver", "SASolverScheduler"))
+    info = SchedulerInfo(
+        "sa-solver",
+        2,
+        model_calls_per_step=1,
+        stochastic=True,
+        source="SA-Solver, arXiv 2309.05019",
+        aliases=("sa_solver", "SASolverScheduler"),
+    )
 
-    def __init__(self, timesteps: TimesLike, order: int = 2, tau: float = 1.0) -> None:
-        super().__init__(timesteps, order)
-        self.tau = checked_eta(tau, "tau")
-        self.eta = self.tau**2
+    order: int = field(whole, 1, 3, default=2)
+    tau: float = field(number, 0, default=1.0, kw_only=True)
+
+    @property
+    def _strength(self) -> float:
+        return self.tau**2
 
     def _weights(self, nodes: Sequence[float], h: float, t_next: float) -> list[float]:
-        z = (1.0 + self.eta) * h
+        z = (1.0 + self._strength) * h
         moments = [(1.0 - t_next) * z * math.factorial(p) * phi(p + 1, -z) for p in range(len(nodes) + 1)]
         return interpolation_weights([0.0, *nodes], moments)[1:]

@@ -1,29 +1,57 @@
-"""Names: the schedulers and timestep lists that a spec can name, ours and those of other packages."""
+"""Samplers and timesteps in every form that a user can give: by name, from a file, as an object or a function."""
 
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from .. import schedulers
 from .. import timesteps as lists
-from ..errors import ConfigError, check_options, unknown_name
-from ..table import Scheduler
+from ..errors import ConfigError
+from ..io.tables import read_table
+from ..io.times import read_list
+from ..plugins import Registry, load_from_file
+from ..table import Scheduler, as_table
 from ..timesteps import Times, TimesLike
 from . import SchedulerInfo, TimesScheduler
-from .spec import Spec
+from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, sampler_name, unchanged
+from .spec import Spec, parse_times, reference
 
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
+# A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
+TimestepsLike = str | TimesLike
 
-# Every class of `schedulers` that has an `info` of its own, the cheapest first.
-_REGISTERED: list[Any] = sorted(
-    (thing for thing in vars(schedulers).values() if isinstance(thing, type) and "info" in vars(thing)),
-    key=lambda cls: (cls.info.stochastic, cls.info.model_calls_per_step, cls.info.name),
+
+def _lacks_info(thing: Any, name: str) -> str | None:
+    info = getattr(thing, "info", None)
+    fits = isinstance(info, SchedulerInfo) and info.name == name
+    return None if fits else "has no SchedulerInfo of that name as info"
+
+
+# Classes that take `timesteps` first and have a SchedulerInfo as `info`.
+SCHEDULERS: Registry[Any] = Registry(
+    "scheduler",
+    "pidsampler.schedulers",
+    names=lambda thing: (thing.info.name, *thing.info.aliases),
+    wrong=_lacks_info,
 )
-_BY_NAME: dict[str, Any] = {name: cls for cls in _REGISTERED for name in (cls.info.name, *cls.info.aliases)}
+# Every class of `schedulers` that has an `info` of its own, the cheapest first.
+for _cls in sorted(
+    (thing for thing in vars(schedulers).values() if isinstance(thing, type) and "info" in vars(thing)),
+    key=lambda cls: (cls.info.stochastic, cls.info.model_calls_per_step, cls.info.name),  # type: ignore[attr-defined]
+):
+    SCHEDULERS.register(_cls)
+
+# Functions of a number of steps, and of options, by the name that follows @ in a spec.
+LISTS: Registry[Callable[..., Times]] = Registry("timestep list", "pidsampler.timesteps")
+for _list in (
+    *(lists.pid, lists.uniform, lists.shifted, lists.flux, lists.karras, lists.exponential, lists.polyexponential),
+    *(lists.log_snr, lists.cosine, lists.linear_quadratic, lists.kl_optimal, lists.simple, lists.sgm_uniform),
+    *(lists.ddim_uniform, lists.beta, lists.discrete),
+):
+    LISTS.register(_list)
 
 # Names elsewhere for a method with other options than its own defaults.
 _VARIANTS = {
@@ -34,18 +62,6 @@ _VARIANTS = {
     "uni_pc_bh2": "unipc(order=3)",
 }
 
-_GROUP = "pidsampler.schedulers"  # of entry points
-
-# The functions of `timesteps` that take a number of steps, by the name that follows @ in a spec.
-LISTS: dict[str, Callable[..., Times]] = {
-    f.__name__: f
-    for f in (
-        *(lists.pid, lists.uniform, lists.shifted, lists.flux, lists.karras, lists.exponential, lists.polyexponential),
-        *(lists.log_snr, lists.cosine, lists.linear_quadratic, lists.kl_optimal, lists.simple, lists.sgm_uniform),
-        *(lists.ddim_uniform, lists.beta, lists.discrete),
-    )
-}
-
 
 def list_schedulers() -> list[SchedulerInfo]:
     """Return what each scheduler says about itself: ours first, the cheapest ahead, then those of other packages.
@@ -53,118 +69,179 @@ def list_schedulers() -> list[SchedulerInfo]:
     Raises:
         PidSamplerError: Another package's scheduler cannot be loaded.
     """
-    others = [_loaded(entry) for entry in _entry_points().values()]
-    return [cls.info for cls in (*_REGISTERED, *others)]
+    return [thing.info for thing in SCHEDULERS.everything()]
 
 
 def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
     """Return a list by its short name, as in the part after @ of a spec, such as "karras".
 
     Args:
-        name: One of `LISTS`.
-        steps: How many; None takes the list's own number, which only "pid" has.
+        name: One of `LISTS`, or a list of another package.
+        steps: Number of steps; None takes the list's own number, which only "pid" has.
         **options: The function's own, such as rho.
 
     Raises:
         PidSamplerError: The name or an option is unknown, or `steps` is missing or out of the list's range.
     """
-    if name not in LISTS:
-        raise unknown_name("timestep list", name, LISTS)
-    check_options(name, LISTS[name], options)
+    return _list_of(name, LISTS.find(name), steps, options)
+
+
+def _list_of(name: str, function: Callable[..., Any], steps: int | None, options: Mapping[str, Any]) -> Times:
+    check_options(function, name, options=options)
     if steps is None:
-        if name == "pid":
-            return lists.pid()
-        raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
-    return LISTS[name](steps, **options)
+        first = next(iter(inspect.signature(function).parameters.values()), None)
+        if first is not None and first.default is first.empty:
+            raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
+    return lists.custom(
+        called(function, name, arguments=() if steps is None else (steps,), options=options), partial=True
+    )
 
 
-def _entry_points() -> dict[str, EntryPoint]:
-    """Schedulers that other packages add, by name, unless it is one of ours."""
-    from importlib.metadata import entry_points  # a tenth of the time of importing all of this package
-
-    return {entry.name: entry for entry in entry_points(group=_GROUP) if entry.name not in _BY_NAME}
-
-
-def _loaded(entry: EntryPoint) -> Any:
-    try:
-        cls = entry.load()
-    except Exception as error:  # whatever another package's import raises
-        raise ConfigError(f"scheduler {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
-    if not isinstance(getattr(cls, "info", None), SchedulerInfo) or cls.info.name != entry.name:
-        raise ConfigError(f"scheduler {entry.name!r} ({entry.value}) has no SchedulerInfo of that name as info")
-    return cls
-
-
-def get_scheduler(spec: str, timesteps: TimesLike | None = None, **options: Any) -> Scheduler:
-    """Make a registered scheduler from its name; of one whose spec names a list, `str` gives the canonical spec.
+def as_times(
+    timesteps: TimestepsLike | None = None,
+    *,
+    steps: int | None = None,
+    own: TimesLike | None = None,
+    folder: Path = Path(),
+    partial: bool = False,
+) -> Times:
+    """Return a list of times, whatever form it was given in.
 
     Args:
-        spec: "NAME(options)@LIST(options):STEPS", where all but NAME may be left out, such as "heun",
-            "flow-sde(eta=0.5)@pid:2" or "dpmpp-2m@karras(rho=5):12", see `spec.Spec`. Names of other projects are
-            known as aliases.
-        timesteps: The times, if the spec names no list. With neither it is `timesteps.pid()`.
+        timesteps: Times; or a text: a list's name and options, such as "karras(rho=5):8"; "FILE.py:NAME", a list or a
+            function of steps in a Python file, with options and steps likewise; "@FILE", see `io.times.read_list`; or
+            "T,T,...". None takes `own`.
+        steps: Number of steps; of times that are given, a `timesteps.subset`.
+        own: A model's timesteps; None is `timesteps.pid()`.
+        folder: Folder where relative paths start.
+        partial: Whether times that are given may end above 0.
+
+    Raises:
+        PidSamplerError: The text cannot be read, a name or file is unknown or fails, or the times are no list.
+    """
+    if timesteps is None:
+        times = lists.pid() if own is None else lists.custom(own, partial=True)
+    elif not isinstance(timesteps, str):
+        times = lists.custom(timesteps, partial=partial)
+    elif (path := reference(timesteps)) is not None:
+        times = read_list(folder / path)
+    elif isinstance(parsed := parse_times(timesteps), list):
+        times = lists.custom(parsed, partial=partial)
+    else:
+        count = _one_of(timesteps, parsed.steps, steps)
+        assert parsed.list is not None
+        if parsed.file is None:
+            return get_timesteps(parsed.list, count, **parsed.list_options)
+        found = load_from_file(folder / parsed.file, parsed.list, kind="timestep list")
+        if callable(found):
+            return _list_of(f"{parsed.file}:{parsed.list}", found, count, parsed.list_options)
+        check_options(None, timesteps, options=parsed.list_options)
+        times, steps = lists.custom(found), count
+    return times if steps is None else lists.subset(times, steps)
+
+
+def get_scheduler(sampler: SamplerLike, timesteps: TimestepsLike | None = None, **options: Any) -> Scheduler:
+    """Return a scheduler, whatever form it was given in; `str` of one whose spec names a list is the canonical spec.
+
+    Args:
+        sampler: A spec "NAME(options)@LIST(options):STEPS", where all but NAME may be left out, such as "heun",
+            "flow-sde(eta=0.5)@pid:2" or "dpmpp-2m@karras(rho=5):12"; names of other projects are known as aliases. Or
+            "FILE.py:NAME", "@FILE.json", a scheduler, a StepTable, or a class or function of timesteps.
+        timesteps: The times, if the spec names no list, in any form of `as_times`. With neither it is
+            `timesteps.pid()`.
         **options: The scheduler's own options, such as eta, if they are not in the spec.
 
     Raises:
-        PidSamplerError: The spec cannot be read; a name, list or option is unknown; or times or an option are
-            given twice.
+        PidSamplerError: The spec cannot be read; a name, list, file or option is unknown; times or an option are given
+            twice, or to what has them already; or what was to make a scheduler fails.
     """
-    parsed = Spec.parse(spec)
-    if parsed.name in _VARIANTS:
-        variant = Spec.parse(_VARIANTS[parsed.name])
-        parsed = replace(parsed, name=variant.name, options={**variant.options, **parsed.options})
-    cls = _BY_NAME.get(parsed.name)
-    if cls is None:
-        others = _entry_points()
-        if parsed.name not in others:
-            raise unknown_name("scheduler", parsed.name, [*_BY_NAME, *_VARIANTS, *others])
-        cls = _loaded(others[parsed.name])
-    if twice := sorted(parsed.options.keys() & options.keys()):
-        raise ConfigError(f"{spec!r} has {twice[0]!r}, and it was given too: use one of them")
-    options |= parsed.options
-    check_options(parsed.name, cls, options)
-    if parsed.list is None:
-        times = lists.pid() if timesteps is None else timesteps
-    elif timesteps is None:
-        times = get_timesteps(parsed.list, parsed.steps, **parsed.list_options)
-    else:
-        raise ConfigError(f"{spec!r} names a timestep list and timesteps were given too: use one of them")
-    scheduler: Scheduler = cls(times, **options)
-    if parsed.list is not None and isinstance(scheduler, TimesScheduler):
-        name, list_options = cls.info.name, _in_order(LISTS[parsed.list], parsed.list_options)
-        scheduler.spec = replace(parsed, name=name, options=_in_order(cls, options), list_options=list_options)
-    return scheduler
+    return as_scheduler(sampler, timesteps=timesteps, partial=True, options=options)
 
 
-def choose_scheduler(
-    spec: str, own: TimesLike, timesteps: str | TimesLike | None = None, steps: int | None = None, **options: Any
+def as_scheduler(
+    sampler: SamplerLike,
+    *,
+    timesteps: TimestepsLike | None = None,
+    steps: int | None = None,
+    own: TimesLike | None = None,
+    folder: Path = Path(),
+    partial: bool = False,
+    options: Mapping[str, Any] | None = None,
 ) -> Scheduler:
-    """Make a scheduler over the times asked for, by a list's name, as numbers or from a file, or over a model's own.
+    """Return a scheduler for whatever form a sampler was given in: the one place where that is decided.
 
     Args:
-        spec: As in `get_scheduler`; one that names a list goes with neither `timesteps` nor `steps`.
-        own: The model's timesteps, for where nothing else says which.
-        timesteps: A list's name and options, such as "karras(rho=5)"; "@FILE", see `io.times.read_list`; or times.
-        steps: How many; of times that are given, a `timesteps.subset`.
-        **options: The scheduler's own.
+        sampler: As in `get_scheduler`.
+        timesteps: As in `as_times`, and so are `steps`, `own`, `folder`, also of the sampler's file, and `partial`.
+        steps: Number of steps, where `timesteps` has none.
+        own: The model's timesteps, where nothing else says which.
+        folder: Folder where relative paths start.
+        partial: Whether times that are given may end above 0.
+        options: The scheduler's own options.
 
     Raises:
         PidSamplerError: As `get_scheduler`.
     """
-    if "@" in spec:
-        if timesteps is not None or steps is not None:
-            raise ConfigError(f"{spec!r} names a timestep list and timesteps were given too: use one of them")
-        return get_scheduler(spec, **options)
-    if isinstance(timesteps, str) and not timesteps.startswith("@"):
-        count = "" if steps is None else f":{steps}"
-        return get_scheduler(f"{spec}@{timesteps}{count}", **options)
-    if isinstance(timesteps, str):
-        from ..io.times import read_list
+    given, asked = dict(options or {}), timesteps is not None or steps is not None
+    if not isinstance(sampler, str):
+        if is_made(sampler):
+            return unchanged(sampler, sampler_name(sampler), asked=asked, options=given)
+        return made_by(
+            sampler, as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial), options=given
+        )
+    if (path := reference(sampler)) is not None:
+        table = read_table(folder / path)
+        unchanged(table, sampler, asked=asked, options=given)
+        return FileSampler(sampler, table, timesteps=table.times)
+    spec = Spec.parse(sampler)
+    if spec.list is not None and asked:
+        raise ConfigError(f"{sampler!r} names a timestep list and timesteps were given too: use one of them")
+    if twice := sorted(spec.options.keys() & given.keys()):
+        raise ConfigError(f"{sampler!r} has {twice[0]!r}, and it was given too: use one of them")
+    if isinstance(timesteps, str) and reference(timesteps) is None:
+        listed = parse_times(timesteps)
+        if isinstance(listed, Spec) and listed.file is None:  # so that the scheduler knows its whole spec
+            count = _one_of(timesteps, listed.steps, steps)
+            spec = replace(spec, list=listed.list, list_options=listed.list_options, steps=count)
 
-        times: TimesLike = read_list(timesteps[1:])
-    else:
-        times = own if timesteps is None else lists.custom(timesteps)
-    return get_scheduler(spec, times if steps is None else lists.subset(times, steps), **options)
+    def times() -> Times:
+        if spec.list is not None:
+            return get_timesteps(spec.list, spec.steps, **spec.list_options)
+        return as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial)
+
+    if spec.file is None:
+        return _registered(spec, times, given)
+    found, name = load_from_file(folder / spec.file, spec.name, kind="sampler"), f"{spec.file}:{spec.name}"
+    given |= spec.options
+    if is_made(found):
+        table = as_table(unchanged(found, name, asked=asked or spec.list is not None, options=given))
+        own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
+        return FileSampler(name, table, timesteps=own_times)
+    over = times()
+    table = as_table(made_by(found, over, options=given, name=name))
+    return FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
+
+
+def _registered(spec: Spec, times: Callable[[], Times], options: dict[str, Any]) -> Scheduler:
+    """The scheduler of a spec's name, over times; the name is looked at first."""
+    if spec.name in _VARIANTS:
+        variant = Spec.parse(_VARIANTS[spec.name])
+        spec = replace(spec, name=variant.name, options={**variant.options, **spec.options})
+    cls = SCHEDULERS.find(spec.name, others=_VARIANTS)
+    options = options | spec.options
+    check_options(cls, spec.name, options=options)
+    scheduler = made_by(cls, times(), options=options, name=spec.name)
+    if spec.list is not None and isinstance(scheduler, TimesScheduler):
+        name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
+        spec = replace(spec, name=name, options=_in_order(cls, options), list_options=list_options)
+        return scheduler.with_spec(spec)
+    return scheduler
+
+
+def _one_of(text: str, own: int | None, steps: int | None) -> int | None:
+    if own is not None and steps is not None:
+        raise ConfigError(f"{text!r} has a number of steps and steps={steps} was given too: use one of them")
+    return steps if own is None else own
 
 
 def _in_order(function: Any, options: dict[str, Any]) -> dict[str, Any]:

@@ -4,13 +4,32 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
+from typing import Any
 
+import attrs
+
+from .. import moved
 from ..errors import ConfigError
 from ..table import Combination, Row, StepTable, combined
-from ..timesteps import TimesLike
+from ..values import field, number, whole
 from .base import SchedulerInfo, TimesScheduler, euler, row
 
 
+def _listed(thirds: int, **options: Any) -> Any:
+    """A field that is one of the scheduler's times; None takes the one after so many thirds of the steps."""
+
+    def convert(value: float | None, made: Any, about: attrs.Attribute[float]) -> float:
+        times = made.timesteps.tolist()
+        t: float = times[round(thirds * (len(times) - 1) / 3)] if value is None else number(about.name, value)
+        if t not in times:
+            raise ConfigError(f"{about.name}={t!r} is not one of the timesteps {times}")
+        return t
+
+    return attrs.field(default=None, converter=attrs.Converter(convert, takes_self=True, takes_field=True), **options)
+
+
+@moved.keywords()
+@attrs.frozen(slots=False)
 class Restart(TimesScheduler):
     """Euler's ODE, but from t_min noise is added back up to t_max, and the part between is done again.
 
@@ -26,24 +45,15 @@ class Restart(TimesScheduler):
     Source: Restart (Xu et al. 2023, arXiv 2306.14878), algorithm 1 in flow time.
     """
 
-    info = SchedulerInfo("restart", 1, 1, True, "Restart, arXiv 2306.14878")
+    info = SchedulerInfo("restart", 1, model_calls_per_step=1, stochastic=True, source="Restart, arXiv 2306.14878")
 
-    def __init__(
-        self, timesteps: TimesLike, t_max: float | None = None, t_min: float | None = None, repeats: int = 1
-    ) -> None:
-        super().__init__(timesteps)
-        if repeats < 0:
-            raise ConfigError(f"repeats={repeats!r} must be at least 0")
-        times = self.timesteps.tolist()
-        steps = len(times) - 1
-        self.t_max = times[round(steps / 3)] if t_max is None else t_max
-        self.t_min = times[round(2 * steps / 3)] if t_min is None else t_min
-        for name, t in (("t_max", self.t_max), ("t_min", self.t_min)):
-            if t not in times:
-                raise ConfigError(f"{name}={t!r} is not one of the timesteps {times}")
+    t_max: float = _listed(1)
+    t_min: float = _listed(2, kw_only=True)
+    repeats: int = field(whole, 0, default=1, kw_only=True)
+
+    def __attrs_post_init__(self) -> None:
         if not 0.0 < self.t_min < self.t_max:
             raise ConfigError(f"t_min={self.t_min!r} and t_max={self.t_max!r} must keep 0 < t_min < t_max")
-        self.repeats = repeats
 
     def table(self) -> StepTable:
         """Return one row per model call; the k-th return draws its noise as draw k."""
@@ -59,7 +69,7 @@ class Restart(TimesScheduler):
                 draw += 1
                 arrived = rows.pop()
                 update = combined([(r, arrived), (1.0, Combination(noise={draw: fresh}))])
-                rows.append(row(arrived.t, after, update))
+                rows.append(row(arrived.t, after, update=update))
             else:
-                rows.append(row(t, after, euler(t, after)))
+                rows.append(row(t, after, update=euler(t, after)))
         return StepTable(rows)

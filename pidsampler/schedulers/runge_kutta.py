@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
+
+import attrs
 
 from ..errors import ConfigError
 from ..table import Combination, Row, StepTable
-from ..timesteps import TimesLike
+from ..values import field, instance, items, numbers
 from .base import SchedulerInfo, Stage, TimesScheduler, euler, row, stage_rows, velocity
 
 
-@dataclass(frozen=True)
+def _matrix(name: str, value: Any) -> tuple[tuple[float, ...], ...]:
+    return tuple(numbers(name, row) for row in items(name, value, "rows of weights"))
+
+
+@attrs.frozen
 class ButcherTableau:
     """An explicit method: stage i is x + h*sum_j a[i][j]*v_j at t + c[i]*h, and the step x + h*sum_i b[i]*v_i.
 
@@ -28,10 +34,10 @@ class ButcherTableau:
     Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", sections II.1 and II.2.
     """
 
-    a: tuple[tuple[float, ...], ...]
-    b: tuple[float, ...]
+    a: tuple[tuple[float, ...], ...] = field(_matrix)
+    b: tuple[float, ...] = field(numbers)
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         lengths = [len(row) for row in self.a]
         if lengths != list(range(1, len(self.b))):
             raise ConfigError(f"a tableau with {len(self.b)} weights b needs rows a of 1.. weights, found {lengths}")
@@ -81,67 +87,73 @@ class _Stages(TimesScheduler):
         """Return one row per stage."""
         rows: list[Row] = []
         for t, t_next in self.steps:
-            rows += self._step(t, t_next) if t_next > 0.0 else [row(t, t_next, euler(t, t_next))]
+            rows += self._step(t, t_next) if t_next > 0.0 else [row(t, t_next, update=euler(t, t_next))]
         return StepTable(rows)
 
     def _step(self, t: float, t_next: float) -> list[Row]:
         h = t_next - t
         ends = [t + c * h if c < 1.0 else t_next for c in self.tableau.c[1:]]
         stages = [
-            Stage(at, Combination(a=1.0), tuple(h * w for w in weights))
+            Stage(at, Combination(a=1.0), weights=tuple(h * w for w in weights))
             for at, weights in zip([*ends, t_next], [*self.tableau.a, self.tableau.b], strict=True)
         ]
-        return stage_rows(t, stages, velocity)
+        return stage_rows(t, stages, quantity=velocity)
 
 
+@attrs.frozen(slots=False)
 class RungeKutta(_Stages):
     """The Runge-Kutta method of a tableau of one's own.
 
     Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section II.1.
     """
 
-    def __init__(self, timesteps: TimesLike, tableau: ButcherTableau) -> None:
-        super().__init__(timesteps)
-        self.tableau = tableau
+    tableau: ButcherTableau = field(instance, ButcherTableau, "a ButcherTableau")
 
 
 class Midpoint(_Stages):
     """The explicit midpoint method. Source: Runge 1895; Hairer et al. I, table II.1.1."""
 
-    info = SchedulerInfo("midpoint", 2, 2, False, "Runge 1895")
+    info = SchedulerInfo("midpoint", 2, model_calls_per_step=2, stochastic=False, source="Runge 1895")
     tableau = ButcherTableau(((1 / 2,),), (0, 1))
 
 
 class Heun(_Stages):
     """Heun's second-order method, the explicit trapezoid. Source: Heun 1900; EDM, arXiv 2206.00364, algorithm 1."""
 
-    info = SchedulerInfo("heun", 2, 2, False, "Heun 1900; EDM, arXiv 2206.00364", ("FlowMatchHeunDiscreteScheduler",))
+    info = SchedulerInfo(
+        "heun",
+        2,
+        model_calls_per_step=2,
+        stochastic=False,
+        source="Heun 1900; EDM, arXiv 2206.00364",
+        aliases=("FlowMatchHeunDiscreteScheduler",),
+    )
     tableau = ButcherTableau(((1,),), (1 / 2, 1 / 2))
 
 
 class Ralston(_Stages):
     """Ralston's second-order method, of least error bound. Source: Ralston, Math. Comp. 16 (1962)."""
 
-    info = SchedulerInfo("ralston", 2, 2, False, "Ralston 1962")
+    info = SchedulerInfo("ralston", 2, model_calls_per_step=2, stochastic=False, source="Ralston 1962")
     tableau = ButcherTableau(((2 / 3,),), (1 / 4, 3 / 4))
 
 
 class SSPRK3(_Stages):
     """The strong-stability-preserving third-order method. Source: Shu and Osher, J. Comput. Phys. 77 (1988)."""
 
-    info = SchedulerInfo("ssprk3", 3, 3, False, "Shu and Osher 1988")
+    info = SchedulerInfo("ssprk3", 3, model_calls_per_step=3, stochastic=False, source="Shu and Osher 1988")
     tableau = ButcherTableau(((1,), (1 / 4, 1 / 4)), (1 / 6, 1 / 6, 2 / 3))
 
 
 class Kutta3(_Stages):
     """Kutta's third-order method. Source: Kutta 1901; Hairer et al. I, section II.1."""
 
-    info = SchedulerInfo("kutta3", 3, 3, False, "Kutta 1901")
+    info = SchedulerInfo("kutta3", 3, model_calls_per_step=3, stochastic=False, source="Kutta 1901")
     tableau = ButcherTableau(((1 / 2,), (-1, 2)), (1 / 6, 2 / 3, 1 / 6))
 
 
 class RK4(_Stages):
     """The classical fourth-order method. Source: Kutta 1901; Hairer et al. I, table II.1.2."""
 
-    info = SchedulerInfo("rk4", 4, 4, False, "Kutta 1901")
+    info = SchedulerInfo("rk4", 4, model_calls_per_step=4, stochastic=False, source="Kutta 1901")
     tableau = ButcherTableau(((1 / 2,), (0, 1 / 2), (0, 0, 1)), (1 / 6, 1 / 3, 1 / 3, 1 / 6))

@@ -9,25 +9,31 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from ..errors import ConfigError
+import attrs
+
+from .. import moved
 from ..table import Combination, Row, StepTable, combined
-from ..timesteps import TimesLike
+from ..values import field, number
 from .base import (
     SchedulerInfo,
     Stage,
     TimesScheduler,
-    checked_eta,
+    ancestral_step,
     eps,
     euler,
-    renoised,
+    noise_split,
     row,
-    sde_shares,
     stage_rows,
     x0,
 )
 from .exact import log_snr, log_snr_step, phi, time_of
+
+
+def _inside(**options: Any) -> Any:
+    """A field: where in the step, in log-SNR, the second evaluation lies; in (0, 1)."""
+    return field(number, 0, 1, above=True, below=True, default=0.5, **options)
 
 
 class _Singlestep(TimesScheduler):
@@ -36,7 +42,7 @@ class _Singlestep(TimesScheduler):
         rows: list[Row] = []
         for n, (t, t_next) in enumerate(self.steps):
             inside, draw = t < 1.0 and t_next > 0.0, 3 * n + 1
-            rows += self._step(t, t_next, draw) if inside else [row(t, t_next, self._first(t, t_next, draw))]
+            rows += self._step(t, t_next, draw) if inside else [row(t, t_next, update=self._first(t, t_next, draw))]
         return StepTable(rows)
 
     def _first(self, t: float, t_next: float, draw: int) -> Combination:
@@ -48,6 +54,7 @@ class _Singlestep(TimesScheduler):
         raise NotImplementedError
 
 
+@attrs.frozen(slots=False)
 class _TwoStage(_Singlestep):
     """A second evaluation inside the step, and the change since the first weighted for the whole.
 
@@ -58,15 +65,16 @@ class _TwoStage(_Singlestep):
 
     quantity: ClassVar[staticmethod[[float], Combination]]
 
-    def __init__(self, timesteps: TimesLike, r: float = 0.5) -> None:
-        super().__init__(timesteps)
-        self.r = _inside(r)
+    r: float = _inside()
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
         w = self._whole(t, t_next, h) * 0.5 / r
-        stages = [Stage(middle, euler(t, middle), (0.0,)), Stage(t_next, euler(t, t_next), (-w, w))]
-        return stage_rows(t, stages, self.quantity)
+        stages = [
+            Stage(middle, euler(t, middle), weights=(0.0,)),
+            Stage(t_next, euler(t, t_next), weights=(-w, w)),
+        ]
+        return stage_rows(t, stages, quantity=self.quantity)
 
     def _whole(self, t: float, t_next: float, h: float) -> float:
         """The weight of the quantity in the first-order step."""
@@ -79,7 +87,9 @@ class DPMSolver2(_TwoStage):
     Source: DPM-Solver (arXiv 2206.00927), algorithm 4; r = 1/2 is its algorithm 1.
     """
 
-    info = SchedulerInfo("dpm-solver-2", 2, 2, False, "DPM-Solver, arXiv 2206.00927")
+    info = SchedulerInfo(
+        "dpm-solver-2", 2, model_calls_per_step=2, stochastic=False, source="DPM-Solver, arXiv 2206.00927"
+    )
     quantity = staticmethod(eps)
 
     def _whole(self, t: float, t_next: float, h: float) -> float:
@@ -92,7 +102,14 @@ class DPMSolverPP2S(_TwoStage):
     Source: DPM-Solver++ (arXiv 2211.01095), algorithm 1.
     """
 
-    info = SchedulerInfo("dpmpp-2s", 2, 2, False, "DPM-Solver++, arXiv 2211.01095", ("dpmpp_2s",))
+    info = SchedulerInfo(
+        "dpmpp-2s",
+        2,
+        model_calls_per_step=2,
+        stochastic=False,
+        source="DPM-Solver++, arXiv 2211.01095",
+        aliases=("dpmpp_2s",),
+    )
     quantity = staticmethod(x0)
 
     def _whole(self, t: float, t_next: float, h: float) -> float:
@@ -105,7 +122,9 @@ class DPMSolver3(_Singlestep):
     Source: DPM-Solver (arXiv 2206.00927), algorithm 2.
     """
 
-    info = SchedulerInfo("dpm-solver-3", 3, 3, False, "DPM-Solver, arXiv 2206.00927")
+    info = SchedulerInfo(
+        "dpm-solver-3", 3, model_calls_per_step=3, stochastic=False, source="DPM-Solver, arXiv 2206.00927"
+    )
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         (t1, r1, h), (t2, r2, _) = _within(t, t_next, 1 / 3), _within(t, t_next, 2 / 3)
@@ -115,22 +134,21 @@ class DPMSolver3(_Singlestep):
 
         second, last = -t2 * (r2 / r1) * bend(r2), -t_next / r2 * bend(1.0)
         stages = [
-            Stage(t1, euler(t, t1), (0.0,)),
-            Stage(t2, euler(t, t2), (-second, second)),
-            Stage(t_next, euler(t, t_next), (-last, 0.0, last)),
+            Stage(t1, euler(t, t1), weights=(0.0,)),
+            Stage(t2, euler(t, t2), weights=(-second, second)),
+            Stage(t_next, euler(t, t_next), weights=(-last, 0.0, last)),
         ]
-        return stage_rows(t, stages, eps)
+        return stage_rows(t, stages, quantity=eps)
 
 
+@attrs.frozen(slots=False)
 class _SDE(_Singlestep):
     """Stages for x0 and the SDE of strength eta. The parts of a step each add noise, and later stages carry it on."""
 
-    def __init__(self, timesteps: TimesLike, eta: float = 1.0) -> None:
-        super().__init__(timesteps)
-        self.eta = checked_eta(eta)
+    eta: float = field(number, 0, default=1.0)
 
     def _first(self, t: float, t_next: float, draw: int) -> Combination:
-        return renoised(t, t_next, sde_shares(self.eta, log_snr_step(t, t_next)), draw)
+        return ancestral_step(t, t_next, split=noise_split(self.eta, log_snr_step(t, t_next)), draw=draw)
 
     def _sde_rows(self, t: float, times: Sequence[float], weights: Sequence[Sequence[float]], draw: int) -> list[Row]:
         """Rows of stages at `times`, each the first-order step plus weights of x0_j - x0 of the stages j = 1, 2, ..."""
@@ -139,11 +157,13 @@ class _SDE(_Singlestep):
             whole, part = self._first(t, at, draw), self._first(before, at, draw + k)
             # Of the noise so far the part keeps as much as of any that x implies, and adds its own.
             noise = combined([(part.a, noise), (1.0, Combination(noise=part.noise))])
-            stages.append(Stage(at, Combination(a=whole.a, b=whole.b), (-math.fsum(w), *w), noise.noise))
+            stages.append(Stage(at, Combination(a=whole.a, b=whole.b), weights=(-math.fsum(w), *w), noise=noise.noise))
             before = at
-        return stage_rows(t, stages, x0)
+        return stage_rows(t, stages, quantity=x0)
 
 
+@moved.keywords()
+@attrs.frozen(slots=False)
 class SEEDS2(_SDE):
     """SEEDS-2: two stages for the SDE of strength eta, with the noise of the first part shared by both.
 
@@ -156,11 +176,11 @@ class SEEDS2(_SDE):
     Source: SEEDS (arXiv 2305.14267), algorithm 3, with eta as in ComfyUI's seeds_2.
     """
 
-    info = SchedulerInfo("seeds-2", 2, 2, True, "SEEDS, arXiv 2305.14267", ("seeds_2",))
+    info = SchedulerInfo(
+        "seeds-2", 2, model_calls_per_step=2, stochastic=True, source="SEEDS, arXiv 2305.14267", aliases=("seeds_2",)
+    )
 
-    def __init__(self, timesteps: TimesLike, eta: float = 1.0, r: float = 0.5) -> None:
-        super().__init__(timesteps, eta)
-        self.r = _inside(r)
+    r: float = _inside(kw_only=True)
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
@@ -179,7 +199,9 @@ class SEEDS3(_SDE):
     Source: SEEDS (arXiv 2305.14267), algorithm 4, with eta as in ComfyUI's seeds_3.
     """
 
-    info = SchedulerInfo("seeds-3", 2, 3, True, "SEEDS, arXiv 2305.14267", ("seeds_3",))
+    info = SchedulerInfo(
+        "seeds-3", 2, model_calls_per_step=3, stochastic=True, source="SEEDS, arXiv 2305.14267", aliases=("seeds_3",)
+    )
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         (t1, r1, h), (t2, r2, _) = _within(t, t_next, 1 / 3), _within(t, t_next, 2 / 3)
@@ -189,13 +211,17 @@ class SEEDS3(_SDE):
         return self._sde_rows(t, [t1, t2, t_next], [(), (second,), (0.0, last)], draw)
 
 
+@moved.keywords()
+@attrs.frozen(slots=False)
 class DPMSolverPPSDE(SEEDS2):
     """DPM-Solver++ (2S) for the SDE of strength eta: SEEDS-2's rows with a simpler weight of the change.
 
     Source: k-diffusion, sample_dpmpp_sde (its noise comes from one Brownian path, so the parts share it).
     """
 
-    info = SchedulerInfo("dpmpp-sde", 2, 2, True, "k-diffusion, dpmpp_sde", ("dpmpp_sde",))
+    info = SchedulerInfo(
+        "dpmpp-sde", 2, model_calls_per_step=2, stochastic=True, source="k-diffusion, dpmpp_sde", aliases=("dpmpp_sde",)
+    )
 
     def _bend(self, z: float, r: float) -> float:
         return -math.expm1(-z) * 0.5 / r
@@ -206,9 +232,3 @@ def _within(t: float, t_next: float, r: float) -> tuple[float, float, float]:
     h = log_snr_step(t, t_next)
     middle = time_of(log_snr(t) + r * h)
     return middle, log_snr_step(t, middle) / h, h
-
-
-def _inside(r: float) -> float:
-    if not 0.0 < r < 1.0:
-        raise ConfigError(f"r={r!r} is outside (0, 1): it is where in the step the second evaluation lies")
-    return float(r)

@@ -1,11 +1,16 @@
-"""A sampler in one line of text: "NAME(options)@LIST(options):STEPS", such as "dpmpp-2m(order=2)@karras(rho=7):12"."""
+"""A sampler in one line of text: "NAME(options)@LIST(options):STEPS", such as "dpmpp-2m(order=2)@karras(rho=7):12".
+
+"FILE.py:NAME" in place of NAME is a sampler of a user's own file, and "@FILE" alone is a file of data. No other module
+reads these forms.
+"""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import KW_ONLY, dataclass, field, replace
 
 from ..errors import ConfigError
+from ..plugins import split_file
 
 Value = int | float | str
 
@@ -18,40 +23,101 @@ class Spec:
     """The parts of a spec; `str` puts them together again, numbers in their shortest form.
 
     Args:
-        name: Of a scheduler.
+        name: Name of a scheduler, or of an object in `file`.
         options: Its options.
         list: Name of a timestep list, or None for times from elsewhere.
         list_options: The list's options.
-        steps: How many, or None for the list's own number.
+        steps: Number of steps, or None for the list's own.
+        file: Python file of the user's that holds `name`, or the list where that is empty; None for registered ones.
     """
 
     name: str
     options: dict[str, Value] = field(default_factory=dict)
+    _: KW_ONLY
     list: str | None = None
     list_options: dict[str, Value] = field(default_factory=dict)
     steps: int | None = None
+    file: str | None = None
 
     @classmethod
     def parse(cls, text: str) -> Spec:
-        """Take a spec apart; spaces don't matter.
+        """Take a spec apart; spaces don't matter, but in a file's name.
 
         Raises:
             PidSamplerError: It has another form, an option is given twice, or STEPS is no whole number.
         """
-        found = _SPEC.fullmatch(re.sub(r"\s", "", text))
+        file, rest = split_file(text) or (None, text)
+        return cls._read(text, rest, file, "NAME(option=value)@LIST(option=value):STEPS")
+
+    @classmethod
+    def parse_list(cls, text: str) -> Spec:
+        """Take the part after @ of a spec apart, such as "karras(rho=5):12", or "FILE.py:LIST:12"; `name` stays empty.
+
+        Raises:
+            PidSamplerError: As `parse`.
+        """
+        file, rest = split_file(text) or (None, text)
+        return replace(cls._read(text, f"_@{rest}", file, "LIST(option=value):STEPS"), name="")
+
+    @classmethod
+    def _read(cls, text: str, rest: str, file: str | None, form: str) -> Spec:
+        found = _SPEC.fullmatch(re.sub(r"\s", "", rest))
         if found is None:
-            raise ConfigError(f"cannot read {text!r}: expected NAME(option=value)@LIST(option=value):STEPS")
+            raise ConfigError(f"cannot read {text!r}: expected {form}")
         steps = found["steps"]
-        if steps is not None and not steps.isdecimal():
+        if steps is not None and not (steps.isdecimal() and len(steps) < 10):
             raise ConfigError(f"{steps!r} in {text!r} is not a number of steps")
         options, list_options = (_options(text, found[key]) for key in ("name_options", "list_options"))
-        return cls(found["name"], options, found["list"], list_options, None if steps is None else int(steps))
+        count = None if steps is None else int(steps)
+        return cls(found["name"], options, list=found["list"], list_options=list_options, steps=count, file=file)
 
     def __str__(self) -> str:
-        text = self.name + _bracketed(self.options)
+        text = ("" if self.file is None else f"{self.file}:") + self.name + _bracketed(self.options)
         if self.list is not None:
             text += f"@{self.list}{_bracketed(self.list_options)}"
         return text if self.steps is None else f"{text}:{self.steps}"
+
+
+def without_list(text: str) -> str:
+    """Return the text of a spec up to its timestep list; "@FILE", which has none, as it is.
+
+    Raises:
+        PidSamplerError: As `Spec.parse`.
+    """
+    if reference(text) is not None:
+        return text
+    Spec.parse(text)
+    file, rest = split_file(text) or (None, text)
+    name = rest.partition("@")[0]
+    return name if file is None else f"{file}:{name}"
+
+
+def reference(text: str) -> str | None:
+    """Return FILE of the text "@FILE", or None for any other text."""
+    return text[1:] if text.startswith("@") else None
+
+
+def names_file(text: object) -> bool:
+    """Return whether what a sampler or timesteps were given as is the text of a file, "@FILE" or "FILE.py:NAME"."""
+    return isinstance(text, str) and (reference(text) is not None or split_file(text) is not None)
+
+
+def parse_times(text: str) -> list[float] | Spec:
+    """Return the times of the text "T,T,...", or a `Spec.parse_list` of any other.
+
+    Raises:
+        PidSamplerError: A time is no number, or as `Spec.parse_list`.
+    """
+    times = []
+    parts = [text] if "(" in text else text.split(",")
+    for part in parts:
+        try:
+            times.append(float(part))
+        except ValueError as error:
+            if len(parts) == 1:
+                return Spec.parse_list(text)
+            raise ConfigError(f"timestep {part!r} is not a number: pass a list such as 0.999,0.634,0") from error
+    return times
 
 
 def _options(spec: str, text: str | None) -> dict[str, Value]:

@@ -11,12 +11,13 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import timesteps
+from .. import moved, timesteps
 from ..backends import Backend, get_backend
 from ..denoiser import Denoiser, GaussianMixture
 from ..errors import ConfigError, PidSamplerError
 from ..onnx.device import resolve_device
 from ..sampler import Run, start
+from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler
 from ..study.measures import Measure, Sample, law
 from ..study.pictures import as_rgb, eight_bits, on_host, reduced
@@ -31,7 +32,7 @@ FINE = 64  # steps of a converged solution
 _ELEMENTS = 4096  # of each image, by which the errors of its steps are judged
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Subject:
     """One image to sample.
 
@@ -70,7 +71,7 @@ class Solution(NamedTuple):
     step_errors: NDArray[np.float64]
 
 
-@dataclass
+@dataclass(kw_only=True)
 class Problem:
     """A model with the images that it samples; make one by `of_model` or `of_flow`.
 
@@ -97,16 +98,18 @@ class Problem:
     _first_calls: dict[tuple[str, int], tuple[float, Array]] = field(default_factory=dict, init=False, repr=False)
 
     @classmethod
-    def of_flow(cls, flow: GaussianMixture, height: int = 64, width: int = 64) -> Problem:
+    @moved.keywords()
+    def of_flow(cls, flow: GaussianMixture, *, height: int = 64, width: int = 64) -> Problem:
         """Return the problem of sampling a closed-form flow: 3*height*width elements with each seed, in float64."""
-        subject = Subject("law", flow, (1, 3, height, width), Sample(np.empty(0), flow=flow))
+        subject = Subject(name="law", denoiser=flow, shape=(1, 3, height, width), seen=Sample(np.empty(0), flow=flow))
         parts = (", ".join(map(repr, values.tolist())) for values in (flow.means, flow.stds, flow.weights))
         name = "GaussianMixture(({}), ({}), ({}))".format(*parts)
-        return cls(name, [subject], first=1.0, dtype=np.float64)
+        return cls(name=name, subjects=[subject], first=1.0, dtype=np.float64)
 
     @classmethod
+    @moved.keywords()
     def of_model(
-        cls, model: str | Path, pictures: Sequence[str | Path], device: str = "auto", reduce: bool = False
+        cls, model: str | Path, pictures: Sequence[str | Path], *, device: str = "auto", reduce: bool = False
     ) -> Problem:
         """Load a model and its pictures.
 
@@ -133,18 +136,29 @@ class Problem:
             bound = up.bind(source)
             small = eight_bits(source.rgb) if source.latent is None else None
             seen = Sample(np.empty(0), input=small, reference=reference)
-            subjects.append(Subject(str(path), bound.denoiser, bound.shape, seen, bound.picture))
+            subjects.append(
+                Subject(name=str(path), denoiser=bound.denoiser, shape=bound.shape, seen=seen, picture=bound.picture)
+            )
         own = timesteps.custom(contract.timesteps)
         backend = resolve_device(device)
         hashes = up.model.hashes
-        return cls(contract.name, subjects, float(own[0]), own, contract.prediction, backend, hashes=hashes)
+        return cls(
+            name=contract.name,
+            subjects=subjects,
+            first=float(own[0]),
+            own=own,
+            prediction=contract.prediction,
+            backend=backend,
+            hashes=hashes,
+        )
 
     def sampled(
         self,
         subject: Subject,
         seed: int,
+        *,
         table: StepTable,
-        converged: NDArray[Any] | None,
+        converged: NDArray[Any] | None = None,
         on_call: Callable[[], object] = lambda: None,
     ) -> Sample:
         """Return what a measure sees of a run.
@@ -164,7 +178,7 @@ class Problem:
             picture = None if subject.picture is None else as_rgb(subject.picture(x))
             return replace(subject.seen, x=on_host(x), picture=picture, converged=converged)
 
-    def solve(self, subject: Subject, seed: int, on_call: Callable[[], object] = lambda: None) -> Solution:
+    def solve(self, subject: Subject, seed: int, *, on_call: Callable[[], object] = lambda: None) -> Solution:
         """Follow the ODE from pure noise at `first` by 64 equal steps of DPM-Solver++ 3M.
 
         For a network this is the solution down to first/64, to about 2e-4 with the bundled ones, and one step from
@@ -192,7 +206,7 @@ class Problem:
         with self.backend.active():
             x = self._run(subject, seed, get_scheduler("dpmpp-3m", times).table(), follow)
             points.append(some(x))
-            errors = step_errors(times, np.array(points), np.array(velocities))
+            errors = step_errors(times, np.array(points), velocities=np.array(velocities))
             if (flow := subject.seen.flow) is None:
                 return Solution(on_host(x), times, errors)
             noise = on_host(self._noise(subject, seed))
@@ -205,18 +219,39 @@ class Problem:
 
     def _run(self, subject: Subject, seed: int, table: StepTable, on_step: Callable[[Run, Array], object]) -> Array:
         """The result from pure noise; `on_step` is called as that of `sample`."""
-        x = self._noise(subject, seed)
+        x = self.backend.empty(subject.shape, self.dtype)
         run = start(table.predicting(self.prediction), x, seed=seed, inplace=True)
-        for row in run:
-            t, m = self._first_calls.get((subject.name, seed), (None, None))
-            if run.index > 0 or t != row.t:
-                m = self.backend.empty(x.shape, self.dtype)
-                subject.denoiser.predict(run.x, row.t, m)
-            if run.index == 0:
-                self._first_calls[subject.name, seed] = row.t, m
-            on_step(run, m)
-            run.step(m)
-        return run.x
+        run.initial_noise()
+        return run.finish(_FirstCallKept(subject.denoiser, self._first_calls, (subject.name, seed)), on_step)
+
+
+class _FirstCallKept:
+    """The denoiser of one run, whose first call is taken from an earlier run of the same noise at the same t.
+
+    Args:
+        denoiser: The network.
+        kept: (t, output) of the first calls, by run.
+        key: Which run this is.
+    """
+
+    def __init__(
+        self, denoiser: Denoiser, kept: dict[tuple[str, int], tuple[float, Array]], key: tuple[str, int]
+    ) -> None:
+        self._denoiser, self._kept, self._key = denoiser, kept, key
+        self._is_first = True
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._denoiser, name)  # the types that it reads and writes
+
+    def predict(self, x: Array, t: float, out: Array) -> None:
+        first, self._is_first = self._is_first, False
+        known, m = self._kept.get(self._key, (None, None)) if first else (None, None)
+        if known == t:
+            out[...] = m
+            return
+        self._denoiser.predict(x, t, out)
+        if first:
+            self._kept[self._key] = t, out.copy()
 
 
 class Trials:
@@ -224,7 +259,7 @@ class Trials:
 
     Args:
         problem: What is sampled.
-        scheduler: A spec without a list.
+        sampler: A sampler that names no times.
         calls: The most model calls of a table.
         measure: It applies to the problem, and has a direction.
         pairs: The runs: subjects of the problem, and seeds.
@@ -235,14 +270,15 @@ class Trials:
     def __init__(
         self,
         problem: Problem,
-        scheduler: str,
+        sampler: SamplerLike,
+        *,
         calls: int,
         measure: Measure,
         pairs: Sequence[tuple[Subject, int]],
         solved: Sequence[Solution],
         on_call: Callable[[], object] = lambda: None,
     ) -> None:
-        self._problem, self._scheduler, self._calls = problem, scheduler, calls
+        self._problem, self._sampler, self._calls = problem, sampler, calls
         self._measure, self._pairs, self._on_call = measure, pairs, on_call
         needed = "converged" in measure.needs
         self._converged = [solution.x for solution in solved] if needed else [None] * len(pairs)
@@ -254,12 +290,14 @@ class Trials:
         Raises:
             PidSamplerError: The scheduler has no such table, it is too long, or a measure fails.
         """
-        table = get_scheduler(self._scheduler, times).table()
+        table = get_scheduler(self._sampler, times).table()
         if len(table) > self._calls:
-            raise ConfigError(f"{self._scheduler} takes {len(table)} model calls over {times.tolist()}")
+            raise ConfigError(f"{sampler_name(self._sampler)} takes {len(table)} model calls over {times.tolist()}")
         found = {}
         for (subject, seed), converged in zip(self._pairs, self._converged, strict=True):
-            value = self._measure(self._problem.sampled(subject, seed, table, converged, self._on_call))
+            value = self._measure(
+                self._problem.sampled(subject, seed, table=table, converged=converged, on_call=self._on_call)
+            )
             found[subject.name, seed] = abs(value) if self._measure.better == "zero" else value
         return found
 
@@ -272,7 +310,7 @@ class Trials:
         return self.sign * math.fsum(values) / len(values)
 
 
-def step_errors(times: Times, points: NDArray[np.float64], velocities: NDArray[np.float64]) -> NDArray[np.float64]:
+def step_errors(times: Times, points: NDArray[np.float64], *, velocities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean squared error of Euler's step from each point of a trajectory to each later one.
 
     Args:

@@ -20,6 +20,7 @@ import math
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -27,7 +28,9 @@ from numpy.typing import NDArray
 
 from .. import moved, timesteps
 from ..errors import ConfigError, PidSamplerError, optional
+from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler, get_timesteps
+from ..schedulers.spec import without_list
 from ..table import StepTable
 from ..timesteps import Times, TimesLike
 
@@ -92,7 +95,8 @@ class Search:
     """What to search for.
 
     Args:
-        scheduler: A spec that names no list, such as "dpmpp-2m".
+        sampler: A sampler that names no times: a spec such as "dpmpp-2m", "FILE.py:NAME", or a class or function of
+            timesteps.
         calls: The most model calls; a method of several calls a step gets as many steps as fit.
         measure: Measure to optimize, see `study.measures.get_measure`. The distance to the ODE's solution is for
             schedulers that draw no noise.
@@ -104,10 +108,10 @@ class Search:
         PidSamplerError: An argument is not as described, or scipy is not installed.
     """
 
-    @moved.keywords()
+    @moved.keywords(scheduler="sampler")
     def __init__(
         self,
-        scheduler: str,
+        sampler: SamplerLike,
         calls: int,
         *,
         measure: str = "ode-distance",
@@ -120,9 +124,9 @@ class Search:
         for name, value, least in (("calls", calls, 1), ("seeds", seeds, 1), ("evaluations", evaluations, 0)):
             if value < least:
                 raise ConfigError(f"{name}={value} must be at least {least}")
-        if "@" in scheduler:
-            raise ConfigError(f"{scheduler!r} names a timestep list, which is what to find: pass what is before @")
-        self.scheduler, self.calls, self.seeds, self.evaluations = scheduler, calls, seeds, evaluations
+        if isinstance(sampler, str) and sampler != without_list(sampler):
+            raise ConfigError(f"{sampler!r} names a timestep list, which is what to find: pass what is before @")
+        self.sampler, self.calls, self.seeds, self.evaluations = sampler, calls, seeds, evaluations
         self.free_start = free_start
         self.steps, table = self._largest()
         self.calls_made = len(table)
@@ -132,8 +136,8 @@ class Search:
             raise ConfigError(f"the measure {measure!r} is neither good nor bad where it is high: choose another")
         if self.compares and any(row.draws for row in table.rows):
             raise ConfigError(
-                f"{scheduler} draws noise, so its result is not meant to be the ODE's solution: choose a measure other "
-                f"than {measure!r}, such as wasserstein-1 for a flow or psnr for pictures"
+                f"{sampler_name(sampler)} draws noise, so its result is not meant to be the ODE's solution: choose a "
+                f"measure other than {measure!r}, such as wasserstein-1 for a flow or psnr for pictures"
             )
         optional("scipy.optimize", "scipy")
 
@@ -173,11 +177,12 @@ class Search:
         def advance() -> None:
             on_call(most)
 
-        solved = [problem.solve(subject, seed, advance) for subject, seed in seen]
+        solved = [problem.solve(subject, seed, on_call=advance) for subject, seed in seen]
         errors = np.mean([solution.step_errors for solution in solved], axis=0)
         for name, power in _PROGRAMMED.items():
             starts[name] = solved[0].times[cheapest(errors**power, self.steps)]
-        trials = Trials(problem, self.scheduler, self.calls, self.measure, seen, solved, advance)
+        judge = partial(Trials, problem, self.sampler, calls=self.calls, measure=self.measure, on_call=advance)
+        trials = judge(pairs=seen, solved=solved)
         costs = {name: trials.cost(times) for name, times in starts.items()}
         order = [name for name in sorted(starts, key=costs.__getitem__) if math.isfinite(costs[name])]
         if not order:
@@ -193,8 +198,8 @@ class Search:
                 if cost < least:
                     found, start, least = times, name, cost
         costs["found"] = least
-        solved = [problem.solve(subject, seed, advance) for subject, seed in unseen] if self.compares else []
-        held_out = Trials(problem, self.scheduler, self.calls, self.measure, unseen, solved, advance)
+        solved = [problem.solve(subject, seed, on_call=advance) for subject, seed in unseen] if self.compares else []
+        held_out = judge(pairs=unseen, solved=solved)
         runs, rivals = self._rivals(found, known, held_out)
         tried_on = f"{_described(seen)}; {self.evaluations - left} lists tried, the best of them from {start}"
         made = self._made(problem, tried_on, _described(unseen))
@@ -205,13 +210,13 @@ class Search:
         error: PidSamplerError | None = None
         for steps in range(self.calls, 0, -1):
             try:
-                table = get_scheduler(self.scheduler, timesteps.uniform(steps)).table()
+                table = get_scheduler(self.sampler, timesteps.uniform(steps)).table()
             except PidSamplerError as failure:  # such as too few steps for Restart
                 error = error or failure
                 continue
             if len(table) <= self.calls:
                 return steps, table
-            error = ConfigError(f"{self.scheduler} takes more than {self.calls} model calls: pass more")
+            error = ConfigError(f"{sampler_name(self.sampler)} takes more than {self.calls} model calls: pass more")
         assert error is not None
         raise error
 
@@ -264,9 +269,10 @@ class Search:
         from ..version import __version__
 
         better = "higher" if self.measure.better == "higher" else "lower"
+        made = f"timesteps for {sampler_name(self.sampler)} in {self.calls_made} model calls"
         free = ", the first one free" if self.free_start else ""
         return [
-            f"pidsampler {__version__} search: timesteps for {self.scheduler} in {self.calls_made} model calls{free}",
+            f"pidsampler {__version__} search: {made}{free}",
             f"model: {problem.name}",
             *(f"sha256 of {name}: {digest}" for name, digest in problem.hashes.items()),
             f"measure: {self._named}, {better} is better: {self.measure.source}",

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..backends import backend_of
 from ..errors import ConfigError
 from ..upscale.source import Source
 
@@ -52,6 +53,5 @@ def as_rgb(picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 def on_host(x: Any) -> NDArray[Any]:
-    """Return an array of numpy or CuPy as one of numpy."""
-    host: NDArray[Any] = x if isinstance(x, np.ndarray) else x.get()
-    return host
+    """Return an array of any backend as one of numpy."""
+    return backend_of(x).to_host(x)

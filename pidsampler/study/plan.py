@@ -17,10 +17,10 @@ import numpy as np
 from .. import moved, timesteps
 from ..denoiser import GaussianMixture
 from ..errors import ConfigError, PidSamplerError, unknown_name
-from ..noise.coupling import NoiseFunction, with_noise
+from ..noise import NoiseFunction, with_noise
 from ..noise.philox import check_seeds
-from ..schedulers import TimesScheduler
-from ..schedulers.registry import choose_scheduler, get_scheduler
+from ..schedulers.registry import as_scheduler
+from ..schedulers.spec import without_list
 from ..table import Scheduler, StepTable
 from ..upscale.upscaler import check_sigma
 
@@ -134,9 +134,10 @@ class ReportOptions:
 class Study:
     """A study, from a file by `read_study` or made in Python.
 
-    A setting is one of: model (a bundled name, a folder, or one of `flows`), scheduler (a spec), timesteps (the name of
-    a list, such as "karras(rho=5)", "@FILE", or a list of times; None for the model's own), steps, eta, noise,
-    degrade_sigma, images (a pattern such as "photos/*.png", or a list of them) and seeds (how many, or a list).
+    A setting is one of: model (a bundled name, a folder, or one of `flows`), scheduler (a spec, "FILE.py:NAME" or
+    "@FILE.json"), timesteps (a list's name, such as "karras(rho=5)", "FILE.py:NAME", "@FILE", or a list of times; None
+    for the model's own), steps, eta, noise, degrade_sigma, images (a pattern such as "photos/*.png", or a list of them)
+    and seeds (how many, or a list).
 
     Args:
         preset: The settings that all is compared with; others are `SETTINGS`' own.
@@ -259,18 +260,21 @@ class Study:
         check_sigma(s["degrade_sigma"])
         own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).own_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
-        scheduler = choose_scheduler(s["scheduler"], own, s["timesteps"], s["steps"], **options)
+        scheduler = as_scheduler(
+            s["scheduler"], timesteps=s["timesteps"], steps=s["steps"], own=own, folder=self.folder, options=options
+        )
         flow = self.flow(cell)
         if flow is None or flow.interval == (1.0, 0.0):
             return scheduler
-        if not isinstance(scheduler, TimesScheduler):
+        if (times := getattr(scheduler, "timesteps", None)) is None:
             raise ConfigError(f"{scheduler} has no timesteps that could be scaled to the interval {flow.interval}")
         first, last = flow.interval
-        name = s["scheduler"].partition("@")[0]
-        return get_scheduler(name, last + (first - last) * scheduler.timesteps, **options)
+        scaled = last + (first - last) * np.asarray(times)
+        name = without_list(s["scheduler"])
+        return as_scheduler(name, timesteps=scaled, folder=self.folder, partial=True, options=options)
 
     def table(self, cell: Cell) -> tuple[StepTable, NoiseFunction | None]:
-        """Return a cell's table, for its model's prediction and with its noise, see `draws.with_noise`.
+        """Return a cell's table, for its model's prediction and with its noise, see `noise.with_noise`.
 
         Raises:
             PidSamplerError: A setting is not as described.

@@ -23,7 +23,8 @@ from ..io import atomic, latents
 from ..jobs.processes import outcomes
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
-from ..schedulers.registry import get_scheduler
+from ..schedulers.registry import as_scheduler
+from ..schedulers.spec import names_file
 from ..table import StepTable
 from .measures import get_measure
 from .plan import Cell, Study
@@ -226,6 +227,9 @@ class _Preparation:
             with suppress(PackageNotFoundError):
                 facts[f"version of {package}"] = version(package)
         for cell in study.all_cells:
+            if cell.id in self.tables and any(names_file(cell.settings[name]) for name in ("scheduler", "timesteps")):
+                table = self.tables[cell.id][0].to_json()  # since the file may change
+                facts[f"table of {cell.label}"] = hashlib.sha256(table.encode()).hexdigest()
             if study.flow(cell) is not None:
                 facts[f"flow {cell.settings['model']}"] = study.flows[cell.settings["model"]]
                 continue
@@ -298,7 +302,8 @@ class _Preparation:
         return jobs
 
     def _converged(self, cell: Cell) -> StepTable:
-        return self.study.predicting(cell, get_scheduler(self.study.truth.converged).table())
+        converged = as_scheduler(self.study.truth.converged, folder=self.study.folder)
+        return self.study.predicting(cell, converged.table())
 
     def _reference(self, path: Path) -> Path | None:
         """The reference of a picture, by its name."""

@@ -11,7 +11,8 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..backends import Backend, backend_of
+from .. import moved
+from ..backends import backend_of
 from ..denoiser import Denoiser
 from ..sampler import Run
 from ..table import Row, StepTable
@@ -20,7 +21,7 @@ Array = Any
 OnStep = Callable[[str, Run, Array], object]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Cost:
     """What a table takes, as if it had been run alone.
 
@@ -35,9 +36,11 @@ class Cost:
     new_calls: int = 0
 
 
+@moved.keywords()
 def sample_all(
     denoiser: Denoiser,
     tables: Mapping[str, StepTable],
+    *,
     run: Run,
     on_step: OnStep | None = None,
 ) -> Iterator[tuple[str, Array | Exception, Cost]]:
@@ -45,7 +48,7 @@ def sample_all(
 
     Args:
         denoiser: The network.
-        tables: By key, with the draws of the run's noise, see `draws.with_noise`.
+        tables: By key, with the draws of the run's noise, see `noise.with_noise`.
         run: Where to start, of any table; it is used up.
         on_step: Called as on_step(key, run, m) before each update, for each of the tables that share it.
 
@@ -53,7 +56,14 @@ def sample_all(
         (key, x, cost), in an order of its own. x is used again once the iterator goes on. An exception, of whatever
         kind the network raised, stands for the x of every table that needed the call.
     """
-    return _from(run, dict(tables), Cost(), _Network(denoiser, backend_of(run.x)), on_step)
+    backend = backend_of(run.x)
+
+    def now() -> float:
+        """Return the time when all work so far is done."""
+        backend.synchronize()
+        return time.perf_counter()
+
+    return _from(run, dict(tables), Cost(), denoiser, now, on_step)
 
 
 def count_calls(tables: Iterable[StepTable]) -> int:
@@ -61,28 +71,13 @@ def count_calls(tables: Iterable[StepTable]) -> int:
     return len({(table.rows[:i], row.t) for table in tables for i, row in enumerate(table.rows)})
 
 
-class _Network:
-    """The network with a clock."""
-
-    def __init__(self, denoiser: Denoiser, backend: Backend) -> None:
-        self._denoiser, self._backend = denoiser, backend
-
-    def __call__(self, x: Array, t: float) -> tuple[Array, float]:
-        """Return its output, of the type that it writes, and the seconds taken."""
-        read = getattr(self._denoiser, "input_dtype", x.dtype)
-        m = self._backend.empty(x.shape, getattr(self._denoiser, "output_dtype", x.dtype))
-        began = self.now()
-        self._denoiser.predict(x if read == x.dtype else x.astype(read), t, m)
-        return m, self.now() - began
-
-    def now(self) -> float:
-        """Return the time when all work so far is done."""
-        self._backend.synchronize()
-        return time.perf_counter()
-
-
 def _from(
-    run: Run, tables: dict[str, StepTable], spent: Cost, network: _Network, on_step: OnStep | None
+    run: Run,
+    tables: dict[str, StepTable],
+    spent: Cost,
+    denoiser: Denoiser,
+    now: Callable[[], float],
+    on_step: OnStep | None,
 ) -> Iterator[tuple[str, Array | Exception, Cost]]:
     """Go on from a state that all of `tables` reach; the run itself goes the way of its own table, last."""
     while tables:
@@ -105,12 +100,13 @@ def _from(
             along = ways[row]
             if row.t != t:
                 t = row.t
+                began = now()
                 try:
-                    m, seconds = network(run.x, t)
+                    m = run.evaluate(denoiser, t)
                 except Exception as error:
                     m = error
                 else:
-                    called = replace(spent, network=spent.network + seconds, new_calls=spent.new_calls + 1)
+                    called = replace(spent, network=spent.network + now() - began, new_calls=spent.new_calls + 1)
                     spent = replace(spent, new_calls=0)
             if isinstance(m, Exception):
                 for key in along:
@@ -120,11 +116,11 @@ def _from(
             if on_step is not None:
                 for key in along:
                     on_step(key, branch, m)
-            began = network.now()
+            began = now()
             branch.step(m)
-            cost = replace(called, sampler=called.sampler + network.now() - began)
+            cost = replace(called, sampler=called.sampler + now() - began)
             called = replace(called, new_calls=0)
             if branch is run:
                 tables, spent = along, cost
             else:
-                yield from _from(branch, along, cost, network, on_step)
+                yield from _from(branch, along, cost, denoiser, now, on_step)

@@ -44,7 +44,10 @@ _COSTS = {
     "sampler": ("ms a call", "time of a row's update, its noise included"),
     "memory": ("MB", "x, the network's output and the saved tensors, by formula"),
 }
-COSTS = [Measure(name, *about[:1], "lower", *about[1:], (), _is_measured_by_the_run) for name, about in _COSTS.items()]
+COSTS = [
+    Measure(name, unit=unit, better="lower", source=source, needs=(), function=_is_measured_by_the_run)
+    for name, (unit, source) in _COSTS.items()
+]
 
 _FRAME, _FRAMES = 128, 12  # a preview's longest side in pixels, and how many a cell has at most
 
@@ -165,7 +168,7 @@ class StudyWorker:
                     strips[cell].append(_frame(run.predict_x0(m)))
 
             on_step = preview if job.keep and job.input.flow is None else None
-            for cell, x, cost in sample_all(scene.denoiser, job.tables, scene.run, on_step):
+            for cell, x, cost in sample_all(scene.denoiser, job.tables, run=scene.run, on_step=on_step):
                 values, why = {}, None
                 try:
                     if isinstance(x, Exception):
@@ -179,7 +182,7 @@ class StudyWorker:
         table = next(iter(job.tables.values()))
         began = time.perf_counter()
         if job.input.flow is not None:
-            dtype = np.float64 if backend.name == "numpy" else np.float32
+            dtype = np.float64 if np.dtype(np.float64) in backend.state_types else np.float32
             denoiser: Denoiser = job.input.flow.law
             shape: tuple[int, ...] = (1, *job.input.flow.shape)
             bound = None
@@ -199,7 +202,7 @@ class StudyWorker:
             noise=job.input.noise or "independent",
             inplace=True,
         )
-        run._fill(run.x, draw=0)
+        run.initial_noise()
         noise = run.x
         if job.input.flow is not None and job.input.flow.interval[0] < 1.0:
             noise = run.x.copy()
@@ -304,7 +307,7 @@ def _converged(job: StudyJob, denoiser: Denoiser, noise: Array, backend: Backend
     assert job.converged is not None
     if job.input.flow is not None:
         return _solution(job.input.flow.at(job.input.flow.interval[1]), noise)
-    return on_host(sample(denoiser, job.converged, x=noise, backend=backend.name))
+    return on_host(sample(denoiser, job.converged, x=noise, backend=backend))
 
 
 def _solution(law: GaussianMixture, noise: Array) -> NDArray[np.float64]:

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..backends import Backend, despeckle_step
-from ..image import color, size
+from ..backends import Backend
+from ..image import color, despeckle, lanczos, pixels, size
 from ..image.size import Size
 from .source import Source
 
@@ -24,7 +24,7 @@ class Finish:
         color_strength: 0..1, the share of the correction that is made.
         size: Less than the model's own size, by one reduction; None is the model's.
         despeckle: Levels of 255 by which an isolated pixel stands out that is taken for a speck, see
-            `Backend.tensor_to_image`; None leaves all in place.
+            `image.despeckle`; None leaves all in place.
 
     Raises:
         PidSamplerError: One is not as described.
@@ -37,7 +37,7 @@ class Finish:
 
     def __post_init__(self) -> None:
         color.check_method(self.color or "off", self.color_strength)
-        despeckle_step(self.despeckle, 1, 1)
+        despeckle.threshold(self.despeckle, size=(1, 1))
 
     def method(self, source: Source, drifts: bool) -> str:
         """Return how the colours of a result are corrected.
@@ -84,7 +84,7 @@ def finished(
     """
     drift = None
     if source.latent is None:
-        drift = color.match(x, source.rgb, scale, method, finish.color_strength, backend)
-    height, width = size.resolve(finish.size, native, scale)
-    x = backend.reduce(x, *native, height, width)
-    return source.like(backend.tensor_to_image(x, height, width, finish.despeckle)), drift
+        drift = color.match(x, source.rgb, scale=scale, method=method, strength=finish.color_strength, backend=backend)
+    new_size = size.resolve(finish.size, native, scale)
+    x = lanczos.reduce(x, size=native, new_size=new_size, backend=backend)
+    return source.like(pixels.to_image(x, size=new_size, despeckle=finish.despeckle, backend=backend)), drift

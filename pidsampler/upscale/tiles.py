@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from ..backends import Backend
 from ..denoiser import Denoiser, as_denoiser
 from ..errors import ConfigError, ModelError
+from ..image.blend import blend
 
 Array = Any
 
@@ -310,12 +311,12 @@ def encode_in_tiles(
 
 @dataclass(frozen=True)
 class _Place:
-    """A tile, which of its axes' tiles it is made of, and from where on both ways it is the first to write."""
+    """A tile, which of its axes' tiles it is made of, and the offset in it from which no earlier tile wrote."""
 
     tile: Tile
     row: int
     column: int
-    fresh: tuple[int, int]
+    unwritten: tuple[int, int]
 
 
 class _Blender:
@@ -333,7 +334,7 @@ class _Blender:
     def blend(self, place: _Place, values: Array, out: Array) -> None:
         """Put a tile's values to those of the tiles before it."""
         # In float64 too, where the state is: everything else takes weights of float32.
-        dtype = np.dtype(np.float64 if out.dtype == np.float64 else np.float32)
+        dtype = np.dtype(np.float64 if self._backend.dtype(out) == np.float64 else np.float32)
         if dtype not in self._weights:
             rows, columns = (
                 [self._backend.adopt(weight.astype(dtype)) for weight in side.weights]
@@ -341,8 +342,16 @@ class _Blender:
             )
             self._weights[dtype] = rows, columns
         rows, columns = self._weights[dtype]
-        tile = place.tile
-        self._backend.blend(values, rows[place.row], columns[place.column], out, tile.top, tile.left, place.fresh)
+        blend(
+            values,
+            out,
+            rows=rows[place.row],
+            columns=columns[place.column],
+            top=place.tile.top,
+            left=place.tile.left,
+            unwritten=place.unwritten,
+            backend=self._backend,
+        )
 
 
 class _Buffer:

@@ -18,16 +18,18 @@ from numpy.typing import NDArray
 from ..backends import Backend
 from ..denoiser import Denoiser
 from ..errors import ConfigError, OutOfMemoryError, PidSamplerWarning
+from ..image.pixels import to_image, to_tensor
 from ..image.size import Size, resolve, warn_if_stretched
 from ..io import captions, pictures
-from ..noise.coupling import NoiseFunction, with_noise
+from ..noise import NoiseFunction, with_noise
 from ..noise.philox import DEGRADE, check_seeds
 from ..onnx import CudaOptions, Model
 from ..onnx.device import resolve_device
 from ..onnx.hub import PREFIX, download_model
 from ..sampler import Run, sample
 from ..schedulers import FlowSDE
-from ..schedulers.registry import get_scheduler
+from ..schedulers.making import SamplerLike
+from ..schedulers.registry import as_scheduler
 from ..table import Scheduler, StepTable, as_table
 from . import memory
 from .finish import Finish, finished
@@ -95,7 +97,7 @@ class Bound:
             PidSamplerError: x holds NaN or infinity.
         """
         with self.backend.active():
-            return self.source.like(self.backend.tensor_to_image(x, self.height, self.width))
+            return self.source.like(to_image(x, size=(self.height, self.width), backend=self.backend))
 
 
 class Upscaler:
@@ -138,7 +140,7 @@ class Upscaler:
     def __call__(
         self,
         image: str | Path | NDArray[Any] | Source,
-        scheduler: str | Scheduler | StepTable | None = None,
+        scheduler: SamplerLike | None = None,
         seed: int = 0,
         degrade_sigma: float = 0.0,
         noise: str | NoiseFunction = "independent",
@@ -153,8 +155,8 @@ class Upscaler:
             image: A picture file or a uint8 or uint16 array (H, W) or (H, W, 1..4), of any size from 1x1; or a
                 latent: a .npy, .npz or .safetensors file or a float array (C, h, w) or (1, C, h, w). A `Source` is
                 one already read.
-            scheduler: A spec string, a scheduler, or a StepTable that ends at 0. None takes FlowSDE over the
-                model's own timesteps.
+            scheduler: A sampler that ends at 0, in any form of `get_scheduler`, over the model's own timesteps where it
+                names none. None takes FlowSDE.
             seed: 0..2^64-1.
             degrade_sigma: The noise level of the latent, 0..1; PiD is trained for 0..0.8. For a picture this
                 much noise is added to its latent, in the model's frame. A latent is taken to have it already.
@@ -193,10 +195,12 @@ class Upscaler:
                     on_step(run, m)
 
             tile = None if progress is None else lambda *_: progress(share)
-            name, draws = self._backend.name, given or "independent"  # the table has its draws already
+            where, draws = self._backend, given or "independent"  # the table has its draws already
             with self._backend.active():  # once for all, since each entry waits for the caller's stream
                 bound = self.bind(source, seed, sigma, caption, plan, tile)
-                x = sample(bound.denoiser, table, bound.shape, seed, backend=name, noise=draws, on_step=step)
+                x = sample(
+                    bound.denoiser, table, shape=bound.shape, seed=seed, backend=where, noise=draws, on_step=step
+                )
                 return finished(x, source, native, scale, method, finish, self._backend)
 
         (array, drift), plan, ran_out = self._within_memory(source, count, made)
@@ -304,7 +308,7 @@ class Upscaler:
             if source.latent is not None:
                 latent = backend.adopt(source.latent)
             else:
-                image = backend.image_to_tensor(source.rgb, *padded)
+                image = to_tensor(source.rgb, size=padded, backend=backend)
                 if len(plan.encoder) == 1:
                     latent = model.encode(image)
                 else:
@@ -341,7 +345,7 @@ class Upscaler:
     def record(
         self,
         source: Source,
-        scheduler: str | Scheduler | StepTable | None = None,
+        scheduler: SamplerLike | None = None,
         seed: int = 0,
         degrade_sigma: float = 0.0,
         noise: str | NoiseFunction = "independent",
@@ -360,7 +364,7 @@ class Upscaler:
     def _record(
         self,
         source: Source,
-        scheduler: Scheduler | StepTable,
+        scheduler: Scheduler,
         table: StepTable,
         seed: int,
         sigma: float,
@@ -398,14 +402,10 @@ class Upscaler:
             },
         }
 
-    def _scheduler(self, scheduler: str | Scheduler | StepTable | None) -> Scheduler | StepTable:
-        if scheduler is None:
-            return FlowSDE(self.model.contract.timesteps)
-        if isinstance(scheduler, str):
-            return get_scheduler(scheduler, None if "@" in scheduler else self.model.contract.timesteps)
-        return scheduler
+    def _scheduler(self, scheduler: SamplerLike | None) -> Scheduler:
+        return as_scheduler(FlowSDE if scheduler is None else scheduler, own=self.model.contract.timesteps)
 
-    def _table(self, scheduler: Scheduler | StepTable) -> StepTable:
+    def _table(self, scheduler: Scheduler) -> StepTable:
         table = as_table(scheduler)
         if table.times[-1] != 0.0:
             raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")

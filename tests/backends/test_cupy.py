@@ -27,8 +27,9 @@ from pidsampler import (
     start,
     timesteps,
 )
-from pidsampler.backends import _cupy_backend, get_backend
+from pidsampler.backends import get_backend, registry
 from pidsampler.denoiser import GaussianMixture, Guided
+from pidsampler.image.pixels import to_image, to_tensor
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
 
@@ -46,7 +47,7 @@ def _xp(request):
         real.cuda.runtime.getDeviceCount()
     except RuntimeError as error:
         pytest.skip(f"no GPU: {error}")
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()
     return real
 
 
@@ -57,9 +58,9 @@ def host(x):
 @pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
 def test_every_method_as_on_numpy(xp, info):
     scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(5))
-    found = sample(LAW, scheduler, SHAPE, seed=[4, 2**40], backend="cupy")
+    found = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40], backend="cupy")
     assert isinstance(found, xp.ndarray)
-    expected = sample(LAW, scheduler, SHAPE, seed=[4, 2**40])
+    expected = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40])
     assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
@@ -77,7 +78,8 @@ def test_mixtures_and_guidance_on_arrays_without_a_namespace(xp, network):
 @pytest.mark.parametrize("noise", ["fixed", "brownian", "torch"])
 def test_every_noise_as_on_numpy(xp, noise):
     found, expected = (
-        sample(LAW, FlowSDE(timesteps.pid()), SHAPE, seed=7, backend=name, noise=noise) for name in ("cupy", "numpy")
+        sample(LAW, FlowSDE(timesteps.pid()), shape=SHAPE, seed=7, backend=name, noise=noise)
+        for name in ("cupy", "numpy")
     )
     assert host(found) == pytest.approx(expected, abs=3e-5)
 
@@ -85,13 +87,13 @@ def test_every_noise_as_on_numpy(xp, noise):
 @pytest.mark.parametrize("shape", [(1, 1), (3, 7), (2, 3, 5, 5), (1, 3, 16, 16)])
 def test_tables_of_other_predictions_and_clips_and_odd_sizes(xp, shape):
     for table in (FlowSDE([0.9, 0.4, 0.0]).table().predicting("x0"), FlowSDE([0.9, 0.4, 0.0]).table().clipped(0.2)):
-        found, expected = (sample(LAW, table, shape, seed=7, backend=name) for name in ("cupy", "numpy"))
+        found, expected = (sample(LAW, table, shape=shape, seed=7, backend=name) for name in ("cupy", "numpy"))
         assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
 def test_a_loop_of_ones_own_on_device_arrays(xp):
     x = get_backend("numpy").empty(SHAPE, np.float32)
-    get_backend("numpy").noise(x, [0, 1], 0)
+    get_backend("numpy").noise(x, [0, 1], draw=0)
     expected = sample(LAW, FlowSDE(timesteps.pid()), x=x, seed=[0, 1])
     on_device = xp.asarray(x)
     run = start(FlowSDE(timesteps.pid()), on_device, seed=[0, 1])
@@ -134,8 +136,8 @@ def test_half_precision_state(xp, dtype):
     import ml_dtypes
 
     kind = np.dtype(getattr(ml_dtypes, dtype) if dtype == "bfloat16" else dtype)
-    found = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), (1, 3, 8, 8), backend="cupy", dtype=kind)
-    expected = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), (1, 3, 8, 8))
+    found = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), shape=(1, 3, 8, 8), backend="cupy", dtype=kind)
+    expected = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), shape=(1, 3, 8, 8))
     assert found.dtype == kind
     assert host(found).astype(np.float32) == pytest.approx(expected, abs=16 * float(ml_dtypes.finfo(kind).eps))
 
@@ -162,7 +164,7 @@ def test_a_network_of_half_precision_gets_its_copy_of_x_from_the_row(xp, backend
     def keep(run, m):
         states.append(host(run.x) if backend == "cupy" else run.x.copy())
 
-    found = sample(network, FlowSDE(timesteps.pid()), SHAPE, seed=3, backend=backend, on_step=keep)
+    found = sample(network, FlowSDE(timesteps.pid()), shape=SHAPE, seed=3, backend=backend, on_step=keep)
     assert found.dtype == np.float32
     for seen, state in zip(network.seen, states, strict=True):
         assert np.array_equal(seen, state.astype(np.float16))
@@ -171,13 +173,13 @@ def test_a_network_of_half_precision_gets_its_copy_of_x_from_the_row(xp, backend
     def plain(x, t):
         return (x.astype(np.float16) * np.float16(0.25)).astype(np.float32)
 
-    expected = sample(plain, FlowSDE(timesteps.pid()), SHAPE, seed=3)
+    expected = sample(plain, FlowSDE(timesteps.pid()), shape=SHAPE, seed=3)
     assert (host(found) if backend == "cupy" else found) == pytest.approx(expected, abs=2e-3)
 
 
 def test_float64_is_numpys_alone(cupy):
     with pytest.raises(PidSamplerError, match="dtype float64 is not float32 or float16 or bfloat16"):
-        sample(LAW, FlowSDE([0.9, 0.0]), SHAPE, backend="cupy", dtype=np.float64)
+        sample(LAW, FlowSDE([0.9, 0.0]), shape=SHAPE, backend="cupy", dtype=np.float64)
     with pytest.raises(PidSamplerError, match=r"x is float64 of shape .* expected float32 or float16 or bfloat16"):
         start(FlowSDE([0.9, 0.0]), cupy.asarray(np.zeros((1, 3, 4, 4))))
 
@@ -202,7 +204,7 @@ def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
                 cupy.forbidden = {"upload", "download", "allocation"}
 
         cupy.log.clear()
-        sample(Quiet(), scheduler, SHAPE, seed=3, backend="cupy", on_step=after)
+        sample(Quiet(), scheduler, shape=SHAPE, seed=3, backend="cupy", on_step=after)
         assert launches == list(range(1, 1 + len(scheduler.table())))  # the initial noise, then one a row
         assert cupy.log.count("upload") <= 1
         cupy.forbidden = set()
@@ -212,7 +214,7 @@ def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
 def test_kernels_are_compiled_once(cupy):
     cupy._libraries = {}
     for _ in range(3):
-        sample(LAW, FlowSDE(timesteps.pid()), SHAPE, backend="cupy")
+        sample(LAW, FlowSDE(timesteps.pid()), shape=SHAPE, backend="cupy")
     assert sorted(name for name, _ in cupy.compiled) == ["pid_fill", "pid_step", "pid_step"]  # with noise and without
     assert all("--std=c++17" in options for _, options in cupy.compiled)
 
@@ -224,13 +226,13 @@ def test_launches_are_on_one_stream_ordered_with_the_callers(cupy):
     row = FlowSDE([0.9, 0.0]).table().rows[0]
     caller, ours = cupy.cuda.get_current_stream().ptr, backend.stream.ptr
     cupy.log.clear()
-    backend.step(row, x, m, [], [0])
+    backend.step(row, x, m=m, saved=[], seeds=[0])
     assert cupy.log == [
         ("record", caller), ("wait", ours), ("launch", "pid_step", ours), ("record", ours), ("wait", caller)
     ]  # fmt: skip
     cupy.log.clear()
     with backend.stream:  # as around a whole upscale: nothing to wait for
-        backend.step(row, x, m, [], [0])
+        backend.step(row, x, m=m, saved=[], seeds=[0])
     assert cupy.log == [("launch", "pid_step", ours)]
 
 
@@ -239,21 +241,21 @@ def test_pictures_as_on_numpy(xp):
     rng = np.random.default_rng(0)
     for kind in (np.uint8, np.uint16):
         picture = rng.integers(0, np.iinfo(kind).max, (5, 7, 3)).astype(kind)
-        tensor = backend.image_to_tensor(picture, 8, 16)
-        assert host(tensor) == pytest.approx(numpy.image_to_tensor(picture, 8, 16), abs=2e-7)
-        image = backend.tensor_to_image(tensor, 5, 7)
+        tensor = to_tensor(picture, size=(8, 16), backend=backend)
+        assert host(tensor) == pytest.approx(to_tensor(picture, size=(8, 16), backend=numpy), abs=2e-7)
+        image = to_image(tensor, size=(5, 7), backend=backend)
         assert type(image) is np.ndarray
-        assert np.array_equal(image, numpy.tensor_to_image(host(tensor), 5, 7))
+        assert np.array_equal(image, to_image(host(tensor), size=(5, 7), backend=numpy))
     broken = xp.asarray(np.full((1, 3, 2, 3), np.nan, np.float32))
     with pytest.raises(PidSamplerError, match="holds NaN or infinity"):
-        backend.tensor_to_image(broken, 2, 3)
+        to_image(broken, size=(2, 3), backend=backend)
 
 
 def test_a_result_is_one_download(cupy):
     backend = get_backend("cupy")
     x = cupy.asarray(np.zeros((1, 3, 5, 7), np.float32))
     cupy.log.clear()
-    backend.tensor_to_image(x, 5, 7)
+    to_image(x, size=(5, 7), backend=backend)
     assert cupy.log.count("download") == 1
 
 
@@ -266,7 +268,7 @@ def test_the_launch_wrapper_refuses(cupy):
     row = Row(0.9, 0.4, a=0.5, b=0.3, h={0: 0.1}, p=1.0)
 
     def step(x, m, saved):
-        backend.step(row, x, m, [saved], [0])
+        backend.step(row, x, m=m, saved=[saved], seeds=[0])
 
     x, m, saved = arrays(cupy, (1, 8), (1, 8), (1, 8))
     with pytest.raises(PidSamplerError, match="expected a CuPy array, found ndarray: pass it through adopt"):
@@ -298,11 +300,11 @@ def test_arrays_that_16_does_not_divide_take_the_scalar_kernel(cupy):
     row = FlowSDE([0.9, 0.4, 0.0]).table().rows[0]
     values = np.random.default_rng(0).normal(size=(2, 1, 9)).astype(np.float32)
     plain = [v.copy() for v in values]
-    get_backend("numpy").step(row, plain[0], plain[1], [], [5])
+    get_backend("numpy").step(row, plain[0], m=plain[1], saved=[], seeds=[5])
     memory = cupy.asarray(np.zeros(40, np.float32))
     x, m = memory[1:10].reshape(1, 9), memory[12:21].reshape(1, 9)
     x[...], m[...] = values
-    backend.step(row, x, m, [], [5])
+    backend.step(row, x, m=m, saved=[], seeds=[5])
     assert np.asarray(x) == pytest.approx(plain[0], abs=1e-6)
     assert (memory[[0, 10, 11, 21, 22]] == 0).all()
     assert "-DPID_VECTOR=0" in next(flags for name, flags in backend._kernels if name == "pid_step")
@@ -311,7 +313,7 @@ def test_arrays_that_16_does_not_divide_take_the_scalar_kernel(cupy):
 def test_an_empty_batch_launches_nothing(cupy):
     backend = get_backend("cupy")
     cupy.log.clear()
-    backend.noise(backend.empty((0, 3, 4), np.float32), [], 0)
+    backend.noise(backend.empty((0, 3, 4), np.float32), [], draw=0)
     assert not any(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple))
 
 

@@ -23,6 +23,7 @@ from variants import FILLS, FULL, IMAGES, VARIANTS
 from pidsampler import Combination, PidSamplerError, Row, get_scheduler, list_schedulers, timesteps
 from pidsampler.backends.kernels import StepVariant, definitions, kind, slots_read, source
 from pidsampler.backends.numpy import NumpyBackend
+from pidsampler.image.pixels import to_image, to_tensor
 from pidsampler.noise import coupling
 from pidsampler.noise import philox as noise
 
@@ -200,7 +201,7 @@ def test_step_is_as_exact_as_numpy(steps, v):
     x, m, saved = inputs(v, 1024, rng)
     exact = in_float64(row, x.astype(np.float64), m.astype(np.float64), [s.astype(np.float64) for s in saved], SEEDS)
     plain, kept = x.astype(np.float32), [s.astype(np.float32) for s in saved]
-    NumpyBackend().step(row, plain, m.astype(np.float32), kept, SEEDS)
+    NumpyBackend().step(row, plain, m=m.astype(np.float32), saved=kept, seeds=SEEDS)
     found, copy = launched(steps, v, row, x, m, saved)
     numpys = [plain, *(kept[slot] for slot, _ in row.saves)]
     combinations = [row, *(c for _, c in row.saves)]
@@ -343,7 +344,7 @@ def test_picture_to_tensor_and_back(images, k, size):
     emulated.call(getattr(images, f"to_tensor_{k}"), (2, 1, 32), None, picture.array, tensor.array, h, w, height, width)
     tensor.check()
     rgb = picture.array[:, :, :3][:, :, ::-1] if bgr else picture.array[:, :, :3]
-    expected = NumpyBackend().image_to_tensor(np.ascontiguousarray(rgb), height, width)
+    expected = to_tensor(np.ascontiguousarray(rgb), size=(height, width), backend=NumpyBackend())
     step = float(ml_dtypes.finfo(DTYPES[x]).eps)
     assert np.abs(tensor.array.astype(np.float64) - expected).max() <= step
     back, bad = Guarded(np.zeros((h, w, 3), np.uint8)), np.zeros(1, np.uint32)
@@ -351,7 +352,7 @@ def test_picture_to_tensor_and_back(images, k, size):
         getattr(images, f"to_image_{k}"), (2, 1, 32), None, tensor.array, back.array, h, w, height, width, bad
     )
     back.check()
-    again = NumpyBackend().tensor_to_image(tensor.array.astype(np.float32), h, w)
+    again = to_image(tensor.array.astype(np.float32), size=(h, w), backend=NumpyBackend())
     assert np.array_equal(back.array[:, :, ::-1] if bgr else back.array, again)
     assert bad[0] == 0
 
@@ -361,7 +362,7 @@ def test_values_past_the_range_are_clamped_and_halves_rounded_to_even(images, va
     tensor = np.full((1, 3, 2, 2), value, np.float32)
     found, bad = np.full((2, 2, 3), 77, np.uint8), np.zeros(1, np.uint32)
     emulated.call(images.to_image_0, (1, 1, 4), None, tensor, found, 2, 2, 2, 2, bad)
-    assert np.array_equal(found, NumpyBackend().tensor_to_image(tensor, 2, 2))
+    assert np.array_equal(found, to_image(tensor, size=(2, 2), backend=NumpyBackend()))
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])

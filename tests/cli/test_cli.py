@@ -88,7 +88,7 @@ def test_steps_choose_from_the_models_own_list(here, run):
     assert record("a.png")["timesteps"] == [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.0]
     code, _, err = run("upscale", "in.png", "-o", "b.png", "--model", "m", "--steps", "7")
     assert code == 2
-    assert "steps=7 would repeat times of a list of 6: pass 1..6" in err
+    assert "--steps 7 would repeat times of a list of 6: pass 1..6" in err
 
 
 def test_options_may_name_the_models_own_times(here, run):
@@ -245,18 +245,18 @@ BAD = {
     "times end": (None, ["in.png", "--timesteps", "0.9,0.5"], 2, "timesteps end in 0.5, expected 0"),
     "times text": (None, ["in.png", "--timesteps", "0.9,zero"], 2, "timestep 'zero' is not a number"),
     "one time": (None, ["in.png", "--timesteps", "0"], 2, "at least two times"),
-    "steps 0": (None, ["in.png", "--steps", "0"], 2, "steps=0 must be at least 1: pass 1..4"),
-    "steps 5": (None, ["in.png", "--steps", "5"], 2, "steps=5 would repeat times of a list of 4: pass 1..4, or"),
+    "steps 0": (None, ["in.png", "--steps", "0"], 2, "--steps 0 must be at least 1: pass 1..4"),
+    "steps 5": (None, ["in.png", "--steps", "5"], 2, "--steps 5 would repeat times of a list of 4: pass 1..4, or"),
     "steps text": (None, ["in.png", "--steps", "four"], 2, "argument --steps: invalid int value: 'four'"),
     "both": (None, ["in.png", "--steps", "2", "--timesteps", "0.5,0"], 2, "not allowed with argument --steps"),
     "list twice": (None, ["in.png", "--scheduler", "flow-ode@pid", "--steps", "2"], 2, "use one of them"),
     "scheduler": (None, ["in.png", "--scheduler", "flow-sed"], 2, "'flow-sed': did you mean 'flow-sde'"),
     "scheduler, new folder": (None, ["in.png", "x.png", "-o", "new", "--scheduler", "zzz"], 2, "scheduler 'zzz'"),
-    "eta": (None, ["in.png", "--eta", "1.5"], 2, "eta=1.5 is outside 0..1"),
+    "eta": (None, ["in.png", "--eta", "1.5"], 2, "--eta 1.5 is outside 0..1"),
     "eta of ode": (None, ["in.png", "--scheduler", "flow-ode", "--eta", "0"], 2, "flow-ode has no option 'eta'"),
-    "sigma": (None, ["in.png", "--degrade-sigma", "1.2"], 2, "degrade_sigma=1.2 is outside 0..1"),
-    "sigma nan": (None, ["in.png", "--degrade-sigma", "nan"], 2, "degrade_sigma=nan is outside 0..1"),
-    "seed": (None, ["in.png", "--seed", "-1"], 2, "seed=-1 must be a whole number in 0..2^64-1"),
+    "sigma": (None, ["in.png", "--degrade-sigma", "1.2"], 2, "--degrade-sigma 1.2 is outside 0..1"),
+    "sigma nan": (None, ["in.png", "--degrade-sigma", "nan"], 2, "--degrade-sigma nan is outside 0..1"),
+    "seed": (None, ["in.png", "--seed", "-1"], 2, "--seed -1 must be a whole number in 0..2^64-1"),
     "cuda": (None, ["in.png", "--device", "cuda"], 2, "device 'cuda' was asked for, but"),
     "device": (None, ["in.png", "--device", "gpu"], 2, "unknown device 'gpu'"),
     "option": (None, ["in.png", "--nope"], 2, "unrecognized arguments: --nope"),
@@ -334,7 +334,7 @@ def test_table_plot(here, run, spec):
     assert re.match(r".+\n\nrow", out)
     assert pixels("a.png").shape[:2] == (800, 800)
     code, out, err = run("table", spec, "--plot", "a.png")
-    message = "pidsampler: error: a.png exists already: pass --overwrite (overwrite=True) to replace it\n"
+    message = "pidsampler: error: a.png exists already: pass --overwrite to replace it\n"
     assert (code, out, err) == (1, "", message)
     assert run("table", spec, "--plot", "a.png", "--overwrite")[0] == 0
     run("table", spec, "--plot", "a.svg")
@@ -403,7 +403,7 @@ def test_a_pipe_gets_no_progress_bar(here):
 def test_warnings_are_one_line(here):
     command = [*COMMAND, "upscale", "in.png", "-o", "a.png", "--degrade-sigma", "0.9"]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert done.stderr == "pidsampler: warning: degrade_sigma=0.9 is above 0.8, the most PiD is trained for\n"
+    assert done.stderr == "pidsampler: warning: --degrade-sigma 0.9 is above 0.8, the most PiD is trained for\n"
 
 
 def test_a_terminal_gets_one(here):

@@ -26,12 +26,13 @@ from scipy import ndimage
 from skimage.color import rgb2lab
 
 from pidsampler import PidSamplerError, Upscaler, sample
-from pidsampler.backends import DESPECKLE, _cupy_backend, get_backend
+from pidsampler.backends import get_backend, registry
 from pidsampler.backends.kernels import OPTIONS, definitions, source
 from pidsampler.backends.numpy import NumpyBackend
-from pidsampler.image.blocks import Blocks
+from pidsampler.image.blocks import Blocks, block_means, correct, picture_means
 from pidsampler.image.color import BLOCK, cielab, match
-from pidsampler.image.planes import picture_means
+from pidsampler.image.despeckle import DESPECKLE
+from pidsampler.image.pixels import to_image, to_tensor
 from pidsampler.schedulers import FlowSDE
 from pidsampler.study.measures import MEASURES, Sample
 
@@ -56,7 +57,7 @@ def _backend(request):
         cupy.cuda.runtime.getDeviceCount()
     except RuntimeError as error:
         pytest.skip(f"no GPU: {error}")
-    _cupy_backend.cache_clear()
+    registry._made.cache_clear()
     return get_backend("cupy")
 
 
@@ -67,7 +68,7 @@ def host(x):
 def matched(backend, x, small, scale, method="match", strength=1.0):
     """Return the corrected copy of x, and the drift."""
     on_device = backend.adopt(x.copy())
-    found = match(on_device, small, scale, method, strength, backend)
+    found = match(on_device, small, scale=scale, method=method, strength=strength, backend=backend)
     return host(on_device), found
 
 
@@ -78,23 +79,23 @@ def apart(a, b):
 
 def shown(x, small, scale=4):
     height, width, _ = small.shape
-    return NUMPY.tensor_to_image(x, scale * height, scale * width)
+    return to_image(x, size=(scale * height, scale * width), backend=NUMPY)
 
 
 def drift_of(x, small):
     """What the study measures on full pictures: drift of L*, a* and b*."""
-    given = Sample(np.zeros((1, 3, 1, 1)), shown(x, small), small)
+    given = Sample(np.zeros((1, 3, 1, 1)), shown(x, small), input=small)
     return np.array([MEASURES[f"drift-{c}"](given) for c in "lab"])
 
 
 def enlarged(small, scale=4):
     height, width, _ = small.shape
     large = Image.fromarray(small).resize((scale * width, scale * height), Image.Resampling.LANCZOS)
-    return NUMPY.image_to_tensor(np.asarray(large), scale * height, scale * width)
+    return to_tensor(np.asarray(large), size=(scale * height, scale * width), backend=NUMPY)
 
 
 def dense(n, g, scale):
-    """The spline of a grid on one axis in float64, as `Backend.correct` describes it: (pixels, g)."""
+    """The spline of a grid on one axis in float64, as `blocks.correct` describes it: (pixels, g)."""
     matrix = np.zeros((scale * n, g))
     for i in range(g):
         start, stop = scale * (i * n // g), scale * ((i + 1) * n // g)
@@ -121,20 +122,20 @@ def divisions(draw):
     blocks = Blocks(
         height,
         width,
-        draw(st.integers(1, 5)),
-        draw(st.integers(1, min(height, 5))),
-        draw(st.integers(1, min(width, 5))),
+        scale=draw(st.integers(1, 5)),
+        rows=draw(st.integers(1, min(height, 5))),
+        columns=draw(st.integers(1, min(width, 5))),
     )
     return blocks, blocks.scale * height + draw(st.integers(0, 9)), blocks.scale * width + draw(st.integers(0, 9))
 
 
-# The operations of a backend.
+# The operations over blocks.
 
 
 @settings(max_examples=60)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 8), st.integers(1, 64))
 def test_blocks_are_of_equal_size_but_for_a_pixel(height, width, scale, size):
-    blocks = Blocks.of(height, width, scale, size)
+    blocks = Blocks.of(height, width, scale=scale, size=size)
     for n, g, edges in zip((height, width), blocks.shape, blocks.edges(scale), strict=True):
         sizes = np.diff(edges) // scale
         assert (len(sizes), sizes.sum() * scale, edges[0]) == (g, scale * n, 0)
@@ -151,7 +152,7 @@ def test_blocks_are_of_equal_size_but_for_a_pixel(height, width, scale, size):
 def test_block_means(backend, division, powers, seed):
     blocks, height, width = division
     x = np.random.default_rng(seed).normal(0.1, 0.7, (1, 3, height, width)).astype(np.float32)
-    found = backend.block_means(backend.adopt(x), blocks, powers)
+    found = block_means(backend.adopt(x), blocks, powers=powers, backend=backend)
     v = np.clip(x[0].astype(np.float64), -1, 1)
     assert found.dtype == np.float64
     assert found == pytest.approx(np.stack([dense_means(v**p, blocks) for p in (1, 2)][:powers]), abs=1e-6)
@@ -165,7 +166,7 @@ def test_correct_is_its_formula(backend, division, seed):
     x, grid = rng.normal(0, 0.7, (1, 3, height, width)).astype(np.float32), rng.normal(0, 0.3, (3, *blocks.shape))
     gain = np.array([1.0, 0.7, 1.2])
     on_device = backend.adopt(x.copy())
-    means = backend.correct(on_device, blocks, gain, grid)
+    means = correct(on_device, blocks, gain=gain, grid=grid, backend=backend)
     h, w, s = blocks.height, blocks.width, blocks.scale
     surface = dense(h, blocks.rows, s) @ grid @ dense(w, blocks.columns, s).T
     expected = x.astype(np.float64)
@@ -175,7 +176,7 @@ def test_correct_is_its_formula(backend, division, seed):
     assert np.array_equal(host(on_device)[0, :, s * h :], x[0, :, s * h :])
     assert np.array_equal(host(on_device)[0, :, :, s * w :], x[0, :, :, s * w :])
     assert means == pytest.approx(dense_means(np.clip(inside, -1, 1), blocks), abs=2e-6)
-    again = backend.block_means(on_device, blocks)[0]
+    again = block_means(on_device, blocks, backend=backend)[0]
     assert means == pytest.approx(again, abs=1e-6)
 
 
@@ -183,24 +184,24 @@ def test_correct_is_its_formula(backend, division, seed):
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([np.uint8, np.uint16]), st.integers(0, 99))
 def test_means_of_the_input(height, width, dtype, seed):
     picture = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (height, width, 3)).astype(dtype)
-    blocks = Blocks.of(height, width, 4, 8)
+    blocks = Blocks.of(height, width, scale=4, size=8)
     v = picture.transpose(2, 0, 1) * (2.0 / np.iinfo(dtype).max) - 1.0
-    one = Blocks(height, width, 1, *blocks.shape)
+    one = Blocks(height, width, scale=1, rows=blocks.rows, columns=blocks.columns)
     expected = np.stack([dense_means(v, one), dense_means(v * v, one)])
-    assert picture_means(picture, blocks, 2) == pytest.approx(expected, abs=1e-12)
-    assert picture_means(picture, blocks, 1) == pytest.approx(expected[:1], abs=1e-12)
+    assert picture_means(picture, blocks, powers=2) == pytest.approx(expected, abs=1e-12)
+    assert picture_means(picture, blocks, powers=1) == pytest.approx(expected[:1], abs=1e-12)
 
 
 def test_many_tiles_on_all_cores_are_as_few():
     """A picture of many tiles, in float32 and float64."""
-    blocks, rng = Blocks.of(300, 290, 4, 8), np.random.default_rng(0)
+    blocks, rng = Blocks.of(300, 290, scale=4, size=8), np.random.default_rng(0)
     x, grid = rng.normal(0, 0.6, (1, 3, 1201, 1163)), rng.normal(0, 0.3, (3, *blocks.shape))
-    found = NUMPY.block_means(x, blocks, 2)
+    found = block_means(x, blocks, powers=2, backend=NUMPY)
     v = np.clip(x[0], -1, 1)
     assert found == pytest.approx(np.stack([dense_means(v, blocks), dense_means(v * v, blocks)]), abs=1e-12)
     single = x.astype(np.float32)
     for y, tolerance in ((x.copy(), 1e-12), (single, 1e-6)):
-        NUMPY.correct(y, blocks, np.ones(3), grid)
+        correct(y, blocks, gain=np.ones(3), grid=grid, backend=NUMPY)
         surface = dense(300, blocks.rows, 4) @ grid @ dense(290, blocks.columns, 4).T
         assert apart(y[0, :, :1200, :1160], v[:, :1200, :1160] + surface) < tolerance
 
@@ -215,7 +216,7 @@ def test_what_is_not_finite_is_refused_inside_the_picture_only(backend, value, m
     x[0, 1, 11, 19] = value
     on_device = backend.adopt(x.copy())
     with pytest.raises(PidSamplerError, match="holds NaN or infinity"):
-        match(on_device, small, 4, method, 1.0, backend)
+        match(on_device, small, scale=4, method=method, strength=1.0, backend=backend)
     assert np.array_equal(host(on_device), x, equal_nan=True)
 
 
@@ -291,7 +292,7 @@ def test_without_drift_next_to_nothing_changes(inputs):
     """The bundled model has none: its results change by a level at most, and by a tenth of one on average."""
     tiny, small = Upscaler.load("tiny", "cpu"), inputs["chameleon"]
     bound = tiny.bind(small)
-    x = sample(bound.denoiser, FlowSDE(tiny.model.contract.timesteps), bound.shape)
+    x = sample(bound.denoiser, FlowSDE(tiny.model.contract.timesteps), shape=bound.shape)
     y, found = matched(NUMPY, x, small, 4)
     change = np.abs(shown(x, small).astype(int) - shown(y, small))
     assert change.max() <= 1
@@ -313,7 +314,7 @@ def test_the_gain_that_is_documented(wave, share):
     drift = 0.1 * np.cos(2 * np.pi * np.arange(64) / wave)
     x = np.broadcast_to(np.repeat(drift, 4 * BLOCK), (1, 3, 32, 256 * BLOCK)).astype(np.float32) + np.float32(1 / 255)
     y, _ = matched(NUMPY, x, small, 4)
-    left = dense_means(y[0] - 1 / 255, Blocks(*small.shape[:2], 4, 1, 64))[0, 0]
+    left = dense_means(y[0] - 1 / 255, Blocks(*small.shape[:2], scale=4, rows=1, columns=64))[0, 0]
     assert left[20:44] == pytest.approx((1 - share) * drift[20:44], abs=1e-4)
 
 
@@ -364,10 +365,10 @@ def test_both_backends_agree(cupy, inputs):
         for when in drift:
             assert its[when] == pytest.approx(drift[when], abs=2e-4)
     with pytest.raises(PidSamplerError, match="dtype float64 on the GPU is not"):
-        backend.block_means(backend.adopt(x.astype(np.float64)), Blocks.of(4, 4, 4, 8))
+        block_means(backend.adopt(x.astype(np.float64)), Blocks.of(4, 4, scale=4, size=8), backend=backend)
     on_device = backend.adopt(x)
     cupy.log.clear()
-    match(on_device, small, 4, "match", 1.0, backend)
+    match(on_device, small, scale=4, method="match", strength=1.0, backend=backend)
     assert sum(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple)) == 2  # two passes
     assert cupy.log.count("download") == 2
 
@@ -414,10 +415,10 @@ def test_what_is_clamped_is_not_corrected():
 def test_memory_is_that_of_a_few_tiles():
     small = np.random.default_rng(0).integers(0, 256, (500, 500, 3)).astype(np.uint8)
     x = np.zeros((1, 3, 2000, 2000), np.float32)
-    image = x.size  # what tensor_to_image returns, in bytes
+    image = x.size  # what to_image returns, in bytes
     for work, most in (
-        (lambda: match(x, small, 4, "match", 1.0, NUMPY), 4e6),
-        (lambda: NUMPY.tensor_to_image(x, 2000, 2000, DESPECKLE), image + 24e6),
+        (lambda: match(x, small, scale=4, method="match", strength=1.0, backend=NUMPY), 4e6),
+        (lambda: to_image(x, size=(2000, 2000), despeckle=DESPECKLE, backend=NUMPY), image + 24e6),
     ):
         tracemalloc.start()
         work()
@@ -438,7 +439,7 @@ def test_errors(inputs):
 
     def refused(message, x=x, small=small, scale=4, method="match", strength=1.0):
         with pytest.raises(PidSamplerError, match=message):
-            match(x, small, scale, method, strength, NUMPY)
+            match(x, small, scale=scale, method=method, strength=strength, backend=NUMPY)
 
     refused("unknown colour method 'macth': did you mean 'match'", method="macth")
     for strength in (-0.1, 1.1, np.nan, "1"):
@@ -450,14 +451,14 @@ def test_errors(inputs):
     refused(r"smaller than the input's 64x64 pixels at scale 4: .*before the result is reduced", x=x[:, :, :255])
     for despeckle in (-1.0, np.nan, np.inf):
         with pytest.raises(PidSamplerError, match=r"despeckle=.* is not a number of levels .* such as 16\.0"):
-            NUMPY.tensor_to_image(x, 256, 256, despeckle)
+            to_image(x, size=(256, 256), despeckle=despeckle, backend=NUMPY)
 
 
 # Specks.
 
 
 def reference(x, height, width, despeckle):
-    """`Backend.tensor_to_image` by scipy."""
+    """`pixels.to_image` by scipy."""
     line = np.zeros((5, 5), bool)
     line[2] = True
     brim, lines = np.pad(np.zeros((7, 7), bool), 1, constant_values=True), [line, line.T, np.eye(5) > 0]
@@ -493,7 +494,7 @@ def test_despeckle_is_its_definition(backend, height, width, more, despeckle, se
     x = rng.normal(0, 0.2, (1, 3, height + more[0], width + more[1])).astype(np.float32)
     x += rng.choice([0, 0, 0, 0, 0, 0, 0, 1.5, -1.5], x.shape).astype(np.float32)
     threshold = despeckle + 0.37  # of which no difference is likely to be
-    found = backend.tensor_to_image(backend.adopt(x), height, width, threshold)
+    found = to_image(backend.adopt(x), size=(height, width), despeckle=threshold, backend=backend)
     on_gpu = backend.name == "cupy" and not hasattr(sys.modules["cupy"], "log")
     # A GPU fuses v*127.5 + 127.5, so that a half may round the other way.
     assert apart(found, reference(x, height, width, threshold)) <= (1 if on_gpu else 0)
@@ -505,10 +506,10 @@ def test_large_pictures_are_despeckled_alike(cupy):
     x = ndimage.gaussian_filter(rng.normal(0, 1, (1, 3, 131, 521)), (0, 0, 2, 2)).astype(np.float32)
     x[rng.random(x.shape) < 0.01] += 0.7
     backend = get_backend("cupy")
-    here, there = (b.tensor_to_image(b.adopt(x), 131, 521, DESPECKLE) for b in (NUMPY, backend))
+    here, there = (to_image(b.adopt(x), size=(131, 521), despeckle=DESPECKLE, backend=b) for b in (NUMPY, backend))
     assert np.array_equal(here, there)
     assert np.array_equal(here, reference(x, 131, 521, DESPECKLE))
-    assert np.mean(here != NUMPY.tensor_to_image(x, 131, 521)) > 0.005
+    assert np.mean(here != to_image(x, size=(131, 521), backend=NUMPY)) > 0.005
 
 
 @pytest.mark.parametrize("place", [(0, 0), (0, 10), (2, 3), (15, 15), (31, 40), (20, 0)])
@@ -519,12 +520,12 @@ def test_isolated_spots_go(backend, place, size, sign):
     plain = np.full((1, 3, 32, 41), 0.1, np.float32)
     spotted = plain.copy()
     spotted[0, :2, y : y + size, x : x + size] += np.float32(sign * (DESPECKLE + 1) / 127.5)
-    found = backend.tensor_to_image(backend.adopt(spotted), 32, 41, DESPECKLE)
-    assert np.array_equal(found, NUMPY.tensor_to_image(plain, 32, 41))
+    found = to_image(backend.adopt(spotted), size=(32, 41), despeckle=DESPECKLE, backend=backend)
+    assert np.array_equal(found, to_image(plain, size=(32, 41), backend=NUMPY))
     faint = plain.copy()
     faint[0, :, y : y + size, x : x + size] += np.float32(sign * (DESPECKLE - 1) / 127.5)
-    same = backend.tensor_to_image(backend.adopt(faint), 32, 41, DESPECKLE)
-    assert np.array_equal(same, NUMPY.tensor_to_image(faint, 32, 41))
+    same = to_image(backend.adopt(faint), size=(32, 41), despeckle=DESPECKLE, backend=backend)
+    assert np.array_equal(same, to_image(faint, size=(32, 41), backend=NUMPY))
 
 
 def drawings():
@@ -550,8 +551,8 @@ def drawings():
 def test_what_is_no_speck_stays_bit_for_bit(backend, name):
     for sign in (1, -1):
         x = np.repeat(sign * drawings()[name].astype(np.float32)[None, None], 3, axis=1)
-        found = backend.tensor_to_image(backend.adopt(x), 48, 56, DESPECKLE)
-        assert np.array_equal(found, NUMPY.tensor_to_image(x, 48, 56))
+        found = to_image(backend.adopt(x), size=(48, 56), despeckle=DESPECKLE, backend=backend)
+        assert np.array_equal(found, to_image(x, size=(48, 56), backend=NUMPY))
 
 
 @pytest.mark.parametrize("width", [2, 3, 4, 5, 6, 8])
@@ -560,9 +561,9 @@ def test_no_peak_becomes_a_ring(backend, width):
     y, x = np.mgrid[-12:13, -12:13]
     star = 1.5 * np.exp2(-4 * (x * x + y * y) / width**2) - 0.9
     tensor = np.repeat(star.astype(np.float32)[None, None], 3, axis=1)
-    found = backend.tensor_to_image(backend.adopt(tensor), 25, 25, DESPECKLE)[12, :, 0].astype(int)
+    found = to_image(backend.adopt(tensor), size=(25, 25), despeckle=DESPECKLE, backend=backend)[12, :, 0].astype(int)
     assert found[12] >= found.max() - (DESPECKLE if width > 5 else 0) * 2
-    assert found[12] < NUMPY.tensor_to_image(tensor, 25, 25)[12, 12, 0] - DESPECKLE
+    assert found[12] < to_image(tensor, size=(25, 25), backend=NUMPY)[12, 12, 0] - DESPECKLE
 
 
 def test_despeckle_takes_out_what_the_study_counts(inputs, repository):
@@ -575,15 +576,15 @@ def test_despeckle_takes_out_what_the_study_counts(inputs, repository):
             y, z = rng.integers(8, 280, 2)
             spotted[0, :, y : y + size, z : z + size] += np.float32(rng.uniform(0.4, 0.8))
     height, width, _ = clean.shape
-    cleaned = NUMPY.tensor_to_image(spotted, height, width, DESPECKLE)
+    cleaned = to_image(spotted, size=(height, width), despeckle=DESPECKLE, backend=NUMPY)
 
     def specks(picture):
-        return MEASURES["specks"](Sample(np.zeros((1, 3, 1, 1)), picture, small))
+        return MEASURES["specks"](Sample(np.zeros((1, 3, 1, 1)), picture, input=small))
 
     assert specks(clean) == 0
     assert specks(shown(spotted, small)) > 300
     assert specks(cleaned) < 10
-    alone = NUMPY.tensor_to_image(x, height, width, DESPECKLE)
+    alone = to_image(x, size=(height, width), despeckle=DESPECKLE, backend=NUMPY)
     error = np.mean((alone.astype(float) - clean) ** 2)
     assert 10 * np.log10(255**2 / error) > 55
 
@@ -593,8 +594,9 @@ def test_despeckling_hides_nothing_that_is_not_finite(backend, value):
     x = np.zeros((1, 3, 20, 20), np.float32)
     x[0, 1, 9, 9] = value
     with pytest.raises(PidSamplerError, match="holds NaN or infinity"):
-        backend.tensor_to_image(backend.adopt(x), 20, 20, DESPECKLE)
-    assert backend.tensor_to_image(backend.adopt(x), 9, 20, DESPECKLE).shape == (9, 20, 3)  # it is cropped
+        to_image(backend.adopt(x), size=(20, 20), despeckle=DESPECKLE, backend=backend)
+    cropped = to_image(backend.adopt(x), size=(9, 20), despeckle=DESPECKLE, backend=backend)
+    assert cropped.shape == (9, 20, 3)
 
 
 # The kernels of every element type.
@@ -632,7 +634,7 @@ def _kernels(tmp_path_factory):
 def test_the_kernel_of_every_type(kernels, k):
     """As exact as the type, on any grid, and nothing but the picture is written."""
     (x, correct, powers), rng = VARIANTS[k], np.random.default_rng(1)
-    blocks, height, width = Blocks(11, 14, 3, 2, 3), 35, 45
+    blocks, height, width = Blocks(11, 14, scale=3, rows=2, columns=3), 35, 45
     tensor = rng.normal(0, 0.6, (1, 3, height, width)).astype(DTYPES[x])
     grid = rng.normal(0, 0.2, (3, *blocks.shape)).astype(np.float32)
     exact = tensor.astype(np.float64)
@@ -676,14 +678,14 @@ def test_the_despeckling_kernel_of_every_type(kernels, x):
     state.check()
     image.check()
     assert np.array_equal(image.array, reference(tensor, 23, 30, 0.2 * 127.5))
-    assert not np.array_equal(image.array, NUMPY.tensor_to_image(tensor.astype(np.float32), 23, 30))
+    assert not np.array_equal(image.array, to_image(tensor.astype(np.float32), size=(23, 30), backend=NUMPY))
 
 
 @pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvrtc is not installed")
 @pytest.mark.parametrize("architecture", [75, 80, 90, 120])
 def test_kernels_compile_without_spills_or_local_memory(architecture):
-    for x, correct, powers in VARIANTS:
-        flags = definitions(x=x, correct=correct, powers=powers)
+    for x, corrects, powers in VARIANTS:
+        flags = definitions(x=x, correct=corrects, powers=powers)
         usage, ptx = nvrtc.compiled(source("colour.cu"), [*OPTIONS, "-ftz=true", *flags, f"-arch=sm_{architecture}"])
         assert set(usage) == {"pid_colour"}
         assert ".f64" not in ptx

@@ -27,7 +27,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from pidsampler import PidSamplerError
+from pidsampler import PidSamplerError, threads
 from pidsampler.backends.cupy import CupyBackend
 from pidsampler.backends.kernels import OPTIONS, definitions, source
 from pidsampler.backends.numpy import NumpyBackend
@@ -291,7 +291,7 @@ def test_as_in_pillow(backend, rows, columns, below, right, seed, element):
     x = padded(picture, below, right, dtype)
     expected = in_pillow(x, height, width, new_height, new_width)
     on_device = backend.adopt(x)
-    found = backend.reduce(on_device, height, width, new_height, new_width)
+    found = lanczos.reduce(on_device, size=(height, width), new_size=(new_height, new_width), backend=backend)
     assert (found.shape, found.dtype) == ((1, 3, new_height, new_width), dtype)
     assert found.flags.c_contiguous
     tolerance = 1e-5 * 2 + (0.0 if element == 0 else 2 * float(ml_dtypes.finfo(dtype).eps))
@@ -307,7 +307,9 @@ def test_bands_are_parts_of_the_whole(rows, columns, right, band):
     picture = np.random.default_rng(height).uniform(-1, 1, (1, 3, height, width)).astype(np.float32)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(lanczos, "_BAND", band)
-        found = NumpyBackend().reduce(padded(picture, 0, right), height, width, new_height, new_width)
+        found = lanczos.reduce(
+            padded(picture, 0, right), size=(height, width), new_size=(new_height, new_width), backend="numpy"
+        )
     assert np.abs(found - in_pillow(picture, height, width, new_height, new_width)).max() <= 2e-5
 
 
@@ -315,11 +317,11 @@ def test_bands_are_parts_of_the_whole(rows, columns, right, band):
 def test_constants_and_ramps_stay(backend, size, new):
     height, width = size
     constant = np.full((1, 3, height, width), 0.7, np.float32)
-    found = host(backend.reduce(backend.adopt(constant), height, width, *new))
+    found = host(lanczos.reduce(backend.adopt(constant), size=size, new_size=new, backend=backend))
     assert found == pytest.approx(np.full((1, 3, *new), 0.7, np.float32), abs=1e-6)
     # A straight line across both axes, where the whole filter is inside the picture.
     line = np.array([0.5, -0.3, 0.2])[:, None, None] + np.add.outer(0.02 * np.arange(height), 0.01 * np.arange(width))
-    found = host(backend.reduce(backend.adopt(line[None].astype(np.float32)), height, width, *new))
+    found = host(lanczos.reduce(backend.adopt(line[None].astype(np.float32)), size=size, new_size=new, backend=backend))
     y, x = ((np.arange(n) + 0.5) * side / n - 0.5 for n, side in zip(new, size, strict=True))
     expected = np.array([0.5, -0.3, 0.2])[:, None, None] + np.add.outer(0.02 * y, 0.01 * x)
     inside = [
@@ -336,7 +338,7 @@ def test_values_are_not_clamped_and_nan_stays(backend):
     x = np.zeros((1, 3, 40, 40), np.float32)
     x[:, :, :, 20:] = 1.0
     x[0, 1, 8, 12] = np.nan
-    found = host(backend.reduce(backend.adopt(x), 40, 40, 10, 10))
+    found = host(lanczos.reduce(backend.adopt(x), size=(40, 40), new_size=(10, 10), backend=backend))
     assert found[0, 0].max() > 1.01
     assert found[0, 0].min() < -0.01
     broken = np.isnan(found)
@@ -348,8 +350,8 @@ def test_values_are_not_clamped_and_nan_stays(backend):
 
 def test_what_has_the_size_already(backend):
     x = backend.adopt(np.arange(3 * 5 * 7, dtype=np.float32).reshape(1, 3, 5, 7))
-    assert backend.reduce(x, 5, 7, 5, 7) is x
-    part = backend.reduce(x, 4, 6, 4, 6)
+    assert lanczos.reduce(x, size=(5, 7), new_size=(5, 7), backend=backend) is x
+    part = lanczos.reduce(x, size=(4, 6), new_size=(4, 6), backend=backend)
     assert part.flags.c_contiguous
     assert np.array_equal(host(part), host(x)[:, :, :4, :6])
 
@@ -374,25 +376,25 @@ def test_what_has_the_size_already(backend):
 )
 def test_reductions_that_are_refused(backend, shape, size, message):
     with pytest.raises(PidSamplerError, match=message):
-        backend.reduce(backend.adopt(np.zeros(shape, np.float32)), *size)
+        lanczos.reduce(backend.adopt(np.zeros(shape, np.float32)), size=size[:2], new_size=size[2:], backend=backend)
 
 
 def test_float64_and_overflow_on_the_cpu():
     x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 40, 30))
-    found = NumpyBackend().reduce(x, 40, 30, 13, 11)
+    found = lanczos.reduce(x, size=(40, 30), new_size=(13, 11), backend="numpy")
     assert found.dtype == np.float64
     assert found == pytest.approx(in_pillow(x, 40, 30, 13, 11), abs=1e-5)
-    assert not np.isfinite(NumpyBackend().reduce(x * 1e300, 40, 30, 13, 11)).all()
+    assert not np.isfinite(lanczos.reduce(x * 1e300, size=(40, 30), new_size=(13, 11), backend="numpy")).all()
     ends = np.where(np.arange(40) < 20, -65504, 65504)[:, None] * np.ones((1, 3, 40, 30))
-    assert np.isinf(NumpyBackend().reduce(ends.astype(np.float16), 40, 30, 13, 11)).any()
+    assert np.isinf(lanczos.reduce(ends.astype(np.float16), size=(40, 30), new_size=(13, 11), backend="numpy")).any()
 
 
 def test_any_number_of_cores_gives_the_same_bits(monkeypatch):
     x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 300, 200)).astype(np.float32)
     results = []
     for cores in (1, 2, 5):
-        monkeypatch.setattr(lanczos, "count_cores", lambda cores=cores: cores)
-        results.append(NumpyBackend().reduce(x, 300, 200, 171, 93))
+        monkeypatch.setattr(threads, "count_cores", lambda cores=cores: cores)
+        results.append(lanczos.reduce(x, size=(300, 200), new_size=(171, 93), backend="numpy"))
     assert all(np.array_equal(results[0], other) for other in results[1:])
 
 
@@ -401,15 +403,15 @@ import re, sys
 from pathlib import Path
 import numpy as np
 import PIL.Image
-from pidsampler.backends.numpy_backend import NumpyBackend
-from pidsampler.cores import count_cores
+from pidsampler.image import lanczos
+from pidsampler.threads import count_cores
 height, width, new_height, new_width = map(int, sys.argv[1:])
 x = np.full((1, 3, height + 8, width + 8), 0.5, np.float32)
 # Not getrusage: its figure begins with the parent's.
 most = lambda: 1024 * int(re.search(r"VmHWM:\\s*(\\d+)", Path("/proc/self/status").read_text())[1])
-NumpyBackend().reduce(x, 64, 64, 32, 32)
+lanczos.reduce(x, size=(64, 64), new_size=(32, 32), backend="numpy")
 before = most()
-result = NumpyBackend().reduce(x, height, width, new_height, new_width)
+result = lanczos.reduce(x, size=(height, width), new_size=(new_height, new_width), backend="numpy")
 print(x.nbytes, result.nbytes, most() - before, count_cores())
 """
 
@@ -417,7 +419,7 @@ print(x.nbytes, result.nbytes, most() - before, count_cores())
 @pytest.mark.skipif(sys.platform != "linux", reason="how a process's memory is told differs")
 @pytest.mark.parametrize("size", [(4000, 4000, 2000, 2000), (3000, 4000, 75, 100)])
 def test_the_cpu_needs_no_memory_of_the_pictures_size(size):
-    """Of the whole process, as Pillow's memory is its own: the result, and what `reduce_planes` says."""
+    """Of the whole process, as Pillow's memory is its own: the result, and what `lanczos` says."""
     command = [sys.executable, "-c", MEMORY, *map(str, size)]
     said = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     picture, result, grown, cores = map(int, said.split())
@@ -431,19 +433,19 @@ def test_the_cpu_needs_no_memory_of_the_pictures_size(size):
 def test_one_launch_one_allocation_and_four_uploads_on_the_gpu(cupy_backend):
     cupy = cupy_backend._cupy
     x = cupy.asarray(np.ones((1, 3, 12, 16), np.float32))
-    cupy_backend.reduce(x, 10, 13, 5, 4)
+    lanczos.reduce(x, size=(10, 13), new_size=(5, 4), backend=cupy_backend)
     assert [name for name, _ in cupy.compiled] == ["pid_reduce"]
     cupy.log.clear()
-    cupy_backend.reduce(x, 12, 16, 5, 4)
+    lanczos.reduce(x, size=(12, 16), new_size=(5, 4), backend=cupy_backend)
     ours = cupy_backend.stream.ptr
     assert [e for e in cupy.log if e[0] != "record" and e[0] != "wait"] == [
         "allocation", *["upload"] * 4, ("launch", "pid_reduce", ours)
     ]  # fmt: skip
     assert len(cupy.compiled) == 1
     with pytest.raises(PidSamplerError, match="is not contiguous"):
-        cupy_backend.reduce(x[:, :, :, ::2], 10, 4, 5, 4)
+        lanczos.reduce(x[:, :, :, ::2], size=(10, 4), new_size=(5, 4), backend=cupy_backend)
     with pytest.raises(PidSamplerError, match="dtype float64 on the GPU is not"):
-        cupy_backend.reduce(x.astype(np.float64), 10, 4, 5, 4)
+        lanczos.reduce(x.astype(np.float64), size=(10, 4), new_size=(5, 4), backend=cupy_backend)
 
 
 KERNEL = """
@@ -481,9 +483,9 @@ def test_the_kernel_writes_its_result_alone_whatever_the_grid(kernels, element):
     x = np.random.default_rng(0).uniform(-1, 1, (1, 3, 23, 31)).astype(DTYPES[element])
     expected = in_pillow(x, 21, 29, 9, 10)
     results = []
-    for blocks, threads in ((1, 256), (1, 1), (3, 7), (90, 1)):
+    for grid in ((1, 1, 256), (1, 1, 1), (3, 1, 7), (90, 1, 1)):
         to = Guarded(np.full((1, 3, 9, 10), 7, DTYPES[element]))
-        launched(kernels, x, to.array, 21, 29, (blocks, 1, threads))
+        launched(kernels, x, to.array, 21, 29, grid)
         to.check()
         results.append(to.array.astype(np.float32))
     step = 1e-6 + (0.0 if element == 0 else float(ml_dtypes.finfo(DTYPES[element]).eps))

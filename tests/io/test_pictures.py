@@ -228,7 +228,7 @@ def test_the_record_is_in_the_png_or_beside(tmp_path):
 def test_nothing_is_replaced_without_being_told(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(b"mine")
-    with pytest.raises(PidSamplerError, match=r"a\.png exists already: pass --overwrite"):
+    with pytest.raises(PidSamplerError, match=r"a\.png exists already: pass overwrite=True"):
         pictures.write(path, Picture(noise(2, 2, 3)), record="{}")
     assert path.read_bytes() == b"mine"
     pictures.write(path, Picture(noise(2, 2, 3)), record="{}", overwrite=True)

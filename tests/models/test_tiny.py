@@ -12,6 +12,7 @@ from PIL import Image
 
 from pidsampler import FlowODE, FlowSDE, Upscaler, timesteps
 from pidsampler.backends.numpy import NumpyBackend
+from pidsampler.image.pixels import to_tensor
 
 
 @pytest.fixture(scope="module", name="quality")
@@ -148,7 +149,7 @@ def test_degrade_sigma_invents_more(tiny, quality, cat):
 
 def test_x0_uses_x_and_t(tiny, cat):
     """The network is a flow model: what it takes the clean image to be depends on x, t and sigma."""
-    latent = tiny.model.encode(NumpyBackend().image_to_tensor(cat, 64, 64))
+    latent = tiny.model.encode(to_tensor(cat, size=(64, 64), backend=NumpyBackend()))
     rng = np.random.default_rng(0)
     x = rng.normal(size=(1, 3, 256, 256)).astype(np.float32)
 

@@ -44,7 +44,7 @@ def test_fixed_noise_is_the_initial_noise_at_each_step():
     for t, t_next in pairwise(times):
         LAW.predict(x, t, m)
         x = (1 - t_next) * (x - t * m) + t_next * eps
-    found = sample(LAW, FlowSDE(times), (1, *SHAPE[1:]), seed=5, dtype=np.float64, noise="fixed")
+    found = sample(LAW, FlowSDE(times), shape=(1, *SHAPE[1:]), seed=5, dtype=np.float64, noise="fixed")
     assert found == pytest.approx(x, abs=1e-12)
 
 
@@ -150,7 +150,7 @@ def test_more_steps_of_one_seed_go_to_one_picture():
     distances = {}
     for kind in ("brownian", "independent"):
         x, y = (
-            sample(Gaussian(0.3, 0.4), get_scheduler("dpmpp-2m-sde", times), SHAPE, noise=kind)
+            sample(Gaussian(0.3, 0.4), get_scheduler("dpmpp-2m-sde", times), shape=SHAPE, noise=kind)
             for times in (np.linspace(0.95, 0.3, 17), np.linspace(0.95, 0.3, 33))
         )
         distances[kind] = np.sqrt(np.mean((x - y) ** 2))
@@ -191,8 +191,8 @@ def test_a_table_keeps_its_own_initial_noise():
 def test_a_choice_is_the_table_made_so(kind):
     change = {"fixed": coupling.fixed, "brownian": coupling.brownian}[kind]
     scheduler = get_scheduler("sa-solver@uniform:5")
-    found = sample(LAW, scheduler, SHAPE, seed=3, noise=kind)
-    assert_array_equal(found, sample(LAW, change(scheduler.table()), SHAPE, seed=3))
+    found = sample(LAW, scheduler, shape=SHAPE, seed=3, noise=kind)
+    assert_array_equal(found, sample(LAW, change(scheduler.table()), shape=SHAPE, seed=3))
     run = start(scheduler, found, noise=kind)
     assert run.table == change(scheduler.table())
 
@@ -201,8 +201,8 @@ def test_a_choice_is_the_table_made_so(kind):
 @pytest.mark.parametrize("spec", ["flow-sde(eta=0.5)", "sa-solver(order=3)@uniform:6", "seeds-3@uniform:3", "flow-ode"])
 def test_a_noise_function(spec, dtype):
     """The package's own noise, given as a function, gives the same bits."""
-    expected = sample(LAW, get_scheduler(spec), SHAPE, seed=[4, 9], dtype=dtype)
-    found = sample(LAW, get_scheduler(spec), SHAPE, seed=[4, 9], dtype=dtype, noise=noise.normal)
+    expected = sample(LAW, get_scheduler(spec), shape=SHAPE, seed=[4, 9], dtype=dtype)
+    found = sample(LAW, get_scheduler(spec), shape=SHAPE, seed=[4, 9], dtype=dtype, noise=noise.normal)
     assert_array_equal(found, expected)
 
 
@@ -214,9 +214,9 @@ def test_torchs_noise():
     for k, (t, t_next) in enumerate(pairwise(times), 1):
         LAW.predict(x, t, m)
         x = (1 - t_next) * (x - t * m) + (t_next * eps[k] if t_next else 0)
-    found = sample(LAW, FlowSDE(times), SHAPE, seed=[11, 3], dtype=np.float64, noise="torch")
+    found = sample(LAW, FlowSDE(times), shape=SHAPE, seed=[11, 3], dtype=np.float64, noise="torch")
     assert found[:1] == pytest.approx(x, abs=1e-12)
-    other = sample(LAW, FlowSDE(times), SHAPE, seed=[3, 11], dtype=np.float64, noise="torch")
+    other = sample(LAW, FlowSDE(times), shape=SHAPE, seed=[3, 11], dtype=np.float64, noise="torch")
     assert_array_equal(found, other[::-1])
 
 
@@ -233,7 +233,7 @@ def test_torchs_noise():
 )
 def test_bad_noise(given_noise, message):
     with pytest.raises(PidSamplerError, match=message):
-        sample(LAW, FlowODE(timesteps.pid()), SHAPE, noise=given_noise)
+        sample(LAW, FlowODE(timesteps.pid()), shape=SHAPE, noise=given_noise)
 
 
 def test_a_save_with_noise_of_its_own_is_scaled_with_its_row():

@@ -42,7 +42,7 @@ MODEL = "hf:someone/PiD.onnx-1"
 
 
 def test_nothing_is_downloaded_before_its_licence_is_accepted(asked, tmp_path):
-    message = f"{MODEL} is not on this machine; its licence is other, nsclv1: pass accept_licence=True to download it"
+    message = f"{MODEL} is not on this machine; its licence is other, nsclv1: pass accept_licence=True"
     for _ in range(2):
         with pytest.raises(PidSamplerError, match=message):
             Upscaler.load(MODEL, "cpu")

@@ -63,7 +63,7 @@ def test_every_kind_of_folder_gives_the_known_answer(tmp_path, options, toleranc
     assert latent[:, :3] == pytest.approx(block_means(image, factor), abs=tolerance)
     table = TABLE.predicting(model.contract.prediction)
     shape = (1, 3, image.shape[2] * scale, image.shape[3] * scale)
-    found = sample(model.denoiser(latent, 0.25), table, shape, seed=1)
+    found = sample(model.denoiser(latent, 0.25), table, shape=shape, seed=1)
     assert found == pytest.approx(enlarged(block_means(image, factor) + 0.25, factor * scale), abs=2 * tolerance)
 
 
@@ -113,8 +113,8 @@ def test_only_other_element_types_are_staged(tmp_path):
 def test_a_batch_passes_image_by_image(tmp_path):
     model = load(write_model(tmp_path))
     denoiser = model.denoiser(model.encode(IMAGE), 0.0)
-    batch = sample(denoiser, TABLE, (3, 3, 64, 96), seed=[5, 6, 7])
-    alone = sample(denoiser, TABLE, (1, 3, 64, 96), seed=[6])
+    batch = sample(denoiser, TABLE, shape=(3, 3, 64, 96), seed=[5, 6, 7])
+    alone = sample(denoiser, TABLE, shape=(1, 3, 64, 96), seed=[6])
     assert np.array_equal(batch[1], alone[0])
 
 
@@ -361,7 +361,7 @@ def test_a_graph_whose_scale_is_not_the_stated_one_fails_with_the_shapes(tmp_pat
         model = load(write_model(tmp_path / str(k), {"prediction": prediction}, output_scale=2, prediction=prediction))
         denoiser = model.denoiser(model.encode(IMAGE), 0.0)
         with pytest.raises(PidSamplerError, match=r"failed to run with .*x \(1, 3, 64, 96\)"):
-            sample(denoiser, TABLE, (1, 3, 64, 96))
+            sample(denoiser, TABLE, shape=(1, 3, 64, 96))
 
 
 def test_nan_latent(tmp_path):
@@ -466,6 +466,6 @@ def test_the_bundled_encoder_loses_nothing():
     latent = model.encode(IMAGE)
     assert latent.shape == (1, 192, 2, 3)
     out = np.empty((1, 3, 64, 96), np.float32)
-    x = sample(model.denoiser(latent, 0.0), FlowODE([1.0, 0.0]), out.shape)
+    x = sample(model.denoiser(latent, 0.0), FlowODE([1.0, 0.0]), shape=out.shape)
     reduced = x.reshape(1, 3, 16, 4, 24, 4).mean((3, 5))
     assert np.corrcoef(reduced.ravel(), IMAGE.ravel())[0, 1] > 0.9

@@ -139,7 +139,7 @@ def test_denoisers_beside_each_other_keep_their_own_features(tmp_path):
     model = load(write_split_model(tmp_path))
     one, other = (model.denoiser(latent, 0.0) for latent in (LATENT, -LATENT))
     table = FlowODE(timesteps.pid()).table()
-    found = [sample(denoiser, table, (1, 3, 64, 96), seed=1) for denoiser in (one, other, one)]
+    found = [sample(denoiser, table, shape=(1, 3, 64, 96), seed=1) for denoiser in (one, other, one)]
     assert np.array_equal(found[0], found[2])
     assert found[0] == pytest.approx(-found[1], abs=1e-4)
 

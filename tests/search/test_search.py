@@ -36,7 +36,7 @@ def _mixture(load_script):
 @pytest.fixture(name="small")
 def _small(mixture):
     """A flow that is searched in a fraction of a second."""
-    return Problem.of_flow(mixture, 8, 8)
+    return Problem.of_flow(mixture, height=8, width=8)
 
 
 @pytest.fixture(name="picture")
@@ -68,7 +68,7 @@ def distances(flow, scheduler, times, seeds, shape=(1, 3, 32, 32)):
 @pytest.mark.parametrize("calls", [4, 5, 6, 7, 8])
 @pytest.mark.parametrize("scheduler", ["flow-ode", "dpmpp-2m"])
 def test_beats_the_known_lists_on_fresh_samples(mixture, scheduler, calls):
-    found = Search(scheduler, calls).run(Problem.of_flow(mixture, 32, 32))
+    found = Search(scheduler, calls).run(Problem.of_flow(mixture, height=32, width=32))
     assert len(get_scheduler(scheduler, timesteps=found.times).table()) == calls
     fresh = range(1000, 1008)
     mine = distances(mixture, scheduler, found.times, fresh)
@@ -94,7 +94,9 @@ def test_is_never_worse_than_the_best_start_on_what_it_searched(small, scheduler
 
 
 def test_two_searches_give_the_same(mixture):
-    one, two = (Search("dpmpp-2m", 5, evaluations=20).run(Problem.of_flow(mixture, 8, 8)) for _ in range(2))
+    one, two = (
+        Search("dpmpp-2m", 5, evaluations=20).run(Problem.of_flow(mixture, height=8, width=8)) for _ in range(2)
+    )
     assert [t.hex() for t in one.times.tolist()] == [t.hex() for t in two.times.tolist()]
     assert (one.start, one.costs, one.made, one.table) == (two.start, two.costs, two.made, two.table)
 
@@ -160,33 +162,33 @@ def test_progress_and_cancelling(small):
 
 
 def test_pictures_are_held_out_and_with_one_its_seeds(files):
-    both = Search("flow-ode", 2, evaluations=1, seeds=2).run(Problem.of_model("gaussian", files, "cpu"))
+    both = Search("flow-ode", 2, evaluations=1, seeds=2).run(Problem.of_model("gaussian", files, device="cpu"))
     assert any(line.startswith(f"searched on: {files[0]}; seeds 0 to 1") for line in both.made)
     assert f"held out: {files[1]}; seeds 2 to 3" in both.made
-    one = Search("flow-ode", 2, evaluations=1, seeds=2).run(Problem.of_model("gaussian", files[:1], "cpu"))
+    one = Search("flow-ode", 2, evaluations=1, seeds=2).run(Problem.of_model("gaussian", files[:1], device="cpu"))
     assert f"held out: {files[0]}; seeds 2 to 3" in one.made
     assert {rival.difference.n for rival in (*both.rivals, *one.rivals)} == {2}
 
 
 def test_a_run_is_what_sample_gives(mixture):
     """Also when its first call was remembered, from another list or from another image."""
-    problem = Problem.of_flow(mixture, 8, 8)
+    problem = Problem.of_flow(mixture, height=8, width=8)
     (subject,) = problem.subjects
     for seed, times in itertools.product((3, 4, 3), ([1.0, 0.5, 0.0], [0.9, 0.5, 0.0], [1.0, 0.25, 0.0])):
         table = get_scheduler("flow-sde", timesteps=times).table()
-        x = problem.sampled(subject, seed, table, None).x
-        assert np.array_equal(x, sample(mixture, table, (1, 3, 8, 8), seed=seed, dtype=np.float64))
+        x = problem.sampled(subject, seed, table=table).x
+        assert np.array_equal(x, sample(mixture, table, shape=(1, 3, 8, 8), seed=seed, dtype=np.float64))
 
 
 def test_the_solution_of_a_flow_is_exact(mixture):
-    problem = Problem.of_flow(mixture, 8, 8)
+    problem = Problem.of_flow(mixture, height=8, width=8)
     (subject,) = problem.subjects
     solved = problem.solve(subject, 5)
-    x = sample(mixture, get_scheduler("rk4@exponential(t_min=1e-6):400"), (1, 3, 8, 8), seed=5, dtype=np.float64)
+    x = sample(mixture, get_scheduler("rk4@exponential(t_min=1e-6):400"), shape=(1, 3, 8, 8), seed=5, dtype=np.float64)
     assert solved.x == pytest.approx(x, abs=1e-6)
     assert solved.times.tolist() == timesteps.uniform(FINE).tolist()
     # The trajectory's own Euler step over its whole length, taken by the sampler.
-    straight = sample(mixture, FlowODE([1.0, 0.0]), (1, 3, 8, 8), seed=5, dtype=np.float64)
+    straight = sample(mixture, FlowODE([1.0, 0.0]), shape=(1, 3, 8, 8), seed=5, dtype=np.float64)
     assert solved.step_errors[0, -1] == pytest.approx(np.mean((straight - x) ** 2), rel=0.02)
 
 
@@ -195,7 +197,7 @@ def test_networks_of_other_predictions(tmp_path, files, prediction):
     """The model's x0 is the same at every t, so its ODE is straight and every list gives the same."""
     manifest = {"prediction": prediction, "timesteps": [0.9, 0.5, 0.0]}
     folder = write_model(tmp_path / "model", manifest, prediction=prediction)
-    problem = Problem.of_model(folder, files[:1], "cpu")
+    problem = Problem.of_model(folder, files[:1], device="cpu")
     assert problem.first == 0.9
     (subject,) = problem.subjects
     solved = problem.solve(subject, 0)
@@ -210,7 +212,7 @@ def test_step_errors_of_a_parabola():
     """On x = t^2 Euler's step from s to t misses by (t - s)^2."""
     times = timesteps.karras(6)
     points = np.stack([times**2, 2.0 * times**2], axis=1)
-    errors = step_errors(times, points, np.stack([2.0 * times[:-1], 4.0 * times[:-1]], axis=1))
+    errors = step_errors(times, points, velocities=np.stack([2.0 * times[:-1], 4.0 * times[:-1]], axis=1))
     for i, j in itertools.product(range(7), repeat=2):
         expected = 2.5 * (times[i] - times[j]) ** 4 if i < j else math.inf
         assert errors[i, j] == pytest.approx(expected, rel=1e-9, abs=1e-15)
@@ -264,7 +266,7 @@ def test_refining_may_move_the_first_time_too():
 
 def test_a_free_start_gains_more_where_the_solver_contracts(mixture):
     fixed, free = (
-        Search("dpmpp-2m", 4, free_start=free_start).run(Problem.of_flow(mixture, 16, 16))
+        Search("dpmpp-2m", 4, free_start=free_start).run(Problem.of_flow(mixture, height=16, width=16))
         for free_start in (False, True)
     )
     assert fixed.times[0] == 1.0
@@ -292,7 +294,7 @@ def test_refining_goes_round_lists_that_fail():
 @given(valid_lists, st.lists(st.text(), max_size=3))
 def test_a_file_keeps_every_bit(tmp_path_factory, times, comments):
     path = tmp_path_factory.mktemp("lists") / "list.txt"
-    write_list(path, times, comments)
+    write_list(path, times, comments=comments)
     assert [t.hex() for t in read_list(path).tolist()] == [t.hex() for t in times]
     with pytest.raises(PidSamplerError, match="exists already"):
         write_list(path, [0.5, 0.0])
@@ -371,15 +373,15 @@ def test_problems_that_do_not_fit(small, files, tmp_path):
     with pytest.raises(PidSamplerError, match="1 held-out run gives no interval"):
         Search("flow-ode", 4, seeds=1).run(small)
     with pytest.raises(PidSamplerError, match="given twice"):
-        Problem.of_model("gaussian", [*files, files[0]], "cpu")
+        Problem.of_model("gaussian", [*files, files[0]], device="cpu")
     with pytest.raises(PidSamplerError, match="cannot read"):
-        Problem.of_model("gaussian", [tmp_path / "none.png"], "cpu")
+        Problem.of_model("gaussian", [tmp_path / "none.png"], device="cpu")
     Image.fromarray(np.zeros((3, 9, 3), np.uint8)).save(tmp_path / "low.png")
     with pytest.raises(PidSamplerError, match="less than 4 pixels"):
-        Problem.of_model("gaussian", [tmp_path / "low.png"], "cpu", reduce=True)
+        Problem.of_model("gaussian", [tmp_path / "low.png"], device="cpu", reduce=True)
     np.save(tmp_path / "latent.npy", np.zeros((4, 3, 3), np.float32))
     with pytest.raises(PidSamplerError, match="latent"):
-        Problem.of_model("gaussian", [tmp_path / "latent.npy"], "cpu", reduce=True)
+        Problem.of_model("gaussian", [tmp_path / "latent.npy"], device="cpu", reduce=True)
 
 
 def test_what_is_wrong_with_every_list_is_said(tmp_path, small):

@@ -7,7 +7,6 @@ from hypothesis import strategies as st
 
 from pidsampler import PidSamplerError, get_scheduler, noise, sample, start
 from pidsampler.denoiser import GaussianMixture
-from pidsampler.noise import coupling
 from pidsampler.study.shared import count_calls, sample_all
 
 SHAPE = (3, 8, 8)
@@ -46,7 +45,8 @@ def fresh(table, seed=3):
 def together(tables, network, **options):
     run = fresh(next(iter(tables.values())))
     return {
-        key: x if isinstance(x, Exception) else x.copy() for key, x, _ in sample_all(network, tables, run, **options)
+        key: x if isinstance(x, Exception) else x.copy()
+        for key, x, _ in sample_all(network, tables, run=run, **options)
     }
 
 
@@ -56,7 +56,7 @@ def test_the_same_bits_as_alone_in_no_more_calls(specs):
     found = together(tables, network)
     assert found.keys() == tables.keys()
     for spec, x in found.items():
-        np.testing.assert_array_equal(x, sample(LAW, tables[spec], (1, *SHAPE), seed=3))
+        np.testing.assert_array_equal(x, sample(LAW, tables[spec], shape=(1, *SHAPE), seed=3))
     assert len(network.calls) == count_calls(tables.values()) <= sum(map(len, tables.values()))
 
 
@@ -75,7 +75,7 @@ def test_equal_tables_are_one_run():
 
 
 def test_costs_add_up_along_each_way():
-    costs = {key: cost for key, _, cost in sample_all(Counted(), TABLES, fresh(TABLES[SPECS[0]]))}
+    costs = {key: cost for key, _, cost in sample_all(Counted(), TABLES, run=fresh(TABLES[SPECS[0]]))}
     assert sum(cost.new_calls for cost in costs.values()) == count_calls(TABLES.values())
     for cost in costs.values():
         assert cost.network > 0
@@ -89,7 +89,7 @@ def test_a_failure_meets_those_who_needed_the_call():
     assert 0 < len(failed) < len(TABLES)
     assert {str(found[spec]) for spec in failed} == {"out of luck"}
     for spec in found.keys() - failed:
-        np.testing.assert_array_equal(found[spec], sample(LAW, TABLES[spec], (1, *SHAPE), seed=3))
+        np.testing.assert_array_equal(found[spec], sample(LAW, TABLES[spec], shape=(1, *SHAPE), seed=3))
 
 
 def test_previews_are_those_of_each():
@@ -100,7 +100,7 @@ def test_previews_are_those_of_each():
 
     together(TABLES, Counted(), on_step=on_step)
     for spec, table in TABLES.items():
-        sample(LAW, table, (1, *SHAPE), seed=3, on_step=partial(on_step, f"{spec} alone"))
+        sample(LAW, table, shape=(1, *SHAPE), seed=3, on_step=partial(on_step, f"{spec} alone"))
         for (t, x), (t_alone, alone) in zip(seen[spec], seen[f"{spec} alone"], strict=True):
             assert t == t_alone
             np.testing.assert_array_equal(x, alone)
@@ -111,12 +111,12 @@ def test_any_noise(kind):
     tables = {
         spec: TABLES[spec] for spec in ("flow-sde@uniform:4", "flow-sde(eta=0.5)@uniform:4", "flow-ode@uniform:4")
     }
-    drawn = {spec: coupling.with_noise(table, kind) for spec, table in tables.items()}
+    drawn = {spec: noise.with_noise(table, kind) for spec, table in tables.items()}
     function = next(iter(drawn.values()))[1] or noise.normal
     first = next(iter(tables.values()))
     run = start(first, function(3, 0, SHAPE)[None], seed=3, noise=kind)
-    for spec, x, _ in sample_all(LAW, {spec: table for spec, (table, _) in drawn.items()}, run):
-        np.testing.assert_array_equal(x, sample(LAW, tables[spec], (1, *SHAPE), seed=3, noise=kind))
+    for spec, x, _ in sample_all(LAW, {spec: table for spec, (table, _) in drawn.items()}, run=run):
+        np.testing.assert_array_equal(x, sample(LAW, tables[spec], shape=(1, *SHAPE), seed=3, noise=kind))
 
 
 def test_a_branch_needs_the_rows_that_are_done():

@@ -273,11 +273,15 @@ def test_a_flow_is_measured_against_its_exact_law(tmp_path):
     law = GaussianMixture(FLOW["means"], FLOW["stds"], FLOW["weights"])
     for row in rows(tmp_path / "out"):
         x = sample(
-            law, get_scheduler(f"{row['set_scheduler']}@uniform:4"), (1, 3, 16, 16), int(row["seed"]), dtype=float
+            law,
+            get_scheduler(f"{row['set_scheduler']}@uniform:4"),
+            shape=(1, 3, 16, 16),
+            seed=int(row["seed"]),
+            dtype=float,
         )
         mean = float(row["mean-error"])
         assert mean == pytest.approx(x.mean() - (-0.6 + 2 * 0.5) / 3, abs=1e-12)
-        exact = sample(law, get_scheduler("rk4@uniform:400"), (1, 3, 16, 16), int(row["seed"]), dtype=float)
+        exact = sample(law, get_scheduler("rk4@uniform:400"), shape=(1, 3, 16, 16), seed=int(row["seed"]), dtype=float)
         assert float(row["ode-distance"]) == pytest.approx(np.sqrt(np.square(x - exact).mean()), rel=1e-4)
 
 
@@ -508,3 +512,47 @@ def test_what_0_1_gave_flat_is_bundled():
     assert {one.filename for one in found} == {__file__}
     with pytest.warns(DeprecationWarning, match="attribute title of Study is called report.title now"):
         assert study.title == "a title"
+
+
+def test_samplers_and_times_of_ones_own_files(tmp_path, drawn):
+    """Relative to the study's folder; a flow between two noise levels scales their times too."""
+    (tmp_path / "my.py").write_text(
+        "from pidsampler import FlowODE\n"
+        "def euler(timesteps):\n    return FlowODE(timesteps)\n"
+        "def halving(steps):\n    return [*(0.5**k for k in range(steps)), 0.0]\n"
+    )
+    (tmp_path / "table.json").write_text(get_scheduler("flow-ode@uniform:2").table().to_json())
+    (tmp_path / "list.txt").write_text("1\n0.5\n0\n")
+    study = of_flow(
+        axes={"scheduler": ["my.py:euler", "flow-ode"], "timesteps": ["my.py:halving", "@list.txt"], "steps": [2]},
+        measures=["ode-distance"],
+        folder=tmp_path,
+    )
+    tables = {cell.label: study.table(cell)[0] for cell in study.all_cells if cell.settings["steps"] == 2}
+    assert {label: table.times for label, table in tables.items()} == {
+        f"{scheduler}, timesteps={times}, steps=2": (1.0, 0.5, 0.0)
+        for scheduler in ("my.py:euler", "flow-ode")
+        for times in ("my.py:halving", "@list.txt")
+    }
+    assert len(set(tables.values())) == 1
+    run_study(study, tmp_path / "out", device="cpu")
+    found = [row["ode-distance"] for row in rows(tmp_path / "out")]
+    assert len(found) == len(study.all_cells) * 2
+    (tmp_path / "list.txt").write_text("1\n0.6\n0\n")
+    with pytest.raises(PidSamplerError, match=r"table of .*list\.txt"):
+        run_study(study, tmp_path / "out", device="cpu")
+    (tmp_path / "list.txt").write_text("1\n0.5\n0\n")
+    table = of_flow(
+        preset={**study.preset, "scheduler": "@table.json", "timesteps": None, "steps": None}, folder=tmp_path
+    )
+    assert table.table(table.preset_cell)[0].times == (1.0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize("scheduler", ["my.py:euler", "my.py:euler@uniform:2", "flow-ode@uniform:2"])
+def test_a_files_sampler_is_scaled_to_a_flows_interval(tmp_path, scheduler):
+    (tmp_path / "my.py").write_text("from pidsampler import FlowODE as euler\n")
+    flows = {"mixture": {"means": [0.0], "stds": [1.0], "shape": [3, 4, 4], "interval": [0.8, 0.2]}}
+    own = {} if "@" in scheduler else {"timesteps": "uniform", "steps": 2}
+    preset = {"model": "mixture", "scheduler": scheduler, "seeds": 1, **own}
+    study = Study(preset=preset, flows=flows, folder=tmp_path)
+    assert study.table(study.preset_cell)[0].times == pytest.approx((0.8, 0.5, 0.2))

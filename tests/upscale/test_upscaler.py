@@ -13,6 +13,7 @@ from safetensors.numpy import save_file
 
 from pidsampler import FlowODE, FlowSDE, PidSamplerError, Row, StepTable, Upscaler, noise, timesteps
 from pidsampler.backends.numpy import NumpyBackend
+from pidsampler.image.pixels import to_image, to_tensor
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (11, 13, 3), np.uint8)
@@ -63,7 +64,7 @@ def test_any_size_from_one_pixel_up(gaussian, height, width):
 @given(st.integers(1, 20), st.integers(1, 20), st.integers(0, 20), st.integers(0, 20))
 def test_padding_reflects(height, width, more, wider):
     image = np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
-    tensor = NumpyBackend().image_to_tensor(image, height + more, width + wider)
+    tensor = to_tensor(image, size=(height + more, width + wider), backend=NumpyBackend())
     expected = np.pad(image, ((0, more), (0, wider), (0, 0)), mode="reflect") / 127.5 - 1
     assert tensor[0].transpose(1, 2, 0) == pytest.approx(expected, abs=1e-6)
 
@@ -73,13 +74,13 @@ def test_every_level_survives_the_way_in_and_out(dtype):
     levels = np.arange(256, dtype=dtype) * (np.iinfo(dtype).max // 255)
     image = np.broadcast_to(levels[None, :, None], (2, 256, 3))
     backend = NumpyBackend()
-    out = backend.tensor_to_image(backend.image_to_tensor(image, 2, 256), 2, 256)
+    out = to_image(to_tensor(image, size=(2, 256), backend=backend), size=(2, 256), backend=backend)
     assert np.array_equal(out, np.broadcast_to(np.arange(256, dtype=np.uint8)[None, :, None], (2, 256, 3)))
 
 
 def test_out_of_range_is_clamped_not_wrapped():
     x = np.array([-1e9, -1.01, 1.01, 1e9], np.float32).reshape(1, 1, 1, 4).repeat(3, 1)
-    assert NumpyBackend().tensor_to_image(x, 1, 4)[0, :, 0].tolist() == [0, 0, 255, 255]
+    assert to_image(x, size=(1, 4), backend=NumpyBackend())[0, :, 0].tolist() == [0, 0, 255, 255]
 
 
 @pytest.mark.parametrize("channels", [1, 2, 3, 4])
@@ -258,7 +259,7 @@ def test_a_float_array_is_a_latent(known):
 
 
 def test_decoding_an_images_own_latent_is_the_same(gaussian):
-    tensor = NumpyBackend().image_to_tensor(RNG.integers(0, 256, (16, 24, 3), np.uint8), 16, 24)
+    tensor = to_tensor(RNG.integers(0, 256, (16, 24, 3), np.uint8), size=(16, 24), backend=NumpyBackend())
     image = np.rint((tensor[0].transpose(1, 2, 0) + 1) * 127.5).astype(np.uint8)
     assert np.array_equal(gaussian(gaussian.model.encode(tensor), seed=3).array, gaussian(image, seed=3).array)
 

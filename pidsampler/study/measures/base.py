@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import KW_ONLY, dataclass, fields
 from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ... import moved
 from ...denoiser import GaussianMixture
 from ...errors import ConfigError, unknown_name
 
@@ -19,6 +20,7 @@ T = TypeVar("T")
 _DIRECTIONS = ("higher", "lower", "zero", "")
 
 
+@moved.keywords()
 @dataclass(frozen=True)
 class Sample:
     """What a measure sees of one run.
@@ -37,6 +39,7 @@ class Sample:
 
     x: NDArray[Any]
     picture: Picture | None = None
+    _: KW_ONLY
     input: Picture | None = None
     reference: Picture | None = None
     converged: NDArray[Any] | None = None
@@ -48,6 +51,7 @@ class Sample:
                 raise ConfigError(f"{name} has shape {truth.shape}, expected that of the result, {result.shape}")
 
 
+@moved.keywords()
 @dataclass(frozen=True)
 class Measure:
     """A measure: call it with a Sample.
@@ -62,6 +66,7 @@ class Measure:
     """
 
     name: str
+    _: KW_ONLY
     unit: str
     better: str
     source: str
@@ -107,7 +112,8 @@ def measure(
             raise unknown_name("field of Sample", need, known)
 
     def decorate(function: Callable[[Sample], float]) -> Measure:
-        return Measure(function.__name__.replace("_", "-"), unit, better, source, tuple(needs), function)
+        name = function.__name__.replace("_", "-")
+        return Measure(name, unit=unit, better=better, source=source, needs=tuple(needs), function=function)
 
     return decorate
 

@@ -2,23 +2,33 @@
 
 from __future__ import annotations
 
-import importlib.util
-import sys
-from functools import cache
-from pathlib import Path
-from types import ModuleType
-
-from ...errors import ConfigError, FileError, unknown_name
+from ...errors import ConfigError
+from ...plugins import Registry, load_from_file, split_file
+from ...values import word
 from . import flows, pictures
 from .base import Measure
 
-MEASURES: dict[str, Measure] = {
-    found.name: found for module in (pictures, flows) for found in vars(module).values() if isinstance(found, Measure)
-}
+
+def _undecorated(thing: object, name: str) -> str | None:
+    fits = isinstance(thing, Measure) and thing.name == name
+    return None if fits else "is no measure of that name: decorate it by pidsampler.study.measures.measure"
+
+
+MEASURES: Registry[Measure] = Registry(
+    "measure",
+    "pidsampler.measures",
+    names=lambda thing: (thing.name,),
+    wrong=_undecorated,
+    beside="or file.py:function of your own",
+)
+for _module in (pictures, flows):
+    for _found in vars(_module).values():
+        if isinstance(_found, Measure):
+            MEASURES.register(_found)
 
 
 def get_measure(name: str) -> Measure:
-    """Return a measure of MEASURES, or one of the user's own.
+    """Return a measure of MEASURES or of another package, or one of the user's own.
 
     Args:
         name: A name in MEASURES, or "path/to/file.py:function" whose function was decorated by @measure. The file is
@@ -27,34 +37,10 @@ def get_measure(name: str) -> Measure:
     Raises:
         PidSamplerError: The name is unknown; the file is missing or fails; it has no such function, or a plain one.
     """
-    if name in MEASURES:
-        return MEASURES[name]
-    path, _, function = name.rpartition(":")
-    if not path.endswith(".py"):
-        raise ConfigError(f"{unknown_name('measure', name, MEASURES)}, or file.py:function of your own")
-    try:
-        changed = Path(path).stat().st_mtime_ns
-    except OSError as error:
-        raise FileError(f"cannot read {path!r}, to take a measure from: {error.strerror or error}") from error
-    found = getattr(_run_file(path, changed), function, None)
-    if found is None:
-        raise ConfigError(f"{path} has no function {function!r}")
+    parts = split_file(word("measure", name))
+    if parts is None:
+        return MEASURES.find(name)
+    found = load_from_file(*parts, kind="measure")
     if not isinstance(found, Measure):
         raise ConfigError(f"{name} is not a measure: decorate it by pidsampler.study.measures.measure")
     return found
-
-
-@cache  # what a file has loaded, such as a network, stays
-def _run_file(path: str, changed: int) -> ModuleType:
-    module_name = f"pidsampler measures of {path}"  # no module of this name can be shadowed
-    spec = importlib.util.spec_from_file_location(module_name, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[module_name] = module  # dataclasses and pickle look there
-    try:
-        spec.loader.exec_module(module)
-    except Exception as error:  # the user's file may raise anything
-        del sys.modules[module_name]
-        raise FileError(f"{path} cannot be imported: {type(error).__name__}: {error}") from error
-    return module

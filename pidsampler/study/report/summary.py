@@ -180,8 +180,9 @@ def _convergence(study: Study, measure: Measure, results: Results) -> dict[str, 
 def _accuracy_order(study: Study, cell: Cell) -> int | None:
     """What the registry says of a cell's method with its own options."""
     info = getattr(study.scheduler(cell), "info", None)
-    plain = not Spec.parse(cell.settings["scheduler"]).options and cell.settings["eta"] is None
-    return info.accuracy_order if info is not None and plain else None
+    if info is None or cell.settings["eta"] is not None:
+        return None
+    return None if Spec.parse(cell.settings["scheduler"]).options else info.accuracy_order
 
 
 def _times(study: Study, cell: Cell) -> list[float] | None:

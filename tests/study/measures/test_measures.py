@@ -35,7 +35,7 @@ def gray(levels):
 
 
 def of(name, picture, small=None, reference=None):
-    return MEASURES[name](Sample(X, picture, small, reference))
+    return MEASURES[name](Sample(X, picture, input=small, reference=reference))
 
 
 def flow_of(name, x, flow=MIXTURE):
@@ -101,8 +101,8 @@ def test_where_each_applies():
     def names(sample):
         return [name for name, found in MEASURES.items() if found.applies(sample)]
 
-    assert names(Sample(X, large, small)) == OF_INPUT
-    assert names(Sample(X, large, None, large)) == [*OF_REFERENCE, "lpips"]
+    assert names(Sample(X, large, input=small)) == OF_INPUT
+    assert names(Sample(X, large, reference=large)) == [*OF_REFERENCE, "lpips"]
     assert names(Sample(X, flow=NORMAL, converged=X)) == ["ode-distance", *OF_FLOW]
 
 
@@ -110,7 +110,7 @@ def test_where_each_applies():
 @given(pictures())
 def test_a_perfect_result_gets_the_best_value(picture):
     """Of any size from 1x1, in colour and gray, black, flat and dark; the enlargement is one to its own pixels."""
-    sample = Sample(X, picture, picture, picture)
+    sample = Sample(X, picture, input=picture, reference=picture)
     for name in BEST:
         assert MEASURES[name](sample) == pytest.approx(BEST[name], abs=1e-6)
 
@@ -138,7 +138,7 @@ def test_height_and_width_are_alike(photos):
 
 def test_sizes_that_disagree():
     with pytest.raises(PidSamplerError, match=r"reference has shape \(4, 5, 3\), expected that of the result, \(4, 4"):
-        Sample(X, np.zeros((4, 4, 3), np.uint8), None, np.zeros((4, 5, 3), np.uint8))
+        Sample(X, np.zeros((4, 4, 3), np.uint8), reference=np.zeros((4, 5, 3), np.uint8))
     with pytest.raises(PidSamplerError, match=r"converged has shape \(1, 3, 2, 1\)"):
         Sample(X, converged=np.zeros((1, 3, 2, 1)))
 
