@@ -35,7 +35,7 @@ MODULES = {
     "cores": "threads",
     "doctor": "onnx.doctor",
     "draws": "noise.coupling",
-    "engine": "jobs.processes",
+    "engine": "jobs.run",
     "export.command": "cli.export",
     "extras": "errors",
     "finish": "upscale.finish",
@@ -84,6 +84,12 @@ NAMES = {
         "Outcome": "study.work:RunOutcome",
         "Worker": "study.work:StudyWorker",
     },
+    "upscale.batch": {
+        "Job": "upscale.batch:FileJob",
+        "Outcome": "upscale.batch:FileOutcome",
+        "Worker": "upscale.batch:FileWorker",
+    },
+    "upscale.memory": {"Plan": "upscale.memory:TilePlan"},
 }
 
 
@@ -197,8 +203,9 @@ def attribute(old: str, new: str) -> Any:
 
 
 def _as_before(function: F, renamed: Mapping[str, str]) -> F:
-    code: Any = function.__code__
-    most, later = code.co_argcount, code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+    parameters = inspect.signature(function).parameters.values()
+    most = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    later = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     name = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)

@@ -110,7 +110,7 @@ def _step(row: Row, xs: Array, ms: Array, slots: Sequence[Array], seed: int, sta
             terms = [(c.a, xs[part]), (c.b, x0[:n]), *((w, slots[k][part]) for k, w in c.h)]
             _weighted_sum(terms, result[:n], term[:n])
             for draw, w in c.noise:
-                philox.fill(eps[:n], seed, draw, philox.SAMPLER, part.start)
+                philox.fill(eps[:n], seed, draw=draw, start=part.start)
                 result[:n] += np.multiply(eps[:n], w, out=term[:n], dtype=xs.dtype)
         xs[part] = results[0][:n]
         for (slot, _), result in zip(row.saves, results[1:], strict=True):
@@ -122,7 +122,7 @@ def _noise(flat: Array, seed: int, draw: int, stream: int, keep: float, scale: f
     eps = np.empty(CHUNK, np.float32)
     for part in _chunks(start, stop):
         e = eps[: part.stop - part.start]
-        philox.fill(e, seed, draw, stream, part.start)
+        philox.fill(e, seed, draw=draw, stream=stream, start=part.start)
         if keep == 0.0:
             np.multiply(e, scale, out=flat[part])
         else:

@@ -171,4 +171,4 @@ class PlainBackend(HostDevice):
 
 
 def _fill(flat: NDArray[np.float32], seed: int, draw: int, stream: int, start: int, stop: int) -> None:
-    philox.fill(flat[start:stop], seed, draw, stream, start)
+    philox.fill(flat[start:stop], seed, draw=draw, stream=stream, start=start)

@@ -22,7 +22,7 @@ from ..noise.philox import check_seeds
 from ..schedulers.registry import as_scheduler
 from ..schedulers.spec import without_list
 from ..table import Scheduler, StepTable
-from ..upscale.upscaler import check_sigma
+from ..values import number
 
 SETTINGS: dict[str, Any] = {
     "model": "tiny",
@@ -257,7 +257,7 @@ class Study:
         from ..onnx import model_manifest
 
         s = cell.settings
-        check_sigma(s["degrade_sigma"])
+        number("degrade_sigma", s["degrade_sigma"], 0.0, 1.0)
         own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).own_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
         scheduler = as_scheduler(

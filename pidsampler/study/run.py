@@ -20,7 +20,7 @@ from typing import Any
 from .. import moved
 from ..errors import ConfigError, PidSamplerError, optional
 from ..io import atomic, latents
-from ..jobs.processes import outcomes
+from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
 from ..schedulers.registry import as_scheduler
@@ -124,7 +124,7 @@ def run_study(
             for run in plan.runs[cell]:
                 store.add(run, {}, error=error)
         calls, made = sum(count_calls(job.tables.values()) for job in jobs), 0
-        found = outcomes(engine, partial(StudyWorker, device), jobs, device, processes)
+        found = outcomes(engine, partial(StudyWorker, device), jobs=jobs, device=device, count=processes)
         try:
             for outcome in found:
                 store.add(outcome.run, outcome.values, error=outcome.error)
@@ -175,7 +175,9 @@ def _timed(job: StudyJob, device: str, processes: int) -> tuple[float, float]:
     cell = min(job.tables, key=lambda cell: len(job.tables[cell]))
     alone = replace(job, tables={cell: job.tables[cell]}, converged=None, keep=False)
     ends, calls = [], 0.0
-    for outcome in outcomes("local", partial(StudyWorker, device), [alone] * (3 * processes), device, processes):
+    for outcome in outcomes(
+        "local", partial(StudyWorker, device), jobs=[alone] * (3 * processes), device=device, count=processes
+    ):
         if outcome.error is not None:
             return 0.0, 0.0
         ends.append(time.perf_counter())

@@ -22,8 +22,9 @@ from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
 from ..sampler import Run, sample, start
 from ..table import StepTable
+from ..upscale.bind import Bound
 from ..upscale.source import Source
-from ..upscale.upscaler import Bound, Upscaler
+from ..upscale.upscaler import Upscaler
 from .measures import Measure, Sample, get_measure
 from .pictures import as_rgb, eight_bits, on_host, reduced, resized
 from .plan import Flow
@@ -190,18 +191,14 @@ class StudyWorker:
         else:
             up = self._upscaler(job.input.model)
             source, reference = _pictures(job, up.model.contract.scale)
-            bound = up.bind(source, job.input.seed, job.input.degrade_sigma)
+            bound = up.bind(source, seed=job.input.seed, degrade_sigma=job.input.degrade_sigma)
             denoiser, shape, dtype = bound.denoiser, bound.shape, np.float32
             known = {"input": eight_bits(source.rgb) if source.latent is None else None, "reference": reference}
             if job.keep:
                 _keep_beside(job, source, bound, reference)
-        run = start(
-            table,
-            backend.empty(shape, dtype),
-            seed=job.input.seed,
-            noise=job.input.noise or "independent",
-            inplace=True,
-        )
+        noise_kind = job.input.noise or "independent"
+        x = backend.empty(shape, dtype)
+        run = start(table, x, seed=job.input.seed, noise=noise_kind, inplace=True, backend=backend)
         run.initial_noise()
         noise = run.x
         if job.input.flow is not None and job.input.flow.interval[0] < 1.0:

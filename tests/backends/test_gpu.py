@@ -52,7 +52,7 @@ def test_more_than_2_31_elements(cupy):
     x = get_backend("cupy").empty((1, n), np.float32)
     get_backend("cupy").noise(x, [5], draw=1)
     expected = np.empty(64, np.float32)
-    fill(expected, 5, 1, start=n - 64)
+    fill(expected, 5, draw=1, start=n - 64)
     assert x[0, -64:].get() == pytest.approx(expected, abs=1e-6)
 
 

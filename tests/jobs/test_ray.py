@@ -92,10 +92,10 @@ def test_a_folder_the_same_as_here_with_a_worker_killed_in_the_middle(tmp_path):
 
     settings = batch.Settings(FlowSDE([1.0, 0.5, 0.0]), noise=deadly)
     here = batch.find_files([tmp_path / "in"], str(tmp_path / "here"))
-    list(batch.upscale_files(Upscaler.load("gaussian", "cpu"), here, settings))
+    list(batch.upscale_files(Upscaler.load("gaussian", "cpu"), here, settings=settings))
     kill.touch()
     there = batch.find_files([tmp_path / "in"], str(tmp_path / "ray"))
-    found = list(batch.upscale_on_cluster("gaussian", "cpu", there, settings))
+    found = list(batch.upscale_on_cluster("gaussian", "cpu", files=there, settings=settings))
     assert not kill.exists()
     assert sorted(outcome.file.path.name for outcome in found) == [file.path.name for file in there]
     assert [outcome.file.path.name for outcome in found if outcome.error] == ["bad.png"]
