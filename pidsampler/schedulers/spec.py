@@ -83,7 +83,7 @@ class Spec:
         if found is None:
             raise ConfigError(f"cannot read {text!r}: expected {form}")
         steps = found["steps"]
-        if steps is not None and not (steps.isdecimal() and len(steps) < 10):
+        if steps is not None and not (steps.isdecimal() and len(steps) < 19):
             raise ConfigError(f"{steps!r} in {text!r} is not a number of steps")
         options, list_options = (_options(text, found[key]) for key in ("name_options", "list_options"))
         count = None if steps is None else int(steps)
