@@ -17,7 +17,7 @@ from .noise.philox import check_seeds
 from .schedulers.making import SamplerLike
 from .schedulers.registry import get_scheduler
 from .table import Combination, Row, StepTable, as_table
-from .values import flag, instance, shown, whole
+from .values import callback, flag, instance, whole
 
 Array = Any
 
@@ -135,7 +135,7 @@ class Run:
         Raises:
             PidSamplerError: As `evaluate`.
         """
-        self._advance(as_denoiser(denoiser), _checked_hook(on_step), ahead=False)
+        self._advance(as_denoiser(denoiser), callback("on_step", on_step, "(run, m)"), ahead=False)
 
     def finish(self, denoiser: Denoiser | Callable[[Array, float], Array], on_step: OnStep | None = None) -> Array:
         """Do all rows that are left, and return x.
@@ -147,7 +147,7 @@ class Run:
         Raises:
             PidSamplerError: As `evaluate`.
         """
-        network, on_step = as_denoiser(denoiser), _checked_hook(on_step)
+        network, on_step = as_denoiser(denoiser), callback("on_step", on_step, "(run, m)")
         for _ in self:
             self._advance(network, on_step, ahead=self.index + 1 < len(self))
         return self.x
@@ -240,12 +240,6 @@ class Run:
 
 
 OnStep = Callable[[Run, Array], object]
-
-
-def _checked_hook(on_step: OnStep | None) -> OnStep | None:
-    if on_step is not None and not callable(on_step):
-        raise ConfigError(f"on_step={shown(on_step)} must be a function (run, m)")
-    return on_step
 
 
 @moved.keywords(table="sampler")

@@ -18,6 +18,7 @@ import attrs
 from .errors import ConfigError, unknown_name
 
 T = TypeVar("T")
+F = TypeVar("F", bound=Callable[..., Any])
 
 _LONGEST = 200  # characters of a value in a message
 
@@ -70,6 +71,13 @@ def instance(name: str, value: object, kind: type[T], words: str) -> T:
     """Return a value of a class; `words` say what was expected, such as "a Size"."""
     if not isinstance(value, kind):
         raise ConfigError(f"{name}={shown(value)} must be {words}")
+    return value
+
+
+def callback(name: str, value: F | None, takes: str) -> F | None:
+    """Return a function, or None; `takes` are its arguments, such as "(run, m)"."""
+    if value is not None and not callable(value):
+        raise ConfigError(f"{name}={shown(value)} must be a function {takes}")
     return value
 
 

@@ -23,7 +23,7 @@ from ..onnx.device import resolve_device
 from ..onnx.hub import PREFIX, download_model
 from ..sampler import Run, sample
 from ..schedulers.making import SamplerLike
-from ..values import field, file_path, flag, instance, shown, word
+from ..values import callback, field, file_path, flag, instance, shown, word
 from . import sizes
 from .bind import CONDITIONS, Bound, bind
 from .finish import finished
@@ -131,7 +131,7 @@ class Upscaler:
 
     def with_tiling(self, tiling: Tiling) -> Upscaler:
         """Return an upscaler with the same loaded model that cuts results up in another way."""
-        return attrs.evolve(self, tiling=tiling)
+        return attrs.evolve(self, tiling=instance("tiling", tiling, Tiling, "a Tiling"))
 
     @moved.keywords(scheduler="sampler")
     @listed()
@@ -157,6 +157,8 @@ class Upscaler:
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
         """
+        callback("on_step", on_step, "(run, m)")
+        callback("progress", progress, "(share)")
         asked = Options.of({"sampler": sampler, **options})
         source, resolved = read(image), resolve(asked, self.model.contract)
         record = make_record(source, asked, resolved=resolved, model=self.model, device=self.backend.device)
@@ -186,6 +188,7 @@ class Upscaler:
         Raises:
             PidSamplerError: An argument is not as described, it does not fit into memory, or the encoder failed.
         """
+        callback("on_tile", on_tile, "(done, total)")
         asked, source = Options.of(options, CONDITIONS), read(image)
         plan = plan or self.plan(source)
         return bind(source, asked, model=self.model, backend=self.backend, plan=plan, on_tile=on_tile)
