@@ -74,7 +74,7 @@ def test_folder(benchmark, photos, tmp_path, runs):
         files = batch.find_files([photos], f"{tmp_path}/{next(numbers)}/")
         runs.clear()
         began = time.perf_counter()
-        assert [outcome.error for outcome in batch.upscale_files(up, files, settings)] == [None] * PHOTOS
+        assert [outcome.error for outcome in batch.upscale_files(up, files, settings=settings)] == [None] * PHOTOS
         totals.append(time.perf_counter() - began)
         shares.append(1 - sum(runs) / totals[-1])
 

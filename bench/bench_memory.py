@@ -20,7 +20,8 @@ EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPT = """
 import json, sys, time
 from pathlib import Path
-from pidsampler import FlowSDE, Upscaler, batch, timesteps
+from pidsampler import FlowSDE, Upscaler, timesteps
+from pidsampler.upscale import batch
 from pidsampler.upscale.memory import Tiling
 
 done, seen = 0.0, []  # (share of the work, when it was done)
@@ -30,9 +31,9 @@ def progress(path, share):
     done += share
     seen.append((done, time.perf_counter()))
 
-up = Upscaler.load("tiny", "cpu", tiling=Tiling.parse("auto", None, sys.argv[3]))
+up = Upscaler.load("tiny", "cpu", tiling=Tiling.parse("auto", None, max_memory=sys.argv[3]))
 files = [batch.File(Path(sys.argv[1]), Path(sys.argv[2]))]
-(outcome,) = batch.upscale_files(up, files, batch.Settings(FlowSDE(timesteps.pid())), progress)
+(outcome,) = batch.upscale_files(up, files, settings=batch.Settings(FlowSDE(timesteps.pid())), progress=progress)
 assert outcome.error is None, outcome.error
 end = time.perf_counter()
 (first, began), (quarter, now) = seen[0], next(s for s in seen if s[0] > 0.25)

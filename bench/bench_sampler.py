@@ -43,7 +43,7 @@ def test_noise(benchmark):
 
     def run():
         for draw in range(4):
-            BACKEND.noise(out, [0], draw)
+            BACKEND.noise(out, [0], draw=draw)
 
     benchmark(run)
     assert abs(out.std() - 1) < 0.01
@@ -57,7 +57,7 @@ def test_arithmetic(benchmark, monkeypatch):
 
     def run():
         for row in rows:
-            BACKEND.step(row, x, M, saved, [0])
+            BACKEND.step(row, x, m=M, saved=saved, seeds=[0])
 
     benchmark(run)
 

@@ -470,10 +470,10 @@ def _kernels(device: str) -> bool:
     backend = get_backend(name)
     x, expected = backend.empty((1, 3, 301, 303), np.float32), np.empty((1, 3, 301, 303), np.float32)
     began = time.perf_counter()
-    backend.noise(x, [5], 0)
+    backend.noise(x, [5], draw=0)
     backend.synchronize()
     first = round(time.perf_counter() - began, 3)
-    get_backend("numpy").noise(expected, [5], 0)
+    get_backend("numpy").noise(expected, [5], draw=0)
     fine = [check("noise", apart(x, expected), 2e-6, first_launch_s=first)]
     for spec in SMOKE_SPECS:
         scheduler = get_scheduler(spec)
@@ -648,9 +648,9 @@ def _steps(device: str, side: int) -> None:
             continue
         x, m = (backend.empty((1, 3, side, side), dtype) for dtype in (x_type, m_type))
         for array, seed in ((x, 1), (m, 2)):
-            backend.noise(array, [seed], 0)
+            backend.noise(array, [seed], draw=0)
         for row in (rows[0], rows[0], rows[-1], rows[-1]):
-            backend.step(row, x, m, [], [7])
+            backend.step(row, x, m=m, saved=[], seeds=[7])
             launches += 1
         backend.synchronize()
         del x, m

@@ -12,6 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 
 from .errors import ConfigError, ModelError
+from .values import number, numbers, shown
 
 Array = Any
 
@@ -45,7 +46,7 @@ def as_denoiser(network: Denoiser | Callable[[Any, float], Any]) -> Denoiser:
         return network
     if callable(network):
         return _Function(network)
-    raise ConfigError(f"expected a Denoiser with predict(x, t, out) or a callable net(x, t), found {network!r}")
+    raise ConfigError(f"expected a Denoiser with predict(x, t, out) or a callable net(x, t), found {shown(network)}")
 
 
 class _Function:
@@ -88,16 +89,15 @@ class Guided:
         interval: tuple[float, float] = (0.0, 1.0),
     ) -> None:
         self.conditional, self.unconditional = as_denoiser(conditional), as_denoiser(unconditional)
-        if not np.isfinite(scale):
-            raise ConfigError(f"guidance scale {scale!r} is not finite")
-        lowest, highest = interval
-        if not 0.0 <= lowest <= highest <= 1.0:
-            raise ConfigError(f"guidance interval {interval!r} must keep 0 <= lowest <= highest <= 1")
-        self.scale, self.interval = scale, interval
+        ends = numbers("interval", interval)
+        if len(ends) != 2 or not 0.0 <= ends[0] <= ends[1] <= 1.0:
+            raise ConfigError(f"guidance interval {shown(interval)} must keep 0 <= lowest <= highest <= 1")
+        self.scale, self.interval = number("scale", scale), (ends[0], ends[1])
         self._other: Array = None
 
     def predict(self, x: Array, t: float, out: Array) -> None:
         """Write the guided output at x, t in (0, 1]; one network call where one is enough, else two."""
+        t = _time(t)
         lowest, highest = self.interval
         if self.scale == 1.0 or not lowest <= t <= highest:
             self.conditional.predict(x, t, out)
@@ -129,11 +129,12 @@ class Gaussian:
     """
 
     def __init__(self, mean: Any, std: Any) -> None:
-        _check_law(mean, std)
-        self.mean, self.std = mean, std
+        self.mean, self.std = _law("mean", mean), _law("std", std)
+        _check_law(self.mean, self.std)
 
     def predict(self, x: Array, t: float, out: Array) -> None:
         """Write the exact velocity at x, t in (0, 1]."""
+        t = _time(t)
         variance = self.std**2
         out[...] = x - (1.0 - t) * self.mean
         out *= (t - (1.0 - t) * variance) / ((1.0 - t) ** 2 * variance + t**2)
@@ -157,19 +158,20 @@ class GaussianMixture:
     """
 
     def __init__(self, means: Sequence[float], stds: Sequence[float], weights: Sequence[float]) -> None:
-        self.means, self.stds = np.array(means, np.float64), np.array(stds, np.float64)
-        self.weights = np.array(weights, np.float64)
-        if not self.means.shape == self.stds.shape == self.weights.shape or self.means.ndim != 1:
+        self.means, self.stds = np.array(numbers("means", means)), np.array(numbers("stds", stds))
+        self.weights = np.array(numbers("weights", weights))
+        if not self.means.shape == self.stds.shape == self.weights.shape:
             raise ConfigError(
                 f"a mixture needs as many means ({len(means)}) as stds ({len(stds)}) and weights ({len(weights)})"
             )
         _check_law(self.means, self.stds)
-        if not len(self.weights) or not (np.isfinite(self.weights) & (self.weights > 0)).all():
-            raise ConfigError(f"mixture weights must be above 0, found {list(weights)}")
+        if not len(self.weights) or not (self.weights > 0).all():
+            raise ConfigError(f"mixture weights must be above 0, found {shown(weights)}")
         self.weights /= self.weights.sum()
 
     def predict(self, x: Array, t: float, out: Array) -> None:
         """Write the exact velocity at x, t in (0, 1]."""
+        t = _time(t)
         laws = [(float(m), float(s) ** 2) for m, s in zip(self.means, self.stds, strict=True)]
         spreads = [(1.0 - t) ** 2 * v + t**2 for _, v in laws]
         logs = [
@@ -189,6 +191,15 @@ class GaussianMixture:
         out /= total
 
 
+def _time(t: float) -> float:
+    return number("t", t, 0, 1, above=True)
+
+
+def _law(name: str, value: Any) -> Any:
+    """A number, or an array as it is."""
+    return value if getattr(value, "ndim", 0) else number(name, value)
+
+
 def _check_law(mean: Any, std: Any) -> None:
     if not np.isfinite(mean).all() or not np.isfinite(std).all() or np.any(np.less(std, 0)):
-        raise ConfigError(f"a Gaussian needs a finite mean and a finite std >= 0, found {mean!r} and {std!r}")
+        raise ConfigError(f"a Gaussian needs a finite mean and a finite std >= 0, found {shown(mean)} and {shown(std)}")

@@ -12,8 +12,10 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
+from operator import attrgetter
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -33,7 +35,7 @@ MODULES = {
     "cores": "threads",
     "doctor": "onnx.doctor",
     "draws": "noise.coupling",
-    "engine": "jobs.processes",
+    "engine": "jobs.run",
     "export.command": "cli.export",
     "extras": "errors",
     "finish": "upscale.finish",
@@ -76,11 +78,18 @@ NAMES = {
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "search": {"read_list": "io.times", "write_list": "io.times"},
+    "study.plan": {"read_study": "study.file"},
     "study.work": {
         "Job": "study.work:StudyJob",
         "Outcome": "study.work:RunOutcome",
         "Worker": "study.work:StudyWorker",
     },
+    "upscale.batch": {
+        "Job": "upscale.batch:FileJob",
+        "Outcome": "upscale.batch:FileOutcome",
+        "Worker": "upscale.batch:FileWorker",
+    },
+    "upscale.memory": {"Plan": "upscale.memory:TilePlan"},
 }
 
 
@@ -153,19 +162,50 @@ def keywords(**renamed: str) -> Callable[[F], F]:
     return decorate
 
 
+def bundles(**parts: type) -> Callable[[F], F]:
+    """Return a decorator that lets a class be called with the arguments of what are its parts now.
+
+    Their values can be read from it, too.
+
+    Args:
+        **parts: Parameter of the class -> the dataclass that it takes.
+    """
+
+    def decorate(target: F) -> F:
+        made: Any = target
+        plain = made.__init__
+
+        @functools.wraps(plain)
+        def init(self: object, *arguments: Any, **options: Any) -> None:
+            for part, kind in parts.items():
+                if given := {f.name: options.pop(f.name) for f in fields(kind) if f.name in options}:
+                    _deprecated(f"pass {', '.join(given)} of {made.__name__} in {part}={kind.__name__}(...)")
+                    options[part] = kind(**given)
+            plain(self, *arguments, **options)
+
+        made.__init__ = init
+        for part, kind in parts.items():
+            for f in fields(kind):
+                setattr(made, f.name, attribute(f.name, f"{part}.{f.name}"))
+        return target
+
+    return decorate
+
+
 def attribute(old: str, new: str) -> Any:
-    """Return a property for an attribute that is called `new` now."""
+    """Return a property for an attribute that is called `new` now, such as "license" or "report.title"."""
 
     def read(self: object) -> Any:
         _deprecated(f"the attribute {old} of {type(self).__name__} is called {new} now")
-        return getattr(self, new)
+        return attrgetter(new)(self)
 
     return property(read)
 
 
 def _as_before(function: F, renamed: Mapping[str, str]) -> F:
-    code: Any = function.__code__
-    most, later = code.co_argcount, code.co_varnames[code.co_argcount :][: code.co_kwonlyargcount]
+    parameters = inspect.signature(function).parameters.values()
+    most = sum(p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD) for p in parameters)
+    later = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY]
     name = function.__qualname__.removesuffix(".__init__")
 
     @functools.wraps(function)

@@ -17,7 +17,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .errors import ConfigError, missing_extra, unknown_name
+from .errors import ConfigError, missing_extra
+from .moved import keywords
+from .values import flag, number, shown, whole, word
 
 Times = NDArray[np.float64]
 TimesLike = Sequence[float] | NDArray[Any]
@@ -41,7 +43,7 @@ def subset(times: TimesLike, steps: int) -> Times:
 
     Source: PiD's inference code, which applies this rule to its own list of four steps.
     """
-    full = custom(times, partial=True)
+    full, steps = custom(times, partial=True), whole("steps", steps)
     n = len(full) - 1
     if not 1 <= steps <= n:
         why = "must be at least 1" if steps < 1 else f"would repeat times of a list of {n}"
@@ -64,12 +66,17 @@ def custom(times: TimesLike, partial: bool = False) -> Times:
     Raises:
         PidSamplerError: The list breaks one of these rules; the message names the offending value.
     """
+    partial = flag("partial", partial)
     try:
+        if np.asarray(times).dtype.kind in "bSU":
+            raise TypeError("True, False and texts are none")
         array = np.array(times, dtype=np.float64)
-    except (TypeError, ValueError) as error:
-        raise ConfigError(f"timesteps must be a list of numbers, found {times!r}: {error}") from error
+    except (TypeError, ValueError, OverflowError) as error:
+        raise ConfigError(f"timesteps must be a list of numbers, found {shown(times)}: {error}") from error
     if array.ndim != 1 or len(array) < 2:
-        raise ConfigError(f"timesteps must be a flat list of at least two times, such as [0.999, 0], found {times!r}")
+        raise ConfigError(
+            f"timesteps must be a flat list of at least two times, such as [0.999, 0], found {shown(times)}"
+        )
     for i, t in enumerate(array.tolist()):
         if not math.isfinite(t) or not 0.0 <= t <= 1.0:
             raise ConfigError(f"timestep {t!r} at position {i} is outside 0..1")
@@ -93,9 +100,9 @@ def shift(times: TimesLike, shift: float) -> Times:
 
     Source: SD3 (arXiv 2403.03206), equation 23; FLUX's mu is log(shift).
     """
-    t = custom(times, partial=True)
-    moved: Times = _positive("shift", shift) * t / (shift * t + (1.0 - t))  # exact at 0 and 1
-    return moved
+    t, shift = custom(times, partial=True), _positive("shift", shift)
+    nearer: Times = shift * t / (shift * t + (1.0 - t))  # exact at 0 and 1
+    return nearer
 
 
 def shifted(steps: int, shift: float = 3.0) -> Times:
@@ -111,7 +118,7 @@ def flux(steps: int, mu: float = 1.15) -> Times:
 
     Source: black-forest-labs/flux, sampling.py (time_shift with sigma = 1).
     """
-    return _shift(uniform(steps), math.exp(mu) if mu < 700 else math.inf)
+    return _shift(uniform(steps), math.exp(number("mu", mu, -700, 700)))
 
 
 def flux_mu(tokens: int) -> float:
@@ -119,7 +126,7 @@ def flux_mu(tokens: int) -> float:
 
     Source: black-forest-labs/flux, sampling.py (get_schedule).
     """
-    return 0.5 + (1.15 - 0.5) * (tokens - 256) / (4096 - 256)
+    return 0.5 + (1.15 - 0.5) * (whole("tokens", tokens, 1) - 256) / (4096 - 256)
 
 
 def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> float:
@@ -129,10 +136,12 @@ def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> f
 
     Source: PiD (arXiv 2605.23902) and its published inference code.
     """
-    return base * math.sqrt(max(height, width) / size)
+    side = max(whole("height", height, 1), whole("width", width, 1))
+    return _positive("base", base) * math.sqrt(side / whole("size", size, 1))
 
 
-def karras(steps: int, rho: float = 7.0, t_max: float = 1.0, t_min: float = 0.001) -> Times:
+@keywords()
+def karras(steps: int, rho: float = 7.0, *, t_max: float = 1.0, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min, equally spaced in t^(1/rho) for a rho above 0, then 0.
 
     Source: EDM (arXiv 2206.00364), equation 5, in t as ComfyUI and diffusers use it for flows.
@@ -141,7 +150,8 @@ def karras(steps: int, rho: float = 7.0, t_max: float = 1.0, t_min: float = 0.00
     return _to_zero(np.linspace(top, bottom, _count(steps)) ** rho, t_max)
 
 
-def polyexponential(steps: int, rho: float = 1.0, t_max: float = 1.0, t_min: float = 0.001) -> Times:
+@keywords()
+def polyexponential(steps: int, rho: float = 1.0, *, t_max: float = 1.0, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min whose logarithm falls as (1 - k/(steps - 1))^rho, rho above 0, then 0.
 
     Source: k-diffusion, get_sigmas_polyexponential.
@@ -151,15 +161,17 @@ def polyexponential(steps: int, rho: float = 1.0, t_max: float = 1.0, t_min: flo
     return _to_zero(np.exp(ramp * (top - bottom) + bottom), t_max)
 
 
-def exponential(steps: int, t_max: float = 1.0, t_min: float = 0.001) -> Times:
+@keywords()
+def exponential(steps: int, t_max: float = 1.0, *, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min, equally spaced in their logarithm, then 0.
 
     Source: k-diffusion, get_sigmas_exponential.
     """
-    return polyexponential(steps, 1.0, t_max, t_min)
+    return polyexponential(steps, t_max=t_max, t_min=t_min)
 
 
-def log_snr(steps: int, t_max: float = 0.999, t_min: float = 0.001) -> Times:
+@keywords()
+def log_snr(steps: int, t_max: float = 0.999, *, t_min: float = 0.001) -> Times:
     """Return `steps` times, at least 2, from t_max < 1 to t_min, equally spaced in log-SNR log((1 - t)/t), then 0.
 
     Source: DPM-Solver (arXiv 2206.00927), section 3.4 (uniform lambda).
@@ -175,10 +187,10 @@ def resample(times: TimesLike, steps: int) -> Times:
 
     Source: the log-linear interpolation of "Align your steps" (arXiv 2404.14507), in log-SNR.
     """
-    t = custom(times)[:-1]
+    t, steps = custom(times)[:-1], whole("steps", steps)
     if t[0] == 1.0:
         raise ConfigError("timesteps start at 1.0, where log-SNR is infinite: start below 1, such as at 0.999")
-    if len(t) < 2 or _count(steps) < 2:
+    if len(t) < 2 or steps < 2:
         raise ConfigError(f"a list of {len(t)} steps cannot be resampled to {steps}: both must be at least 2")
     lam = np.log1p(-t) - np.log(t)
     at = np.interp(np.linspace(0, len(t) - 1, steps), np.arange(len(t)), lam)
@@ -203,9 +215,8 @@ def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
 
     Source: Mochi (genmoai/mochi), linear_quadratic_schedule, as in ComfyUI.
     """
-    if not 0.0 < threshold < 1.0:
-        raise ConfigError(f"threshold={threshold!r} is outside (0, 1)")
-    if _count(steps) == 1:
+    steps, threshold = _count(steps), number("threshold", threshold, 0, 1, above=True, below=True)
+    if steps == 1:
         return uniform(1)
     half = steps // 2
     rest = steps - half
@@ -217,7 +228,8 @@ def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
     return 1.0 - below
 
 
-def kl_optimal(steps: int, t_max: float = 1.0, t_min: float = 0.001) -> Times:
+@keywords()
+def kl_optimal(steps: int, t_max: float = 1.0, *, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min, equally spaced in arctan(t), then 0.
 
     Source: "Align your steps" (arXiv 2404.14507), equation for the KL-optimal Gaussian schedule, as in ComfyUI.
@@ -231,7 +243,8 @@ def simple(steps: int, shift: float = 1.0) -> Times:
 
     Source: ComfyUI, simple_scheduler over ModelSamplingDiscreteFlow.
     """
-    back = [int(k * (1000 / _count(steps, 1000))) for k in range(steps)]
+    steps = _count(steps, 1000)
+    back = [int(k * (1000 / steps)) for k in range(steps)]
     return _shift(np.array([*((1000 - k) / 1000 for k in back), 0.0]), shift)
 
 
@@ -256,7 +269,8 @@ def ddim_uniform(steps: int, shift: float = 1.0) -> Times:
     return _shift(np.append((indices[::-1] + 1) / 1000, 0.0), shift)
 
 
-def beta(steps: int, a: float = 0.6, b: float = 0.6, shift: float = 1.0) -> Times:
+@keywords()
+def beta(steps: int, a: float = 0.6, *, b: float = 0.6, shift: float = 1.0) -> Times:
     """Return discrete times k/1000 at equally spaced quantiles of the beta distribution, shifted, then 0.
 
     The shape parameters are above 0: below 1, `a` crowds times near 0 and `b` near 1. Quantiles that round to the same
@@ -273,7 +287,8 @@ def beta(steps: int, a: float = 0.6, b: float = 0.6, shift: float = 1.0) -> Time
     return _shift(np.append((indices + 1) / 1000, 0.0), shift)
 
 
-def discrete(steps: int, spacing: str = "trailing", shift: float = 1.0) -> Times:
+@keywords()
+def discrete(steps: int, spacing: str = "trailing", *, shift: float = 1.0) -> Times:
     """Return `steps`, 1 to 1000, of the discrete times k/1000, spaced as diffusers names it, then 0.
 
     `spacing` is "trailing" (from 1000 down in equal steps), "leading" (whole steps up from 1), "linspace" (both ends).
@@ -281,14 +296,13 @@ def discrete(steps: int, spacing: str = "trailing", shift: float = 1.0) -> Times
     Source: "Common diffusion noise schedules and sample steps are flawed" (arXiv 2305.08891), table 2.
     """
     n = _count(steps, 1000)
+    word("spacing", spacing, ("trailing", "leading", "linspace"))
     if spacing == "trailing":
         numbers: NDArray[Any] = np.round(1000 - np.arange(n) * (1000 / n))
     elif spacing == "leading":
         numbers = np.arange(n)[::-1] * (1000 // n) + 1
-    elif spacing == "linspace":
-        numbers = np.round(np.linspace(0, 999, n))[::-1] + 1 if n > 1 else np.array([1000])
     else:
-        raise unknown_name("spacing", spacing, ("trailing", "leading", "linspace"))
+        numbers = np.round(np.linspace(0, 999, n))[::-1] + 1 if n > 1 else np.array([1000])
     return _shift(np.append(numbers / 1000, 0.0), shift)
 
 
@@ -296,20 +310,15 @@ _shift = shift  # for the functions with an argument of that name
 
 
 def _count(steps: int, most: int | None = None) -> int:
-    if steps < 1 or (most is not None and steps > most):
-        wanted = "at least 1" if most is None else f"1 to {most}"
-        raise ConfigError(f"steps={steps} must be {wanted}")
-    return steps
+    return whole("steps", steps, 1, most)
 
 
 def _positive(name: str, value: float) -> float:
-    if not 0.0 < value < math.inf:
-        raise ConfigError(f"{name}={value!r} must be a finite number above 0")
-    return value
+    return number(name, value, 0, above=True)
 
 
 def _range(t_max: float, t_min: float) -> tuple[float, float]:
-    if not 0.0 < t_min < t_max <= 1.0:
+    if not 0.0 < number("t_min", t_min) < number("t_max", t_max) <= 1.0:
         raise ConfigError(f"t_max={t_max!r} and t_min={t_min!r} must keep 0 < t_min < t_max <= 1")
     return t_max, t_min
 

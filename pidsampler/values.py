@@ -7,8 +7,10 @@ and the parameter's name. True and False are no numbers, and NaN is never in a r
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Callable, Iterable, Mapping
 from numbers import Integral, Real
+from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
@@ -116,6 +118,13 @@ def shown(value: object) -> str:
     """Return a value as a message shows it: its repr in one line, cut where it is long."""
     text = " ".join(repr(value).split())
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def file_path(name: str, value: object) -> Path:
+    """Return a path, from a text too."""
+    if not isinstance(value, str | os.PathLike):
+        raise ConfigError(f"{name}={shown(value)} must be a path")
+    return Path(value)
 
 
 def field(check: Callable[..., Any], *arguments: Any, optional: bool = False, **options: Any) -> Any:

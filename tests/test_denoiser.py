@@ -65,8 +65,10 @@ def test_keeps_float32():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Gaussian(0, -1), "std >= 0, found 0 and -1"),
-        (lambda: Gaussian(math.nan, 1), "finite mean"),
+        (lambda: Gaussian(0, -1), "std >= 0, found 0.0 and -1.0"),
+        (lambda: Gaussian(math.nan, 1), "mean=nan must be a finite number"),
+        (lambda: Gaussian(np.array([0, math.nan]), 1), "finite mean"),
+        (lambda: GaussianMixture("a", [1], [1]), "means='a' must be a list of numbers"),
         (lambda: GaussianMixture([0], [1, 2], [1]), r"as many means \(1\) as stds \(2\)"),
         (lambda: GaussianMixture([], [], []), "weights must be above 0"),
         (lambda: GaussianMixture([0, 1], [1, 1], [1, 0]), "weights must be above 0"),
@@ -126,7 +128,7 @@ def test_guidance_takes_functions_and_any_shape():
     [
         ((3, Gaussian(0, 1), 2.0), "expected a Denoiser with predict"),
         ((Gaussian(0, 1), None, 2.0), "expected a Denoiser with predict"),
-        ((Gaussian(0, 1), Gaussian(0, 1), math.nan), "guidance scale nan is not finite"),
+        ((Gaussian(0, 1), Gaussian(0, 1), math.nan), "scale=nan must be a finite number"),
         (
             (Gaussian(0, 1), Gaussian(0, 1), 2.0, (0.7, 0.3)),
             r"interval \(0\.7, 0\.3\) must keep 0 <= lowest <= highest",

@@ -342,14 +342,14 @@ def test_any_number_of_cores_gives_the_same(monkeypatch, cores):
     for count in (1, cores):
         monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: range(count), raising=False)
         found.append(sample(network, TABLES["eta"], shape=shape, seed=5))
-        get_backend("numpy").noise(found[-1], [8, 9], 3, 1, keep=0.5, scale=2.0)
+        get_backend("numpy").noise(found[-1], [8, 9], draw=3, stream=1, keep=0.5, scale=2.0)
     assert_array_equal(*found)
 
 
 def test_an_error_on_any_core_is_raised(monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(2), raising=False)
     with pytest.raises(PidSamplerError, match="seed=-1"):
-        get_backend("numpy").noise(np.empty((1, 3, 400, 400), np.float32), [-1], 0)
+        get_backend("numpy").noise(np.empty((1, 3, 400, 400), np.float32), [-1], draw=0)
 
 
 @pytest.mark.parametrize("eta", [0.0, 0.5, 1.0])

@@ -23,7 +23,7 @@ MODULES = (
 
 
 def public(module):
-    """The names of a module's `__all__`, or of the classes and functions that are its own or its submodules'."""
+    """The names of a module's `__all__`, or of what it or its submodules define."""
     if hasattr(module, "__all__"):
         return sorted(module.__all__)
     return sorted(
@@ -35,7 +35,10 @@ def public(module):
 
 def signature(thing):
     """Parameters with their types and defaults, without the addresses in them."""
-    return re.sub(r" at 0x[0-9a-f]+", "", str(inspect.signature(thing)))
+    found = inspect.signature(thing)
+    if inspect.isclass(thing):
+        found = found.replace(return_annotation=inspect.Signature.empty)
+    return re.sub(r" at 0x[0-9a-f]+", "", str(found))
 
 
 def described(name, thing):

@@ -106,9 +106,9 @@ class Stepper(Protocol):
         self,
         x: Array,
         seeds: Sequence[int],
+        *,
         draw: int,
         stream: int = 0,
-        *,
         keep: float = 0.0,
         scale: float = 1.0,
     ) -> None:
@@ -116,7 +116,7 @@ class Stepper(Protocol):
         ...
 
     def step(
-        self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
+        self, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table: x and the saved tensors it names change in place.
 
@@ -124,7 +124,7 @@ class Stepper(Protocol):
         """
         ...
 
-    def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:
+    def predict_x0(self, row: Row, x: Array, *, m: Array, out: Array) -> None:
         """out = clip(p*x + q*m)."""
         ...
 

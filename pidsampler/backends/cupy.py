@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..errors import ConfigError, DeviceError, MissingDependencyError, missing_extra
 from ..table import Row
 from .base import DLPACK_CUDA
@@ -121,13 +122,14 @@ class CupyBackend:
         """Return the address of the first element."""
         return int(x.data.ptr)
 
+    @moved.keywords()
     def noise(
         self,
         x: Array,
         seeds: Sequence[int],
+        *,
         draw: int,
         stream: int = 0,
-        *,
         keep: float = 0.0,
         scale: float = 1.0,
     ) -> None:
@@ -142,14 +144,16 @@ class CupyBackend:
             arguments=(_size(x), self._on_device(seeds), x, *numbers),
         )
 
+    @moved.keywords()
     def step(
-        self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
+        self, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table, in place, in one launch."""
         read = [saved[slot] for slot in slots_read(row)]
         self._row(row, x, m, x, read, [saved[slot] for slot, _ in row.saves], seeds, copy)
 
-    def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:
+    @moved.keywords()
+    def predict_x0(self, row: Row, x: Array, *, m: Array, out: Array) -> None:
         """out = clip(p*x + q*m)."""
         alone = Row(row.t, row.t_next, b=1.0, p=row.p, q=row.q, clip=row.clip)
         self._row(alone, x, m, out, [], [], ())
@@ -169,7 +173,8 @@ class CupyBackend:
             if other.dtype != x.dtype:
                 raise ConfigError(f"a saved tensor or result is {other.dtype}, expected {x.dtype} as the state")
         tensors = [x, m, out, *read, *written, *([] if copy is None else [copy])]
-        variant = StepVariant.of(row, kind(x.dtype), kind(m.dtype), -1 if copy is None else kind(copy.dtype))
+        cast = -1 if copy is None else kind(copy.dtype)
+        variant = StepVariant.of(row, x=kind(x.dtype), m=kind(m.dtype), cast=cast)
         arguments = (
             *(_size(x), self._on_device(seeds) if variant.draws else NULL, x, m),
             *([*read, NULL, NULL, NULL][:3]),

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import KW_ONLY, asdict, dataclass
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -18,6 +18,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..errors import ConfigError
 from ..table import Row
 
@@ -66,6 +67,7 @@ def definitions(**flags: int | bool | str) -> tuple[str, ...]:
     return tuple(f"-DPID_{name.upper()}={v if isinstance(v, str) else int(v)}" for name, v in flags.items())
 
 
+@moved.keywords()
 @dataclass(frozen=True)
 class StepVariant:
     """The flags of `pid_step`.
@@ -84,6 +86,7 @@ class StepVariant:
 
     x: int
     m: int
+    _: KW_ONLY
     reads_x: bool
     clip: bool
     slots: int
@@ -93,7 +96,8 @@ class StepVariant:
     vector: bool = True
 
     @classmethod
-    def of(cls, row: Row, x: int = 0, m: int = 0, cast: int = -1) -> StepVariant:
+    @moved.keywords()
+    def of(cls, row: Row, *, x: int = 0, m: int = 0, cast: int = -1) -> StepVariant:
         """Return the leanest variant that does a row.
 
         Raises:
@@ -111,7 +115,16 @@ class StepVariant:
                     "run it with backend='numpy'"
                 )
         reads_x = row.p != 0.0 or any(c.a != 0.0 for c in row.combinations)
-        return cls(x, m, reads_x, row.clip is not None, slots, len(row.saves), draws if draws <= 3 else -1, cast)
+        return cls(
+            x,
+            m,
+            reads_x=reads_x,
+            clip=row.clip is not None,
+            slots=slots,
+            saves=len(row.saves),
+            draws=draws if draws <= 3 else -1,
+            cast=cast,
+        )
 
     @property
     def flags(self) -> tuple[str, ...]:

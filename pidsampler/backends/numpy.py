@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..errors import ConfigError
 from ..noise import philox
 from ..table import Row
@@ -59,13 +60,14 @@ class NumpyBackend(HostDevice):
         """out = x in out's element type, rounded."""
         out[...] = x
 
+    @moved.keywords()
     def noise(
         self,
         x: Array,
         seeds: Sequence[int],
+        *,
         draw: int,
         stream: int = 0,
-        *,
         keep: float = 0.0,
         scale: float = 1.0,
     ) -> None:
@@ -73,8 +75,9 @@ class NumpyBackend(HostDevice):
         for b, seed in enumerate(seeds):
             in_parts(partial(_noise, x[b].reshape(-1), seed, draw, stream, keep, scale), x[b].size)
 
+    @moved.keywords()
     def step(
-        self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
+        self, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
         for b, seed in enumerate(seeds):
@@ -85,7 +88,8 @@ class NumpyBackend(HostDevice):
             self.write(x, copy)
 
     @_quiet
-    def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:
+    @moved.keywords()
+    def predict_x0(self, row: Row, x: Array, *, m: Array, out: Array) -> None:
         """out = clip(p*x + q*m)."""
         term = np.empty(CHUNK, x.dtype)
         xs, ms, outs = x.reshape(-1), m.reshape(-1), out.reshape(-1)
@@ -106,7 +110,7 @@ def _step(row: Row, xs: Array, ms: Array, slots: Sequence[Array], seed: int, sta
             terms = [(c.a, xs[part]), (c.b, x0[:n]), *((w, slots[k][part]) for k, w in c.h)]
             _weighted_sum(terms, result[:n], term[:n])
             for draw, w in c.noise:
-                philox.fill(eps[:n], seed, draw, philox.SAMPLER, part.start)
+                philox.fill(eps[:n], seed, draw=draw, start=part.start)
                 result[:n] += np.multiply(eps[:n], w, out=term[:n], dtype=xs.dtype)
         xs[part] = results[0][:n]
         for (slot, _), result in zip(row.saves, results[1:], strict=True):
@@ -118,7 +122,7 @@ def _noise(flat: Array, seed: int, draw: int, stream: int, keep: float, scale: f
     eps = np.empty(CHUNK, np.float32)
     for part in _chunks(start, stop):
         e = eps[: part.stop - part.start]
-        philox.fill(e, seed, draw, stream, part.start)
+        philox.fill(e, seed, draw=draw, stream=stream, start=part.start)
         if keep == 0.0:
             np.multiply(e, scale, out=flat[part])
         else:

@@ -109,9 +109,9 @@ class PlainBackend(HostDevice):
         self,
         x: Array,
         seeds: Sequence[int],
+        *,
         draw: int,
         stream: int = 0,
-        *,
         keep: float = 0.0,
         scale: float = 1.0,
     ) -> None:
@@ -120,7 +120,7 @@ class PlainBackend(HostDevice):
         self.write(noise if keep == 0.0 else keep * x + noise, x)
 
     def step(
-        self, row: Row, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
+        self, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table in place."""
         x0 = self._x0(row, x, m)
@@ -137,7 +137,7 @@ class PlainBackend(HostDevice):
         if copy is not None:
             self.write(x, copy)
 
-    def predict_x0(self, row: Row, x: Array, m: Array, out: Array) -> None:
+    def predict_x0(self, row: Row, x: Array, *, m: Array, out: Array) -> None:
         """out = clip(p*x + q*m)."""
         self.write(self._x0(row, x, m), out)
 
@@ -171,4 +171,4 @@ class PlainBackend(HostDevice):
 
 
 def _fill(flat: NDArray[np.float32], seed: int, draw: int, stream: int, start: int, stop: int) -> None:
-    philox.fill(flat[start:stop], seed, draw, stream, start)
+    philox.fill(flat[start:stop], seed, draw=draw, stream=stream, start=start)

@@ -155,7 +155,7 @@ def ours(backend: Backend) -> StepImplementation:
 
     def prepare(row: Row) -> Step:
         def step(x: Array, m: Array, saved: Sequence[Array]) -> Sequence[Array]:
-            backend.step(row, x, m, saved, [SEED])
+            backend.step(row, x, m=m, saved=saved, seeds=[SEED])
             return [x, *(saved[slot] for slot, _ in row.saves)]
 
         return step

@@ -32,7 +32,7 @@ def run(arguments: argparse.Namespace) -> int:
         PidSamplerError: The study cannot begin.
     """
     from ..onnx.device import resolve_device
-    from ..study.plan import read_study
+    from ..study.file import read_study
     from ..study.run import Progress, estimate, run_study
 
     study = read_study(arguments.study)

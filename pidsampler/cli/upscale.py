@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ..image.despeckle import DESPECKLE
 from .common import FAILED, OK, add_times, checking, chosen_scheduler, fail
 from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from ..table import Scheduler
+    from ..upscale.batch import File, FileOutcome, Settings
+    from ..upscale.memory import Tiling
 
 _DESPECKLE = f"remove isolated pixels that stand out by that many of 255 (default: {DESPECKLE:g})"
 
@@ -32,7 +39,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model", default="tiny", help="bundled name, model folder, or hf:OWNER/NAME (default: %(default)s)"
     )
-    parser.add_argument("--accept-licence", action="store_true", help="of an hf: model, and download it (extra 'hub')")
+    parser.add_argument(
+        "--accept-license",
+        "--accept-licence",
+        dest="accept_license",
+        action="store_true",
+        help="of an hf: model, and download it (extra 'hub')",
+    )
     parser.add_argument(
         "--scheduler",
         default="flow-sde",
@@ -72,42 +85,22 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Enlarge the inputs; 0, or 1 where one failed, or 2 where an option is wrong."""
-    from ..image.size import Size
-    from ..io import atomic, captions, pictures
-    from ..jobs.processes import check_engine
-    from ..noise import check_seeds, with_noise
+    from ..io import atomic
     from ..onnx import model_manifest
-    from ..onnx.device import resolve_device
     from ..onnx.hub import PREFIX, download_model
     from ..upscale import batch
-    from ..upscale.finish import Finish
-    from ..upscale.memory import Tiling
-    from ..upscale.upscaler import Upscaler, check_sigma
+    from ..upscale.upscaler import Upscaler
 
-    if arguments.accept_licence and arguments.model.startswith(PREFIX):
+    if arguments.accept_license and arguments.model.startswith(PREFIX):
         download_model(arguments.model)
     # The model may be large: what is wrong on the command line is said before its graphs are loaded.
     own = model_manifest(arguments.model).own_timesteps
     with checking():
         scheduler = chosen_scheduler(arguments, own)
-        with_noise(scheduler.table(), arguments.noise)
-        check_sigma(arguments.degrade_sigma)
-        caption = None if arguments.caption is None else captions.read(arguments.caption)
-        check_seeds(arguments.seed, 1)
-        size = Size.parse(arguments.scale, arguments.size, arguments.fit)
-        finish = Finish(arguments.color, arguments.color_strength, size, arguments.despeckle)
-        tiling = Tiling.parse(arguments.tile, arguments.overlap, arguments.max_memory)
-        check_engine(arguments.engine)
-        resolve_device(arguments.device)
-        files = batch.find_files(arguments.inputs, arguments.output)
-        for file in files:
-            pictures.check_output(file.target, arguments.overwrite or file.resume)
+        settings, tiling, files = _asked(arguments, scheduler)
     folders = {file.target.parent for file in files}
     for folder in folders:
         atomic.remove_leftovers(folder)
-    settings = batch.Settings(
-        scheduler, arguments.seed, arguments.degrade_sigma, arguments.noise, arguments.overwrite, caption, finish
-    )
     calls, failed, done = len(scheduler.table()), [], dict[Path, float]()
     with progress_bar(arguments.quiet, len(files) * calls) as advance:
 
@@ -116,10 +109,12 @@ def run(arguments: argparse.Namespace) -> int:
             advance(path.name, by=share * calls)
 
         if arguments.engine == "ray":
-            outcomes = batch.upscale_on_cluster(arguments.model, arguments.device, files, settings, tiling)
+            outcomes: Iterable[FileOutcome] = batch.upscale_on_cluster(
+                arguments.model, arguments.device, files=files, settings=settings, tiling=tiling
+            )
         else:
             up = Upscaler.load(arguments.model, arguments.device, tiling=tiling)
-            outcomes = batch.upscale_files(up, files, settings, progress)
+            outcomes = batch.upscale_files(up, files, settings=settings, progress=progress)
         for outcome in outcomes:
             progress(outcome.file.path, 1.0 - done.get(outcome.file.path, 0.0))
             if outcome.error is not None:
@@ -132,6 +127,41 @@ def run(arguments: argparse.Namespace) -> int:
     if len(files) > 1 and failed:
         fail(f"{len(failed)} of {len(files)} failed: {', '.join(failed)}")
     return FAILED if failed else OK
+
+
+def _asked(arguments: argparse.Namespace, scheduler: Scheduler) -> tuple[Settings, Tiling, list[File]]:
+    """Return what the arguments ask for beside the scheduler, checked."""
+    from ..image.size import Size
+    from ..io import captions, pictures
+    from ..jobs.base import check_engine
+    from ..noise import with_noise
+    from ..onnx.device import resolve_device
+    from ..upscale import batch
+    from ..upscale.finish import Finish
+    from ..upscale.memory import Tiling
+
+    with_noise(scheduler.table(), arguments.noise)
+    settings = batch.Settings(
+        scheduler,
+        seed=arguments.seed,
+        degrade_sigma=arguments.degrade_sigma,
+        noise=arguments.noise,
+        caption=None if arguments.caption is None else captions.read(arguments.caption),
+        finish=Finish(
+            color=arguments.color,
+            color_strength=arguments.color_strength,
+            size=Size.parse(arguments.scale, arguments.size, fit=arguments.fit),
+            despeckle=arguments.despeckle,
+        ),
+        overwrite=arguments.overwrite,
+    )
+    tiling = Tiling.parse(arguments.tile, arguments.overlap, max_memory=arguments.max_memory)
+    check_engine(arguments.engine)
+    resolve_device(arguments.device)
+    files = batch.find_files(arguments.inputs, arguments.output)
+    for file in files:
+        pictures.check_output(file.target, arguments.overwrite or file.resume)
+    return settings, tiling, files
 
 
 def _said(outcome: Any) -> str:

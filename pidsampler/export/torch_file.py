@@ -164,7 +164,8 @@ def _records(path: Path) -> dict[str, zipfile.ZipInfo]:
 
 def _named(top: Any) -> dict[str, PickledTensor]:
     if not isinstance(top, Entries):
-        raise FileError(f"it holds no dict but a {type(top).__name__}: expected tensors by name, or a dict of these")
+        kind = "tensor" if isinstance(top, PickledTensor) else type(top).__name__
+        raise FileError(f"it holds no dict but a {kind}: expected tensors by name, or a dict of these")
     tensors = _tensors(top)
     if tensors:
         return tensors

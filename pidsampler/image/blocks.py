@@ -5,45 +5,52 @@ Their means, and a correction that is a smooth surface over them; both of v = cl
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..backends import Array, Backend, get_backend
 from ..backends.base import Launcher, LaunchingBackend
 from ..backends.kernels import NULL, definitions, kind
 from ..errors import ModelError
+from ..values import field, whole
 from .host import NOT_FINITE, Tile, each, quiet, writing
 
 _TILE = 1 << 15  # elements of a tile of one channel, or one row of blocks where that is more
 _UNIT = 2.0**-32  # of the kernel's sums, which are whole numbers so that their order does not matter
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class Blocks:
     """Blocks i = 0..g-1 of an axis of n pixels, each from pixel i*n // g to (i+1)*n // g: no two differ by more than 1.
 
     Args:
-        height: Of the input, in pixels, at least `rows`.
-        width: Of the input, in pixels, at least `columns`.
+        height: Height of the input in pixels, at least `rows`.
+        width: Width of the input in pixels, at least `columns`.
         scale: Pixels of the result that one of the input became, on each axis.
-        rows: How many blocks there are on the vertical axis.
-        columns: How many on the horizontal axis.
+        rows: Number of blocks on the vertical axis.
+        columns: Number of blocks on the horizontal axis.
+
+    Raises:
+        PidSamplerError: One is no whole number from 1.
     """
 
-    height: int
-    width: int
-    scale: int
-    rows: int
-    columns: int
+    height: int = field(whole, 1)
+    width: int = field(whole, 1)
+    scale: int = field(whole, 1, kw_only=True)
+    rows: int = field(whole, 1, kw_only=True)
+    columns: int = field(whole, 1, kw_only=True)
 
     @classmethod
-    def of(cls, height: int, width: int, scale: int, size: int) -> Blocks:
+    @moved.keywords()
+    def of(cls, height: int, width: int, *, scale: int, size: int) -> Blocks:
         """Divide a picture into blocks of about `size` x `size` pixels of the input; one at least."""
         rows, columns = (max(1, (n + size // 2) // size) for n in (height, width))
-        return cls(height, width, scale, rows, columns)
+        return cls(height, width, scale=scale, rows=rows, columns=columns)
 
     @property
     def shape(self) -> tuple[int, int]:

@@ -142,7 +142,7 @@ def _blocks(x: Any, source_rgb: NDArray[Any], scale: int) -> Blocks:
             f"x has shape {x.shape}, smaller than the input's {height}x{width} pixels at scale {scale}: "
             "correct colours before the result is reduced"
         )
-    return Blocks.of(height, width, scale, BLOCK)
+    return Blocks.of(height, width, scale=scale, size=BLOCK)
 
 
 def _coefficients(difference: NDArray[np.float64], blocks: Blocks) -> NDArray[np.float64]:

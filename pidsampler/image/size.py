@@ -6,22 +6,24 @@ nothing is ever enlarged, and no model is run twice. Sizes are written WIDTHxHEI
 
 from __future__ import annotations
 
-import math
 import re
 import warnings
-from dataclasses import dataclass
 from fractions import Fraction
-from numbers import Integral, Real
 
+import attrs
+
+from .. import moved
 from ..errors import ConfigError, PidSamplerWarning
+from ..values import field, flag, instance, number, shown, whole, wholes, word
 
 _SIZE = re.compile(r"(\d{0,9})x(\d{0,9})", re.ASCII | re.IGNORECASE)
 _STRETCH = Fraction(1, 100)  # a change of the aspect ratio that is not worth a word
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class Size:
-    """What was asked for: a scale, or a width, a height, or both.
+    """Output size that was asked for: a scale, or a width, a height, or both.
 
     Args:
         scale: Output side over input side, above 0.
@@ -34,26 +36,22 @@ class Size:
         PidSamplerError: Not one of scale and (width, height), one is no such number, or `fit` has no box.
     """
 
-    scale: float | None = None
-    width: int | None = None
-    height: int | None = None
-    fit: bool = False
+    scale: float | None = field(number, 0, above=True, default=None, optional=True)
+    width: int | None = field(whole, 1, default=None, optional=True)
+    height: int | None = field(whole, 1, default=None, optional=True, kw_only=True)
+    fit: bool = field(flag, default=False, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         sides = [side for side in (self.width, self.height) if side is not None]
         if self.scale is None and not sides:
             raise ConfigError("a size needs a scale, a width or a height: pass such as scale=2, or width=3000")
         if self.scale is not None and (sides or self.fit):
             other = "fit" if self.fit else "a width or height"
             raise ConfigError(f"scale={self.scale} and {other} exclude each other: pass one of them")
-        if self.scale is not None and not (_is_number(self.scale, Real) and 0 < self.scale < math.inf):
-            raise ConfigError(f"scale {self.scale!r} is not a number above 0: pass one such as 2 or 1.5")
-        for side in sides:
-            if not _is_number(side, Integral) or side < 1:
-                raise ConfigError(f"a side of {side!r} pixels is not a whole number from 1: pass one such as 3000")
 
     @classmethod
-    def parse(cls, scale: str | float | None = None, size: str | None = None, fit: bool = False) -> Size | None:
+    @moved.keywords()
+    def parse(cls, scale: str | float | None = None, size: str | None = None, *, fit: bool = False) -> Size | None:
         """Read a size from text.
 
         Args:
@@ -69,18 +67,18 @@ class Size:
         """
         width = height = None
         if size is not None:
-            found = _SIZE.fullmatch(size.strip())
+            found = _SIZE.fullmatch(word("size", size).strip())
             if found is None or not any(found.groups()):
                 raise ConfigError(f"size={size!r} is not a size: pass 3000x2000, or one side as 3000x or x2000")
             width, height = (int(side) if side else None for side in found.groups())
-        elif fit and scale is None:
+        elif flag("fit", fit) and scale is None:
             raise ConfigError("fit=True has nothing to fit into: pass a size such as 3000x2000 with it")
-        if scale is not None:
+        if isinstance(scale, str):
             try:
                 scale = float(scale)
             except ValueError as error:
                 raise ConfigError(f"scale={scale!r} is not a number: pass one such as 2 or 1.5") from error
-        return None if scale is None and size is None else cls(scale, width, height, fit)
+        return None if scale is None and size is None else cls(scale, width, height=height, fit=fit)
 
     def __str__(self) -> str:
         """As the command line has it: "scale 1.5", "3000x2000", "x2000", "3000x2000 fit"."""
@@ -89,7 +87,8 @@ class Size:
         return f"{self.width or ''}x{self.height or ''}{' fit' * self.fit}"
 
 
-def resolve(size: Size | None, native: tuple[int, int], native_scale: int) -> tuple[int, int]:
+@moved.keywords()
+def resolve(size: Size | None, native: tuple[int, int], *, native_scale: int) -> tuple[int, int]:
     """Return the (height, width) of a result.
 
     Sides are rounded to the nearest pixel (Python's `round`), and at least 1. A box of `fit` larger than native gives
@@ -103,9 +102,11 @@ def resolve(size: Size | None, native: tuple[int, int], native_scale: int) -> tu
     Raises:
         PidSamplerError: A side would be above native.
     """
-    tall, wide = native
+    tall, wide = native = _native(native)
+    whole("native_scale", native_scale, 1)
     if size is None:
         return native
+    instance("size", size, Size, "a Size")
     if size.scale is not None:
         if size.scale > native_scale:
             raise ConfigError(
@@ -132,9 +133,11 @@ def resolve(size: Size | None, native: tuple[int, int], native_scale: int) -> tu
     return size.height, size.width
 
 
-def warn_if_stretched(height: int, width: int, native: tuple[int, int]) -> None:
+@moved.keywords()
+def warn_if_stretched(height: int, width: int, *, native: tuple[int, int]) -> None:
     """Warn where a size changes the aspect ratio by more than 1 %, and by more than rounding explains."""
-    tall, wide = native
+    tall, wide = _native(native)
+    height, width = whole("height", height, 1), whole("width", width, 1)
     stretch = Fraction(width * tall, height * wide)
     (low, high), (other_low, other_high) = _scales(height, tall), _scales(width, wide)
     rounding = low <= other_high and other_low <= high
@@ -143,15 +146,18 @@ def warn_if_stretched(height: int, width: int, native: tuple[int, int]) -> None:
             f"size {width}x{height} changes the shape of a picture of {wide}x{tall} by "
             f"{float(max(stretch, 1 / stretch) - 1):.1%}: pass fit=True, or one side alone, to keep it",
             PidSamplerWarning,
-            stacklevel=3,
+            stacklevel=6,  # the caller of `Upscaler.__call__`
         )
+
+
+def _native(native: tuple[int, int]) -> tuple[int, int]:
+    sides = wholes("native", native, 1)
+    if len(sides) != 2:
+        raise ConfigError(f"native={shown(native)} must be (height, width)")
+    return sides[0], sides[1]
 
 
 def _scales(new: int, side: int) -> tuple[Fraction, Fraction]:
     """Return the least and the largest scale that round a side to such a new one."""
     half = Fraction(1, 2)
     return (new - half if new > 1 else Fraction(0)) / side, (new + half) / side
-
-
-def _is_number(value: object, kind: type) -> bool:
-    return isinstance(value, kind) and not isinstance(value, bool)

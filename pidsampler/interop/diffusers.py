@@ -16,6 +16,7 @@ from .. import schedulers, timesteps
 from ..errors import ConfigError, FileError, PidSamplerWarning, missing_extra, unknown_name
 from ..schedulers import TimesScheduler
 from ..timesteps import Times, TimesLike
+from ..values import number, numbers, shown, whole
 
 
 def from_diffusers(
@@ -50,6 +51,9 @@ def from_diffusers(
 
     Source: diffusers 0.42, the schedulers' set_timesteps and step.
     """
+    steps = None if steps is None else whole("steps", steps, 1)
+    mu = None if mu is None else number("mu", mu, -700, 700)
+    tokens = None if tokens is None else whole("tokens", tokens, 1)
     given = _read(config)
     name = given.get("_class_name")
     if name not in _CLASSES:
@@ -69,18 +73,20 @@ def from_diffusers(
     elif mu is not None or tokens is not None:
         raise ConfigError(f"mu and tokens are for a config with use_dynamic_shifting, which this {name} has not")
     if sigmas is not None:
-        sigmas = timesteps.custom([*sigmas, 0.0])[:-1]
+        sigmas = timesteps.custom([*numbers("sigmas", sigmas), 0.0])[:-1]
         if steps not in (None, len(sigmas)):
             raise ConfigError(f"{len(sigmas)} sigmas and steps={steps} disagree: pass one of them")
         steps = len(sigmas)
-    elif steps is None or steps < 1:
-        raise ConfigError(f"steps={steps!r} must be a number from 1")
+    elif steps is None:
+        raise ConfigError("steps are missing: pass how many, from 1, or sigmas")
     return known.scheduler(settings, timesteps.custom(np.append(known.times(settings, steps, sigmas), 0.0)))
 
 
 def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(config, Mapping):
         return config
+    if not isinstance(config, str | Path):
+        raise ConfigError(f"config={shown(config)} must be a path, or a config's content")
     path = Path(config)
     path = path / "scheduler_config.json" if path.is_dir() else path
     try:
@@ -257,7 +263,7 @@ _CLASSES = {
         _BETAS,
     ),
     "UniPCMultistepScheduler": _Class(
-        lambda c, times: schedulers.UniPC(times, c["solver_order"], c["solver_type"]),
+        lambda c, times: schedulers.UniPC(times, c["solver_order"], b=c["solver_type"]),
         _unipc_times,
         {**_MULTISTEP, "solver_type": "bh2", "shift_terminal": None},
         {**_OF_A_FLOW, "solver_order": _ORDERS, "solver_type": (("bh1", "bh2"), "bh2"), "predict_x0": ((True,), True)},

@@ -1,4 +1,4 @@
-"""Who does a list of jobs: this process, several on this machine, or a Ray cluster."""
+"""Worker processes on this machine, each with its share of the cores."""
 
 from __future__ import annotations
 
@@ -10,67 +10,12 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Sequence
 from contextlib import suppress
-from typing import IO, Any, Protocol, Self
+from typing import IO, Any
 
-from ..errors import ConfigError, unknown_name
-
-ENGINES = ("local", "ray")
-
-
-class Job(Protocol):
-    """What a worker does in one go; it is pickled on its way there."""
-
-    def lost(self, got: Sequence[Any], why: str) -> tuple[list[Any], list[Self]]:
-        """Say what to do when its worker died: the outcomes that are given up, and the jobs that try the rest again.
-
-        Args:
-            got: The outcomes that it gave before.
-            why: How the worker died, one line.
-        """
-        ...
-
-
-class Worker(Protocol):
-    """Does jobs, and keeps between them what is slow to load; what fails is an outcome, not an exception."""
-
-    def run(self, job: Any) -> Iterable[Any]:
-        """Do a job."""
-        ...
-
-
-def outcomes(
-    engine: str, make: Callable[[], Worker], jobs: Sequence[Job], device: str, count: int | None
-) -> Generator[Any, None, None]:
-    """Do jobs and yield what comes of them, in no order that could be relied on.
-
-    Args:
-        engine: "local" or "ray".
-        make: Makes a worker; it is pickled for another process.
-        jobs: What to do.
-        device: "auto", "cpu" or "cuda", where the workers run their model.
-        count: How many workers; with Ray None is one for each GPU or core of the cluster.
-
-    Raises:
-        PidSamplerError: There is no such engine, Ray is not installed, or a worker died before it had begun.
-    """
-    if engine == "ray":
-        from .ray import cluster
-
-        return cluster(make, jobs, device, count)
-    check_engine(engine)
-    return _here(make, jobs) if count == 1 else _processes(make, jobs, count or 1)
-
-
-def check_engine(engine: str) -> None:
-    """Check the name of an engine.
-
-    Raises:
-        PidSamplerError: There is no such engine.
-    """
-    if engine not in ENGINES:
-        raise unknown_name("engine", engine, ENGINES)
+from ..errors import ConfigError
+from .base import Job, Worker
 
 
 class _Ready:
@@ -85,17 +30,20 @@ class _Dead:
     """A worker has ended."""
 
 
-_Said = queue.SimpleQueue[tuple["_Process", Any]]  # by which worker, and what: an outcome or one of the above
+_Said = queue.SimpleQueue[tuple["_Process", Any]]  # a worker, and an outcome or one of the above
 
 
-def _here(make: Callable[[], Worker], jobs: Iterable[Any]) -> Generator[Any, None, None]:
-    worker = make()
-    for job in jobs:
-        yield from worker.run(job)
+def pool(make: Callable[[], Worker], jobs: Sequence[Job], *, count: int) -> Generator[Any, None, None]:
+    """Do jobs in processes; one that dies, of too little memory, is replaced.
 
+    Args:
+        make: Makes a process's worker; it is pickled.
+        jobs: What to do.
+        count: Number of processes, at most one for each job.
 
-def _processes(make: Callable[[], Worker], jobs: Sequence[Job], count: int) -> Generator[Any, None, None]:
-    """Do jobs in processes, each with its share of the cores; one that dies, of too little memory, is replaced."""
+    Raises:
+        PidSamplerError: A worker died before it had begun.
+    """
     waiting = deque(jobs)
     said: _Said = queue.SimpleQueue()
     team = {_Process(make, cores, said) for cores in _shares(min(count, max(1, len(waiting))))}

@@ -6,14 +6,16 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
+from .. import moved
 from ..errors import optional
-from .processes import Job, Worker
+from .base import Job, Worker
 
 _DIED = "its Ray worker died: is there enough memory for so many at once?"
 
 
+@moved.keywords()
 def cluster(
-    make: Callable[[], Worker], jobs: Sequence[Job], device: str, count: int | None = None
+    make: Callable[[], Worker], jobs: Sequence[Job], *, device: str, count: int | None = None
 ) -> Generator[Any, None, None]:
     """Do jobs on the cluster that `ray.init` finds (RAY_ADDRESS, or one on this machine if there is none).
 
@@ -24,7 +26,7 @@ def cluster(
         make: Makes an actor's worker.
         jobs: What to do.
         device: "auto", "cpu" or "cuda"; with "cuda" an actor takes a whole GPU.
-        count: Of actors; None takes one for each GPU or core of the cluster.
+        count: Number of actors; None takes one for each GPU or core of the cluster.
 
     Raises:
         PidSamplerError: Ray is not installed.

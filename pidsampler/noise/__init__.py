@@ -1,7 +1,7 @@
 """Where randomness comes from: counter-based normals, PyTorch's, and how the draws of a run hang together."""
 
 from .coupling import NoiseFunction, brownian, fixed
-from .philox import DEGRADE, SAMPLER, check_number, check_seeds, fill, kept, normal
+from .philox import DEGRADE, SAMPLER, check_number, check_seeds, fill, normal
 from .registry import NOISES, with_noise
 
 __all__ = [
@@ -14,7 +14,6 @@ __all__ = [
     "check_seeds",
     "fill",
     "fixed",
-    "kept",
     "normal",
     "with_noise",
 ]

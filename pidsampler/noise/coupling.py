@@ -16,6 +16,7 @@ from .. import moved
 from ..errors import ConfigError
 from ..schedulers.exact import log_snr
 from ..table import Combination, Row, StepTable, Terms, combined
+from ..values import instance
 
 # (seed, draw, shape of one image) -> its float32 noise, such as `noise.normal`. Draw 0 is the initial noise.
 NoiseFunction = Callable[[int, int, tuple[int, ...]], Any]
@@ -32,7 +33,7 @@ def fixed(table: StepTable) -> StepTable:
     """
     rows = []
     held: dict[int, float] = {}  # slot -> how much of N(0) it holds where the network is exact
-    for row in table.rows:
+    for row in instance("table", table, StepTable, "a StepTable"):
         drawn = _total(row.noise)
         scale = (row.t_next - _known(row, row.t, held)) / drawn if drawn else 1.0
         rows.append(_redrawn(row, partial(_same, scale=scale)))
@@ -70,7 +71,7 @@ def brownian(table: StepTable) -> StepTable:
     # Of each draw, the nodes it is made of: it is the increment over the step of the row that has it first.
     increments = {0: Combination(noise={0: 1.0})}
     rows = []
-    for i, row in enumerate(table.rows):
+    for i, row in enumerate(instance("table", table, StepTable, "a StepTable")):
         for draw in row.draws:
             if draw in increments:
                 continue

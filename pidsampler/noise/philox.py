@@ -12,13 +12,14 @@ convention: u = r*2^-32 + 2^-33, v = (r'*2^-32 + 2^-33)*2*pi, s = sqrt(-2 ln u),
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from ..moved import keywords
+from ..values import instance, items, whole, wholes, word
 
 SAMPLER, DEGRADE = 0, 1  # streams
 
@@ -26,10 +27,6 @@ _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
 _CHUNK = 1 << 13  # counters at a time: the ten 64 KiB arrays of a chunk stay in the second-level cache
-
-_LONGEST, _MOST = 1 << 15, 1 << 9  # of what is kept: elements of a part, and parts; 64 MB in all
-_keepers: set[object] = set()
-_parts: dict[tuple[int, int, int, int], NDArray[np.float32]] = {}
 
 
 def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) -> NDArray[np.float32]:
@@ -47,51 +44,21 @@ def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) ->
     Raises:
         PidSamplerError: A number is outside its range.
     """
-    out = np.empty(tuple(shape), np.float32)
-    fill(out.reshape(-1), seed, draw, stream)
+    out = np.empty(wholes("shape", shape, 0), np.float32)
+    fill(out.reshape(-1), seed, draw=draw, stream=stream)
     return out
 
 
-def fill(out: NDArray[np.floating], seed: int, draw: int, stream: int = SAMPLER, start: int = 0) -> None:
+@keywords()
+def fill(out: NDArray[np.floating], seed: int, *, draw: int, stream: int = SAMPLER, start: int = 0) -> None:
     """Write the noise of flat positions start..start+len(out)-1 of one image into `out`, a 1-D array.
 
     Raises:
         PidSamplerError: A number is outside its range, see `normal`.
     """
-    check_number("seed", seed, 64)
-    check_number("draw", draw, 32)
-    check_number("stream", stream, 32)
-    if not _keepers or len(out) > _LONGEST or out.dtype != np.float32:
-        _make(out, seed, draw, stream, start)
-        return
-    key = seed, draw, stream, start
-    part = _parts.get(key)
-    if part is not None and len(part) >= len(out):
-        np.copyto(out, part[: len(out)])
-        return
-    _make(out, seed, draw, stream, start)
-    if part is not None or len(_parts) < _MOST:
-        _parts[key] = out.copy()
-
-
-@contextmanager
-def kept() -> Iterator[None]:
-    """Inside, keep some of the noise that `fill` makes and copy it where it is asked for again; afterwards free it.
-
-    Files that are enlarged with one seed have the same noise, which takes a tenth of their time. What is kept are parts
-    of up to 2^15 elements, the first 512 of them: 64 MB, the four draws of a 1024x1024 picture and a third more.
-    """
-    token = object()
-    _keepers.add(token)
-    try:
-        yield
-    finally:
-        _keepers.remove(token)
-        if not _keepers:
-            _parts.clear()
-
-
-def _make(out: NDArray[np.floating], seed: int, draw: int, stream: int, start: int) -> None:
+    instance("out", out, np.ndarray, "an array")
+    seed, start = check_number("seed", seed, bits=64), whole("start", start, 0)
+    draw, stream = check_number("draw", draw, bits=32), check_number("stream", stream, bits=32)
     stop = start + len(out)
     first, last = start // 4, -(-stop // 4)
     block = np.empty((min(_CHUNK, last - first), 4), np.float32)
@@ -108,22 +75,24 @@ def check_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     Raises:
         PidSamplerError: The list has another length than the batch, or a seed is outside 0..2^64-1.
     """
-    seeds = tuple(seed + i for i in range(batch)) if isinstance(seed, int | np.integer) else tuple(seed)
+    batch = whole("batch", batch, 1)
+    if isinstance(seed, Iterable):
+        seeds = items("seed", seed, "whole numbers")
+    else:
+        seeds = tuple(whole("seed", seed) + i for i in range(batch))
     if len(seeds) != batch:
         raise ConfigError(f"{len(seeds)} seeds for a batch of {batch}: pass one for each image, or a single one")
-    for value in seeds:
-        check_number("seed", value, 64)
-    return seeds
+    return tuple(check_number("seed", value, bits=64) for value in seeds)
 
 
-def check_number(name: str, value: int, bits: int) -> None:
-    """Check that a value is a whole number of so many bits.
+@keywords()
+def check_number(name: str, value: int, *, bits: int) -> int:
+    """Return a whole number of so many bits.
 
     Raises:
         PidSamplerError: It is not.
     """
-    if not isinstance(value, int | np.integer) or isinstance(value, bool) or not 0 <= value < 1 << bits:
-        raise ConfigError(f"{name}={value!r} must be a whole number in 0..2^{bits}-1")
+    return whole(word("name", name), value, 0, (1 << whole("bits", bits, 1, 64)) - 1)
 
 
 def _philox(q: int, count: int, seed: int, draw: int, stream: int) -> tuple[NDArray[np.uint64], ...]:

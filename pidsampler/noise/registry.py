@@ -8,6 +8,7 @@ from typing import Any
 from ..errors import ConfigError
 from ..plugins import Registry
 from ..table import StepTable
+from ..values import instance, shown
 from . import coupling
 from .coupling import NoiseFunction
 
@@ -45,9 +46,10 @@ def with_noise(table: StepTable, noise: str | NoiseFunction) -> tuple[StepTable,
     Raises:
         PidSamplerError: The name is unknown, or the table has no such form.
     """
+    instance("table", table, StepTable, "a StepTable")
     if not isinstance(noise, str):
         if not callable(noise):
-            raise ConfigError(f"noise={noise!r} is neither one of {', '.join(NOISES)} nor a function")
+            raise ConfigError(f"noise={shown(noise)} is neither one of {', '.join(NOISES)} nor a function")
         return table, noise
     made = NOISES.find(noise)(table)
     drawn, values = made if isinstance(made, tuple) and len(made) == 2 else (made, None)

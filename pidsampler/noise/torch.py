@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..values import wholes
 from .philox import check_number
 
 F32 = NDArray[np.float32]
@@ -46,14 +47,14 @@ def normal(seed: int, draw: int, shape: Sequence[int]) -> F32:
     Raises:
         PidSamplerError: A number is outside its range.
     """
-    check_number("seed", seed, 64)
-    check_number("draw", draw, 32)
+    seed, draw = check_number("seed", seed, bits=64), check_number("draw", draw, bits=32)
+    shape = wholes("shape", shape, 0)
     size = math.prod(shape)
     words = np.random.MT19937()
     seeded: Any = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)  # as in 1998
     words.state = seeded
     if size < 16:
-        return _few(words, draw * size, size).reshape(tuple(shape))
+        return _few(words, draw * size, size).reshape(shape)
     # A tensor takes a word a value, and 16 more to fill its end again where 16 does not divide its size.
     words.random_raw(draw * (size + (16 if size % 16 else 0)), output=False)
     out = np.empty(size, np.float32)
@@ -63,7 +64,7 @@ def normal(seed: int, draw: int, shape: Sequence[int]) -> F32:
     if size % 16:
         _uniform(words, size % 16)
         _box_muller(_uniform(words, 16), out[-16:].reshape(1, 16))
-    return out.reshape(tuple(shape))
+    return out.reshape(shape)
 
 
 def _few(words: np.random.MT19937, start: int, size: int) -> F32:

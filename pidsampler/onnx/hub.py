@@ -26,7 +26,7 @@ def model_folder(model: str) -> Path:
     folder = _cache() / repository
     if not folder.is_dir():
         raise FileError(
-            f"{model} is not on this machine; {_license(repository)}: pass accept_licence=True to download it"
+            f"{model} is not on this machine; {_license(repository)}: pass accept_license=True to download it"
         )
     return folder
 

@@ -5,18 +5,22 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
-from dataclasses import dataclass
 from io import StringIO
 from pathlib import Path
 from typing import Any
 
+import attrs
+
+from .. import moved
 from ..backends import Backend
-from ..errors import ConfigError, MissingDependencyError, missing_extra, unknown_name
+from ..errors import MissingDependencyError, missing_extra
+from ..values import field, flag, whole, word
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class CudaOptions:
     """Options of ONNX Runtime on the GPU.
 
@@ -34,17 +38,11 @@ class CudaOptions:
         PidSamplerError: The provider is unknown, or the limit is not above 0.
     """
 
-    provider: str = "cuda"
-    tf32: bool = False
-    memory_limit: int | None = None
-    cuda_graph: bool = False
-    one_at_a_time: bool = False
-
-    def __post_init__(self) -> None:
-        if self.provider not in ("cuda", "tensorrt"):
-            raise unknown_name("provider", self.provider, ("cuda", "tensorrt"))
-        if self.memory_limit is not None and self.memory_limit <= 0:
-            raise ConfigError(f"memory_limit={self.memory_limit!r} must be a number of bytes above 0")
+    provider: str = field(word, ("cuda", "tensorrt"), default="cuda")
+    tf32: bool = field(flag, default=False)
+    memory_limit: int | None = field(whole, 1, default=None, optional=True, kw_only=True)
+    cuda_graph: bool = field(flag, default=False, kw_only=True)
+    one_at_a_time: bool = field(flag, default=False, kw_only=True)
 
 
 def import_onnxruntime() -> Any:

@@ -191,11 +191,6 @@ class Binding:
         values = self._binding.get_outputs()
         return {name: tuple(value.shape()) for name, value in zip(self._outputs(), values, strict=True)}
 
-    def addresses(self) -> dict[str, int]:
-        """Return where onnxruntime itself says each output lies, by name, after a run."""
-        values = self._binding.get_outputs()
-        return {name: value.data_ptr() for name, value in zip(self._outputs(), values, strict=True)}
-
     def _outputs(self) -> list[str]:
         return [node.name for node in self._session.get_outputs()]
 

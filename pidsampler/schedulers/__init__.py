@@ -2,6 +2,17 @@
 
 One that should be found by name is a class that takes `timesteps` first and has a `SchedulerInfo` as `info`. Its line
 among these imports registers it, or another package's entry point in the group "pidsampler.schedulers".
+
+    @attrs.frozen
+    class Mine(TimesScheduler):
+        info = SchedulerInfo("mine", 1, model_calls_per_step=1, stochastic=False, source="a paper")
+        gamma: float = field(number, 0, 1, default=0.5)  # checked when it is made, see `pidsampler.values`
+
+        def table(self) -> StepTable:
+            return StepTable(row(t, t_next, update=...) for t, t_next in self.steps)
+
+`eta` is how much fresh noise a method draws: 0 is its ODE, and 1 the method as it was published. Its scale is the
+method's own: in FlowSDE and FlowAncestral a share, 0..1; in the solvers of an SDE that equation's strength, from 0.
 """
 
 from .base import SchedulerInfo as SchedulerInfo

@@ -14,9 +14,10 @@ import attrs
 import numpy as np
 
 from .. import moved
-from ..table import Combination, Row, Terms, combined
+from ..errors import ConfigError
+from ..table import Combination, Row, Terms, TermsLike, combined
 from ..timesteps import Times, TimesLike, custom
-from ..values import field, flag, instance, number, numbers, whole, word, words
+from ..values import field, flag, instance, items, number, numbers, shown, whole, word, words
 from .spec import Spec
 
 
@@ -177,17 +178,18 @@ def ancestral_step(t: float, t_next: float, *, split: tuple[float, float], draw:
         draw: Number of the fresh noise.
     """
     t, t_next = _evaluated(t), number("t_next", t_next, 0, 1)
-    keep, fresh = numbers("split", split, 0, 1)
+    keep, fresh = _pair(split)
     a = keep * (t_next / t)
     # (1 - t') - a*(1 - t), ordered so that keep = 1 and keep = 0 are exact: 1 - t'/t and 1 - t'.
     b = (1.0 - a) - (1.0 - keep) * t_next
-    return Combination(a=a, b=b, noise={draw: fresh * t_next})
+    return Combination(a=a, b=b, noise=[(draw, fresh * t_next)])
 
 
 def noise_split(strength: float, h: float) -> tuple[float, float]:
     """Return (keep, fresh) of an SDE over a step h in log-SNR: exp(-strength*h) of the implied noise is kept."""
-    if not number("strength", strength, 0):  # h may be infinite
+    if number("strength", strength, 0) == 0.0:
         return 1.0, 0.0
+    h = h if h == math.inf else number("h", h, 0)  # from t = 1 and to 0
     return math.exp(-strength * h), math.sqrt(-math.expm1(-2.0 * strength * h))
 
 
@@ -195,9 +197,21 @@ def _evaluated(t: float) -> float:
     return number("t", t, 0, 1, above=True)
 
 
+def _pair(split: tuple[float, float]) -> tuple[float, float]:
+    shares = numbers("split", split, 0, 1)
+    if len(shares) != 2:
+        raise ConfigError(f"split={shown(split)} must be (keep, fresh)")
+    return shares[0], shares[1]
+
+
 def row(t: float, t_next: float, *, update: Combination, saves: Mapping[int, Combination] | None = None) -> Row:
     """Return the row whose update is a combination."""
+    instance("update", update, Combination, "a Combination")
     return Row(t, t_next, a=update.a, b=update.b, h=update.h, noise=update.noise, saves=saves or {})
+
+
+def _draws(noise: TermsLike) -> Terms:
+    return Combination(noise=noise).noise
 
 
 @attrs.frozen
@@ -209,8 +223,8 @@ class Stage:
 
     t: float = field(number, 0, 1)
     start: Combination = field(instance, Combination, "a Combination")
-    weights: tuple[float, ...] = attrs.field(kw_only=True)
-    noise: Terms = attrs.field(default=(), kw_only=True)
+    weights: tuple[float, ...] = field(numbers, kw_only=True)
+    noise: Terms = attrs.field(converter=_draws, default=(), kw_only=True)
 
 
 def stage_rows(t: float, stages: Sequence[Stage], *, quantity: Callable[[float], Combination]) -> list[Row]:
@@ -221,7 +235,8 @@ def stage_rows(t: float, stages: Sequence[Stage], *, quantity: Callable[[float],
     """
     rows: list[Row] = []
     slots: dict[tuple[object, ...], int] = {}  # (start, weights so far) -> where that sum lies
-    times = [t, *(stage.t for stage in stages)]
+    stages = [instance("stage", stage, Stage, "a Stage") for stage in items("stages", stages, "Stage")]
+    times = [_evaluated(t), *(stage.t for stage in stages)]
     for i, (now, after) in enumerate(pairwise(times)):
         q = quantity(now)
         later = {(stage.start, *stage.weights[: i + 1]): stage for stage in stages[i + 1 :]}

@@ -29,7 +29,8 @@ def log_snr_step(t: float, t_next: float) -> float:
 
 def time_of(lam: float) -> float:
     """The t of a log-SNR: 1 / (1 + exp(lambda)), for any lambda."""
-    return float(np.exp(-np.logaddexp(0.0, number("lam", lam))))
+    lam = lam if lam in (-math.inf, math.inf) else number("lam", lam)
+    return float(np.exp(-np.logaddexp(0.0, lam)))
 
 
 def phi(k: int, z: float) -> float:

@@ -6,9 +6,8 @@ import glob
 import hashlib
 import itertools
 import json
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,13 @@ import numpy as np
 
 from .. import moved, timesteps
 from ..denoiser import GaussianMixture
-from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
+from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..noise import NoiseFunction, with_noise
 from ..noise.philox import check_seeds
 from ..schedulers.registry import as_scheduler
 from ..schedulers.spec import without_list
 from ..table import Scheduler, StepTable
-from ..upscale.upscaler import check_sigma
+from ..values import number
 
 SETTINGS: dict[str, Any] = {
     "model": "tiny",
@@ -85,6 +84,53 @@ class Cell:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Truth:
+    """What results are compared with, beside the preset's.
+
+    Args:
+        converged: The spec that stands for the exact ODE solution of a network.
+        reduce: The images are references: each is reduced by the model's scale first.
+        references: Folder of high-resolution pictures of the images' names, or None.
+
+    Raises:
+        PidSamplerError: Both `reduce` and `references` are given.
+    """
+
+    converged: str = "dpmpp-2m@uniform:64"
+    reduce: bool = False
+    references: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.reduce and self.references is not None:
+            raise ConfigError("reduce makes the images their own references: leave 'references' out, or reduce")
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportOptions:
+    """What a report says and holds.
+
+    Args:
+        title: A word or two.
+        question: The question to answer, one sentence.
+        pictures: "first" keeps the pictures of each image's first seed, "all" those of every one.
+        album: Megabytes of pictures in the report.
+
+    Raises:
+        PidSamplerError: There is no such choice of pictures.
+    """
+
+    title: str = "study"
+    question: str = ""
+    pictures: str = "first"
+    album: float = 30.0
+
+    def __post_init__(self) -> None:
+        if self.pictures not in ("first", "all"):
+            raise unknown_name("choice of pictures", self.pictures, ("first", "all"))
+
+
+@moved.bundles(truth=Truth, report=ReportOptions)
+@dataclass(frozen=True, kw_only=True)
 class Study:
     """A study, from a file by `read_study` or made in Python.
 
@@ -97,15 +143,10 @@ class Study:
         preset: The settings that all is compared with; others are `SETTINGS`' own.
         axes: Setting -> the values that it takes.
         cells: "grid" for every combination; "one-at-a-time" from the preset; or a list of settings that differ from it.
-        title: Title of the report, a word or two.
-        question: The question to answer, one sentence.
         flows: Name -> {"means": .., "stds": .., "weights": .., "shape": .., "interval": ..}, see `Flow`.
         measures: Names, see `measures.MEASURES`, or "FILE.py:FUNCTION"; by default those that need no extra of theirs.
-        converged: The spec that stands for the exact ODE solution of a network.
-        reduce: The images are references: each is reduced by the model's scale first.
-        references: Folder of high-resolution pictures of the images' names, or None.
-        pictures: "first" keeps the pictures of each image's first seed, "all" those of every one.
-        album: Megabytes of pictures in the report.
+        truth: What results are compared with.
+        report: What the report says and holds.
         folder: Base of relative paths.
 
     Raises:
@@ -115,15 +156,10 @@ class Study:
     preset: Mapping[str, Any] = field(default_factory=dict)
     axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
     cells: str | Sequence[Mapping[str, Any]] = "grid"
-    title: str = "study"
-    question: str = ""
     flows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     measures: Sequence[str] | None = None
-    converged: str = "dpmpp-2m@uniform:64"
-    reduce: bool = False
-    references: str | None = None
-    pictures: str = "first"
-    album: float = 30.0
+    truth: Truth = field(default_factory=Truth)
+    report: ReportOptions = field(default_factory=ReportOptions)
     folder: Path = Path()
 
     def __post_init__(self) -> None:
@@ -136,10 +172,6 @@ class Study:
                 raise ConfigError(f"axis {name!r} is {values!r}, expected a list of the values to compare")
         if isinstance(self.cells, str) and self.cells not in ("grid", "one-at-a-time"):
             raise unknown_name("choice of cells", self.cells, ("grid", "one-at-a-time", "a list of settings"))
-        if self.pictures not in ("first", "all"):
-            raise unknown_name("choice of pictures", self.pictures, ("first", "all"))
-        if self.reduce and self.references is not None:
-            raise ConfigError("reduce makes the images their own references: leave 'references' out, or reduce")
         ids = [cell.id for cell in self.all_cells]
         if twice := [cell.label for cell in self.all_cells if ids.count(cell.id) > 1]:
             raise ConfigError(f"the cell {twice[0]!r} occurs twice: leave one out")
@@ -225,7 +257,7 @@ class Study:
         from ..onnx import model_manifest
 
         s = cell.settings
-        check_sigma(s["degrade_sigma"])
+        number("degrade_sigma", s["degrade_sigma"], 0.0, 1.0)
         own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).own_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
         scheduler = as_scheduler(
@@ -271,40 +303,8 @@ class Study:
             flows = [self.flow(cell) is not None for cell in self.all_cells]
             names = _OF_FLOWS if any(flows) else ()
             if not all(flows):
-                names += (*(_OF_REFERENCES if self.reduce or self.references else ()), *_OF_PICTURES)
+                names += (*(_OF_REFERENCES if self.truth.reduce or self.truth.references else ()), *_OF_PICTURES)
         return [str(self.folder / name) if ".py:" in name else name for name in names]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what it was made from, as plain JSON data: equal for equal studies."""
-        made = {f.name: getattr(self, f.name) for f in fields(self) if f.name != "folder"}
-        plain: dict[str, Any] = json.loads(json.dumps(made))
-        return plain
-
-
-def read_study(path: str | Path) -> Study:
-    """Read a study file: TOML whose keys are `Study`'s arguments; paths in it are relative to its folder.
-
-    Raises:
-        PidSamplerError: The file cannot be read, or is no study.
-    """
-    path = Path(path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
-    except ValueError as error:  # of TOML or UTF-8
-        raise FileError(f"{path} is not TOML: {error}") from error
-    known = {f.name: f for f in fields(Study) if f.name != "folder"}
-    for key, value in data.items():
-        if key not in known:
-            raise ConfigError(f"{path}: {unknown_name('key', key, known)}")
-        kinds, words = _KINDS[key]
-        if not isinstance(value, kinds) or isinstance(value, bool) != (key == "reduce"):
-            raise ConfigError(f"{path}: {key} is {value!r}, expected {words}")
-    try:
-        return Study(**{"title": path.stem, **data}, folder=path.parent)
-    except PidSamplerError as error:
-        raise ConfigError(f"{path}: {error}") from error
 
 
 def _is(value: Any, *kinds: type) -> bool:
@@ -325,21 +325,6 @@ _ACCEPTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "degrade_sigma": (lambda v: _is(v, int, float), "a number in 0..1"),
     "images": (lambda v: _is(v, str) or _all_are(v, str), "a pattern such as 'photos/*.png', or a list of them"),
     "seeds": (lambda v: (_is(v, int) and v > 0) or (_all_are(v, int) and len(v) > 0), "how many, or a list of seeds"),
-}
-
-_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
-    "preset": ((dict,), "a table of settings"),
-    "axes": ((dict,), "a table of lists"),
-    "cells": ((str, list), "'grid', 'one-at-a-time' or a list of settings"),
-    "title": ((str,), "a text"),
-    "question": ((str,), "a text"),
-    "flows": ((dict,), "a table of flows"),
-    "measures": ((list,), "a list of names"),
-    "converged": ((str,), "a scheduler's spec"),
-    "reduce": ((bool,), "true or false"),
-    "references": ((str,), "a folder"),
-    "pictures": ((str,), "'first' or 'all'"),
-    "album": ((int, float), "a number of megabytes"),
 }
 
 
@@ -370,3 +355,6 @@ def _flow(name: str, values: Mapping[str, Any]) -> Flow:
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"flow {name!r} needs lists of numbers means, stds and weights: {error!r}") from error
     return Flow(law=law, shape=(three, int(height), int(width)), interval=(first, last))
+
+
+__getattr__ = moved.names(__name__)

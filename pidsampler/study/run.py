@@ -20,7 +20,7 @@ from typing import Any
 from .. import moved
 from ..errors import ConfigError, PidSamplerError, optional
 from ..io import atomic, latents
-from ..jobs.processes import outcomes
+from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
 from ..schedulers.registry import as_scheduler
@@ -31,7 +31,7 @@ from .plan import Cell, Study
 from .report.summary import report
 from .shared import count_calls
 from .store import RunKey, Store
-from .work import COSTS, RunOutcome, StudyJob, StudyWorker
+from .work import COSTS, RunOutcome, StudyInput, StudyJob, StudyWorker
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -124,7 +124,7 @@ def run_study(
             for run in plan.runs[cell]:
                 store.add(run, {}, error=error)
         calls, made = sum(count_calls(job.tables.values()) for job in jobs), 0
-        found = outcomes(engine, partial(StudyWorker, device), jobs, device, processes)
+        found = outcomes(engine, partial(StudyWorker, device), jobs=jobs, device=device, count=processes)
         try:
             for outcome in found:
                 store.add(outcome.run, outcome.values, error=outcome.error)
@@ -154,9 +154,9 @@ def estimate(study: Study, folder: str | Path, *, device: str = "auto", processe
     jobs = plan.jobs(done)
     per_model, seconds = dict[str, tuple[float, float]](), 0.0
     for job in jobs:
-        if job.model not in per_model:
-            per_model[job.model] = _timed(job, device, processes)
-        of_call, of_run = per_model[job.model]
+        if job.input.model not in per_model:
+            per_model[job.input.model] = _timed(job, device, processes)
+        of_call, of_run = per_model[job.input.model]
         calls = count_calls(job.tables.values()) + (len(job.converged) if job.converged is not None else 0)
         seconds += _size(job) * (calls * of_call + len(job.tables) * of_run)
     tables = [table for job in jobs for table in job.tables.values()]
@@ -175,7 +175,9 @@ def _timed(job: StudyJob, device: str, processes: int) -> tuple[float, float]:
     cell = min(job.tables, key=lambda cell: len(job.tables[cell]))
     alone = replace(job, tables={cell: job.tables[cell]}, converged=None, keep=False)
     ends, calls = [], 0.0
-    for outcome in outcomes("local", partial(StudyWorker, device), [alone] * (3 * processes), device, processes):
+    for outcome in outcomes(
+        "local", partial(StudyWorker, device), jobs=[alone] * (3 * processes), device=device, count=processes
+    ):
         if outcome.error is not None:
             return 0.0, 0.0
         ends.append(time.perf_counter())
@@ -188,12 +190,12 @@ def _size(job: StudyJob) -> float:
     """Pixels of the input; a latent counts as one."""
     from PIL import Image
 
-    if job.flow is not None:
-        return float(math.prod(job.flow.shape))
-    assert job.path is not None
-    if job.path.suffix.lower() in latents.SUFFIXES:
+    if job.input.flow is not None:
+        return float(math.prod(job.input.flow.shape))
+    assert job.input.path is not None
+    if job.input.path.suffix.lower() in latents.SUFFIXES:
         return 1.0
-    with Image.open(job.path) as image:
+    with Image.open(job.input.path) as image:
         return float(image.width * image.height)
 
 
@@ -220,7 +222,7 @@ class _Preparation:
         from ..onnx import model_hashes
 
         study = self.study
-        used = {name: getattr(study, name) for name in ("converged", "reduce", "references")}
+        used = {name: getattr(study.truth, name) for name in ("converged", "reduce", "references")}
         used["measures"] = [m.name for m in self.measures]
         facts: dict[str, Any] = {"choice of measures": used, "device": resolve_device(device).device}
         for package in ("pidsampler", "numpy", "onnxruntime", "scipy", "scikit-image", "flip-evaluator"):
@@ -281,33 +283,36 @@ class _Preparation:
             first = {self.runs[cell][0][2] for cell in ids}
             jobs.append(
                 StudyJob(
-                    model=cell.settings["model"] if flow is not None else study.model_path(cell),
-                    flow=flow,
-                    image=image,
-                    path=path,
-                    seed=seed,
-                    degrade_sigma=sigma,
-                    noise=noise,
+                    input=StudyInput(
+                        model=cell.settings["model"] if flow is not None else study.model_path(cell),
+                        flow=flow,
+                        image=image,
+                        path=path,
+                        seed=seed,
+                        degrade_sigma=sigma,
+                        noise=noise,
+                        reduce=study.truth.reduce,
+                        reference=None if path is None else self._reference(path),
+                    ),
                     tables={cell: self.tables[cell][0] for cell in ids},
-                    reduce=study.reduce,
-                    reference=None if path is None else self._reference(path),
                     converged=self._converged(cell) if "converged" in needs else None,
                     measures=tuple(study.measure_names()),
-                    keep=study.pictures == "all" or seed in first,
+                    keep=study.report.pictures == "all" or seed in first,
                     folder=self.folder,
                 )
             )
         return jobs
 
     def _converged(self, cell: Cell) -> StepTable:
-        converged = as_scheduler(self.study.converged, folder=self.study.folder)
+        converged = as_scheduler(self.study.truth.converged, folder=self.study.folder)
         return self.study.predicting(cell, converged.table())
 
     def _reference(self, path: Path) -> Path | None:
         """The reference of a picture, by its name."""
-        if self.study.references is None:
+        references = self.study.truth.references
+        if references is None:
             return None
-        found = sorted((self.study.folder / self.study.references).glob(f"{glob.escape(path.stem)}.*"))
+        found = sorted((self.study.folder / references).glob(f"{glob.escape(path.stem)}.*"))
         if len(found) != 1:
-            raise ConfigError(f"{self.study.references} holds {len(found)} references named {path.stem}, expected 1")
+            raise ConfigError(f"{references} holds {len(found)} references named {path.stem}, expected 1")
         return found[0]

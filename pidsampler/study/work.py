@@ -22,12 +22,14 @@ from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
 from ..sampler import Run, sample, start
 from ..table import StepTable
+from ..upscale.bind import Bound
 from ..upscale.source import Source
-from ..upscale.upscaler import Bound, Upscaler
+from ..upscale.upscaler import Upscaler
 from .measures import Measure, Sample, get_measure
 from .pictures import as_rgb, eight_bits, on_host, reduced, resized
 from .plan import Flow
 from .shared import Cost, sample_all
+from .store import RunKey
 
 Array = Any
 
@@ -52,8 +54,8 @@ _FRAME, _FRAMES = 128, 12  # a preview's longest side in pixels, and how many a 
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudyJob:
-    """Cells on one image with one seed, which share all that comes before the first row.
+class StudyInput:
+    """What comes before the first row: one image with one seed.
 
     Args:
         model: A bundled name or a folder; without meaning for a flow.
@@ -63,13 +65,8 @@ class StudyJob:
         seed: 0..2^64-1.
         degrade_sigma: Noise level of the latent.
         noise: Noise function, or None for the package's own.
-        tables: Cell id -> table.
         reduce: Whether the picture is the reference, to be reduced first.
         reference: Path of the reference, or None.
-        converged: The table that stands for the ODE's solution, where a measure needs it.
-        measures: Names of the measures.
-        keep: Whether pictures and previews are kept.
-        folder: Study folder.
     """
 
     model: str
@@ -79,20 +76,40 @@ class StudyJob:
     seed: int
     degrade_sigma: float
     noise: NoiseFunction | None
-    tables: Mapping[str, StepTable]
     reduce: bool
     reference: Path | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyJob:
+    """Cells that share all that comes before the first row.
+
+    Args:
+        input: What they share.
+        tables: Cell id -> table.
+        converged: The table that stands for the ODE's solution, where a measure needs it.
+        measures: Names of the measures.
+        keep: Whether pictures and previews are kept.
+        folder: Study folder.
+    """
+
+    input: StudyInput
+    tables: Mapping[str, StepTable]
     converged: StepTable | None
     measures: tuple[str, ...]
     keep: bool
     folder: Path
+
+    def run_key(self, cell: str) -> RunKey:
+        """Return what a cell's run is known by."""
+        return cell, self.input.image, self.input.seed
 
     def lost(self, got: Sequence[RunOutcome], why: str) -> tuple[list[RunOutcome], list[StudyJob]]:
         """Give each cell that is lacking a worker of its own; one that had its own is given up."""
         done = {outcome.run[0] for outcome in got}
         lacking = [cell for cell in self.tables if cell not in done]
         if len(self.tables) == 1:
-            return [RunOutcome(run=(cell, self.image, self.seed), error=why) for cell in lacking], []
+            return [RunOutcome(run=self.run_key(cell), error=why) for cell in lacking], []
         return [], [replace(self, tables={cell: self.tables[cell]}) for cell in lacking]
 
 
@@ -107,7 +124,7 @@ class RunOutcome:
         calls: Model calls made for it that no other shares.
     """
 
-    run: tuple[str, str, int]
+    run: RunKey
     values: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
     calls: int = 0
@@ -143,7 +160,7 @@ class StudyWorker:
                 scene = self._scene(job, backend)
                 measures = [get_measure(name) for name in job.measures]
             except Exception as error:
-                yield from (RunOutcome(run=(cell, job.image, job.seed), error=_line(error)) for cell in job.tables)
+                yield from (RunOutcome(run=job.run_key(cell), error=_line(error)) for cell in job.tables)
                 return
             strips: dict[str, list[NDArray[np.uint8]]] = {cell: [] for cell in job.tables}
 
@@ -151,7 +168,7 @@ class StudyWorker:
                 if run.index in frames(len(job.tables[cell])):
                     strips[cell].append(_frame(run.predict_x0(m)))
 
-            on_step = preview if job.keep and job.flow is None else None
+            on_step = preview if job.keep and job.input.flow is None else None
             for cell, x, cost in sample_all(scene.denoiser, job.tables, run=scene.run, on_step=on_step):
                 values, why = {}, None
                 try:
@@ -160,31 +177,33 @@ class StudyWorker:
                     values = self._measured(job, scene, cell, x, cost, measures, strips[cell])
                 except Exception as error:  # of the network, or of a user's measure
                     why = _line(error)
-                yield RunOutcome(run=(cell, job.image, job.seed), values=values, error=why, calls=cost.new_calls)
+                yield RunOutcome(run=job.run_key(cell), values=values, error=why, calls=cost.new_calls)
 
     def _scene(self, job: StudyJob, backend: Backend) -> _Scene:
         table = next(iter(job.tables.values()))
         began = time.perf_counter()
-        if job.flow is not None:
+        if job.input.flow is not None:
             dtype = np.float64 if np.dtype(np.float64) in backend.state_types else np.float32
-            denoiser: Denoiser = job.flow.law
-            shape: tuple[int, ...] = (1, *job.flow.shape)
+            denoiser: Denoiser = job.input.flow.law
+            shape: tuple[int, ...] = (1, *job.input.flow.shape)
             bound = None
-            known: dict[str, Any] = {"flow": job.flow.at(job.flow.interval[1])}
+            known: dict[str, Any] = {"flow": job.input.flow.at(job.input.flow.interval[1])}
         else:
-            up = self._upscaler(job.model)
+            up = self._upscaler(job.input.model)
             source, reference = _pictures(job, up.model.contract.scale)
-            bound = up.bind(source, job.seed, job.degrade_sigma)
+            bound = up.bind(source, seed=job.input.seed, degrade_sigma=job.input.degrade_sigma)
             denoiser, shape, dtype = bound.denoiser, bound.shape, np.float32
             known = {"input": eight_bits(source.rgb) if source.latent is None else None, "reference": reference}
             if job.keep:
                 _keep_beside(job, source, bound, reference)
-        run = start(table, backend.empty(shape, dtype), seed=job.seed, noise=job.noise or "independent", inplace=True)
+        noise_kind = job.input.noise or "independent"
+        x = backend.empty(shape, dtype)
+        run = start(table, x, seed=job.input.seed, noise=noise_kind, inplace=True, backend=backend)
         run.initial_noise()
         noise = run.x
-        if job.flow is not None and job.flow.interval[0] < 1.0:
+        if job.input.flow is not None and job.input.flow.interval[0] < 1.0:
             noise = run.x.copy()
-            run.x[...] = backend.adopt(_solution(job.flow.at(job.flow.interval[0]), noise))
+            run.x[...] = backend.adopt(_solution(job.input.flow.at(job.input.flow.interval[0]), noise))
         backend.synchronize()
         seconds = time.perf_counter() - began
         if job.converged is not None:
@@ -225,14 +244,14 @@ class StudyWorker:
         seen = Sample(on_host(x), None if picture is None else as_rgb(picture), **known)
         values |= {measure.name: measure(seen) for measure in measures if measure.applies(seen)}
         if job.keep and picture is not None:
-            record = {"cell": cell, "image": job.image, "seed": job.seed, "table": table.to_dict()}
-            target = picture_path(job.folder, job.image, cell=cell, seed=job.seed)
+            record = {"cell": cell, "image": job.input.image, "seed": job.input.seed, "table": table.to_dict()}
+            target = picture_path(job.folder, job.run_key(cell))
             target.parent.mkdir(parents=True, exist_ok=True)
             pictures.write(target, pictures.Picture(picture), record=json.dumps(record, sort_keys=True), overwrite=True)
             if strip:
                 side_by_side = pictures.Picture(np.concatenate(strip, axis=1))
                 pictures.write(
-                    strip_path(job.folder, job.image, cell=cell, seed=job.seed),
+                    strip_path(job.folder, job.run_key(cell)),
                     side_by_side,
                     record="{}",
                     overwrite=True,
@@ -246,19 +265,21 @@ def _keep_beside(job: StudyJob, source: Source, bound: Bound, reference: NDArray
     if source.latent is None:
         beside["input"] = resized(eight_bits(source.rgb), (bound.height, bound.width))
     for name, picture in beside.items():
-        target = picture_path(job.folder, job.image, cell=name, seed=job.seed)
+        target = picture_path(job.folder, job.run_key(name))
         if picture is not None and not target.is_file():
             target.parent.mkdir(parents=True, exist_ok=True)
             pictures.write(target, pictures.Picture(picture), record="{}", overwrite=True)
 
 
-def picture_path(folder: Path, image: str, *, cell: str, seed: int) -> Path:
-    """Return where a run's picture lies; `cell` may be "input" or "reference" too."""
+def picture_path(folder: Path, run: RunKey) -> Path:
+    """Return where a run's picture lies; its cell may be "input" or "reference" too."""
+    cell, image, seed = run
     return folder / "pictures" / image / f"{cell}-{seed}.png"
 
 
-def strip_path(folder: Path, image: str, *, cell: str, seed: int) -> Path:
+def strip_path(folder: Path, run: RunKey) -> Path:
     """Return where a run's previews of x0 lie, side by side in one picture, one for each of `frames`."""
+    cell, image, seed = run
     return folder / "pictures" / image / f"{cell}-{seed}-x0.png"
 
 
@@ -269,20 +290,20 @@ def frames(rows: int) -> list[int]:
 
 def _pictures(job: StudyJob, scale: int) -> tuple[Source, NDArray[np.uint8] | None]:
     """Read the input and, where there is one, the reference."""
-    assert job.path is not None
-    source = Source.of(job.path)
-    if job.reduce:
-        return reduced(source, scale, path=job.path)
-    if job.reference is None:
+    assert job.input.path is not None
+    source = Source.of(job.input.path)
+    if job.input.reduce:
+        return reduced(source, scale, path=job.input.path)
+    if job.input.reference is None:
         return source, None
-    return source, eight_bits(Source.of(job.reference).rgb)
+    return source, eight_bits(Source.of(job.input.reference).rgb)
 
 
 def _converged(job: StudyJob, denoiser: Denoiser, noise: Array, backend: Backend) -> NDArray[Any]:
     """The ODE's solution from noise at t = 1: exact for a flow."""
     assert job.converged is not None
-    if job.flow is not None:
-        return _solution(job.flow.at(job.flow.interval[1]), noise)
+    if job.input.flow is not None:
+        return _solution(job.input.flow.at(job.input.flow.interval[1]), noise)
     return on_host(sample(denoiser, job.converged, x=noise, backend=backend))
 
 

@@ -9,23 +9,21 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
+import attrs
 
+from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError
 from ..io import latents, pictures
-from ..jobs import processes
-from ..noise import philox
-from ..noise.coupling import NoiseFunction
-from ..table import Scheduler, StepTable
-from .finish import Finish
+from ..jobs.run import outcomes
+from ..values import field, file_path, flag, items
 from .memory import Tiling
+from .options import Options
+from .record import SAME
 from .source import Source
 from .upscaler import Result, Upscaler
 
@@ -34,59 +32,49 @@ _TOGETHER = 4  # files that a worker of a cluster takes at once, where there are
 _MANY = 64
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class File:
     """A picture or latent to be enlarged.
 
     Args:
-        path: It.
-        target: What it becomes.
+        path: Input.
+        target: Output path.
         resume: Whether a target that was made from it in the same way is left as it is.
     """
 
-    path: Path
-    target: Path
-    resume: bool = False
+    path: Path = field(file_path)
+    target: Path = field(file_path)
+    resume: bool = field(flag, default=False, kw_only=True)
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How files are enlarged, see `Upscaler.__call__`.
+@moved.keywords(scheduler="sampler")
+@attrs.frozen
+class Settings(Options):
+    """Options of each file's result, and what to do with outputs that exist.
 
     Args:
-        scheduler: Or a table.
-        seed: The same for each file.
-        degrade_sigma: 0..1.
-        noise: Of the sampler.
-        overwrite: Whether targets that exist are replaced.
-        caption: The same embedding for each file.
-        finish: Colours, size and specks.
+        overwrite: Whether they are replaced.
     """
 
-    scheduler: Scheduler | StepTable
-    seed: int = 0
-    degrade_sigma: float = 0.0
-    noise: str | NoiseFunction = "independent"
-    overwrite: bool = False
-    caption: NDArray[np.float32] | None = None
-    finish: Finish = field(default_factory=Finish)
+    overwrite: bool = field(flag, default=False, kw_only=True)
 
 
-@dataclass(frozen=True)
-class Outcome:
+@attrs.frozen
+class FileOutcome:
     """What came of a file.
 
     Args:
-        file: It.
-        error: Why it failed, one line; or None.
-        record: Of the result; None where it failed.
-        seconds: To read, compute and write it; 0 where its target was there already.
+        file: Input and output.
+        error: Why it failed, one line; None if it did not.
+        record: Record of the result; None if it failed.
+        seconds: Seconds to read, compute and write it; 0 where its target was there already.
     """
 
     file: File
-    error: str | None = None
-    record: dict[str, Any] | None = None
-    seconds: float = 0.0
+    error: str | None = attrs.field(default=None, kw_only=True)
+    record: dict[str, Any] | None = attrs.field(default=None, kw_only=True)
+    seconds: float = attrs.field(default=0.0, kw_only=True)
 
 
 def find_files(inputs: Sequence[Path], output: str) -> list[File]:
@@ -102,7 +90,9 @@ def find_files(inputs: Sequence[Path], output: str) -> list[File]:
         PidSamplerError: Two inputs would become one file, a folder of inputs holds none or is the output, or the
             output is a file where a folder is needed.
     """
-    folder = Path(output)
+    folder = file_path("output", output)
+    inputs = [file_path("inputs", given) for given in items("inputs", inputs, "paths")]
+    output = os.fspath(output)
     if len(inputs) == 1 and not inputs[0].is_dir() and not folder.is_dir() and not output.endswith(("/", os.sep)):
         return [File(inputs[0], folder)]
     if not folder.is_dir() and (folder.exists() or Path(output).suffix.lower() in pictures.SUFFIXES):
@@ -143,30 +133,35 @@ def _below(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
 _KNOWN = ", ".join((*pictures.SUFFIXES, *latents.SUFFIXES))
 
 
+@moved.keywords()
 def upscale_files(
     up: Upscaler,
     files: Iterable[File],
+    *,
     settings: Settings,
     progress: Callable[[Path, float], object] = lambda *_: None,
-) -> Generator[Outcome, None, None]:
+) -> Generator[FileOutcome, None, Upscaler]:
     """Enlarge files and yield what comes of each, in order; one that fails does not keep the others.
 
     Decoding and encoding are done in a thread each, beside the network. No more than five files are in memory.
 
     Args:
-        up: The model.
+        up: Loaded model. After one file that ran out of memory, the rest is made in the smaller tiles that it took.
         files: See `find_files`.
         settings: See `Settings`.
         progress: Called as progress(path, share) after each call of the network, with its share of the file's.
+
+    Returns:
+        The upscaler for more files: with the smaller tiles, where memory ran out.
     """
     remaining = iter(files)
-    with philox.kept(), _thread() as reader, _thread() as writer:
+    with _thread() as reader, _thread() as writer:
 
         def read(file: File) -> tuple[File, Future[Any]]:
             return file, reader.submit(_guarded, partial(_read, up, settings), file)
 
         ahead = deque(map(read, islice(remaining, _AHEAD)))
-        behind: deque[Future[Outcome] | Outcome] = deque()
+        behind: deque[Future[FileOutcome] | FileOutcome] = deque()
         while ahead:
             file, waiting = ahead.popleft()
             found: Any = waiting.result()
@@ -174,21 +169,23 @@ def upscale_files(
             if isinstance(found, _Read):
                 found = _guarded(partial(_compute, up, settings, progress, found), file)
             if isinstance(found, _Computed):
+                up = up.with_tiling(found.result.plan.tiling)
                 found = writer.submit(_guarded, partial(_write, settings, found), file)
             behind.append(found)
             while len(behind) > _BEHIND:
                 yield _ended(behind.popleft())
         while behind:
             yield _ended(behind.popleft())
+    return up
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class _Read:
     source: Source
     seconds: float
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class _Computed:
     result: Result
     seconds: float
@@ -200,19 +197,19 @@ def _guarded(stage: Callable[[File], Any], file: File) -> Any:
         return stage(file)
     except PidSamplerError as error:
         named = str(file.path) in str(error)
-        return Outcome(file, str(error) if named else f"{file.path}: {error}")
+        return FileOutcome(file, error=str(error) if named else f"{file.path}: {error}")
     except MemoryError:
-        return Outcome(file, f"{file.path}: not enough memory for its result")
+        return FileOutcome(file, error=f"{file.path}: not enough memory for its result")
 
 
-def _read(up: Upscaler, settings: Settings, file: File) -> _Read | Outcome:
+def _read(up: Upscaler, settings: Settings, file: File) -> _Read | FileOutcome:
     began = time.perf_counter()
     source = Source.of(file.path)
     if file.resume and file.target.exists() and not settings.overwrite:
         made = pictures.read_record(file.target)
-        wanted = json.loads(json.dumps(up.record(source, **_arguments(settings))))
-        if made is not None and all(made.get(key) == wanted[key] for key in _SAME):
-            return Outcome(file, record=made)
+        wanted = json.loads(json.dumps(up.record(source, **settings.keywords())))
+        if made is not None and all(made.get(key) == wanted[key] for key in SAME):
+            return FileOutcome(file, record=made)
         raise FileError(
             f"{file.target} exists already, not made from {file.path} with these settings: pass overwrite=True to "
             "replace it, or another folder"
@@ -221,31 +218,23 @@ def _read(up: Upscaler, settings: Settings, file: File) -> _Read | Outcome:
     return _Read(source, time.perf_counter() - began)
 
 
-_SAME = ("model", "table", "noise", "seed", "degrade_sigma", "caption", "finish", "noise_frame", "input")
-
-
-def _arguments(settings: Settings) -> dict[str, Any]:
-    names = ("scheduler", "seed", "degrade_sigma", "noise", "caption", "finish")
-    return {name: getattr(settings, name) for name in names}
-
-
 def _compute(
     up: Upscaler, settings: Settings, progress: Callable[[Path, float], object], read: _Read, file: File
 ) -> _Computed:
     began = time.perf_counter()
-    result = up(read.source, **_arguments(settings), progress=partial(progress, file.path))
+    result = up(read.source, **settings.keywords(), progress=partial(progress, file.path))
     return _Computed(result, read.seconds + time.perf_counter() - began)
 
 
-def _write(settings: Settings, computed: _Computed, file: File) -> Outcome:
+def _write(settings: Settings, computed: _Computed, file: File) -> FileOutcome:
     began = time.perf_counter()
     computed.result.save(file.target, settings.overwrite)
     seconds = computed.seconds + time.perf_counter() - began
-    return Outcome(file, record=computed.result.record, seconds=seconds)
+    return FileOutcome(file, record=computed.result.record, seconds=seconds)
 
 
-def _ended(written: Future[Outcome] | Outcome) -> Outcome:
-    return written if isinstance(written, Outcome) else written.result()
+def _ended(written: Future[FileOutcome] | FileOutcome) -> FileOutcome:
+    return written if isinstance(written, FileOutcome) else written.result()
 
 
 @contextmanager
@@ -257,31 +246,31 @@ def _thread() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)  # waits for what it is at: no file is left half-written
 
 
-@dataclass(frozen=True)
-class Job:
+@attrs.frozen
+class FileJob:
     """Files for one worker of a cluster.
 
     Args:
-        files: Some.
+        files: Files that are done one after another.
         settings: See `Settings`.
         again: Whether a worker died of them before.
     """
 
     files: tuple[File, ...]
     settings: Settings
-    again: bool = False
+    again: bool = attrs.field(default=False, kw_only=True)
 
-    def lost(self, got: Sequence[Outcome], why: str) -> tuple[list[Outcome], list[Job]]:
+    def lost(self, got: Sequence[FileOutcome], why: str) -> tuple[list[FileOutcome], list[FileJob]]:
         """Give each file that is lacking a worker of its own, once."""
         done = {outcome.file for outcome in got}
         lacking = [file for file in self.files if file not in done]
         if self.again:
-            return [Outcome(file, f"{file.path}: {why}") for file in lacking], []
-        return [], [replace(self, files=(file,), again=True) for file in lacking]
+            return [FileOutcome(file, error=f"{file.path}: {why}") for file in lacking], []
+        return [], [attrs.evolve(self, files=(file,), again=True) for file in lacking]
 
 
-class Worker:
-    """Keeps its model loaded.
+class FileWorker:
+    """Enlarges files, and keeps its model loaded.
 
     Args:
         model: As in `Upscaler.load`, and so are the others.
@@ -289,24 +278,26 @@ class Worker:
         tiling: How large results are cut up.
     """
 
-    def __init__(self, model: str | Path, device: str, tiling: Tiling | None = None) -> None:
+    @moved.keywords()
+    def __init__(self, model: str | Path, device: str, *, tiling: Tiling | None = None) -> None:
         self._load = partial(Upscaler.load, model, device, tiling=tiling)
         self._up: Upscaler | None = None
 
-    def run(self, job: Job) -> Iterator[Outcome]:
+    def run(self, job: FileJob) -> Iterator[FileOutcome]:
         """Enlarge a job's files."""
         try:
-            self._up = self._up or self._load()
+            up = self._up or self._load()
         except PidSamplerError as error:
-            yield from (Outcome(file, str(error)) for file in job.files)
+            yield from (FileOutcome(file, error=str(error)) for file in job.files)
             return
-        yield from upscale_files(self._up, job.files, job.settings)
+        self._up = yield from upscale_files(up, job.files, settings=job.settings)
 
 
+@moved.keywords()
 def upscale_on_cluster(
-    model: str | Path, device: str, files: Sequence[File], settings: Settings, tiling: Tiling | None = None
-) -> Generator[Outcome, None, None]:
-    """Enlarge files on a Ray cluster whose machines see them under the same paths; see `ray_engine.cluster`.
+    model: str | Path, device: str, *, files: Sequence[File], settings: Settings, tiling: Tiling | None = None
+) -> Generator[FileOutcome, None, None]:
+    """Enlarge files on a Ray cluster whose machines see them under the same paths; see `jobs.ray.cluster`.
 
     Results are those of `upscale_files`, bit for bit, in any order.
 
@@ -314,5 +305,8 @@ def upscale_on_cluster(
         PidSamplerError: Ray is not installed.
     """
     size = min(_TOGETHER, 1 + len(files) // _MANY)
-    jobs = [Job(tuple(files[k : k + size]), settings) for k in range(0, len(files), size)]
-    return processes.outcomes("ray", partial(Worker, model, device, tiling), jobs, device, None)
+    jobs = [FileJob(tuple(files[k : k + size]), settings) for k in range(0, len(files), size)]
+    return outcomes("ray", partial(FileWorker, model, device, tiling=tiling), jobs=jobs, device=device, count=None)
+
+
+__getattr__ = moved.names(__name__)

@@ -1,22 +1,27 @@
-"""What happens to a sampled picture before it is written: colours, size, specks."""
+"""Post-processing: color, resize, despeckle."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..backends import Backend
-from ..image import color, despeckle, lanczos, pixels, size
+from ..image import color, lanczos, pixels, size
 from ..image.size import Size
+from ..onnx import Model
+from ..values import field, flag, instance, number, word
+from .sizes import output_size
 from .source import Source
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class Finish:
-    """How a result is finished, in this order.
+    """Post-processing of a result, in this order: color, size, specks.
 
     Args:
         color: "match", "adain" or "off", see `colour`; None is the model's own: "match" where its manifest says that
@@ -30,14 +35,10 @@ class Finish:
         PidSamplerError: One is not as described.
     """
 
-    color: str | None = None
-    color_strength: float = 1.0
-    size: Size | None = None
-    despeckle: float | None = None
-
-    def __post_init__(self) -> None:
-        color.check_method(self.color or "off", self.color_strength)
-        despeckle.threshold(self.despeckle, size=(1, 1))
+    color: str | None = field(word, color.METHODS, default=None, optional=True)
+    color_strength: float = field(number, 0, 1, default=1.0)
+    size: Size | None = field(instance, Size, "a Size", default=None, optional=True, kw_only=True)
+    despeckle: float | None = field(number, 0, default=None, optional=True, kw_only=True)
 
     def method(self, source: Source, drifts: bool) -> str:
         """Return how the colours of a result are corrected.
@@ -46,8 +47,9 @@ class Finish:
             source: Of the result.
             drifts: Whether the model's colours do.
         """
-        if source.latent is not None:
+        if instance("source", source, Source, "a Source").latent is not None:
             return "off"
+        flag("drifts", drifts)
         return self.color or ("match" if drifts else "off")
 
     def described(self, source: Source, drifts: bool) -> dict[str, Any]:
@@ -55,36 +57,36 @@ class Finish:
         method = self.method(source, drifts)
         return {
             "color": method,
-            "color_strength": float(self.color_strength) if method != "off" else None,
+            "color_strength": self.color_strength if method != "off" else None,
             "size": None if self.size is None else str(self.size),
-            "despeckle": None if self.despeckle is None else float(self.despeckle),
+            "despeckle": self.despeckle,
         }
 
 
 def finished(
-    x: Any, source: Source, native: tuple[int, int], scale: int, method: str, finish: Finish, backend: Backend
+    x: Any, source: Source, *, finish: Finish, model: Model, backend: Backend
 ) -> tuple[NDArray[np.uint8], dict[str, Any] | None]:
     """Finish a sampled picture.
 
     Args:
         x: (1, 3, H, W) on the backend's device; it may change.
-        source: Of the picture.
-        native: Its (height, width) within x.
-        scale: Pixels of the result for each of the source.
-        method: Of `Finish.method`.
-        finish: See `Finish`.
-        backend: Of x.
+        source: What the picture was made from.
+        finish: What to do.
+        model: What the picture was made by.
+        backend: Owner of x.
 
     Returns:
-        uint8 (height, width, C) with the source's channels, and the drift of its colours before and after the
+        uint8 (height, width, C) with the source's channels, and the drift of its colors before and after the
         correction, or None for a latent.
 
     Raises:
         PidSamplerError: x holds NaN or infinity.
     """
+    native, scale = output_size(source, model), model.contract.scale
     drift = None
     if source.latent is None:
+        method = finish.method(source, model.contract.drifts)
         drift = color.match(x, source.rgb, scale=scale, method=method, strength=finish.color_strength, backend=backend)
-    new_size = size.resolve(finish.size, native, scale)
+    new_size = size.resolve(finish.size, native, native_scale=scale)
     x = lanczos.reduce(x, size=native, new_size=new_size, backend=backend)
     return source.like(pixels.to_image(x, size=new_size, despeckle=finish.despeckle, backend=backend)), drift

@@ -9,27 +9,36 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from threading import Event, Thread
 
+import attrs
 import numpy as np
 
+from .. import moved
 from ..backends import Backend
-from ..errors import ConfigError, PidSamplerError, unknown_name
+from ..errors import ConfigError, PidSamplerError
 from ..onnx import Model
 from ..onnx.session import Session
+from ..values import field, flag, instance, whole, word
 from .tiles import OVERLAP, Axis, Grid, axis
 
-SPARE = 0.9  # of what is free: other programs take some too, and a plan is an estimate
-SMALL = 1 << 20  # pixels of a result that is made whole without being asked: its plan would cost more than it
+HEADROOM = 0.9  # of what is free: other programs take some too, and a plan is an estimate
+WHOLE_BELOW = 1 << 20  # pixels of a result that is made whole without being asked: its plan would cost more than it
 _PROBES = (256, 512)  # pixels a side that `measure` tries
-_LOOK = 0.001  # seconds
+POLL = 0.001  # seconds between two looks at what is held
 _STATE = 12  # bytes a pixel of a float32 tensor of three channels
 _AROUND = 8  # the input, its latent, and the picture of bytes
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
-@dataclass(frozen=True)
+def _tile(tile: str | int) -> str | int:
+    if isinstance(tile, str):
+        return word("tile", tile, ("auto", "off", "or a number of pixels"))
+    return whole("tile", tile, 1)
+
+
+@moved.keywords()
+@attrs.frozen
 class Tiling:
     """How results are cut up where memory asks for it. They hardly depend on it: see `tiles`.
 
@@ -44,55 +53,49 @@ class Tiling:
         PidSamplerError: One is not as described.
     """
 
-    tile: str | int = "auto"
-    overlap: int | None = None
-    max_memory: int | None = None
-    encoder: bool = False
-
-    def __post_init__(self) -> None:
-        if isinstance(self.tile, str) and self.tile not in ("auto", "off"):
-            raise unknown_name("tile", self.tile, ("auto", "off", "or a number of pixels"))
-        if not isinstance(self.tile, str) and self.tile < 1:
-            raise ConfigError(f"tile={self.tile!r} is no number of pixels above 0: pass one such as 1024")
-        if self.overlap is not None and self.overlap < 0:
-            raise ConfigError(f"overlap={self.overlap!r} is below 0: pass pixels of the result, such as 128")
-        if self.max_memory is not None and self.max_memory < 1:
-            raise ConfigError(f"max_memory={self.max_memory!r} is no number of bytes above 0")
+    tile: str | int = attrs.field(converter=_tile, default="auto")
+    overlap: int | None = field(whole, 0, default=None, optional=True)
+    max_memory: int | None = field(whole, 1, default=None, optional=True, kw_only=True)
+    encoder: bool = field(flag, default=False, kw_only=True)
 
     @classmethod
-    def parse(cls, tile: str, overlap: int | None, max_memory: str | None) -> Tiling:
+    @moved.keywords()
+    def parse(cls, tile: str, overlap: int | None, *, max_memory: str | None) -> Tiling:
         """Read a tiling from text: a tile "auto", "off" or "1024", and memory such as "4G", "1.5GB", "800MiB".
 
         Raises:
             PidSamplerError: One cannot be read.
         """
-        return cls(int(tile) if tile.isdecimal() else tile, overlap, None if max_memory is None else _bytes(max_memory))
+        most = None if max_memory is None else _bytes(word("max_memory", max_memory))
+        return cls(int(tile) if word("tile", tile).isdecimal() else tile, overlap, max_memory=most)
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class Need:
-    """What a model takes.
+    """Memory that a model takes.
 
     Args:
-        network: Bytes of the network for each pixel of the tile that it sees.
-        encoder: Bytes of the encoder for each pixel of the input that it sees.
+        network: Bytes for each pixel of the tile, of the result, that the network sees.
+        encoder: Bytes for each pixel of the input that the encoder sees.
     """
 
     network: float
     encoder: float
 
 
-@dataclass(frozen=True)
-class Plan:
+@attrs.frozen
+class TilePlan:
     """How a picture is cut up.
 
     Args:
-        grid: Of the network's tiles, in pixels of the result.
-        encoder: Of the encoder's tiles, in pixels of the input.
+        grid: Tiles of the network, in pixels of the result.
+        encoder: Tiles of the encoder, in pixels of the input.
+        tiling: What the plan was made by.
     """
 
-    grid: Grid
-    encoder: Grid
+    grid: Grid = field(instance, Grid, "a Grid")
+    encoder: Grid = field(instance, Grid, "a Grid")
+    tiling: Tiling = field(instance, Tiling, "a Tiling", kw_only=True)
 
     @property
     def described(self) -> dict[str, int] | None:
@@ -109,25 +112,42 @@ class Plan:
         }
 
 
-def budget(tiling: Tiling, backend: Backend) -> int | None:
-    """Return the bytes that results may take, once a model is loaded and nothing has run; None where nobody knows."""
-    free, held = backend.free_memory(), backend.held_memory()
-    most = [] if free is None else [int(SPARE * free)]
-    if tiling.max_memory is not None:
-        most.append(max(0, tiling.max_memory - (held or 0)))
-    return min(most, default=None)
+@attrs.frozen
+class Memory:
+    """Memory of a device at a moment.
+
+    Args:
+        free: Bytes that can still be taken; None if unknown.
+        held: Bytes that are taken, by this process or on a GPU by everybody; None if unknown.
+    """
+
+    free: int | None
+    held: int | None
+
+    @classmethod
+    def of(cls, backend: Backend) -> Memory:
+        """Return the memory of a backend's device now."""
+        return cls(backend.free_memory(), backend.held_memory())
+
+    def budget(self, tiling: Tiling) -> int | None:
+        """Return the bytes that results may take from now on; None if unknown."""
+        most = [] if self.free is None else [int(HEADROOM * self.free)]
+        if tiling.max_memory is not None:
+            most.append(max(0, tiling.max_memory - (self.held or 0)))
+        return min(most, default=None)
 
 
 def plan(
     tiling: Tiling,
     size: tuple[int, int],
+    *,
     unit: int,
     scale: int,
     fixed: tuple[int, int] | None,
     budget: int | None,
     tensors: int,
     need: Callable[[], Need],
-) -> Plan:
+) -> TilePlan:
     """Choose the largest tiles that fit.
 
     Args:
@@ -136,14 +156,14 @@ def plan(
         unit: Pixels of the result for each latent pixel.
         scale: Pixels of the result for each of the input.
         fixed: (height, width) of the only result that the network makes, or None.
-        budget: Bytes there are, or None where nobody knows.
+        budget: Bytes that may be taken; None if unknown.
         tensors: Full-size float32 tensors that the sampler holds: x, the network's output, the saved ones.
         need: What the model takes; asked only where it matters, since measuring may take a while.
 
     Raises:
         PidSamplerError: It does not fit, or what was asked for does not suit the model; with the numbers.
     """
-    if budget is None or (size[0] * size[1] <= SMALL and tiling.max_memory is None):
+    if budget is None or (size[0] * size[1] <= WHOLE_BELOW and tiling.max_memory is None):
         budget = sys.maxsize
     whole = _grid(size, size, tiling, unit)
     state = size[0] * size[1] * (tensors * _STATE + _AROUND)
@@ -157,9 +177,9 @@ def plan(
         if state > budget:
             raise _refused(size, tensors, state, 0.0, budget)
         encoder = chosen if fixed is not None or tiling.encoder else whole
-        return Plan(chosen, encoder.reduced(scale))
+        return TilePlan(chosen, encoder.reduced(scale), tiling=tiling)
     if budget == sys.maxsize:
-        return Plan(whole, whole.reduced(scale))
+        return TilePlan(whole, whole.reduced(scale), tiling=tiling)
     needs = need()
 
     def taken(grid: Grid) -> float:
@@ -174,7 +194,7 @@ def plan(
     if fitting is None:
         raise _refused(size, tensors, state, min(map(taken, tiles)), budget)
     encoder = next((grid for grid in tiles if encoded(grid) <= budget), tiles[-1])
-    return Plan(fitting, encoder.reduced(scale))
+    return TilePlan(fitting, encoder.reduced(scale), tiling=tiling)
 
 
 def _refused(size: tuple[int, int], tensors: int, state: float, least: float, budget: int) -> PidSamplerError:
@@ -186,13 +206,14 @@ def _refused(size: tuple[int, int], tensors: int, state: float, least: float, bu
     )
 
 
-def smaller(tiling: Tiling, failed: Plan) -> Tiling | None:
-    """Return what to try after a plan ran out of memory: tiles of half the side; or None where none was allowed."""
+def smaller(failed: TilePlan) -> Tiling | None:
+    """Return the tiling to try after a plan ran out of memory: tiles of half the side, or None if none is allowed."""
+    tiling = failed.tiling
     side = max(failed.grid.rows.size, failed.grid.columns.size) // 2
     if tiling.tile == "off" or side < 1:
         return None
     overlap = tiling.overlap if tiling.overlap is None or tiling.overlap < side else None
-    return Tiling(side, overlap, tiling.max_memory, encoder=True)
+    return Tiling(side, overlap, max_memory=tiling.max_memory, encoder=True)
 
 
 def _fixed(tiling: Tiling, size: tuple[int, int], unit: int, fixed: tuple[int, int]) -> Grid:
@@ -221,7 +242,7 @@ def _axis(length: int, tile: int, tiling: Tiling, unit: int) -> Axis:
     overlap = tiling.overlap
     if overlap is None:
         overlap = min(OVERLAP, tile // 2 // unit * unit)
-    return axis(length, tile, overlap, unit)
+    return axis(length, tile, overlap=overlap, unit=unit)
 
 
 def _least(cut: Axis, tiling: Tiling, unit: int) -> Axis:
@@ -232,11 +253,11 @@ def _least(cut: Axis, tiling: Tiling, unit: int) -> Axis:
     shared = min(cut.overlaps[1:])
     asked = min(OVERLAP, shared) if tiling.overlap is None else min(-(-tiling.overlap // unit) * unit, shared)
     side = -(-(cut.length + (count - 1) * asked) // (count * unit)) * unit
-    return axis(cut.length, side, asked, unit)
+    return axis(cut.length, side, overlap=asked, unit=unit)
 
 
-def measure(model: Model, backend: Backend) -> tuple[float, float]:
-    """Return the bytes a pixel that a model takes: its network of the result's, and its encoder of the input's.
+def measure(model: Model, backend: Backend) -> Need:
+    """Return what a model takes.
 
     Each runs on a small and on a larger picture of zeros, and what it takes is looked at meanwhile. The graphs are
     loaded anew before, since what a run took is kept for the next one and would not show again.
@@ -265,15 +286,15 @@ def measure(model: Model, backend: Backend) -> tuple[float, float]:
 
     with backend.active():
         of_encoder = 0.0 if model.encoder is None else slope(model.encoder, encoder, f)
-        return slope(model.network, network, contract.unit), of_encoder
+        return Need(slope(model.network, network, contract.unit), of_encoder)
 
 
 def _peak(run: Callable[[], object], backend: Backend) -> int:
-    """The most that is held while something runs."""
+    """Return the most bytes that are held while something runs."""
     done, seen = Event(), [0]
 
     def look() -> None:
-        while not done.wait(_LOOK):
+        while not done.wait(POLL):
             seen.append(backend.held_memory() or 0)
 
     watcher = Thread(target=look)
@@ -296,3 +317,6 @@ def _bytes(text: str) -> int:
 
 def _said(count: float) -> str:
     return f"{count / 1e9:.2f} GB" if count >= 1e9 else f"{count / 1e6:.1f} MB"
+
+
+__getattr__ = moved.names(__name__)

@@ -1,40 +1,42 @@
-"""What the upscaler takes: a picture or a latent, from a file or an array."""
+"""Reading: a picture or a latent, from a file or an array."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..errors import ConfigError, FileError
 from ..io import latents, pictures
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen(eq=False)
 class Source:
     """An input taken apart: pixels, or a latent.
 
     Args:
-        described: What the record says of it.
+        described: Entry of the record.
         rgb: uint8 or uint16 (H, W, 3); empty for a latent.
-        channels: Of the picture: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha.
+        channels: Channels of the picture: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha.
         alpha: (H, W), or None.
         latent: float32 (1, C, h, w), or None for a picture.
-        icc: ICC colour profile.
+        icc: ICC color profile.
         dpi: Resolution.
     """
 
     described: dict[str, Any]
     rgb: NDArray[Any]
-    channels: int = 3
-    alpha: NDArray[Any] | None = None
-    latent: NDArray[np.float32] | None = None
-    icc: bytes | None = None
-    dpi: tuple[float, float] | None = None
+    channels: int = attrs.field(default=3, kw_only=True)
+    alpha: NDArray[Any] | None = attrs.field(default=None, kw_only=True)
+    latent: NDArray[np.float32] | None = attrs.field(default=None, kw_only=True)
+    icc: bytes | None = attrs.field(default=None, kw_only=True)
+    dpi: tuple[float, float] | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
     def of(cls, image: str | Path | NDArray[Any]) -> Source:
@@ -90,6 +92,18 @@ class Source:
             return color
         alpha = pictures.enlarge_plane(self.alpha, rgb.shape[:2])
         return np.concatenate([color, alpha[:, :, None]], axis=2)
+
+
+ImageLike = str | Path | NDArray[Any] | Source
+
+
+def read(image: ImageLike) -> Source:
+    """Return an input taken apart; one that is so already as it is.
+
+    Raises:
+        PidSamplerError: As `Source.of`.
+    """
+    return image if isinstance(image, Source) else Source.of(image)
 
 
 def _sha256(path: Path) -> str:

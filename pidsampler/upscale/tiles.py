@@ -8,18 +8,20 @@ schedule and the state between steps know nothing of tiles, and neighbours canno
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import moved
 from ..backends import Backend
 from ..denoiser import Denoiser, as_denoiser
 from ..errors import ConfigError, ModelError
 from ..image.blend import blend
+from ..values import field, instance, whole, wholes
 
 Array = Any
 
@@ -32,34 +34,36 @@ OVERLAP = 128
 Progress = Callable[[int, int], object]  # called as on_tile(how many are done, of how many), after each tile
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class Tile:
     """A part of a picture, in pixels: of the result for `Tiled`, of the input for `encode_in_tiles`."""
 
-    top: int
-    left: int
-    height: int
-    width: int
+    top: int = field(whole, 0)
+    left: int = field(whole, 0)
+    height: int = field(whole, 1, kw_only=True)
+    width: int = field(whole, 1, kw_only=True)
 
 
-@dataclass(frozen=True)
+@moved.keywords()
+@attrs.frozen
 class Axis:
     """One side of a picture, cut into tiles of one size; made by `axis`.
 
     Args:
-        length: Of the side, in pixels.
-        size: Of each tile.
-        starts: Of the tiles, ascending from 0 to length - size, none further from the last than a tile's size.
+        length: Length of the side, in pixels.
+        size: Length of each tile.
+        starts: Starts of the tiles, ascending from 0 to length - size, none further from the last than a tile's size.
 
     Raises:
         PidSamplerError: The tiles do not cover the side.
     """
 
-    length: int
-    size: int
-    starts: tuple[int, ...]
+    length: int = field(whole)
+    size: int = field(whole)
+    starts: tuple[int, ...] = field(wholes, kw_only=True)
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         ends = self.starts and self.starts[0] == 0 and self.starts[-1] == self.length - self.size
         if self.size < 1 or not ends or not all(0 < b - a <= self.size for a, b in pairwise(self.starts)):
             raise ConfigError(
@@ -105,28 +109,32 @@ class Axis:
                     f"tiles of {self.size} of {self.length} begin or end at {n}, not a multiple of {factor}: "
                     f"make the grid with unit={factor} or a multiple"
                 )
-        return Axis(self.length // factor, self.size // factor, tuple(start // factor for start in self.starts))
+        return Axis(self.length // factor, self.size // factor, starts=tuple(start // factor for start in self.starts))
 
 
-def axis(length: int, size: int, overlap: int, unit: int = 1) -> Axis:
+@moved.keywords()
+def axis(length: int, size: int, *, overlap: int, unit: int = 1) -> Axis:
     """Cut a side into as few tiles as the overlap allows, spread evenly.
 
     Args:
-        length: Of the side, in pixels, above 0; a multiple of `unit` where it is longer than a tile.
-        size: Of a tile, likewise. A tile as long as the side or longer makes one tile, the side itself.
-        overlap: The least that neighbours have in common, 0..size - unit; it is rounded up to a multiple of `unit`.
-        unit: Tiles begin at its multiples: that of the network's patch and the latent's factor.
+        length: Length of the side in pixels, above 0; a multiple of `unit` where it is longer than a tile.
+        size: Length of a tile, likewise. A tile as long as the side or longer makes one tile, the side itself.
+        overlap: Least that neighbours have in common, 0..size - unit; it is rounded up to a multiple of `unit`.
+        unit: Number whose multiples tiles begin at: that of the network's patch and the latent's factor.
 
     Raises:
         PidSamplerError: A number is not as described.
     """
+    length, size, overlap, unit = (
+        whole(name, n) for name, n in (("length", length), ("size", size), ("overlap", overlap), ("unit", unit))
+    )
     if length < 1 or size < 1 or unit < 1 or overlap < 0:
         raise ConfigError(
             f"a side of {length} in tiles of {size} with overlap {overlap} and unit {unit}: expected lengths above 0 "
             "and an overlap of 0 or more"
         )
     if size >= length:
-        return Axis(length, length, (0,))
+        return Axis(length, length, starts=(0,))
     for name, n in (("side", length), ("tile", size)):
         if n % unit:
             raise ConfigError(f"a {name} of {n} pixels is not a multiple of {unit}: pass {-(-n // unit) * unit}")
@@ -137,10 +145,10 @@ def axis(length: int, size: int, overlap: int, unit: int = 1) -> Axis:
             f"an overlap of at most {size - unit}, or tiles of at least {(shared + 1) * unit}"
         )
     gaps = -(-(sides - tile) // (tile - shared))
-    return Axis(length, size, tuple(unit * (k * (sides - tile) // gaps) for k in range(gaps + 1)))
+    return Axis(length, size, starts=tuple(unit * (k * (sides - tile) // gaps) for k in range(gaps + 1)))
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class Grid:
     """The tiles of a picture: those of its rows times those of its columns. Iteration goes row by row.
 
@@ -151,8 +159,8 @@ class Grid:
         columns: How the width is cut.
     """
 
-    rows: Axis
-    columns: Axis
+    rows: Axis = field(instance, Axis, "an Axis")
+    columns: Axis = field(instance, Axis, "an Axis")
 
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)
@@ -160,7 +168,7 @@ class Grid:
     def __iter__(self) -> Iterator[Tile]:
         for top in self.rows.starts:
             for left in self.columns.starts:
-                yield Tile(top, left, self.rows.size, self.columns.size)
+                yield Tile(top, left, height=self.rows.size, width=self.columns.size)
 
     def reduced(self, factor: int) -> Grid:
         """Return the same tiles on a grid that is `factor` times coarser; see `Axis.reduced`."""
@@ -177,15 +185,17 @@ class Tiled:
         cut: Returns the Denoiser (or callable net(x, t) -> m) of a tile, its conditions cut with it, see `cut_latent`.
             It is asked anew for each tile of each step: to hold the conditions of all tiles would take the memory that
             tiles save.
-        grid: In pixels of x.
-        backend: Whose arrays x and out are.
+        grid: Tiles in pixels of x.
+        backend: Owner of x and out.
         on_tile: Progress within a step: on_tile(done, total) after each tile. An exception cancels.
     """
 
+    @moved.keywords()
     def __init__(
         self,
         cut: Callable[[Tile], Denoiser | Callable[[Array, float], Array]],
         grid: Grid,
+        *,
         backend: Backend,
         on_tile: Progress | None = None,
     ) -> None:
@@ -234,7 +244,8 @@ class Tiled:
         self._blender.blend(place, m, out)
 
 
-def cut_latent(latent: Array, tile: Tile, factor: int) -> Array:
+@moved.keywords()
+def cut_latent(latent: Array, tile: Tile, *, factor: int) -> Array:
     """Return the part of a latent that a tile stands on, contiguous: the latent itself where that is all of it.
 
     Args:
@@ -245,21 +256,22 @@ def cut_latent(latent: Array, tile: Tile, factor: int) -> Array:
     Raises:
         PidSamplerError: The tile is not aligned to the factor, or reaches out of the latent.
     """
-    numbers = tile.top, tile.left, tile.height, tile.width
-    if any(n % factor for n in numbers):
+    if any(n % factor for n in (tile.top, tile.left, tile.height, tile.width)):
         raise ConfigError(
             f"{tile} is not aligned to latent pixels of {factor}: make the grid with unit={factor} or a multiple"
         )
-    small = Tile(*(n // factor for n in numbers))
+    small = Tile(tile.top // factor, tile.left // factor, height=tile.height // factor, width=tile.width // factor)
     if small.top + small.height > latent.shape[2] or small.left + small.width > latent.shape[3]:
         raise ConfigError(f"{tile} reaches out of a latent of shape {latent.shape} at {factor} pixels each")
     part = _part(latent, small)
     return latent if part.shape == latent.shape else part.copy()
 
 
+@moved.keywords()
 def encode_in_tiles(
     encode: Callable[[Array], Array],
     image: Array,
+    *,
     grid: Grid,
     factor: int,
     channels: int,
@@ -269,14 +281,14 @@ def encode_in_tiles(
     """Encode a picture in overlapping tiles, and blend their latents.
 
     Args:
-        encode: Of float32 (1, 3, h, w), a tile's size, to a latent (1, C, h/f, w/f) of any floating type. It must not
-            keep what it is given: the next tile comes in the same memory.
+        encode: Function of a tile, float32 (1, 3, h, w), to its latent (1, C, h/f, w/f) of any floating type. It must
+            not keep what it is given: the next tile comes in the same memory.
         image: float32 (1, 3, H, W) in -1..1.
-        grid: In pixels of the image, H x W, made with a unit that is a multiple of the factor.
+        grid: Tiles in pixels of the image, H x W, made with a unit that is a multiple of the factor.
         factor: f, pixels of the image per latent pixel, along a side.
         channels: C.
-        backend: Whose arrays the image and the latents are.
-        on_tile: on_tile(done, total) after each tile.
+        backend: Owner of the image and the latents.
+        on_tile: Called as on_tile(done, total) after each tile.
 
     Returns:
         float32 latent (1, C, H/f, W/f).
@@ -309,7 +321,7 @@ def encode_in_tiles(
     return latent
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class _Place:
     """A tile, which of its axes' tiles it is made of, and the offset in it from which no earlier tile wrote."""
 

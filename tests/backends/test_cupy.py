@@ -93,7 +93,7 @@ def test_tables_of_other_predictions_and_clips_and_odd_sizes(xp, shape):
 
 def test_a_loop_of_ones_own_on_device_arrays(xp):
     x = get_backend("numpy").empty(SHAPE, np.float32)
-    get_backend("numpy").noise(x, [0, 1], 0)
+    get_backend("numpy").noise(x, [0, 1], draw=0)
     expected = sample(LAW, FlowSDE(timesteps.pid()), x=x, seed=[0, 1])
     on_device = xp.asarray(x)
     run = start(FlowSDE(timesteps.pid()), on_device, seed=[0, 1])
@@ -226,13 +226,13 @@ def test_launches_are_on_one_stream_ordered_with_the_callers(cupy):
     row = FlowSDE([0.9, 0.0]).table().rows[0]
     caller, ours = cupy.cuda.get_current_stream().ptr, backend.stream.ptr
     cupy.log.clear()
-    backend.step(row, x, m, [], [0])
+    backend.step(row, x, m=m, saved=[], seeds=[0])
     assert cupy.log == [
         ("record", caller), ("wait", ours), ("launch", "pid_step", ours), ("record", ours), ("wait", caller)
     ]  # fmt: skip
     cupy.log.clear()
     with backend.stream:  # as around a whole upscale: nothing to wait for
-        backend.step(row, x, m, [], [0])
+        backend.step(row, x, m=m, saved=[], seeds=[0])
     assert cupy.log == [("launch", "pid_step", ours)]
 
 
@@ -268,7 +268,7 @@ def test_the_launch_wrapper_refuses(cupy):
     row = Row(0.9, 0.4, a=0.5, b=0.3, h={0: 0.1}, p=1.0)
 
     def step(x, m, saved):
-        backend.step(row, x, m, [saved], [0])
+        backend.step(row, x, m=m, saved=[saved], seeds=[0])
 
     x, m, saved = arrays(cupy, (1, 8), (1, 8), (1, 8))
     with pytest.raises(PidSamplerError, match="expected a CuPy array, found ndarray: pass it through adopt"):
@@ -300,11 +300,11 @@ def test_arrays_that_16_does_not_divide_take_the_scalar_kernel(cupy):
     row = FlowSDE([0.9, 0.4, 0.0]).table().rows[0]
     values = np.random.default_rng(0).normal(size=(2, 1, 9)).astype(np.float32)
     plain = [v.copy() for v in values]
-    get_backend("numpy").step(row, plain[0], plain[1], [], [5])
+    get_backend("numpy").step(row, plain[0], m=plain[1], saved=[], seeds=[5])
     memory = cupy.asarray(np.zeros(40, np.float32))
     x, m = memory[1:10].reshape(1, 9), memory[12:21].reshape(1, 9)
     x[...], m[...] = values
-    backend.step(row, x, m, [], [5])
+    backend.step(row, x, m=m, saved=[], seeds=[5])
     assert np.asarray(x) == pytest.approx(plain[0], abs=1e-6)
     assert (memory[[0, 10, 11, 21, 22]] == 0).all()
     assert "-DPID_VECTOR=0" in next(flags for name, flags in backend._kernels if name == "pid_step")
@@ -313,7 +313,7 @@ def test_arrays_that_16_does_not_divide_take_the_scalar_kernel(cupy):
 def test_an_empty_batch_launches_nothing(cupy):
     backend = get_backend("cupy")
     cupy.log.clear()
-    backend.noise(backend.empty((0, 3, 4), np.float32), [], 0)
+    backend.noise(backend.empty((0, 3, 4), np.float32), [], draw=0)
     assert not any(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple))
 
 

@@ -36,8 +36,8 @@ def test_identical_bits_over_a_hundred_runs(cupy):
 def test_normals_as_on_the_cpu(cupy, n):
     backend = get_backend("cupy")
     x, expected = backend.empty((1, n), np.float32), np.empty((1, n), np.float32)
-    backend.noise(x, [2**63 + 1], 7)
-    get_backend("numpy").noise(expected, [2**63 + 1], 7)
+    backend.noise(x, [2**63 + 1], draw=7)
+    get_backend("numpy").noise(expected, [2**63 + 1], draw=7)
     allowed = np.maximum(4 * np.spacing(np.abs(expected)), np.float32(1e-6))
     assert (np.abs(x.get() - expected) <= allowed).all()
 
@@ -50,9 +50,9 @@ def test_more_than_2_31_elements(cupy):
 
     n = 2**31 + 40
     x = get_backend("cupy").empty((1, n), np.float32)
-    get_backend("cupy").noise(x, [5], 1)
+    get_backend("cupy").noise(x, [5], draw=1)
     expected = np.empty(64, np.float32)
-    fill(expected, 5, 1, start=n - 64)
+    fill(expected, 5, draw=1, start=n - 64)
     assert x[0, -64:].get() == pytest.approx(expected, abs=1e-6)
 
 

@@ -201,7 +201,7 @@ def test_step_is_as_exact_as_numpy(steps, v):
     x, m, saved = inputs(v, 1024, rng)
     exact = in_float64(row, x.astype(np.float64), m.astype(np.float64), [s.astype(np.float64) for s in saved], SEEDS)
     plain, kept = x.astype(np.float32), [s.astype(np.float32) for s in saved]
-    NumpyBackend().step(row, plain, m.astype(np.float32), kept, SEEDS)
+    NumpyBackend().step(row, plain, m=m.astype(np.float32), saved=kept, seeds=SEEDS)
     found, copy = launched(steps, v, row, x, m, saved)
     numpys = [plain, *(kept[slot] for slot, _ in row.saves)]
     combinations = [row, *(c for _, c in row.saves)]

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pidsampler import FlowSDE, PidSamplerError, get_scheduler, list_schedulers, sample, start, timesteps
-from pidsampler.backends import Backend, Launcher, backend_of, get_backend, register_backend, registry
+from pidsampler.backends import BACKENDS, Backend, Launcher, backend_of, get_backend, registry
 from pidsampler.backends.plain import PlainBackend
 from pidsampler.denoiser import Gaussian
 from pidsampler.image import blend, blocks, color, despeckle, lanczos, pixels
@@ -67,10 +67,10 @@ def _backend(request):
 
 
 @pytest.fixture(name="registered")
-def _registered(backend, monkeypatch):
-    monkeypatch.setattr(registry, "_added", {})
-    register_backend(backend.name, type(backend))
+def _registered(backend):
+    BACKENDS.register(type(backend), name=backend.name)
     yield get_backend(backend.name)
+    BACKENDS.unregister(backend.name)
     registry._made.cache_clear()
 
 
@@ -124,7 +124,8 @@ def test_a_loop_of_ones_own(backend, form, request):
         assert previews[0] == pytest.approx(previews[1], abs=2e-6)
     assert backend.to_host(runs[0].x) == pytest.approx(runs[1].x, abs=2e-6)
     assert np.array_equal(backend.to_host(mine), x)
-    assert start(FlowSDE([0.9, 0.0]), mine, inplace=True, backend=backend).x is mine
+    again = start(FlowSDE([0.9, 0.0]), mine, inplace=True, backend=backend)
+    assert backend.pointer(again.x) == backend.pointer(mine)
 
 
 def test_what_it_refuses(backend):
@@ -141,7 +142,7 @@ def test_what_it_refuses(backend):
 def test_noise_that_keeps_a_share_of_what_was(backend):
     found, expected = backend.adopt(np.ones(SHAPE, np.float32)), np.ones(SHAPE, np.float32)
     for where, x in ((backend, found), (get_backend("numpy"), expected)):
-        where.noise(x, [3, 4], 2, 1, keep=0.25, scale=0.5)
+        where.noise(x, [3, 4], draw=2, stream=1, keep=0.25, scale=0.5)
     assert backend.to_host(found) == pytest.approx(expected, abs=1e-6)
 
 
@@ -154,9 +155,9 @@ def test_rows_that_clip_and_save_x_itself(backend):
     kept[0, 0] = np.nan
     row = Row(0.9, 0.4, a=0.5, b=0.3, saves={0: Combination(a=1.0), 1: Combination()}, p=1.0, q=-0.9, clip=0.6)
     found = [backend.adopt(array.copy()) for array in (x, m, kept, kept)]
-    backend.step(row, found[0], found[1], found[2:], [0, 1], backend.empty(SHAPE, np.float64))
+    backend.step(row, found[0], m=found[1], saved=found[2:], seeds=[0, 1], copy=backend.empty(SHAPE, np.float64))
     expected = [array.copy() for array in (x, m, kept, kept)]
-    get_backend("numpy").step(row, expected[0], expected[1], expected[2:], [0, 1])
+    get_backend("numpy").step(row, expected[0], m=expected[1], saved=expected[2:], seeds=[0, 1])
     for one, other in zip(found, expected, strict=True):
         assert backend.to_host(one) == pytest.approx(other, abs=1e-6)
     assert np.array_equal(expected[2], x)
@@ -174,7 +175,7 @@ def test_pictures_bit_for_bit(backend):
         drift = color.match(x, small, scale=4, method="match", strength=0.8, backend=where)
         half = lanczos.reduce(x, size=(48, 76), new_size=(24, 38), backend=where)
         assert lanczos.reduce(half, size=(24, 38), new_size=(24, 38), backend=where) is half
-        means = blocks.block_means(half, blocks.Blocks(6, 9, 4, 2, 3), powers=2, backend=where)
+        means = blocks.block_means(half, blocks.Blocks(6, 9, scale=4, rows=2, columns=3), powers=2, backend=where)
         pictures = [
             pixels.to_image(half, size=(24, 38), despeckle=levels, backend=where)
             for levels in (None, despeckle.DESPECKLE)
@@ -194,7 +195,7 @@ def test_tiles(backend):
     x = backend.adopt(np.random.default_rng(0).normal(size=(1, 3, 24, 40)).astype(np.float32))
     whole, tiled = backend.empty(x.shape, np.float32), backend.empty(x.shape, np.float32)
     LAW.predict(x, 0.5, whole)
-    Tiled(lambda tile: LAW, grid, backend).predict(x, 0.5, tiled)
+    Tiled(lambda tile: LAW, grid, backend=backend).predict(x, 0.5, tiled)
     assert backend.to_host(tiled) == pytest.approx(backend.to_host(whole), abs=1e-6)
 
 

@@ -160,7 +160,7 @@ def test_where_the_tensors_are_found(tmp_path):
         assert list(read_checkpoint(write(path, mapping(entries))).tensors) == names
     assert "holds no tensors by name, only epoch, lr, names, none:" in refusal(write(path, mapping(others)))
     assert "only nothing" in refusal(write(path, b"}"))
-    assert "no dict but a Tensor" in refusal(write(path, ONE["w"]))
+    assert "no dict but a tensor" in refusal(write(path, ONE["w"]))
     assert "no dict but a list" in refusal(write(path, b"]"))
     assert "a tensor's name is 'a\\nb'" in refusal(write(path, mapping({"a\nb": ONE["w"]})))
 

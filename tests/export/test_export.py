@@ -409,7 +409,7 @@ def test_a_caption_changes_the_picture(run):
 def test_nothing_half_written_stays(run, monkeypatch):
     from pidsampler.export import folder
 
-    def fail(*_):
+    def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
     run(*RANDOM, "-o", "m")

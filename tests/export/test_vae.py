@@ -165,14 +165,14 @@ LAYOUTS = [
 @pytest.mark.parametrize("size", [(None, None), (HEIGHT, WIDTH)], ids=["dynamic", "fixed"])
 def test_latents_are_diffusers_and_graphs_pass_the_checker(tmp_path, name, size):
     encoder = narrow(name)
-    found = run(build_encoder(encoder, random_encoder(encoder, SEED), *size), tmp_path)
+    height, width = size
+    found = run(build_encoder(encoder, random_encoder(encoder, SEED), height=height, width=width), tmp_path)
     assert found.dtype == np.float32
     assert error(found, stored(name)) < 1e-5
     path = tmp_path / "vae_encoder.onnx"
     onnx.checker.check_model(path, full_check=True)
     model = onnx.shape_inference.infer_shapes(onnx.load(path), check_type=True, strict_mode=True, data_prop=True)
     assert {o.domain: o.version for o in model.opset_import} == {"": 20}
-    height, width = size
     assert axes(model.graph.input) == {"image": [1, 3, height or "height", width or "width"]}
     small = [n // encoder.factor if n else f"latent_{s}" for n, s in zip(size, ("height", "width"), strict=True)]
     assert axes(model.graph.output) == {"latent": [1, encoder.channels, *small]}
@@ -276,7 +276,7 @@ def test_true_sizes(name):
 def test_sizes_that_do_not_fit_are_refused(size):
     encoder = narrow("flux")
     with pytest.raises(PidSamplerError, match=r"fix both or none|takes multiples of 8"):
-        build_encoder(encoder, random_encoder(encoder, SEED), *size)
+        build_encoder(encoder, random_encoder(encoder, SEED), height=size[0], width=size[1])
 
 
 def test_all_that_is_wrong_with_a_checkpoint_is_said_at_once():

@@ -122,9 +122,9 @@ def divisions(draw):
     blocks = Blocks(
         height,
         width,
-        draw(st.integers(1, 5)),
-        draw(st.integers(1, min(height, 5))),
-        draw(st.integers(1, min(width, 5))),
+        scale=draw(st.integers(1, 5)),
+        rows=draw(st.integers(1, min(height, 5))),
+        columns=draw(st.integers(1, min(width, 5))),
     )
     return blocks, blocks.scale * height + draw(st.integers(0, 9)), blocks.scale * width + draw(st.integers(0, 9))
 
@@ -135,7 +135,7 @@ def divisions(draw):
 @settings(max_examples=60)
 @given(st.integers(1, 3000), st.integers(1, 3000), st.integers(1, 8), st.integers(1, 64))
 def test_blocks_are_of_equal_size_but_for_a_pixel(height, width, scale, size):
-    blocks = Blocks.of(height, width, scale, size)
+    blocks = Blocks.of(height, width, scale=scale, size=size)
     for n, g, edges in zip((height, width), blocks.shape, blocks.edges(scale), strict=True):
         sizes = np.diff(edges) // scale
         assert (len(sizes), sizes.sum() * scale, edges[0]) == (g, scale * n, 0)
@@ -184,9 +184,9 @@ def test_correct_is_its_formula(backend, division, seed):
 @given(st.integers(1, 40), st.integers(1, 40), st.sampled_from([np.uint8, np.uint16]), st.integers(0, 99))
 def test_means_of_the_input(height, width, dtype, seed):
     picture = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (height, width, 3)).astype(dtype)
-    blocks = Blocks.of(height, width, 4, 8)
+    blocks = Blocks.of(height, width, scale=4, size=8)
     v = picture.transpose(2, 0, 1) * (2.0 / np.iinfo(dtype).max) - 1.0
-    one = Blocks(height, width, 1, *blocks.shape)
+    one = Blocks(height, width, scale=1, rows=blocks.rows, columns=blocks.columns)
     expected = np.stack([dense_means(v, one), dense_means(v * v, one)])
     assert picture_means(picture, blocks, powers=2) == pytest.approx(expected, abs=1e-12)
     assert picture_means(picture, blocks, powers=1) == pytest.approx(expected[:1], abs=1e-12)
@@ -194,7 +194,7 @@ def test_means_of_the_input(height, width, dtype, seed):
 
 def test_many_tiles_on_all_cores_are_as_few():
     """A picture of many tiles, in float32 and float64."""
-    blocks, rng = Blocks.of(300, 290, 4, 8), np.random.default_rng(0)
+    blocks, rng = Blocks.of(300, 290, scale=4, size=8), np.random.default_rng(0)
     x, grid = rng.normal(0, 0.6, (1, 3, 1201, 1163)), rng.normal(0, 0.3, (3, *blocks.shape))
     found = block_means(x, blocks, powers=2, backend=NUMPY)
     v = np.clip(x[0], -1, 1)
@@ -314,7 +314,7 @@ def test_the_gain_that_is_documented(wave, share):
     drift = 0.1 * np.cos(2 * np.pi * np.arange(64) / wave)
     x = np.broadcast_to(np.repeat(drift, 4 * BLOCK), (1, 3, 32, 256 * BLOCK)).astype(np.float32) + np.float32(1 / 255)
     y, _ = matched(NUMPY, x, small, 4)
-    left = dense_means(y[0] - 1 / 255, Blocks(*small.shape[:2], 4, 1, 64))[0, 0]
+    left = dense_means(y[0] - 1 / 255, Blocks(*small.shape[:2], scale=4, rows=1, columns=64))[0, 0]
     assert left[20:44] == pytest.approx((1 - share) * drift[20:44], abs=1e-4)
 
 
@@ -365,7 +365,7 @@ def test_both_backends_agree(cupy, inputs):
         for when in drift:
             assert its[when] == pytest.approx(drift[when], abs=2e-4)
     with pytest.raises(PidSamplerError, match="dtype float64 on the GPU is not"):
-        block_means(backend.adopt(x.astype(np.float64)), Blocks.of(4, 4, 4, 8), backend=backend)
+        block_means(backend.adopt(x.astype(np.float64)), Blocks.of(4, 4, scale=4, size=8), backend=backend)
     on_device = backend.adopt(x)
     cupy.log.clear()
     match(on_device, small, scale=4, method="match", strength=1.0, backend=backend)
@@ -634,7 +634,7 @@ def _kernels(tmp_path_factory):
 def test_the_kernel_of_every_type(kernels, k):
     """As exact as the type, on any grid, and nothing but the picture is written."""
     (x, correct, powers), rng = VARIANTS[k], np.random.default_rng(1)
-    blocks, height, width = Blocks(11, 14, 3, 2, 3), 35, 45
+    blocks, height, width = Blocks(11, 14, scale=3, rows=2, columns=3), 35, 45
     tensor = rng.normal(0, 0.6, (1, 3, height, width)).astype(DTYPES[x])
     grid = rng.normal(0, 0.2, (3, *blocks.shape)).astype(np.float32)
     exact = tensor.astype(np.float64)

@@ -54,40 +54,40 @@ class TestSize:
         ],
     )
     def test_the_command_lines_options(self, scale, size, fit, expected):
-        assert Size.parse(scale, size, fit) == expected
+        assert Size.parse(scale, size, fit=fit) == expected
 
     @pytest.mark.parametrize(
         ("scale", "size", "fit", "message"),
         [
-            ("two", None, False, "--scale 'two' is not a number: pass one such as 2 or 1.5"),
-            ("0", None, False, r"scale 0\.0 is not a number above 0"),
-            ("-1", None, False, r"scale -1\.0 is not"),
-            ("nan", None, False, "scale nan is not"),
-            ("inf", None, False, "scale inf is not"),
+            ("two", None, False, "scale='two' is not a number: pass one such as 2 or 1.5"),
+            ("0", None, False, r"scale=0\.0 must be a finite number above 0"),
+            ("-1", None, False, r"scale=-1\.0 must be"),
+            ("nan", None, False, "scale=nan must be"),
+            ("inf", None, False, "scale=inf must be"),
             *(
-                (None, text, False, f"--size '{text}' is not a size: pass 3000x2000, or one side as 3000x or x2000")
+                (None, text, False, f"size='{text}' is not a size: pass 3000x2000, or one side as 3000x or x2000")
                 for text in ("", "x", "3000", "3000x2000x3", "-3x4", "3.5x2", "3 x 4", "9999999999x1", "٣x٣")
             ),
-            (None, "0x2000", False, "a side of 0 pixels is not a whole number from 1"),
-            (None, "3000x0", True, "a side of 0 pixels"),
-            (None, None, True, "--fit has nothing to fit into: pass --size WIDTHxHEIGHT"),
-            ("2", "3000x", False, r"--scale 2\.0 and --size exclude each other: pass one of them"),
-            ("2", None, True, r"--scale 2\.0 and --fit exclude each other"),
+            (None, "0x2000", False, "width=0 must be a whole number of at least 1"),
+            (None, "3000x0", True, "height=0 must be"),
+            (None, None, True, "fit=True has nothing to fit into: pass a size such as 3000x2000"),
+            ("2", "3000x", False, r"scale=2\.0 and a width or height exclude each other: pass one of them"),
+            ("2", None, True, r"scale=2\.0 and fit exclude each other"),
         ],
     )
     def test_options_that_are_refused(self, scale, size, fit, message):
         with pytest.raises(PidSamplerError, match=message):
-            Size.parse(scale, size, fit)
+            Size.parse(scale, size, fit=fit)
 
     @pytest.mark.parametrize(
         ("arguments", "message"),
         [
             ({}, "a size needs a scale, a width or a height"),
             ({"fit": True}, "a size needs a scale, a width or a height"),
-            ({"scale": "2"}, "scale '2' is not a number above 0"),
-            ({"scale": True}, "scale True is not"),
-            ({"width": 2.0}, r"a side of 2\.0 pixels is not a whole number from 1"),
-            ({"height": True}, "a side of True pixels"),
+            ({"scale": "2"}, "scale='2' must be a finite number above 0"),
+            ({"scale": True}, "scale=True must be"),
+            ({"width": 2.0}, r"width=2\.0 must be a whole number of at least 1"),
+            ({"height": True}, "height=True must be"),
         ],
     )
     def test_no_size_is_made_of_what_is_none(self, arguments, message):
@@ -111,7 +111,7 @@ class TestSize:
 
 class TestResolve:
     def test_nothing_asked_is_native(self):
-        assert resolve(None, (4096, 2732), 4) == (4096, 2732)
+        assert resolve(None, (4096, 2732), native_scale=4) == (4096, 2732)
 
     @pytest.mark.parametrize(
         ("size", "expected"),
@@ -134,7 +134,7 @@ class TestResolve:
         ids=str,
     )
     def test_sizes(self, size, expected):
-        assert resolve(size, (2732, 4096), 4) == expected
+        assert resolve(size, (2732, 4096), native_scale=4) == expected
 
     @pytest.mark.parametrize(
         ("size", "message"),
@@ -143,7 +143,7 @@ class TestResolve:
             (
                 Size(width=5000, height=10),
                 r"size 5000x10 is above 4096x2732, what the model makes of this input: a result is never enlarged; "
-                r"pass at most that, or --fit \(fit=True\) for the largest inside both",
+                r"pass at most that, or fit=True for the largest inside both",
             ),
             (Size(width=10, height=2733), "size 10x2733 is above 4096x2732"),
             (Size(width=4097), "size 4097x is above 4096x2732"),
@@ -153,7 +153,7 @@ class TestResolve:
     )
     def test_nothing_is_enlarged(self, size, message):
         with pytest.raises(PidSamplerError, match=message):
-            resolve(size, (2732, 4096), 4)
+            resolve(size, (2732, 4096), native_scale=4)
 
     @given(sides, sides, st.sampled_from([1, 4, 8]), st.floats(1e-3, 8))
     def test_scales(self, height, width, native_scale, scale):
@@ -161,16 +161,16 @@ class TestResolve:
         native = height * native_scale, width * native_scale
         if scale > native_scale:
             with pytest.raises(PidSamplerError, match="is above"):
-                resolve(Size(scale=scale), native, native_scale)
+                resolve(Size(scale=scale), native, native_scale=native_scale)
             return
-        found = resolve(Size(scale=scale), native, native_scale)
+        found = resolve(Size(scale=scale), native, native_scale=native_scale)
         for new, side, most in zip(found, (height, width), native, strict=True):
             assert 1 <= new <= most
             assert new == 1 or new == pytest.approx(side * scale, abs=0.5 + 1e-9)
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            assert resolve(Size(width=found[1], height=found[0]), native, native_scale) == found
-            warn_if_stretched(*found, native)
+            assert resolve(Size(width=found[1], height=found[0]), native, native_scale=native_scale) == found
+            warn_if_stretched(*found, native=native)
 
     @given(sides, sides, sides | st.none(), sides | st.none())
     @example(1, 5000, 2500, 1)
@@ -178,7 +178,7 @@ class TestResolve:
         """No larger one of the picture's shape is inside box and native, and the shape is kept to half a pixel."""
         if width is height is None:
             return
-        new_height, new_width = resolve(Size(width=width, height=height, fit=True), (tall, wide), 4)
+        new_height, new_width = resolve(Size(width=width, height=height, fit=True), (tall, wide), native_scale=4)
         most_height, most_width = min(height or tall, tall), min(width or wide, wide)
         assert 1 <= new_height <= most_height
         assert 1 <= new_width <= most_width
@@ -193,9 +193,9 @@ class TestResolve:
         for given_wide, size in ((True, Size(width=side)), (False, Size(height=side))):
             if side > (wide if given_wide else tall):
                 with pytest.raises(PidSamplerError, match="is above"):
-                    resolve(size, (tall, wide), 4)
+                    resolve(size, (tall, wide), native_scale=4)
                 continue
-            height, width = resolve(size, (tall, wide), 4)
+            height, width = resolve(size, (tall, wide), native_scale=4)
             assert side == (width if given_wide else height)
             assert height <= tall
             assert width <= wide
@@ -204,13 +204,15 @@ class TestResolve:
 
     def test_another_shape_is_made_with_a_warning(self):
         with pytest.warns(UserWarning, match=r"size 1000x1000 changes the shape of a picture of 4096x2732 by 49\.9%"):
-            warn_if_stretched(*resolve(Size(width=1000, height=1000), (2732, 4096), 4), (2732, 4096))
-        with pytest.warns(UserWarning, match=r"by 2\.0%: pass --fit \(fit=True\), or one side as 980x, to keep it"):
-            warn_if_stretched(1000, 980, (2000, 2000))
+            warn_if_stretched(
+                *resolve(Size(width=1000, height=1000), (2732, 4096), native_scale=4), native=(2732, 4096)
+            )
+        with pytest.warns(UserWarning, match=r"by 2\.0%: pass fit=True, or one side alone, to keep it"):
+            warn_if_stretched(1000, 980, native=(2000, 2000))
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            warn_if_stretched(1000, 991, (2000, 2000))  # less than 1 %
-            warn_if_stretched(1, 2, (29, 41))  # what rounding makes of it
+            warn_if_stretched(1000, 991, native=(2000, 2000))  # less than 1 %
+            warn_if_stretched(1, 2, native=(29, 41))  # what rounding makes of it
 
 
 def in_pillow(x, height, width, new_height, new_width):

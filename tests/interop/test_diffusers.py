@@ -77,7 +77,7 @@ def test_says_what_it_does_not_honour(config, message):
         ({**EULER, "invert_sigmas": True}, {}, "invert_sigmas=True has no equivalent"),
         ({**LCM, "scale_factors": [2]}, {}, r"scale_factors=\[2\] has no equivalent"),
         ({**EULER, "use_karras_sigmas": True, "use_beta_sigmas": True}, {}, "asks for karras and beta sigmas at once"),
-        (EULER, {"steps": None}, "steps=None must be a number from 1"),
+        (EULER, {"steps": None}, "steps are missing: pass how many"),
         (EULER, {"steps": 0}, "steps=0 must be"),
         (EULER, {"steps": 3, "sigmas": [1.0, 0.5]}, "2 sigmas and steps=3 disagree"),
         (EULER, {"steps": None, "sigmas": [0.5, 1.0]}, "ascends"),

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pidsampler import FlowSDE, Upscaler, noise
-from pidsampler.study.plan import Study
+from pidsampler.study.plan import Study, Truth
 from pidsampler.study.report import figures
 from pidsampler.study.run import run_study
 from pidsampler.upscale import batch
@@ -50,7 +50,7 @@ def _study(tmp_path, monkeypatch):
         preset={"model": "gaussian", "images": "a.png", "seeds": 6},
         axes={"scheduler": ["flow-sde", "flow-ode"], "steps": [1, 2, 3, 4]},
         measures=["psnr", "consistency", "own.py:own"],
-        reduce=True,
+        truth=Truth(reduce=True),
         folder=tmp_path,
     )
 
@@ -92,10 +92,10 @@ def test_a_folder_the_same_as_here_with_a_worker_killed_in_the_middle(tmp_path):
 
     settings = batch.Settings(FlowSDE([1.0, 0.5, 0.0]), noise=deadly)
     here = batch.find_files([tmp_path / "in"], str(tmp_path / "here"))
-    list(batch.upscale_files(Upscaler.load("gaussian", "cpu"), here, settings))
+    list(batch.upscale_files(Upscaler.load("gaussian", "cpu"), here, settings=settings))
     kill.touch()
     there = batch.find_files([tmp_path / "in"], str(tmp_path / "ray"))
-    found = list(batch.upscale_on_cluster("gaussian", "cpu", there, settings))
+    found = list(batch.upscale_on_cluster("gaussian", "cpu", files=there, settings=settings))
     assert not kill.exists()
     assert sorted(outcome.file.path.name for outcome in found) == [file.path.name for file in there]
     assert [outcome.file.path.name for outcome in found if outcome.error] == ["bad.png"]

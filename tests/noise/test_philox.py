@@ -69,7 +69,7 @@ def test_the_counter_carries_into_its_second_word():
 @given(seeds, words32, st.integers(0, 1), st.integers(0, 2**34), st.integers(0, 9))
 def test_normals_equal_plain_python(seed, draw, stream, start, count):
     found = np.empty(count, np.float32)
-    noise.fill(found, seed, draw, stream, start)
+    noise.fill(found, seed, draw=draw, stream=stream, start=start)
     expected = np.array([plain_normal(seed, draw, stream, start + i) for i in range(count)])
     assert found == pytest.approx(expected, rel=2**-23, abs=1e-30)
 
@@ -78,74 +78,8 @@ def test_normals_equal_plain_python(seed, draw, stream, start, count):
 def test_chunks_do_not_matter(seed, start, size, longer):
     whole = noise.normal(seed, 3, (start + size + longer,))
     part = np.full(size, np.nan, np.float32)
-    noise.fill(part, seed, 3, start=start)
+    noise.fill(part, seed, draw=3, start=start)
     assert np.array_equal(part, whole[start : start + size])
-
-
-@pytest.fixture(name="made")
-def _made(monkeypatch):
-    """How many values were made rather than copied."""
-    counts, make = [], noise._make
-
-    def counted(out, *position):
-        counts.append(len(out))
-        make(out, *position)
-
-    monkeypatch.setattr(noise, "_make", counted)
-    return counts
-
-
-def filled(size, seed=5, draw=1, stream=0, start=0, dtype=np.float32):
-    out = np.full(size, np.nan, dtype)
-    noise.fill(out, seed, draw, stream, start)
-    return out
-
-
-places = st.tuples(
-    *(st.integers(1, 50), st.integers(0, 1), st.integers(0, 1), st.integers(0, 1)),
-    *(st.sampled_from([0, 3, 8, 2**35]), st.sampled_from([np.float32, np.float64])),
-)
-
-
-@given(st.lists(places, min_size=1, max_size=12), st.integers(0, 3))
-def test_kept_noise_is_the_same(asked, most):
-    expected = [filled(*place) for place in asked]
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(noise, "_MOST", most)
-        with noise.kept():
-            for place, values in zip(asked, expected, strict=True):
-                found = filled(*place)
-                assert np.array_equal(found, values)
-                found.fill(0.0)  # what was kept is not the caller's
-            assert len(noise._parts) <= most
-    assert not noise._parts
-
-
-def test_kept_noise_is_made_once(made):
-    def twice():
-        del made[:]
-        filled(40), filled(30), filled(40, draw=2), filled(40), filled(40, draw=2)
-        return made
-
-    assert twice() == [40, 30, 40, 40, 40]
-    with noise.kept(), noise.kept():
-        assert twice() == [40, 40]
-        filled(50), filled(41)
-        assert made == [40, 40, 50]  # a longer part takes the place of a shorter
-        filled(noise._LONGEST + 1), filled(noise._LONGEST + 1)
-        assert made[3:] == [noise._LONGEST + 1] * 2
-    assert twice() == [40, 30, 40, 40, 40]
-
-
-def test_noise_is_kept_until_the_last_lets_go(made):
-    first, second = noise.kept(), noise.kept()
-    first.__enter__(), second.__enter__()
-    filled(8)
-    first.__exit__(None, None, None)
-    filled(8)
-    assert made == [8]
-    second.__exit__(None, None, None)
-    assert not noise._parts
 
 
 def test_shape_is_only_a_view_of_flat_positions():

@@ -75,7 +75,7 @@ def test_tiles_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, of, write, options):
     image = rng.integers(0, 256, (17, 40, 3), np.uint8)
     if of == "a latent":
         image = rng.standard_normal((4, 3, 5), np.float32)
-    up = Upscaler.load(folder, "cuda", options, tiling=Tiling(64, 32, encoder=True))
+    up = Upscaler.load(folder, "cuda", options=options, tiling=Tiling(64, 32, encoder=True))
     up(image)
     moved = []
     cupy.log.clear()
@@ -92,7 +92,7 @@ def test_a_replayed_cuda_graph_sees_new_data(cupy, cuda, tmp_path):
     """Pictures of two sizes in turn, other seeds and latents: each as without a graph, though the graph stays put."""
     write_model(tmp_path / "m")
     rng = np.random.default_rng(0)
-    plain, replayed = (Upscaler.load(tmp_path / "m", "cuda", CudaOptions(cuda_graph=g)) for g in (False, True))
+    plain, replayed = (Upscaler.load(tmp_path / "m", "cuda", options=CudaOptions(cuda_graph=g)) for g in (False, True))
     for seed, size in enumerate([(6, 9), (6, 9), (16, 8), (6, 9), (16, 8)]):
         picture = rng.integers(0, 256, (*size, 3), np.uint8)
         found, expected = (up(picture, seed=seed, degrade_sigma=0.1 * seed).array for up in (replayed, plain))
@@ -104,7 +104,7 @@ def test_a_replayed_cuda_graph_sees_new_data(cupy, cuda, tmp_path):
 def test_one_session_at_a_time(cupy, cuda, tmp_path):
     write_model(tmp_path / "m")
     picture = np.zeros((6, 9, 3), np.uint8)
-    up = Upscaler.load(tmp_path / "m", "cuda", CudaOptions(one_at_a_time=True))
+    up = Upscaler.load(tmp_path / "m", "cuda", options=CudaOptions(one_at_a_time=True))
     alive = []
 
     def on_step(run, m):
@@ -120,7 +120,7 @@ def test_one_session_at_a_time(cupy, cuda, tmp_path):
 @pytest.mark.parametrize(("tf32", "limit"), [(False, None), (True, 2**30)])
 def test_tensorrt_and_its_options(cupy, cuda, monkeypatch, tmp_path, tf32, limit):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    Upscaler.load("gaussian", "cuda", CudaOptions("tensorrt", tf32=tf32, memory_limit=limit))
+    Upscaler.load("gaussian", "cuda", options=CudaOptions("tensorrt", tf32=tf32, memory_limit=limit))
     encoder, network = cuda.asked
     assert [name for name, _ in network] == ["TensorrtExecutionProvider", "CUDAExecutionProvider"]
     assert (encoder[0][1]["trt_bf16_enable"], network[0][1]["trt_bf16_enable"]) == ("0", "1")
@@ -134,7 +134,7 @@ def test_tensorrt_and_its_options(cupy, cuda, monkeypatch, tmp_path, tf32, limit
 def test_options_out_of_range():
     with pytest.raises(PidSamplerError, match="unknown provider 'trt': known are cuda, tensorrt"):
         CudaOptions("trt")
-    with pytest.raises(PidSamplerError, match="memory_limit=0 must be a number of bytes above 0"):
+    with pytest.raises(PidSamplerError, match="memory_limit=0 must be a whole number of at least 1"):
         CudaOptions(memory_limit=0)
 
 

@@ -42,12 +42,12 @@ MODEL = "hf:someone/PiD.onnx-1"
 
 
 def test_nothing_is_downloaded_before_its_licence_is_accepted(asked, tmp_path):
-    message = f"{MODEL} is not on this machine; its licence is other, nsclv1: pass accept_licence=True"
+    message = f"{MODEL} is not on this machine; its licence is other, nsclv1: pass accept_license=True to download it"
     for _ in range(2):
         with pytest.raises(PidSamplerError, match=message):
             Upscaler.load(MODEL, "cpu")
     assert asked == []
-    up = Upscaler.load(MODEL, "cpu", accept_licence=True)
+    up = Upscaler.load(MODEL, "cpu", accept_license=True)
     assert asked == ["someone/PiD.onnx-1"]
     assert up(np.zeros((4, 4, 3), np.uint8)).array.shape == (16, 16, 3)
     assert up.model.path == tmp_path / "cache" / "pidsampler" / "someone" / "PiD.onnx-1"
@@ -83,7 +83,7 @@ def test_what_cannot_be_had(model, message):
     assert "\n" not in str(error.value)
     if "not stated" not in message:
         with pytest.raises(PidSamplerError, match="Hugging Face"):
-            Upscaler.load(model, "cpu", accept_licence=True)
+            Upscaler.load(model, "cpu", accept_license=True)
 
 
 @pytest.mark.usefixtures("asked")
@@ -91,5 +91,5 @@ def test_without_the_extra(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     for accept in (False, True):
         with pytest.raises(PidSamplerError, match=r"huggingface_hub is not installed: pip install 'pidsampler\[hub\]'"):
-            Upscaler.load(MODEL, "cpu", accept_licence=accept)
+            Upscaler.load(MODEL, "cpu", accept_license=accept)
     assert hub.PREFIX == "hf:"

@@ -216,7 +216,7 @@ def test_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, kind):
 def test_a_replayed_cuda_graph_sees_new_features(cupy, cuda, tmp_path):
     """Sizes in turn, other pictures: each as without a graph, though the features stay at their addresses."""
     folder = write_split_model(tmp_path / "m")
-    plain, replayed = (Upscaler.load(folder, "cuda", CudaOptions(cuda_graph=graph)) for graph in (False, True))
+    plain, replayed = (Upscaler.load(folder, "cuda", options=CudaOptions(cuda_graph=graph)) for graph in (False, True))
     addresses = {}
     for seed, size in enumerate([(6, 9), (6, 9), (16, 8), (6, 9), (16, 8)]):
         picture = RNG.integers(0, 256, (*size, 3), np.uint8)
@@ -234,7 +234,7 @@ def test_a_replayed_cuda_graph_sees_new_features(cupy, cuda, tmp_path):
 @pytest.mark.parametrize("cuda_graph", [False, True])
 def test_one_graph_at_a_time(cupy, cuda, tmp_path, monkeypatch, cuda_graph):
     folder = write_split_model(tmp_path / "m")
-    up = Upscaler.load(folder, "cuda", CudaOptions(one_at_a_time=True, cuda_graph=cuda_graph))
+    up = Upscaler.load(folder, "cuda", options=CudaOptions(one_at_a_time=True, cuda_graph=cuda_graph))
     alive, held, run = [], [], Binding.run
 
     def watched(binding):

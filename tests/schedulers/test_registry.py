@@ -55,7 +55,7 @@ from pidsampler import FlowODE
 from pidsampler.schedulers import SchedulerInfo
 
 class Mine(FlowODE):
-    info = SchedulerInfo("mine", 1, 1, False, "a test")
+    info = SchedulerInfo("mine", 1, model_calls_per_step=1, stochastic=False, source="a test")
 
 class Nameless(FlowODE):
     pass
@@ -119,12 +119,12 @@ def test_a_broken_package_is_named(plugin, value, message):
         ("flow-sde@uniform:8", {"timesteps": [0.5, 0]}, "use one of them"),
         ("flow-ode", {"eta": 0.5}, "flow-ode has no option 'eta': it takes none"),
         ("flow-sde", {"etta": 0.5}, "flow-sde has no option 'etta': it takes eta"),
-        ("flow-sde(eta=x)", {}, "option eta='x' of flow-sde is not a number"),
-        ("flow-sde", {"eta": None}, "option eta=None of flow-sde is not a number"),
-        ("deis(order=2.5)", {}, r"option order=2\.5 of deis is not a whole number"),
-        ("restart(t_max=x)@uniform:6", {}, "option t_max='x' of restart is not a number"),
-        ("flow-sde@karras(rho=x):4", {}, "option rho='x' of karras is not a number"),
-        ("flow-sde@discrete(spacing=3):4", {}, "option spacing=3 of discrete is not a word"),
+        ("flow-sde(eta=x)", {}, r"eta='x' must be a finite number in \[0, 1\]"),
+        ("flow-sde", {"eta": None}, "eta=None must be a finite number"),
+        ("deis(order=2.5)", {}, r"order=2\.5 must be a whole number in 1\.\.3"),
+        ("restart(t_max=x)@uniform:6", {}, "t_max='x' must be a finite number"),
+        ("flow-sde@karras(rho=x):4", {}, "rho='x' must be a finite number above 0"),
+        ("flow-sde@discrete(spacing=3):4", {}, "spacing=3 must be a text"),
     ],
 )
 def test_bad_specs(spec, options, message):

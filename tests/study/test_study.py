@@ -19,7 +19,8 @@ from pidsampler import PidSamplerError, StepTable, Upscaler, get_scheduler, list
 from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.jobs import processes
-from pidsampler.study.plan import Study, read_study
+from pidsampler.study.file import read_study
+from pidsampler.study.plan import ReportOptions, Study, Truth
 from pidsampler.study.report import figures
 from pidsampler.study.run import estimate, run_study
 from pidsampler.study.store import Store
@@ -542,3 +543,16 @@ def test_a_files_sampler_is_scaled_to_a_flows_interval(tmp_path, scheduler):
     preset = {"model": "mixture", "scheduler": scheduler, "seeds": 1, **own}
     study = Study(preset=preset, flows=flows, folder=tmp_path)
     assert study.table(study.preset_cell)[0].times == pytest.approx((0.8, 0.5, 0.2))
+
+
+def test_what_0_1_gave_flat_is_bundled():
+    with pytest.warns(DeprecationWarning, match=r"pass .* of Study in") as found:
+        study = of_flow(title="a title", album=3.0, converged="heun@uniform:8")
+    assert study == of_flow(truth=Truth(converged="heun@uniform:8"), report=ReportOptions(title="a title", album=3.0))
+    assert [str(one.message) for one in found] == [
+        "pass converged of Study in truth=Truth(...): this works until version 0.3",
+        "pass title, album of Study in report=ReportOptions(...): this works until version 0.3",
+    ]
+    assert {one.filename for one in found} == {__file__}
+    with pytest.warns(DeprecationWarning, match="attribute title of Study is called report.title now"):
+        assert study.title == "a title"

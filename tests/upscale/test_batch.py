@@ -14,7 +14,6 @@ from PIL import Image
 from pidsampler import FlowSDE, Upscaler
 from pidsampler.cli import main
 from pidsampler.io import atomic, pictures
-from pidsampler.noise import philox as noise
 from pidsampler.upscale import batch
 from pidsampler.upscale.source import Source
 
@@ -195,36 +194,18 @@ def test_reading_and_writing_go_on_beside_the_network(here, monkeypatch):
     monkeypatch.setattr(batch.Source, "of", staticmethod(slow_read))
     monkeypatch.setattr(batch.Result, "save", slow_save)
     settings = batch.Settings(SCHEDULER)
-    found = list(batch.upscale_files(up, files, settings, progress))
+    found = list(batch.upscale_files(up, files, settings=settings, progress=progress))
     assert [(outcome.file, outcome.error) for outcome in found] == [(file, None) for file in files]
 
 
 def test_an_error_of_ours_stops_all_and_leaves_whole_files(here, monkeypatch):
     up = Upscaler.load("gaussian", "cpu")
     files = batch.find_files([Path("in")], "out")
-    found = batch.upscale_files(up, files, batch.Settings(SCHEDULER))
+    found = batch.upscale_files(up, files, settings=batch.Settings(SCHEDULER))
     next(found)
     found.close()  # as an exception or Ctrl-C in the caller does
     for name in written("out"):
         assert pictures.read_record(Path("out") / name) is not None
-
-
-def test_noise_is_made_once_for_all_files(here, monkeypatch):
-    for k in range(4):
-        Image.fromarray(picture(k, 60, 70)).save(f"{k}.png")
-    files = [batch.File(Path(f"{k}.png"), Path(f"{k}-out.png")) for k in range(4)]
-    made, make = [], noise._make
-
-    def counted(out, seed, draw, *position):
-        made.append(draw)
-        make(out, seed, draw, *position)
-
-    monkeypatch.setattr(noise, "_make", counted)
-    found = batch.upscale_files(Upscaler.load("gaussian", "cpu"), files, batch.Settings(SCHEDULER))
-    assert [outcome.error for outcome in found] == [None] * 4
-    parts = -(-3 * 240 * 280 // noise._LONGEST)  # of one picture
-    assert sorted(made) == [0] * parts + [1] * parts
-    assert not noise._parts
 
 
 def test_no_memory_is_said_of_its_file(here, run, monkeypatch):
@@ -263,15 +244,15 @@ def test_only_what_nobody_writes_is_left_over(tmp_path, monkeypatch):
 def test_a_worker_of_a_cluster(here):
     files = batch.find_files([Path("in")], "out")
     settings = batch.Settings(SCHEDULER)
-    job = batch.Job(tuple(files), settings)
-    found = list(batch.Worker("gaussian", "cpu").run(job))
+    job = batch.FileJob(tuple(files), settings)
+    found = list(batch.FileWorker("gaussian", "cpu").run(job))
     assert [outcome.file for outcome in found] == files
     given_up, again = job.lost(found[:2], "it died")
     assert given_up == []
     assert [(one.files, one.again) for one in again] == [((file,), True) for file in files[2:]]
     (outcome,), none = again[0].lost([], "it died")
     assert (outcome.error, none) == (f"{files[2].path}: it died", [])
-    errors = [outcome.error for outcome in batch.Worker("nowhere", "cpu").run(job)]
+    errors = [outcome.error for outcome in batch.FileWorker("nowhere", "cpu").run(job)]
     assert len(errors) == 4
     assert all("no model 'nowhere'" in error for error in errors)
 
@@ -279,7 +260,7 @@ def test_a_worker_of_a_cluster(here):
 def test_the_record_is_known_before_anything_is_computed():
     up = Upscaler.load("gaussian", "cpu")
     source = Source.of(picture(0))
-    options = {"scheduler": "heun@uniform:3", "seed": 4, "degrade_sigma": 0.5}
+    options = {"sampler": "heun@uniform:3", "seed": 4, "degrade_sigma": 0.5}
     found = up(source, **options).record
     known = up.record(source, **options)
     assert found == found | known

@@ -20,14 +20,23 @@ from pidsampler.errors import OutOfMemoryError
 from pidsampler.onnx import Model
 from pidsampler.onnx import model as model_module
 from pidsampler.upscale import memory
-from pidsampler.upscale.memory import Need, Plan, Tiling
+from pidsampler.upscale.memory import Memory, Need, TilePlan, Tiling
 
 UNIT, SCALE = 32, 4
 PHOTO = np.random.default_rng(0).integers(0, 256, (40, 72, 3), np.uint8)
 
 
 def planned(tiling, size, budget, network=100.0, tensors=2, fixed=None):
-    return memory.plan(tiling, size, UNIT, SCALE, fixed, budget, tensors, lambda: Need(network, 10.0))
+    return memory.plan(
+        tiling,
+        size,
+        unit=UNIT,
+        scale=SCALE,
+        fixed=fixed,
+        budget=budget,
+        tensors=tensors,
+        need=lambda: Need(network, 10.0),
+    )
 
 
 def peak(plan, size, network, tensors):
@@ -79,15 +88,18 @@ def test_more_memory_is_never_smaller_tiles():
 
 
 def test_what_is_small_or_unknown_is_whole_and_not_measured():
-    def never():
-        raise AssertionError
+    def unmeasured(tiling, size, budget, fixed=None):
+        def never():
+            raise AssertionError
+
+        return memory.plan(tiling, size, unit=UNIT, scale=SCALE, fixed=fixed, budget=budget, tensors=2, need=never)
 
     for size, budget, tiling in (((1024, 1024), 10, Tiling()), ((9984, 9984), None, Tiling())):
-        plan = memory.plan(tiling, size, UNIT, SCALE, None, budget, 2, never)
+        plan = unmeasured(tiling, size, budget)
         assert (len(plan.grid), plan.described) == (1, None)
     # What was chosen is tried, if there is room for the sampler's own, and nothing is measured.
     for tiling, fixed in ((Tiling("off"), None), (Tiling(512), None), (Tiling(), (512, 512))):
-        memory.plan(tiling, (2048, 2048), UNIT, SCALE, fixed, 10**9, 2, never)
+        unmeasured(tiling, (2048, 2048), 10**9, fixed)
         plan = planned(tiling, (2048, 2048), 2048**2 * 32 + 10, fixed=fixed)
         assert (len(plan.grid) == 1) == (tiling.tile == "off")
         with pytest.raises(PidSamplerError, match=r"134\.2 MB of memory for the sampler's 2 tensors"):
@@ -123,9 +135,8 @@ def test_fixed_graphs_are_tiles():
     ("arguments", "message"),
     [
         (("of",), "unknown tile 'of'"),
-        ((0,), "tile=0 is no number of pixels above 0"),
-        (("auto", -1), "overlap=-1 is below 0"),
-        (("auto", None, 0), "max_memory=0 is no number of bytes"),
+        ((0,), "tile=0 must be a whole number of at least 1"),
+        (("auto", -1), "overlap=-1 must be a whole number of at least 0"),
     ],
 )
 def test_a_wrong_tiling(arguments, message):
@@ -133,18 +144,23 @@ def test_a_wrong_tiling(arguments, message):
         Tiling(*arguments)
 
 
+def test_memory_of_nothing():
+    with pytest.raises(PidSamplerError, match="max_memory=0 must be a whole number of at least 1"):
+        Tiling(max_memory=0)
+
+
 @pytest.mark.parametrize(
     ("text", "count"),
     [("1000", 1000), ("4G", 4 * 10**9), ("1.5GB", 1_500_000_000), ("800MiB", 800 * 2**20), ("2 ki", 2048)],
 )
 def test_sizes_in_bytes(text, count):
-    assert Tiling.parse("auto", None, text) == Tiling(max_memory=count)
+    assert Tiling.parse("auto", None, max_memory=text) == Tiling(max_memory=count)
 
 
 @pytest.mark.parametrize("text", ["", "4T", "-1", "4 GB a lot", "G"])
 def test_what_is_no_size(text):
     with pytest.raises(PidSamplerError, match="is no size in bytes: pass one such as 4G"):
-        Tiling.parse("auto", None, text)
+        Tiling.parse("auto", None, max_memory=text)
 
 
 def test_the_machine_says_its_memory(monkeypatch, tmp_path):
@@ -167,29 +183,30 @@ def test_the_machine_says_its_memory(monkeypatch, tmp_path):
     assert host.free_memory() is None
     assert host.held_memory() is None
     backend = get_backend("numpy")
-    assert memory.budget(Tiling(), backend) is None
-    assert memory.budget(Tiling(max_memory=7), backend) == 7
+    assert Memory.of(backend).budget(Tiling()) is None
+    assert Memory.of(backend).budget(Tiling(max_memory=7)) == 7
 
 
 def test_the_budget_is_what_is_free_and_allowed(monkeypatch):
     monkeypatch.setattr(host, "free_memory", lambda: 1000)
     monkeypatch.setattr(host, "held_memory", lambda: 300)
     backend = get_backend("numpy")
-    assert memory.budget(Tiling(), backend) == 900
-    assert memory.budget(Tiling(max_memory=700), backend) == 400
-    assert memory.budget(Tiling(max_memory=5000), backend) == 900
-    assert memory.budget(Tiling(max_memory=200), backend) == 0
+    assert Memory.of(backend).budget(Tiling()) == 900
+    assert Memory.of(backend).budget(Tiling(max_memory=700)) == 400
+    assert Memory.of(backend).budget(Tiling(max_memory=5000)) == 900
+    assert Memory.of(backend).budget(Tiling(max_memory=200)) == 0
 
 
 def test_a_model_is_measured_as_its_manifest_says():
     script = """
-from pidsampler import memory
+from pidsampler.upscale import memory
 from pidsampler.onnx import Model
 from pidsampler.onnx import model as model_module
 from pidsampler.backends import get_backend
 backend = get_backend("numpy")
 model = Model.load("tiny", backend)
-print(*memory.measure(model, backend), model.contract.network_bytes, model.contract.encoder_bytes)
+need = memory.measure(model, backend)
+print(need.network, need.encoder, model.contract.network_bytes, model.contract.encoder_bytes)
 """
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, check=True)
     network, encoder, *stated = map(float, done.stdout.split())
@@ -199,7 +216,7 @@ print(*memory.measure(model, backend), model.contract.network_bytes, model.contr
 
 def test_a_model_that_says_nothing_is_measured_once(tmp_path, monkeypatch):
     calls = []
-    monkeypatch.setattr(memory, "measure", lambda *_: calls.append(1) or (50.0, 5.0))
+    monkeypatch.setattr(memory, "measure", lambda *_: calls.append(1) or Need(50.0, 5.0))
     up = Upscaler.load(write_split_model(tmp_path / "m"), "cpu", tiling=Tiling(max_memory=host.held_memory() + 10**9))
     for _ in range(2):
         up(PHOTO)
@@ -265,8 +282,13 @@ def test_out_of_memory_tries_a_smaller_tile_once(tmp_path, monkeypatch):
         assert np.abs(result.array.astype(int) - plain.array).max() <= 1
         assert result.record["tiles"]["width"] == 128
         assert (result.record["ran_out_of_memory"], plain.record["ran_out_of_memory"]) == (True, False)
-        again = up(PHOTO)  # it has learnt, and warns no more
-        assert (again.record["tiles"], again.record["ran_out_of_memory"]) == (result.record["tiles"], False)
+        # The smaller tiles are that result's, not the upscaler's: it plans anew, or is told to keep to them.
+        assert (up.tiling, result.plan.tiling) == (Tiling(), Tiling(144, encoder=True))
+        with pytest.warns(UserWarning, match="tried again"):
+            assert up(PHOTO).record == result.record
+        again = up.with_tiling(result.plan.tiling)(PHOTO)
+        assert np.array_equal(again.array, result.array)
+        assert again.record == result.record | {"ran_out_of_memory": False}
     fails_above(5, OutOfMemoryError("no room"))
     seen.clear()
     with pytest.warns(UserWarning, match="tried again"), pytest.raises(OutOfMemoryError, match="no room"):
@@ -302,8 +324,7 @@ def test_real_memory_that_runs_out(tmp_path):
     """A process that may have little more than the model: ONNX Runtime itself says that there is no more."""
     script = """
 import resource, numpy as np
-from pidsampler import Upscaler
-from pidsampler.memory import Tiling
+from pidsampler import Tiling, Upscaler
 up = Upscaler.load("gaussian", "cpu")
 up(np.zeros((8, 8, 3), np.uint8), "flow-ode", seed=1)
 np.ones((999, 999)) @ np.ones((999, 999))  # or numpy's library of matrices ends the process
@@ -317,7 +338,7 @@ print(record["tiles"]["width"], record["ran_out_of_memory"])
     done = subprocess.run([sys.executable, "-P", "-c", script], capture_output=True, text=True, env=environment)
     assert done.returncode == 0, done.stderr
     assert done.stdout == "768 True\n"
-    assert "UserWarning: out of memory (" in done.stderr
+    assert "PidSamplerWarning: out of memory (" in done.stderr
     assert "tried again in 9 tiles of 768x768" in done.stderr
 
 
@@ -335,8 +356,8 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     assert "takes 1.5 MB of memory for the sampler's 2 tensors" in capsys.readouterr().err
     for wrong, message in (
         (["--tile", "big"], "unknown tile 'big'"),
-        (["--max-memory", "lots"], "--max-memory 'lots' is no size in bytes"),
-        (["--overlap", "-3"], "overlap=-3 is below 0"),
+        (["--max-memory", "lots"], "--max-memory lots is no size in bytes"),
+        (["--overlap", "-3"], "--overlap -3 is below 0"),
     ):
         assert main([*options, "c.png", *wrong]) == 2
         assert message in capsys.readouterr().err
@@ -365,7 +386,7 @@ def test_manifests_state_memory_and_drift(tmp_path):
 
 def test_a_plan_says_what_it_is():
     plan = planned(Tiling(128, 32), (256, 128), None)
-    assert isinstance(plan, Plan)
+    assert isinstance(plan, TilePlan)
     assert plan.described == {"width": 128, "height": 128, "overlap": 64, "count": 3, "encoder_count": 1}
 
 

@@ -31,6 +31,16 @@ from pidsampler.onnx import Model
 from pidsampler.upscale.tiles import OVERLAP, Axis, Grid, Tile, Tiled, axis, cut_latent, encode_in_tiles
 
 NUMPY = get_backend("numpy")
+
+
+def along(length, size, overlap, unit=1):
+    return axis(length, size, overlap=overlap, unit=unit)
+
+
+def box(top, left, height, width):
+    return Tile(top, left, height=height, width=width)
+
+
 needs_compiler = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
 
 
@@ -77,9 +87,9 @@ def cuts(draw):
 @example((66, 64, 63, 1))  # three over almost all pixels
 def test_tiles_cover_a_side_evenly_with_the_overlap_and_no_more_of_them(cut):
     length, size, overlap, unit = cut
-    found = axis(*cut)
+    found = along(*cut)
     if size >= length:
-        assert found == Axis(length, length, (0,))
+        assert found == Axis(length, length, starts=(0,))
         return
     assert (found.length, found.size, found.starts[0], found.starts[-1]) == (length, size, 0, length - size)
     assert all(start % unit == 0 for start in found.starts)
@@ -104,7 +114,7 @@ def total(side, dtype=np.float64):
 @example((66, 64, 63, 1))
 @example((997, 89, 88, 1))
 def test_weights_sum_to_one_and_leave_the_outer_quarter_of_an_overlap_out(cut):
-    side = axis(*cut)
+    side = along(*cut)
     with np.errstate(all="raise"):
         weights = side.weights
     assert weights is side.weights  # made once
@@ -128,13 +138,13 @@ def test_weights_of_every_small_side():
         for size in range(1, length + 1):
             for overlap in range(size):
                 with np.errstate(all="raise"):
-                    assert np.abs(total(axis(length, size, overlap)) - 1).max() <= 4e-16
+                    assert np.abs(total(along(length, size, overlap)) - 1).max() <= 4e-16
                 count += 1
     assert count == 364
 
 
 def test_the_ramp_of_an_overlap():
-    before, after = axis(24, 16, 8).weights
+    before, after = along(24, 16, 8).weights
     ramp = (1 - np.cos(np.pi * (np.arange(4) + 0.5) / 4)) / 2
     assert after == pytest.approx(np.r_[[0] * 2, ramp, [1] * 10], abs=1e-15)
     assert before == pytest.approx(after[::-1], abs=1e-15)
@@ -143,18 +153,18 @@ def test_the_ramp_of_an_overlap():
 
 
 def test_tiles_that_only_touch_have_weights_of_one():
-    side = axis(12, 4, 0)
+    side = along(12, 4, 0)
     assert side.starts == (0, 4, 8)
     assert all((weight == 1).all() for weight in side.weights)
 
 
 def test_a_grid_goes_row_by_row():
-    grid = Grid(axis(6, 4, 1), axis(3, 5, 2))
-    assert list(grid) == [Tile(0, 0, 4, 3), Tile(2, 0, 4, 3)]
+    grid = Grid(along(6, 4, 1), along(3, 5, 2))
+    assert list(grid) == [box(0, 0, 4, 3), box(2, 0, 4, 3)]
     assert len(grid) == 2
-    wide = Grid(axis(64, 64, 0, 32), axis(160, 64, 32, 32))
+    wide = Grid(along(64, 64, 0, 32), along(160, 64, 32, 32))
     assert [tile.left for tile in wide] == [0, 32, 64, 96]
-    assert wide.reduced(32) == Grid(Axis(2, 2, (0,)), Axis(5, 2, (0, 1, 2, 3)))
+    assert wide.reduced(32) == Grid(Axis(2, 2, starts=(0,)), Axis(5, 2, starts=(0, 1, 2, 3)))
 
 
 @pytest.mark.parametrize(
@@ -172,18 +182,18 @@ def test_a_grid_goes_row_by_row():
 )
 def test_axis_refuses(cut, message):
     with pytest.raises(PidSamplerError, match=message):
-        axis(*cut)
+        along(*cut)
 
 
 @pytest.mark.parametrize("starts", [(), (1, 4), (0, 3), (0, 1, 1, 4), (0, 5, 4), (0, 4)])
 def test_tiles_that_leave_gaps_are_refused(starts):
     with pytest.raises(PidSamplerError, match="do not cover 7: make an Axis by axis"):
-        Axis(7, 3, starts)
+        Axis(7, 3, starts=starts)
 
 
 def test_grids_that_a_factor_does_not_divide():
     with pytest.raises(PidSamplerError, match=r"begin or end at 12, not a multiple of 8: make the grid with unit=8"):
-        axis(40, 16, 0, 4).reduced(8)
+        along(40, 16, 0, 4).reduced(8)
 
 
 # Whole against tiled
@@ -209,8 +219,10 @@ def compare(shape, grid, table, name="numpy", dtype=np.float32, seed=0):
     mean, std = gaussian(shape, dtype)
     backend = get_backend(name)
     arguments = {"seed": seed, "backend": name, "dtype": dtype}
-    whole = host(sample(cut_gaussian(mean, std, backend)(Tile(0, 0, *shape[2:])), table, shape=shape, **arguments))
-    tiled = host(sample(Tiled(cut_gaussian(mean, std, backend), grid, backend), table, shape=shape, **arguments))
+    whole = host(sample(cut_gaussian(mean, std, backend)(box(0, 0, *shape[2:])), table, shape=shape, **arguments))
+    tiled = host(
+        sample(Tiled(cut_gaussian(mean, std, backend), grid, backend=backend), table, shape=shape, **arguments)
+    )
     assert tiled.dtype == whole.dtype == dtype
     assert np.abs(whole).max() > 0.05 if whole.size > 100 else True
     return np.abs(tiled - whole).max() / max(1, np.abs(whole).max())
@@ -241,11 +253,11 @@ def test_tiled_and_whole_agree(rows, columns, dtype):
     """To 1e-5 in float32; in float64 to its own rounding, since the weights are of float64 there."""
     shape = (1, 3, rows[0], columns[0])
     tolerance = 1e-5 if dtype == np.float32 else 1e-12
-    assert compare(shape, Grid(axis(*rows), axis(*columns)), TABLE, dtype=dtype) <= tolerance
+    assert compare(shape, Grid(along(*rows), along(*columns)), TABLE, dtype=dtype) <= tolerance
 
 
 SMALL = (2, 3, 13, 17)
-CUT = Grid(axis(13, 6, 2), axis(17, 8, 3))  # 3x3 tiles, the last of them shifted inwards
+CUT = Grid(along(13, 6, 2), along(17, 8, 3))  # 3x3 tiles, the last of them shifted inwards
 
 
 @pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
@@ -259,10 +271,10 @@ def test_every_scheduler(info):
     ("shape", "grid"),
     [
         (SMALL, CUT),
-        ((1, 3, 1, 1), Grid(axis(1, 1, 0), axis(1, 1, 0))),
-        ((1, 3, 31, 5), Grid(axis(31, 7, 5), axis(5, 9, 0))),
-        ((2, 3, 32, 64), Grid(axis(32, 16, 8, 8), axis(64, 32, 16, 8))),  # vector loads
-        ((1, 3, 12, 13), Grid(axis(12, 5, 4), axis(13, 12, 11))),
+        ((1, 3, 1, 1), Grid(along(1, 1, 0), along(1, 1, 0))),
+        ((1, 3, 31, 5), Grid(along(31, 7, 5), along(5, 9, 0))),
+        ((2, 3, 32, 64), Grid(along(32, 16, 8, 8), along(64, 32, 16, 8))),  # vector loads
+        ((1, 3, 12, 13), Grid(along(12, 5, 4), along(13, 12, 11))),
     ],
     ids=str,
 )
@@ -275,11 +287,11 @@ def test_guidance_inside_and_outside_of_tiles(name, where):
     """A guided network in tiles, and the guidance of two tiled networks."""
     backend = get_backend(name)
     cut, other = (cut_gaussian(*gaussian(SMALL, seed=seed), backend) for seed in (1, 2))
-    everything = Tile(0, 0, *SMALL[2:])
+    everything = box(0, 0, *SMALL[2:])
     if where == "inside":
-        tiled = Tiled(lambda tile: Guided(cut(tile), other(tile), 2.5), CUT, backend)
+        tiled = Tiled(lambda tile: Guided(cut(tile), other(tile), 2.5), CUT, backend=backend)
     else:
-        tiled = Guided(Tiled(cut, CUT, backend), Tiled(other, CUT, backend), 2.5)
+        tiled = Guided(Tiled(cut, CUT, backend=backend), Tiled(other, CUT, backend=backend), 2.5)
     table = FlowODE(timesteps.uniform(5))
     found = host(sample(tiled, table, shape=SMALL, backend=name))
     expected = host(sample(Guided(cut(everything), other(everything), 2.5), table, shape=SMALL, backend=name))
@@ -288,7 +300,7 @@ def test_guidance_inside_and_outside_of_tiles(name, where):
 
 def test_a_mixture(name):
     law = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
-    tiled = Tiled(lambda tile: law, CUT, get_backend(name))
+    tiled = Tiled(lambda tile: law, CUT, backend=get_backend(name))
     for table in (FlowSDE(timesteps.pid()), get_scheduler("dpmpp-2m", timesteps=timesteps.uniform(6))):
         found, expected = (host(sample(network, table, shape=SMALL, backend=name)) for network in (tiled, law))
         assert found == pytest.approx(expected, abs=1e-5)
@@ -303,7 +315,7 @@ def test_seams_need_an_overlap():
 
     def difference(overlap):
         width = 40 - overlap  # of two tiles
-        tiled = Tiled(lambda tile: blur, Grid(axis(8, 8, 0), axis(width, 20, overlap)), NUMPY)
+        tiled = Tiled(lambda tile: blur, Grid(along(8, 8, 0), along(width, 20, overlap)), backend=NUMPY)
         x = np.random.default_rng(0).normal(size=(1, 3, 8, width)).astype(np.float32)
         out = np.empty_like(x)
         tiled.predict(x, 0.5, out)
@@ -331,7 +343,7 @@ class Recorded:
 
 def test_conditions_are_cut_anew_for_each_tile_and_step_and_progress_is_told():
     cuts, told = [], []
-    tiled = Tiled(lambda tile: cuts.append(tile) or Recorded(), CUT, NUMPY, on_tile=lambda *at: told.append(at))
+    tiled = Tiled(lambda tile: cuts.append(tile) or Recorded(), CUT, backend=NUMPY, on_tile=lambda *at: told.append(at))
     sample(tiled, FlowODE([0.9, 0.5, 0.0]), shape=SMALL)
     assert cuts == [*CUT] * 2
     assert told == [(k, 9) for k in range(1, 10)] * 2
@@ -339,7 +351,7 @@ def test_conditions_are_cut_anew_for_each_tile_and_step_and_progress_is_told():
 
 def test_buffers_are_made_once_and_are_contiguous():
     network = Recorded(input_dtype=np.dtype(np.float16), output_dtype=np.dtype(np.float16))
-    tiled = Tiled(lambda tile: network, CUT, NUMPY)
+    tiled = Tiled(lambda tile: network, CUT, backend=NUMPY)
     for shape in (SMALL, (1, *SMALL[1:])):
         network.calls.clear()
         sample(tiled, FlowODE([0.9, 0.5, 0.0]), shape=shape)
@@ -355,7 +367,7 @@ def test_a_network_of_half_precision(name, dtype):
     """It reads and writes its own type; state and sum are float32."""
     kind = next(d for d in DTYPES.values() if d == dtype)
     network = Recorded(input_dtype=kind, output_dtype=kind)
-    tiled = Tiled(lambda tile: network, CUT, get_backend(name))
+    tiled = Tiled(lambda tile: network, CUT, backend=get_backend(name))
     found = host(sample(tiled, FlowSDE(timesteps.pid()), shape=SMALL, backend=name))
     whole = host(
         sample(Recorded(input_dtype=kind, output_dtype=kind), FlowSDE(timesteps.pid()), shape=SMALL, backend=name)
@@ -365,15 +377,15 @@ def test_a_network_of_half_precision(name, dtype):
 
 def test_one_tile_goes_straight_to_its_network():
     network, asked = Recorded(), []
-    grid = Grid(axis(13, 20, 2), axis(17, 17, 3))
-    tiled = Tiled(lambda tile: asked.append(tile) or network, grid, NUMPY)
+    grid = Grid(along(13, 20, 2), along(17, 17, 3))
+    tiled = Tiled(lambda tile: asked.append(tile) or network, grid, backend=NUMPY)
     x, out = np.ones(SMALL, np.float32), np.empty(SMALL, np.float32)
     for _ in range(3):
         tiled.predict(x, 0.5, out)
     assert all(call[0] is x and call[1] is out for call in network.calls)
-    assert asked == [Tile(0, 0, 13, 17)]
+    assert asked == [box(0, 0, 13, 17)]
     half = Recorded(input_dtype=np.dtype(np.float16), output_dtype=np.dtype(np.float16))
-    Tiled(lambda tile: half, grid, NUMPY).predict(x, 0.5, out)
+    Tiled(lambda tile: half, grid, backend=NUMPY).predict(x, 0.5, out)
     assert half.calls[0][0].dtype == np.float16
     assert (out == 0.5).all()
 
@@ -393,7 +405,7 @@ def test_nothing_but_launches_after_the_first_step(cupy):
     network = Quiet()
     backend = get_backend("cupy")
     sample(
-        Tiled(lambda tile: network, CUT, backend),
+        Tiled(lambda tile: network, CUT, backend=backend),
         FlowODE(timesteps.uniform(5)),
         shape=SMALL,
         backend="cupy",
@@ -405,13 +417,13 @@ def test_nothing_but_launches_after_the_first_step(cupy):
 
 
 def test_tiled_refuses():
-    tiled = Tiled(lambda tile: None, CUT, NUMPY)
+    tiled = Tiled(lambda tile: None, CUT, backend=NUMPY)
     with pytest.raises(PidSamplerError, match=r"expected a Denoiser with predict.* found None"):
         sample(tiled, TABLE, shape=SMALL)
     with pytest.raises(PidSamplerError, match=r"shapes \(1, 3, 13, 18\) .* the tiles are those of .* 13, 17\)"):
         sample(tiled, TABLE, shape=(1, 3, 13, 18))
     with pytest.raises(PidSamplerError, match=r"returned shape \(2, 3, 5, 8\), expected that of x, \(2, 3, 6, 8\)"):
-        sample(Tiled(lambda tile: lambda x, t: x[:, :, 1:], CUT, NUMPY), TABLE, shape=SMALL)
+        sample(Tiled(lambda tile: lambda x, t: x[:, :, 1:], CUT, backend=NUMPY), TABLE, shape=SMALL)
 
 
 def test_an_exception_of_the_callback_cancels():
@@ -420,7 +432,7 @@ def test_an_exception_of_the_callback_cancels():
 
     network = Recorded()
     with pytest.raises(KeyboardInterrupt):
-        sample(Tiled(lambda tile: network, CUT, NUMPY, on_tile=stop), TABLE, shape=SMALL)
+        sample(Tiled(lambda tile: network, CUT, backend=NUMPY, on_tile=stop), TABLE, shape=SMALL)
     assert len(network.calls) == 1
 
 
@@ -430,26 +442,26 @@ def test_an_exception_of_the_callback_cancels():
 def test_a_latent_is_cut_with_its_tile(name):
     backend = get_backend(name)
     latent = np.arange(2 * 4 * 5, dtype=np.float32).reshape(1, 2, 4, 5)
-    found = cut_latent(backend.adopt(latent), Tile(32, 64, 64, 96), 32)
+    found = cut_latent(backend.adopt(latent), box(32, 64, 64, 96), factor=32)
     assert np.array_equal(host(found), latent[:, :, 1:3, 2:5])
     assert found.flags.c_contiguous
     assert type(found) is type(backend.adopt(latent))
     whole = backend.adopt(latent)
-    assert cut_latent(whole, Tile(0, 0, 128, 160), 32) is whole
+    assert cut_latent(whole, box(0, 0, 128, 160), factor=32) is whole
 
 
 @pytest.mark.parametrize(
     ("tile", "message"),
     [
-        (Tile(16, 0, 64, 64), r"Tile\(top=16.* is not aligned to latent pixels of 32"),
-        (Tile(0, 0, 64, 65), "is not aligned"),
-        (Tile(96, 0, 64, 64), r"reaches out of a latent of shape \(1, 2, 4, 5\)"),
-        (Tile(0, 128, 64, 64), "reaches out"),
+        (box(16, 0, 64, 64), r"Tile\(top=16.* is not aligned to latent pixels of 32"),
+        (box(0, 0, 64, 65), "is not aligned"),
+        (box(96, 0, 64, 64), r"reaches out of a latent of shape \(1, 2, 4, 5\)"),
+        (box(0, 128, 64, 64), "reaches out"),
     ],
 )
 def test_parts_that_a_latent_has_not(tile, message):
     with pytest.raises(PidSamplerError, match=message):
-        cut_latent(np.zeros((1, 2, 4, 5), np.float32), tile, 32)
+        cut_latent(np.zeros((1, 2, 4, 5), np.float32), tile, factor=32)
 
 
 def means(image, factor=4):
@@ -461,7 +473,7 @@ def means(image, factor=4):
 def test_an_encoder_of_its_own_blocks_does_not_show_its_tiles(name, size, overlap):
     backend = get_backend(name)
     image = np.random.default_rng(0).uniform(-1, 1, (1, 3, 36, 60)).astype(np.float32)
-    grid = Grid(axis(36, size, overlap, 4), axis(60, size, overlap, 4))
+    grid = Grid(along(36, size, overlap, 4), along(60, size, overlap, 4))
     seen, told = [], []
 
     def encode(tile):
@@ -470,7 +482,9 @@ def test_an_encoder_of_its_own_blocks_does_not_show_its_tiles(name, size, overla
         return backend.adopt(means(host(tile)))
 
     progress = lambda *at: told.append(at)  # noqa: E731
-    found = encode_in_tiles(encode, backend.adopt(image), grid, 4, 3, backend, progress)
+    found = encode_in_tiles(
+        encode, backend.adopt(image), grid=grid, factor=4, channels=3, backend=backend, on_tile=progress
+    )
     assert host(found) == pytest.approx(means(image), abs=1e-6)
     assert (found.dtype, type(found)) == (np.float32, type(backend.adopt(image)))
     assert seen == [(1, 3, min(size, 36), min(size, 60))] * len(grid)
@@ -479,22 +493,24 @@ def test_an_encoder_of_its_own_blocks_does_not_show_its_tiles(name, size, overla
 
 def test_latents_of_half_precision_are_blended_in_float32():
     image = np.full((1, 3, 8, 24), 0.3, np.float32)
-    grid = Grid(axis(8, 8, 0, 4), axis(24, 16, 8, 4))
-    found = encode_in_tiles(lambda x: means(x).astype(np.float16), image, grid, 4, 3, NUMPY)
+    grid = Grid(along(8, 8, 0, 4), along(24, 16, 8, 4))
+    found = encode_in_tiles(
+        lambda x: means(x).astype(np.float16), image, grid=grid, factor=4, channels=3, backend=NUMPY
+    )
     assert found.dtype == np.float32
     assert found == pytest.approx(np.full((1, 3, 2, 6), np.float32(np.float16(0.3))), abs=1e-7)
 
 
 def test_encoding_refuses():
-    image, grid = np.zeros((1, 3, 8, 24), np.float32), Grid(axis(8, 8, 0, 4), axis(24, 16, 8, 4))
+    image, grid = np.zeros((1, 3, 8, 24), np.float32), Grid(along(8, 8, 0, 4), along(24, 16, 8, 4))
     with pytest.raises(PidSamplerError, match=r"shape \(1, 3, 8, 24\), but the grid is of 24x24"):
-        encode_in_tiles(means, image, Grid(grid.columns, grid.columns), 4, 3, NUMPY)
+        encode_in_tiles(means, image, grid=Grid(grid.columns, grid.columns), factor=4, channels=3, backend=NUMPY)
     with pytest.raises(PidSamplerError, match="not a multiple of 16"):
-        encode_in_tiles(means, image, grid, 16, 3, NUMPY)
+        encode_in_tiles(means, image, grid=grid, factor=16, channels=3, backend=NUMPY)
     with pytest.raises(
         PidSamplerError, match=r"returned shape \(1, 3, 2, 4\) for a tile of .*, expected \(1, 4, 2, 4\)"
     ):
-        encode_in_tiles(means, image, grid, 4, 4, NUMPY)
+        encode_in_tiles(means, image, grid=grid, factor=4, channels=4, backend=NUMPY)
 
 
 # The bundled models
@@ -522,9 +538,9 @@ def photo_in_tiles(model, photo, size, overlap):
     height, width = photo.shape[:2]
     latent = model.encode(to_tensor(photo, size=(height, width), backend=NUMPY))
     shape = (1, 3, 4 * height, 4 * width)
-    grid = Grid(axis(shape[2], size, overlap, unit), axis(shape[3], size, overlap, unit))
+    grid = Grid(along(shape[2], size, overlap, unit), along(shape[3], size, overlap, unit))
     assert {*grid.rows.overlaps[1:], *grid.columns.overlaps[1:]} == {overlap}
-    tiled = Tiled(lambda tile: model.denoiser(cut_latent(latent, tile, unit), 0.0), grid, NUMPY)
+    tiled = Tiled(lambda tile: model.denoiser(cut_latent(latent, tile, factor=unit), 0.0), grid, backend=NUMPY)
     table = FlowSDE(contract.timesteps)
     found, whole = (sample(network, table, shape=shape) for network in (tiled, model.denoiser(latent, 0.0)))
     psnr = 10 * np.log10(4 / np.mean((found.astype(np.float64) - whole) ** 2))

@@ -222,7 +222,7 @@ def test_degrade_sigma_matters_and_is_checked(gaussian):
     with pytest.warns(UserWarning, match=r"degrade_sigma=0\.9 is above 0\.8, the most PiD is trained for"):
         gaussian(RGB, degrade_sigma=0.9)
     for bad in (-0.1, 1.1, math.nan):
-        with pytest.raises(PidSamplerError, match=r"degrade_sigma=.* is outside 0\.\.1"):
+        with pytest.raises(PidSamplerError, match=r"degrade_sigma=.* must be a finite number in \[0, 1\]"):
             gaussian(RGB, degrade_sigma=bad)
 
 

@@ -48,9 +48,9 @@ def album(folder: Path, shown: Shown, *, megabytes: float) -> Album:
     side = math.isqrt(int(space / max(1, len(images))))
     frame = math.isqrt(int(1e6 * megabytes * _STRIPS / _BYTES / count / max(1, len(images)) / 8))
     for image in images:
-        found = {cell: picture_path(folder, image, cell=cell, seed=seed) for cell, (seed, _) in shown[image].items()}
+        found = {cell: picture_path(folder, (cell, image, seed)) for cell, (seed, _) in shown[image].items()}
         seed = next(iter(shown[image].values()))[0]
-        found |= {name: picture_path(folder, image, cell=name, seed=seed) for name in ("input", "reference")}
+        found |= {name: picture_path(folder, (name, image, seed)) for name in ("input", "reference")}
         opened = {cell: _read(path) for cell, path in found.items() if path.is_file()}
         if not opened:
             continue
@@ -62,7 +62,7 @@ def album(folder: Path, shown: Shown, *, megabytes: float) -> Album:
         for cell, picture in opened.items():
             pictures[cell] = _add(made.files, picture[y : y + height, x : x + width])
         for cell, (seed, times) in shown[image].items():
-            path = strip_path(folder, image, cell=cell, seed=seed)
+            path = strip_path(folder, (cell, image, seed))
             if path.is_file():
                 rows = frames(len(times) - 1)
                 strips[cell] = {

@@ -28,11 +28,11 @@ def report(study: Study, store: Store, *, measures: Iterable[Measure]) -> Path:
         PidSamplerError: A file cannot be written, or a package of the extra 'study' is missing.
     """
     shown: Shown = {}
-    for cell in study.all_cells if study.album else ():
+    for cell in study.all_cells if study.report.album else ():
         if study.flow(cell) is None and _times(study, cell) is not None:
             for image, seed in reversed(study.runs(cell)):  # the first seed stays
                 shown.setdefault(image, {})[cell.id] = seed, study.table(cell)[0].times
-    pictures = album(store.folder, shown, megabytes=study.album)
+    pictures = album(store.folder, shown, megabytes=study.report.album)
     data = summarise(study, store, measures=list(measures), pictures=pictures)
     path = store.folder / "report.html"
     write_report(data, pictures.files, path=path)
@@ -56,8 +56,8 @@ def summarise(study: Study, store: Store, *, measures: list[Measure], pictures: 
     measures = [m for m in measures if any(m.name in results.get(cell.id, {}) for cell in cells)]
     summed = {m.name: _summed(study, m.name, results) for m in measures}
     return {
-        "title": study.title,
-        "question": study.question,
+        "title": study.report.title,
+        "question": study.report.question,
         "preset": {name: as_text(value) for name, value in study.preset_cell.settings.items()},
         "made": _made(study, store, results, errors),
         "sampling": describe(_longest(results)) if results else "Nothing was measured.",

@@ -1,0 +1,55 @@
+"""Study files: TOML with the keys of a study and its parts."""
+
+from __future__ import annotations
+
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
+from .plan import ReportOptions, Study, Truth
+
+_PARTS = (Truth, ReportOptions)
+_KINDS: dict[str, tuple[tuple[type, ...], str]] = {
+    "preset": ((dict,), "a table of settings"),
+    "axes": ((dict,), "a table of lists"),
+    "cells": ((str, list), "'grid', 'one-at-a-time' or a list of settings"),
+    "title": ((str,), "a text"),
+    "question": ((str,), "a text"),
+    "flows": ((dict,), "a table of flows"),
+    "measures": ((list,), "a list of names"),
+    "converged": ((str,), "a scheduler's spec"),
+    "reduce": ((bool,), "true or false"),
+    "references": ((str,), "a folder"),
+    "pictures": ((str,), "'first' or 'all'"),
+    "album": ((int, float), "a number of megabytes"),
+}
+
+
+def read_study(path: str | Path) -> Study:
+    """Read a study file: TOML whose keys are the arguments of `Study`, `Truth` and `ReportOptions`.
+
+    Paths in it are relative to its folder.
+
+    Raises:
+        PidSamplerError: The file cannot be read, or is no study.
+    """
+    path = Path(path)
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+    except ValueError as error:  # of TOML or UTF-8
+        raise FileError(f"{path} is not TOML: {error}") from error
+    for key, value in data.items():
+        if key not in _KINDS:
+            raise ConfigError(f"{path}: {unknown_name('key', key, _KINDS)}")
+        kinds, words = _KINDS[key]
+        if not isinstance(value, kinds) or isinstance(value, bool) != (key == "reduce"):
+            raise ConfigError(f"{path}: {key} is {value!r}, expected {words}")
+    try:
+        data.setdefault("title", path.stem)
+        truth, report = ({f.name: data.pop(f.name) for f in fields(part) if f.name in data} for part in _PARTS)
+        return Study(**data, truth=Truth(**truth), report=ReportOptions(**report), folder=path.parent)
+    except PidSamplerError as error:
+        raise ConfigError(f"{path}: {error}") from error

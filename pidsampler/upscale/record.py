@@ -1,0 +1,62 @@
+"""Record: what is needed to make a result again, as plain JSON data."""
+
+from __future__ import annotations
+
+import platform
+from typing import Any
+
+import numpy as np
+
+from ..io import captions
+from ..onnx import Model
+from ..table import StepTable
+from ..version import __version__
+from .options import Options
+from .resolve import Resolved
+from .sizes import output_size
+from .source import Source
+
+# Entries that a result made in the same way has too; others say where it was made, and what came of it.
+SAME = ("model", "table", "noise", "seed", "degrade_sigma", "caption", "finish", "noise_frame", "input")
+
+
+def make_record(source: Source, options: Options, *, resolved: Resolved, model: Model, device: str) -> dict[str, Any]:
+    """Return the record of a result, but for what shows in computing it.
+
+    Args:
+        source: What was read.
+        options: As asked for.
+        resolved: The sampler of the options, see `resolve`.
+        model: Of its contract and the hashes of its files.
+        device: "cpu" or "cuda".
+
+    Raises:
+        PidSamplerError: The source or the size asked for does not suit the model.
+    """
+    from importlib.metadata import version  # a tenth of the time of importing all of this package
+
+    contract, sampler, noise = model.contract, resolved.sampler, options.noise
+    height, width = output_size(source, model, size=options.finish.size)
+    return {
+        "model": {"name": contract.name, "licence": contract.license, "sha256": model.hashes},
+        "scheduler": "StepTable" if isinstance(sampler, StepTable) else repr(sampler),
+        # The list as it was given; a table of several evaluations a step holds more times.
+        "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
+        "table": resolved.table.to_dict(),
+        "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
+        "seed": options.seed,
+        "degrade_sigma": options.degrade_sigma,
+        "finish": options.finish.described(source, contract.drifts),
+        "caption": captions.described(options.caption),
+        "noise_frame": contract.noise_frame,
+        "input": source.described,
+        "output": {"width": width, "height": height},
+        "device": device,
+        "versions": {
+            "pidsampler": __version__,
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "pillow": version("pillow"),
+            "onnxruntime": model.runtime_version,
+        },
+    }
