@@ -357,7 +357,7 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     for wrong, message in (
         (["--tile", "big"], "unknown tile 'big'"),
         (["--max-memory", "lots"], "--max-memory lots is no size in bytes"),
-        (["--overlap", "-3"], "--overlap -3 is below 0"),
+        (["--overlap", "-3"], "--overlap -3 must be a whole number of at least 0"),
     ):
         assert main([*options, "c.png", *wrong]) == 2
         assert message in capsys.readouterr().err
