@@ -136,6 +136,10 @@ class Registry(Mapping[str, T]):
             raise ConfigError(f"{error}{self._beside}")
         return self._loaded(points[name])
 
+    def names(self) -> list[str]:
+        """Return the names of what was registered, then of what other packages add."""
+        return [*self._things, *self._entry_points()]
+
     def everything(self) -> list[T]:
         """Return what was registered, then what other packages add.
 

@@ -17,7 +17,7 @@ from .noise.philox import check_seeds
 from .schedulers.making import SamplerLike
 from .schedulers.registry import get_scheduler
 from .table import Combination, Row, StepTable, as_table
-from .values import flag, whole
+from .values import flag, instance, shown, whole
 
 Array = Any
 
@@ -85,9 +85,11 @@ class Run:
                 for a network that reads half precision.
 
         Raises:
-            PidSamplerError: m has another shape than x, or all rows are done.
+            PidSamplerError: m or copy has another shape than x, or all rows are done.
         """
         row, saved = self.row, self._saved
+        if copy is not None and getattr(copy, "shape", None) != self.x.shape:
+            raise ConfigError(f"copy must be an array of x's shape {self.x.shape}")
         if self._noise is not None:
             row, saved = self._with_given_noise(row)
         self._backend.step(row, self.x, m=self._output(m), saved=saved, seeds=self._seeds, copy=copy)
@@ -133,7 +135,7 @@ class Run:
         Raises:
             PidSamplerError: As `evaluate`.
         """
-        self._advance(as_denoiser(denoiser), on_step, ahead=False)
+        self._advance(as_denoiser(denoiser), _checked_hook(on_step), ahead=False)
 
     def finish(self, denoiser: Denoiser | Callable[[Array, float], Array], on_step: OnStep | None = None) -> Array:
         """Do all rows that are left, and return x.
@@ -145,7 +147,7 @@ class Run:
         Raises:
             PidSamplerError: As `evaluate`.
         """
-        network = as_denoiser(denoiser)
+        network, on_step = as_denoiser(denoiser), _checked_hook(on_step)
         for _ in self:
             self._advance(network, on_step, ahead=self.index + 1 < len(self))
         return self.x
@@ -175,6 +177,7 @@ class Run:
         Raises:
             PidSamplerError: The rows already done are others.
         """
+        instance("table", table, StepTable, "a StepTable")
         if table.rows[: self.index] != self.table.rows[: self.index]:
             raise ConfigError(f"the table to branch to has not the {self.index} rows that are done: start anew")
         x = self._backend.empty(self.x.shape, self.x.dtype)
@@ -196,7 +199,10 @@ class Run:
         """
         if out is None:
             out = self._backend.empty(self.x.shape, self.x.dtype)
-        elif out.shape != self.x.shape or out.dtype != self.x.dtype or not self._backend.writable(out):
+        elif (getattr(out, "shape", None), getattr(out, "dtype", None)) != (
+            self.x.shape,
+            self.x.dtype,
+        ) or not self._backend.writable(out):
             raise ConfigError(f"out must be a contiguous {self.x.dtype} array of shape {self.x.shape}")
         self._backend.predict_x0(self.row, self.x, m=self._output(m), out=out)
         return out
@@ -234,6 +240,12 @@ class Run:
 
 
 OnStep = Callable[[Run, Array], object]
+
+
+def _checked_hook(on_step: OnStep | None) -> OnStep | None:
+    if on_step is not None and not callable(on_step):
+        raise ConfigError(f"on_step={shown(on_step)} must be a function (run, m)")
+    return on_step
 
 
 @moved.keywords(table="sampler")
@@ -321,8 +333,6 @@ def sample(
     kind = _element_type(dtype)
     if kind not in where.state_types:
         raise ConfigError(f"dtype {kind} is not {' or '.join(map(str, where.state_types))}")
-    if on_step is not None and not callable(on_step):
-        raise ConfigError(f"on_step={on_step!r} must be a function (run, m)")
     if x is not None:
         x = where.adopt(x)
         if shape is not None and _checked_shape(shape) != x.shape:

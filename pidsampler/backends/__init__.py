@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .. import moved
 from .base import Array, Backend, Device, Launcher, Stepper
-from .registry import backend_of, get_backend, register_backend
+from .registry import BACKENDS, backend_of, get_backend
 
-__all__ = ["Array", "Backend", "Device", "Launcher", "Stepper", "backend_of", "get_backend", "register_backend"]
+__all__ = ["BACKENDS", "Array", "Backend", "Device", "Launcher", "Stepper", "backend_of", "get_backend"]
 
 __getattr__ = moved.names(__name__)

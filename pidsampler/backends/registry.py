@@ -1,55 +1,48 @@
-"""Backends by name, and by the arrays they own: ours, those of other packages, and what `register_backend` adds."""
+"""Backends by name, and by the arrays they own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, PidSamplerError, unknown_name
+from ..errors import ConfigError, PidSamplerError
+from ..plugins import Registry
 from .base import Backend
 
-# A class of a backend, or a function that makes one. Its attribute `owns`, if it has one, says which arrays are its.
+# A factory is a class of a backend, or a function that makes one. Where it has an attribute `owns`, as a class has,
+# `start` finds the backend by its arrays too: owns(x) says whether x is one of them.
 Factory = Callable[[], Backend]
 
-_GROUP = "pidsampler.backends"  # of entry points
+BACKENDS: Registry[Factory] = Registry("backend", "pidsampler.backends")
 
 
-def _numpy() -> Factory:
+def _numpy() -> Backend:
     from .numpy import NumpyBackend
 
-    return NumpyBackend
+    return NumpyBackend()
 
 
-def _cupy() -> Factory:
-    from .cupy import CupyBackend
+class _Cupy:
+    """Factory of the GPU's backend, which knows its arrays before CuPy is imported."""
 
-    return CupyBackend
+    def __call__(self) -> Backend:
+        from .cupy import CupyBackend
+
+        return CupyBackend()
+
+    @staticmethod
+    def owns(x: Any) -> bool:
+        from .cupy import CupyBackend
+
+        return CupyBackend.owns(x)
 
 
-# Each is a function that imports the factory, so that a backend is imported when it is asked for.
-_BUILT_IN: dict[str, Callable[[], Factory]] = {"numpy": _numpy, "cupy": _cupy}
-_added: dict[str, Callable[[], Factory]] = {}
-
-
-def register_backend(name: str, factory: Factory) -> None:
-    """Add a backend for this process; other packages add one by an entry point of the group `pidsampler.backends`.
-
-    Args:
-        name: Name for `get_backend`.
-        factory: A class of a backend, or a function without arguments that makes one. Where it has an attribute `owns`,
-            as a class has, `start` finds the backend by its arrays too.
-
-    Raises:
-        PidSamplerError: The name is no text or is taken, or the factory cannot be called.
-    """
-    if not isinstance(name, str) or not callable(factory):
-        raise ConfigError(f"backend {name!r} of {factory!r}: pass a name, and a class or function without arguments")
-    if name in _known():
-        raise ConfigError(f"there is a backend {name!r} already: pass another name")
-    _added[name] = lambda: factory
+BACKENDS.register(_numpy, name="numpy")
+BACKENDS.register(_Cupy(), name="cupy")
 
 
 def get_backend(backend: str | Backend) -> Backend:
@@ -59,7 +52,7 @@ def get_backend(backend: str | Backend) -> Backend:
         PidSamplerError: The name is unknown, the backend cannot be had here, or what is given is neither.
     """
     if isinstance(backend, str):
-        return _made(backend)
+        return _made(BACKENDS.find(backend))
     if isinstance(backend, Backend) and not isinstance(backend, type):
         return backend
     raise ConfigError(f"backend={backend!r} is neither a name such as 'numpy' nor a backend object")
@@ -71,45 +64,19 @@ def backend_of(x: Any) -> Backend:
     Raises:
         PidSamplerError: x lies on a GPU that cannot be used from here.
     """
-    if type(x) is np.ndarray:  # no other package is imported for these
-        return _made("numpy")
-    for name, load in reversed(list(_known().items())):
-        try:
-            factory = load()
-        except PidSamplerError:  # another package's that is broken owns nothing; `get_backend` says why
-            continue
-        if getattr(factory, "owns", lambda x: False)(x):
-            return _made(name)
-    return _made("numpy")
-
-
-def _known() -> Mapping[str, Callable[[], Factory]]:
-    return {**_BUILT_IN, **_of_other_packages(), **_added}
+    if type(x) is not np.ndarray:  # no other package is imported for these
+        for name in reversed(BACKENDS.names()):
+            factory = None
+            with suppress(PidSamplerError):  # another package's that is broken owns nothing; `get_backend` says why
+                factory = BACKENDS.find(name)
+            if getattr(factory, "owns", lambda x: False)(x):
+                return get_backend(name)
+    return get_backend("numpy")
 
 
 @cache
-def _made(name: str) -> Backend:
-    known = _known()
-    if name not in known:
-        raise unknown_name("backend", name, known)
-    made = known[name]()()
+def _made(factory: Factory) -> Backend:
+    made = factory()
     if not isinstance(made, Backend):
-        raise ConfigError(f"what was registered as backend {name!r} made {made!r}, which lacks a method of a Backend")
+        raise ConfigError(f"the backend's factory {factory!r} made {made!r}, which lacks a method of a Backend")
     return made
-
-
-@cache
-def _of_other_packages() -> Mapping[str, Callable[[], Factory]]:
-    from importlib.metadata import entry_points  # a tenth of the time of importing all of this package
-
-    def loader(entry: Any) -> Callable[[], Factory]:
-        def load() -> Factory:
-            try:
-                factory: Factory = entry.load()
-            except Exception as error:  # whatever another package's import raises
-                raise ConfigError(f"backend {entry.name!r} ({entry.value}) cannot be loaded: {error}") from error
-            return factory
-
-        return load
-
-    return {entry.name: loader(entry) for entry in entry_points(group=_GROUP) if entry.name not in _BUILT_IN}

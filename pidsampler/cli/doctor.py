@@ -15,4 +15,12 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the report; 0 where a GPU run works."""
     from ..onnx.doctor import report
 
-    return OK if report() else FAILED
+    return OK if report(_upscale_something) else FAILED
+
+
+def _upscale_something() -> None:
+    import numpy as np
+
+    from ..upscale.upscaler import Upscaler
+
+    Upscaler.load("tiny", "cuda")(np.zeros((8, 8, 3), np.uint8))

@@ -27,8 +27,9 @@ class Form:
     """How a network is written.
 
     Args:
-        target: Runtime that runs it. "ort-cuda" and "ort-cpu" take ONNX Runtime's own attention, whose memory grows with
-            the pixels and not with their square, "onnx" the operators of opset 23 alone, "tensorrt" plain ones of opset 20.
+        target: Runtime that runs it. "ort-cuda" and "ort-cpu" take ONNX Runtime's own attention, whose memory grows
+            with the pixels and not with their square. "onnx" takes the operators of opset 23 alone, and "tensorrt"
+            plain ones of opset 20.
         dtype: "float32"; "bfloat16"; or "float16", where sums over layers stay in float32, which float16 may overflow.
         size: (height, width) of the result in pixels, or None for any.
         batch: Pictures at a time.

@@ -89,7 +89,7 @@ def called(function: Callable[..., Any], name: str, *, arguments: tuple[Any, ...
     """Return what a function of the user's or of another package returns; what it raises becomes a PidSamplerError."""
     try:
         return function(*arguments, **options)
-    except PidSamplerError:
+    except (PidSamplerError, MemoryError):
         raise
     except Exception as error:  # it may raise anything
         raise ConfigError(f"{name} failed: {type(error).__name__}: {error}") from error

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from attrs import evolve
 
 from .. import schedulers
 from .. import timesteps as lists
@@ -202,7 +203,7 @@ def as_scheduler(
         listed = parse_times(timesteps)
         if isinstance(listed, Spec) and listed.file is None:  # so that the scheduler knows its whole spec
             count = _one_of(timesteps, listed.steps, steps)
-            spec = replace(spec, list=listed.list, list_options=listed.list_options, steps=count)
+            spec = evolve(spec, list=listed.list, list_options=listed.list_options, steps=count)
 
     def times() -> Times:
         if spec.list is not None:
@@ -226,14 +227,14 @@ def _registered(spec: Spec, times: Callable[[], Times], options: dict[str, Any])
     """The scheduler of a spec's name, over times; the name is looked at first."""
     if spec.name in _VARIANTS:
         variant = Spec.parse(_VARIANTS[spec.name])
-        spec = replace(spec, name=variant.name, options={**variant.options, **spec.options})
+        spec = evolve(spec, name=variant.name, options={**variant.options, **spec.options})
     cls = SCHEDULERS.find(spec.name, others=_VARIANTS)
     options = options | spec.options
     check_options(cls, spec.name, options=options)
     scheduler = made_by(cls, times(), options=options, name=spec.name)
     if spec.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
-        spec = replace(spec, name=name, options=_in_order(cls, options), list_options=list_options)
+        spec = evolve(spec, name=name, options=_in_order(cls, options), list_options=list_options)
         return scheduler.with_spec(spec)
     return scheduler
 

@@ -7,10 +7,13 @@ reads these forms.
 from __future__ import annotations
 
 import re
-from dataclasses import KW_ONLY, dataclass, field, replace
+from collections.abc import Mapping
+
+import attrs
 
 from ..errors import ConfigError
 from ..plugins import split_file
+from ..values import field, pairs, whole, word
 
 Value = int | float | str
 
@@ -18,7 +21,11 @@ _CALL = r"(?P<{0}>[^@():]+)(\((?P<{0}_options>[^()]*)\))?"
 _SPEC = re.compile(rf"{_CALL.format('name')}(@{_CALL.format('list')}(:(?P<steps>.*))?)?")
 
 
-@dataclass(frozen=True)
+def _held(options: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
+    return tuple((word("option", name), value) for name, value in pairs("options", options))
+
+
+@attrs.frozen
 class Spec:
     """The parts of a spec; `str` puts them together again, numbers in their shortest form.
 
@@ -31,13 +38,24 @@ class Spec:
         file: Python file of the user's that holds `name`, or the list where that is empty; None for registered ones.
     """
 
-    name: str
-    options: dict[str, Value] = field(default_factory=dict)
-    _: KW_ONLY
-    list: str | None = None
-    list_options: dict[str, Value] = field(default_factory=dict)
-    steps: int | None = None
-    file: str | None = None
+    name: str = field(word)
+    _options: tuple[tuple[str, Value], ...] = attrs.field(converter=_held, factory=dict, eq=frozenset)
+    list: str | None = field(word, default=None, optional=True, kw_only=True)
+    _list_options: tuple[tuple[str, Value], ...] = attrs.field(
+        converter=_held, factory=dict, eq=frozenset, kw_only=True
+    )
+    steps: int | None = field(whole, 0, default=None, optional=True, kw_only=True)
+    file: str | None = field(word, default=None, optional=True, kw_only=True)
+
+    @property
+    def options(self) -> dict[str, Value]:
+        """The scheduler's options, in the order given."""
+        return dict(self._options)
+
+    @property
+    def list_options(self) -> dict[str, Value]:
+        """The list's options, in the order given."""
+        return dict(self._list_options)
 
     @classmethod
     def parse(cls, text: str) -> Spec:
@@ -57,7 +75,7 @@ class Spec:
             PidSamplerError: As `parse`.
         """
         file, rest = split_file(text) or (None, text)
-        return replace(cls._read(text, f"_@{rest}", file, "LIST(option=value):STEPS"), name="")
+        return attrs.evolve(cls._read(text, f"_@{rest}", file, "LIST(option=value):STEPS"), name="")
 
     @classmethod
     def _read(cls, text: str, rest: str, file: str | None, form: str) -> Spec:
@@ -65,7 +83,7 @@ class Spec:
         if found is None:
             raise ConfigError(f"cannot read {text!r}: expected {form}")
         steps = found["steps"]
-        if steps is not None and not (steps.isdecimal() and len(steps) < 10):
+        if steps is not None and not (steps.isdecimal() and len(steps) < 19):
             raise ConfigError(f"{steps!r} in {text!r} is not a number of steps")
         options, list_options = (_options(text, found[key]) for key in ("name_options", "list_options"))
         count = None if steps is None else int(steps)

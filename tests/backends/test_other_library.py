@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from pidsampler import FlowSDE, PidSamplerError, get_scheduler, list_schedulers, sample, start, timesteps
-from pidsampler.backends import Backend, Launcher, backend_of, get_backend, register_backend, registry
+from pidsampler.backends import BACKENDS, Backend, Launcher, backend_of, get_backend, registry
 from pidsampler.backends.plain import PlainBackend
 from pidsampler.denoiser import Gaussian
 from pidsampler.image import blend, blocks, color, despeckle, lanczos, pixels
@@ -67,10 +67,10 @@ def _backend(request):
 
 
 @pytest.fixture(name="registered")
-def _registered(backend, monkeypatch):
-    monkeypatch.setattr(registry, "_added", {})
-    register_backend(backend.name, type(backend))
+def _registered(backend):
+    BACKENDS.register(type(backend), name=backend.name)
     yield get_backend(backend.name)
+    BACKENDS.unregister(backend.name)
     registry._made.cache_clear()
 
 
@@ -195,7 +195,7 @@ def test_tiles(backend):
     x = backend.adopt(np.random.default_rng(0).normal(size=(1, 3, 24, 40)).astype(np.float32))
     whole, tiled = backend.empty(x.shape, np.float32), backend.empty(x.shape, np.float32)
     LAW.predict(x, 0.5, whole)
-    Tiled(lambda tile: LAW, grid, backend).predict(x, 0.5, tiled)
+    Tiled(lambda tile: LAW, grid, backend=backend).predict(x, 0.5, tiled)
     assert backend.to_host(tiled) == pytest.approx(backend.to_host(whole), abs=1e-6)
 
 

@@ -144,7 +144,7 @@ def spoilt(name):
 @pytest.mark.parametrize("mistake", ["weight", "last element", "not a number", "saved tensor", "another seed"])
 def test_a_wrong_kernel_is_an_error_before_anything_is_timed(mistake, monkeypatch):
     monkeypatch.setattr(NumpyBackend, "step", spoilt(mistake))
-    monkeypatch.setattr(measurement, "timed", lambda *_: pytest.fail("timed"))
+    monkeypatch.setattr(measurement, "timed", lambda *_, **__: pytest.fail("timed"))
     plan = small(variants=[VARIANTS["sa-solver"]], types=[("float64", "float64"), ("float32", "float32")])
     with pytest.raises(PidSamplerError, match=r"pidsampler does not compute 'sa-solver' \(x float64, m float64\)"):
         list(bench.measure(plan, print))

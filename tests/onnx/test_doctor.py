@@ -6,6 +6,7 @@ import types
 import pytest
 
 from pidsampler import PidSamplerError
+from pidsampler.cli import doctor as command
 from pidsampler.cli import main
 from pidsampler.onnx import doctor
 from pidsampler.onnx.doctor import Card, Inventory, diagnose
@@ -105,7 +106,7 @@ def test_inventories_that_do_not(name):
 
 def test_a_report_that_is_well():
     lines, tried = [], []
-    assert doctor.report(here(CUDA13), lambda: tried.append(1), say=lines.append)
+    assert doctor.report(lambda: tried.append(1), here(CUDA13), say=lines.append)
     assert tried == [1]
     assert "driver        CUDA 13.0" in lines
     assert "card          NVIDIA H200 (sm_90)" in lines
@@ -114,7 +115,7 @@ def test_a_report_that_is_well():
 
 def test_a_report_of_problems_tries_nothing():
     lines = []
-    assert not doctor.report(here({}), pytest.fail, say=lines.append)
+    assert not doctor.report(pytest.fail, here({}), say=lines.append)
     assert "problem: CuPy is not installed\n  repair: pip install 'pidsampler[cuda13]'" in lines
 
 
@@ -123,7 +124,7 @@ def test_what_the_inventory_does_not_show_is_found_by_trying():
         raise PidSamplerError("the session is the CPU's")
 
     lines = []
-    assert not doctor.report(here(CUDA13), works, say=lines.append)
+    assert not doctor.report(works, here(CUDA13), say=lines.append)
     assert lines[-1] == "problem: the session is the CPU's"
 
 
@@ -134,7 +135,7 @@ def test_on_the_command_line(monkeypatch, capsys):
     assert "problem: no NVIDIA driver" in out
     assert err == ""
     monkeypatch.setattr(doctor, "take_inventory", lambda: here(CUDA13))
-    monkeypatch.setattr(doctor, "_upscale_something", lambda: None)
+    monkeypatch.setattr(command, "_upscale_something", lambda: None)
     assert main(["doctor"]) == 0
 
 
