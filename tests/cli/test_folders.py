@@ -32,8 +32,8 @@ from pidsampler.upscale import batch
 resident, sessions = [], []
 upscale_files, session = batch.upscale_files, onnxruntime.InferenceSession
 
-def watched(*arguments):
-    for outcome in upscale_files(*arguments):
+def watched(*arguments, **options):
+    for outcome in upscale_files(*arguments, **options):
         yield outcome
         resident.append(int(Path("/proc/self/statm").read_text().split()[1]) * mmap.PAGESIZE)
 
