@@ -192,7 +192,7 @@ class GaussianMixture:
 
 
 def _time(t: float) -> float:
-    return number("t", t, 0, 1, above=True)
+    return number("t", t, low=0, high=1, above=True)
 
 
 def _law(name: str, value: Any) -> Any:

@@ -43,7 +43,7 @@ class PidSamplerWarning(UserWarning):
     """What the package warns of: a result that may not be what was meant."""
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> ConfigError:
+def unknown_name(kind: str, name: str, *, known: Iterable[str]) -> ConfigError:
     """Return the error for a name that is not among `known`, with the three nearest suggested."""
     names = sorted(known)
     *others, last = [repr(near) for near in difflib.get_close_matches(str(name), names, n=3)] or [""]
@@ -56,7 +56,7 @@ def missing_extra(module: str, extra: str) -> MissingDependencyError:
     return MissingDependencyError(f"{module} is not installed: pip install 'pidsampler[{extra}]'")
 
 
-def optional(module: str, package: str, extra: str = "study") -> ModuleType:
+def optional(module: str, package: str, *, extra: str = "study") -> ModuleType:
     """Import a module of an optional package.
 
     Args:

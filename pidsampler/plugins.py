@@ -113,7 +113,7 @@ class Registry(Mapping[str, T]):
             PidSamplerError: Nothing was registered by that name.
         """
         if name not in self._things:
-            raise unknown_name(self._kind, name, self._things)
+            raise unknown_name(self._kind, name, known=self._things)
         del self._things[name]
         self._aliases = {alias: own for alias, own in self._aliases.items() if own != name}
 
@@ -132,7 +132,7 @@ class Registry(Mapping[str, T]):
             return self._things[own]
         points = self._entry_points()
         if name not in points:
-            error = unknown_name(self._kind, name, [*self._things, *self._aliases, *others, *points])
+            error = unknown_name(self._kind, name, known=[*self._things, *self._aliases, *others, *points])
             raise ConfigError(f"{error}{self._beside}")
         return self._loaded(points[name])
 

@@ -135,7 +135,7 @@ class Run:
         Raises:
             PidSamplerError: As `evaluate`.
         """
-        self._advance(as_denoiser(denoiser), callback("on_step", on_step, "(run, m)"), ahead=False)
+        self._advance(as_denoiser(denoiser), callback("on_step", on_step, takes="(run, m)"), ahead=False)
 
     def finish(self, denoiser: Denoiser | Callable[[Array, float], Array], on_step: OnStep | None = None) -> Array:
         """Do all rows that are left, and return x.
@@ -147,7 +147,7 @@ class Run:
         Raises:
             PidSamplerError: As `evaluate`.
         """
-        network, on_step = as_denoiser(denoiser), callback("on_step", on_step, "(run, m)")
+        network, on_step = as_denoiser(denoiser), callback("on_step", on_step, takes="(run, m)")
         for _ in self:
             self._advance(network, on_step, ahead=self.index + 1 < len(self))
         return self.x
@@ -177,7 +177,7 @@ class Run:
         Raises:
             PidSamplerError: The rows already done are others.
         """
-        instance("table", table, StepTable, "a StepTable")
+        instance("table", table, kind=StepTable, words="a StepTable")
         if table.rows[: self.index] != self.table.rows[: self.index]:
             raise ConfigError(f"the table to branch to has not the {self.index} rows that are done: start anew")
         x = self._backend.empty(self.x.shape, self.x.dtype)
@@ -355,7 +355,7 @@ def _element_type(dtype: Any) -> np.dtype[Any]:
 def _checked_shape(shape: Any) -> tuple[int, ...]:
     """Return the sizes of (batch, ...), whole numbers above 0."""
     try:
-        sizes = tuple(whole("shape", n, 1) for n in shape)
+        sizes = tuple(whole("shape", n, low=1) for n in shape)
     except (TypeError, ConfigError):
         sizes = ()
     if len(sizes) < 2:

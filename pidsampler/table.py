@@ -36,7 +36,7 @@ def _terms(kind: str, value: TermsLike) -> Terms:
     """Return terms sorted by index without those of weight 0, so that equal tables compare equal."""
     found: dict[int, float] = {}
     for index, weight in pairs(f"weights by {kind}", value):
-        index = whole(kind, index, 0, _MOST)
+        index = whole(kind, index, low=0, high=_MOST)
         if index in found:
             raise ConfigError(f"{kind} {index} occurs twice in one combination: add its weights")
         found[index] = number(f"the weight of {kind} {index}", weight)
@@ -84,7 +84,10 @@ def combined(parts: Iterable[tuple[float, Combination]]) -> Combination:
     h: dict[int, float] = {}
     noise: dict[int, float] = {}
     for weight, part in pairs("parts", parts):
-        weight, part = number("the weight of a part", weight), instance("part", part, Combination, "a Combination")
+        weight, part = (
+            number("the weight of a part", weight),
+            instance("part", part, kind=Combination, words="a Combination"),
+        )
         a, b = a + weight * part.a, b + weight * part.b
         for total, terms in ((h, part.h), (noise, part.noise)):
             for index, w in terms:
@@ -94,7 +97,7 @@ def combined(parts: Iterable[tuple[float, Combination]]) -> Combination:
 
 def _saves(saves: Mapping[int, Combination] | Iterable[tuple[int, Combination]]) -> tuple[tuple[int, Combination], ...]:
     found = {
-        whole("slot", slot, 0, _MOST): instance("saves", c, Combination, "Combinations by slot")
+        whole("slot", slot, low=0, high=_MOST): instance("saves", c, kind=Combination, words="Combinations by slot")
         for slot, c in pairs("saves", saves)
     }
     return tuple(sorted(found.items(), key=lambda item: item[0]))
@@ -124,11 +127,11 @@ class Row(Combination):
         PidSamplerError: A value is not finite or out of its range.
     """
 
-    t: float = field(number, 0, 1, above=True)
-    t_next: float = field(number, 0, 1)
+    t: float = field(number, low=0, high=1, above=True)
+    t_next: float = field(number, low=0, high=1)
     p: float = field(number, default=1.0, kw_only=True)
     q: float = attrs.field(converter=_weight_of_network, default=None, kw_only=True)
-    clip: float | None = field(number, 0, above=True, default=None, optional=True, kw_only=True)
+    clip: float | None = field(number, low=0, above=True, default=None, optional=True, kw_only=True)
     saves: tuple[tuple[int, Combination], ...] = attrs.field(converter=_saves, default=(), kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -154,7 +157,7 @@ class Row(Combination):
 
 
 def _rows(rows: Iterable[Row]) -> tuple[Row, ...]:
-    found = tuple(instance("row", row, Row, "a Row") for row in items("rows", rows, "Row"))
+    found = tuple(instance("row", row, kind=Row, words="a Row") for row in items("rows", rows, words="Row"))
     if not found:
         raise ConfigError("a table needs at least one row")
     return found
@@ -216,7 +219,7 @@ class StepTable:
             PidSamplerError: The name is unknown, or the network predicts eps and a row is at t = 1, where x
                 says nothing about x0.
         """
-        word("prediction", prediction, PREDICTIONS)
+        word("prediction", prediction, choices=PREDICTIONS)
 
         def weights(t: float) -> tuple[float, float]:
             if prediction == "velocity":
@@ -249,7 +252,7 @@ class StepTable:
 
     def to_json(self, indent: int | None = None) -> str:
         """Return JSON that `from_json` reads back to an equal table: floats are written to round-trip."""
-        return json.dumps(self.to_dict(), indent=None if indent is None else whole("indent", indent, 0))
+        return json.dumps(self.to_dict(), indent=None if indent is None else whole("indent", indent, low=0))
 
     @classmethod
     def from_json(cls, text: str) -> StepTable:

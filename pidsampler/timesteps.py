@@ -118,7 +118,7 @@ def flux(steps: int, mu: float = 1.15) -> Times:
 
     Source: black-forest-labs/flux, sampling.py (time_shift with sigma = 1).
     """
-    return _shift(uniform(steps), math.exp(number("mu", mu, -700, 700)))
+    return _shift(uniform(steps), math.exp(number("mu", mu, low=-700, high=700)))
 
 
 def flux_mu(tokens: int) -> float:
@@ -126,7 +126,7 @@ def flux_mu(tokens: int) -> float:
 
     Source: black-forest-labs/flux, sampling.py (get_schedule).
     """
-    return 0.5 + (1.15 - 0.5) * (whole("tokens", tokens, 1) - 256) / (4096 - 256)
+    return 0.5 + (1.15 - 0.5) * (whole("tokens", tokens, low=1) - 256) / (4096 - 256)
 
 
 def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> float:
@@ -136,8 +136,8 @@ def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> f
 
     Source: PiD (arXiv 2605.23902) and its published inference code.
     """
-    side = max(whole("height", height, 1), whole("width", width, 1))
-    return _positive("base", base) * math.sqrt(side / whole("size", size, 1))
+    side = max(whole("height", height, low=1), whole("width", width, low=1))
+    return _positive("base", base) * math.sqrt(side / whole("size", size, low=1))
 
 
 @keywords()
@@ -215,7 +215,7 @@ def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
 
     Source: Mochi (genmoai/mochi), linear_quadratic_schedule, as in ComfyUI.
     """
-    steps, threshold = _count(steps), number("threshold", threshold, 0, 1, above=True, below=True)
+    steps, threshold = _count(steps), number("threshold", threshold, low=0, high=1, above=True, below=True)
     if steps == 1:
         return uniform(1)
     half = steps // 2
@@ -296,7 +296,7 @@ def discrete(steps: int, spacing: str = "trailing", *, shift: float = 1.0) -> Ti
     Source: "Common diffusion noise schedules and sample steps are flawed" (arXiv 2305.08891), table 2.
     """
     n = _count(steps, 1000)
-    word("spacing", spacing, ("trailing", "leading", "linspace"))
+    word("spacing", spacing, choices=("trailing", "leading", "linspace"))
     if spacing == "trailing":
         numbers: NDArray[Any] = np.round(1000 - np.arange(n) * (1000 / n))
     elif spacing == "leading":
@@ -310,11 +310,11 @@ _shift = shift  # for the functions with an argument of that name
 
 
 def _count(steps: int, most: int | None = None) -> int:
-    return whole("steps", steps, 1, most)
+    return whole("steps", steps, low=1, high=most)
 
 
 def _positive(name: str, value: float) -> float:
-    return number(name, value, 0, above=True)
+    return number(name, value, low=0, above=True)
 
 
 def _range(t_max: float, t_min: float) -> tuple[float, float]:

@@ -21,9 +21,10 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LONGEST = 200  # characters of a value in a message
+_OF_CHECKS = ("low", "high", "above", "below", "choices", "kind", "words", "takes")  # their keywords
 
 
-def whole(name: str, value: object, low: int | None = None, high: int | None = None) -> int:
+def whole(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
     """Return a whole number in low..high, both included; None leaves an end open."""
     number = int(value) if isinstance(value, Integral) and not isinstance(value, bool) else None
     if number is None or (low is not None and number < low) or (high is not None and number > high):
@@ -34,9 +35,9 @@ def whole(name: str, value: object, low: int | None = None, high: int | None = N
 def number(
     name: str,
     value: object,
+    *,
     low: float = -math.inf,
     high: float = math.inf,
-    *,
     above: bool = False,
     below: bool = False,
 ) -> float:
@@ -51,12 +52,12 @@ def number(
     return found
 
 
-def word(name: str, value: object, choices: Iterable[str] | None = None) -> str:
+def word(name: str, value: object, *, choices: Iterable[str] | None = None) -> str:
     """Return a text, one of `choices` where those are given."""
     if not isinstance(value, str):
         raise ConfigError(f"{name}={shown(value)} must be a text")
     if choices is not None and value not in (known := list(choices)):
-        raise unknown_name(name, value, known)
+        raise unknown_name(name, value, known=known)
     return value
 
 
@@ -67,21 +68,21 @@ def flag(name: str, value: object) -> bool:
     return value
 
 
-def instance(name: str, value: object, kind: type[T], words: str) -> T:
+def instance(name: str, value: object, *, kind: type[T], words: str) -> T:
     """Return a value of a class; `words` say what was expected, such as "a Size"."""
     if not isinstance(value, kind):
         raise ConfigError(f"{name}={shown(value)} must be {words}")
     return value
 
 
-def callback(name: str, value: F | None, takes: str) -> F | None:
+def callback(name: str, value: F | None, *, takes: str) -> F | None:
     """Return a function, or None; `takes` are its arguments, such as "(run, m)"."""
     if value is not None and not callable(value):
         raise ConfigError(f"{name}={shown(value)} must be a function {takes}")
     return value
 
 
-def items(name: str, value: object, words: str) -> tuple[Any, ...]:
+def items(name: str, value: object, *, words: str) -> tuple[Any, ...]:
     """Return what a list, tuple, array or other iterable holds; `words` say what was expected, such as "numbers"."""
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
         try:
@@ -94,29 +95,32 @@ def items(name: str, value: object, words: str) -> tuple[Any, ...]:
 def numbers(
     name: str,
     value: object,
+    *,
     low: float = -math.inf,
     high: float = math.inf,
-    *,
     above: bool = False,
     below: bool = False,
 ) -> tuple[float, ...]:
     """Return finite numbers, each as `number` returns it."""
-    return tuple(number(name, found, low, high, above=above, below=below) for found in items(name, value, "numbers"))
+    return tuple(
+        number(name, found, low=low, high=high, above=above, below=below)
+        for found in items(name, value, words="numbers")
+    )
 
 
-def wholes(name: str, value: object, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
+def wholes(name: str, value: object, *, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
     """Return whole numbers, each as `whole` returns it."""
-    return tuple(whole(name, found, low, high) for found in items(name, value, "whole numbers"))
+    return tuple(whole(name, found, low=low, high=high) for found in items(name, value, words="whole numbers"))
 
 
 def words(name: str, value: object) -> tuple[str, ...]:
     """Return texts."""
-    return tuple(word(name, found) for found in items(name, value, "texts"))
+    return tuple(word(name, found) for found in items(name, value, words="texts"))
 
 
 def pairs(name: str, value: object) -> tuple[tuple[Any, Any], ...]:
     """Return what a mapping holds, or a list of pairs."""
-    found = tuple(value.items()) if isinstance(value, Mapping) else items(name, value, "pairs")
+    found = tuple(value.items()) if isinstance(value, Mapping) else items(name, value, words="pairs")
     if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in found):
         raise ConfigError(f"{name}={shown(value)} must be a list of pairs")
     return tuple((first, second) for first, second in found)
@@ -135,22 +139,21 @@ def file_path(name: str, value: object) -> Path:
     return Path(value)
 
 
-def field(check: Callable[..., Any], *arguments: Any, optional: bool = False, **options: Any) -> Any:
-    """Return an attrs field whose value goes through a check of this module, such as field(whole, 1, default=2).
+def field(check: Callable[..., Any], *, optional: bool = False, **options: Any) -> Any:
+    """Return an attrs field whose value goes through a check of this module, such as field(whole, low=1, default=2).
 
     Args:
-        check: Called as check(name of the field, value, *arguments).
-        *arguments: The check's own, such as a range.
+        check: Called as check(name of the field, value), with those of the options that are its own, such as a range.
         optional: Let None pass.
         **options: Of `attrs.field`, such as `default`, `kw_only` or `alias`; others are the check's.
     """
-    own = {key: options.pop(key) for key in list(options) if key in ("low", "high", "above", "below", "choices")}
+    own = {key: options.pop(key) for key in list(options) if key in _OF_CHECKS}
 
     def convert(value: Any, made: attrs.Attribute[Any]) -> Any:
-        return None if optional and value is None else check(made.name, value, *arguments, **own)
+        return None if optional and value is None else check(made.name, value, **own)
 
     # What the signature of the class shows.
-    kind = arguments[0].__name__ if check is instance else check.__annotations__["return"]
+    kind = own["kind"].__name__ if check is instance else check.__annotations__["return"]
     convert.__annotations__["value"] = f"{kind} | None" if optional else kind
     return attrs.field(converter=attrs.Converter(convert, takes_field=True), **options)
 

@@ -56,7 +56,7 @@ def test_each_kind_is_ours_and_the_builtin_one(kind):
         (lambda folder: read_list(folder / "list.txt"), FileError),
         (lambda folder: from_diffusers(folder / "scheduler_config.json"), FileError),
         (lambda folder: Upscaler.load(folder / "model"), ModelError),
-        (lambda folder: optional("no_such_module", "no-such-package", "study"), MissingDependencyError),
+        (lambda folder: optional("no_such_module", "no-such-package", extra="study"), MissingDependencyError),
         (lambda folder: sample(lambda x, t: x[:1], get_scheduler("flow-ode"), shape=(2, 3, 4, 4)), ModelError),
     ],
 )

@@ -22,13 +22,6 @@ CONTRACT = "predict"
 # they are read from, by keyword alone.
 WIDE = {"table.Row", "onnx.manifest.Manifest", "onnx.contract.Contract", "export.architecture.Architecture"}
 
-# Files that do not keep a rule yet, by rule; to be emptied.
-PENDING: dict[str, set[str]] = {
-    "circles": set(),
-    "private": set(),
-    "length": set(),
-    "arguments": {"errors.py", "values.py"},
-}
 # Methods of named tuples that begin with an underscore only in order not to collide with fields.
 NAMED_TUPLE = {"_asdict", "_fields", "_replace", "_make"}
 
@@ -76,7 +69,7 @@ def _imports(name):
 
 
 def test_no_circle_of_imports():
-    graph = {_module(name): set() if name in PENDING["circles"] else _imports(name) for name in FILES}
+    graph = {_module(name): _imports(name) for name in FILES}
     unknown = {module for found in graph.values() for module in found} - set(MODULES)
     assert not unknown, "imports of what is no module"
     try:
@@ -132,7 +125,7 @@ def _intrusions(tree):
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_module_reaches_into_another(name):
-    assert name in PENDING["private"] or list(_intrusions(TREES[name])) == []
+    assert list(_intrusions(TREES[name])) == []
 
 
 def test_the_root_is_small():
@@ -143,7 +136,7 @@ def test_the_root_is_small():
 @pytest.mark.parametrize("name", FILES)
 def test_no_module_is_long(name):
     lines = len(FILES[name].read_text(encoding="utf-8").splitlines())
-    assert lines <= 400 or name in PENDING["length"], lines
+    assert lines <= 400
 
 
 def test_the_upscaler_is_a_short_composition():
@@ -208,8 +201,6 @@ def _public(name):
 
 @pytest.mark.parametrize("name", [name for name in FILES if not name.startswith("cli/")])
 def test_arguments_are_few_and_named(name):
-    if name in PENDING["arguments"]:
-        return
     for function, position, parameters in _public(name):
         assert len(position) <= 2 or function in BY_POSITION or function.endswith(f".{CONTRACT}"), (
             f"{function} takes {position} by position"

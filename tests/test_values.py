@@ -480,7 +480,7 @@ class Decorated(TimesScheduler):
 
     info = SchedulerInfo("decorated", 1, model_calls_per_step=1, stochastic=True, source="a test")
 
-    strength: float = field(number, 0, 1, default=1.0)
+    strength: float = field(number, low=0, high=1, default=1.0)
 
     def table(self):
         return FlowSDE(self.timesteps, self.strength).table()
@@ -572,8 +572,8 @@ def test_a_third_argument_by_position_works_with_a_warning(old, new, message):
     ],
 )
 def test_messages_are_one_short_line(check, value, message):
-    extra = {values.whole: (None, 5), values.items: ("things",)}.get(check, ())
+    extra = {values.whole: {"high": 5}, values.items: {"words": "things"}}.get(check, {})
     with pytest.raises(PidSamplerError, match=message) as raised:
-        check("v", value, *extra)
+        check("v", value, **extra)
     assert len(str(raised.value)) < 300
     assert "\n" not in str(raised.value)

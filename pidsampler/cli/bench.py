@@ -109,7 +109,7 @@ def _line(row: dict[str, Any]) -> str:
 
 def _backend(device: str) -> Backend:
     if device not in ("auto", "cpu", "cuda"):
-        raise unknown_name("device", device, ("auto", "cpu", "cuda"))
+        raise unknown_name("device", device, known=("auto", "cpu", "cuda"))
     if device == "cpu":
         return get_backend("numpy")
     try:
@@ -126,7 +126,7 @@ def _variants(words: list[str]) -> tuple[list[Variant], bool]:
     names = [*(variant.name for variant in known), _UPSCALE]
     for word in words:
         if not any(fnmatchcase(name, word) for name in names):
-            raise unknown_name("variant", word, names)
+            raise unknown_name("variant", word, known=names)
     chosen = {name for name in names if any(fnmatchcase(name, word) for word in words)}
     return [variant for variant in known if variant.name in chosen], _UPSCALE in chosen
 
@@ -142,7 +142,7 @@ def _peers(backend: Backend, names: str | None) -> tuple[list[StepImplementation
         if name in missing:
             raise ConfigError(f"peer {name!r} cannot be had here: {missing[name]}")
         if name not in peers:
-            raise unknown_name("peer", name, [*peers, *missing, "none"])
+            raise unknown_name("peer", name, known=[*peers, *missing, "none"])
     return [peers[name] for name in names.split(",")], {}
 
 
@@ -150,10 +150,10 @@ def _types(text: str, backend: Backend) -> tuple[str, str]:
     x, slash, m = text.partition("/")
     states = [np.dtype(dtype).name for dtype in backend.state_types]
     if x not in states:
-        raise unknown_name("type of the state", x, states)
+        raise unknown_name("type of the state", x, known=states)
     outputs = {x, *(np.dtype(dtype).name for dtype in _OUTPUTS)}
     if slash and m not in outputs:
-        raise unknown_name("type of the output", m, outputs)
+        raise unknown_name("type of the output", m, known=outputs)
     return x, m if slash else x
 
 

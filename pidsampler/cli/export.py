@@ -52,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         PidSamplerError: An argument is wrong, a file cannot be read, or the folder cannot be written.
     """
-    optional("onnx_ir", "onnx-ir", "export")
+    optional("onnx_ir", "onnx-ir", extra="export")
     from ..export.folder import check_target, write_folder
     from ..export.published import get_published
 

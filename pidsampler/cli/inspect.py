@@ -30,7 +30,7 @@ def run(arguments: argparse.Namespace) -> int:
     rows += [[f"sha256 {name}", digest] for name, digest in model.hashes.items()]
     print_columns(["folder", str(model.path)], rows)
     if arguments.verify:
-        optional("onnx_ir", "onnx-ir", "export")
+        optional("onnx_ir", "onnx-ir", extra="export")
         from ..export.verify import verify
 
         print(f"{verify(model.path):.1e} off its evaluation in float64")

@@ -54,9 +54,9 @@ def check_form(a: Architecture, form: Form) -> None:
         PidSamplerError: The target or the type is unknown, or the size or the caption does not suit the network.
     """
     if form.target not in TARGETS:
-        raise unknown_name("target", form.target, TARGETS)
+        raise unknown_name("target", form.target, known=TARGETS)
     if form.dtype not in TYPES:
-        raise unknown_name("dtype", form.dtype, TYPES)
+        raise unknown_name("dtype", form.dtype, known=TYPES)
     step = math.lcm(a.patch, a.scale * a.latent_factor)
     if form.size is not None and any(n < 1 or n % step for n in form.size):
         height, width = form.size

@@ -127,9 +127,9 @@ def get_published(backbone: str, kind: str) -> Published:
     """
     backbones = dict.fromkeys(backbone for backbone, _ in PUBLISHED)
     if backbone not in backbones and backbone not in ALIASES:
-        raise unknown_name("backbone", backbone, [*backbones, *ALIASES])
+        raise unknown_name("backbone", backbone, known=[*backbones, *ALIASES])
     if kind not in TYPES:
-        raise unknown_name("type", kind, TYPES)
+        raise unknown_name("type", kind, known=TYPES)
     own = ALIASES.get(backbone, backbone)
     if (own, kind) not in PUBLISHED:
         known = [known for name, known in PUBLISHED if name == own]

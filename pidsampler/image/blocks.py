@@ -39,11 +39,11 @@ class Blocks:
         PidSamplerError: One is no whole number from 1.
     """
 
-    height: int = field(whole, 1)
-    width: int = field(whole, 1)
-    scale: int = field(whole, 1, kw_only=True)
-    rows: int = field(whole, 1, kw_only=True)
-    columns: int = field(whole, 1, kw_only=True)
+    height: int = field(whole, low=1)
+    width: int = field(whole, low=1)
+    scale: int = field(whole, low=1, kw_only=True)
+    rows: int = field(whole, low=1, kw_only=True)
+    columns: int = field(whole, low=1, kw_only=True)
 
     @classmethod
     @moved.keywords()

@@ -96,7 +96,7 @@ def check_method(method: str, strength: float) -> None:
         PidSamplerError: The name is unknown, or the strength is not a number in 0..1.
     """
     if method not in METHODS:
-        raise unknown_name("colour method", method, METHODS)
+        raise unknown_name("colour method", method, known=METHODS)
     if not isinstance(strength, Real) or not 0.0 <= strength <= 1.0:
         raise ConfigError(
             f"colour strength {strength!r} is not a number in 0..1: 0 leaves colours as they are, 1 corrects in full"

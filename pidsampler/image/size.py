@@ -36,9 +36,9 @@ class Size:
         PidSamplerError: Not one of scale and (width, height), one is no such number, or `fit` has no box.
     """
 
-    scale: float | None = field(number, 0, above=True, default=None, optional=True)
-    width: int | None = field(whole, 1, default=None, optional=True)
-    height: int | None = field(whole, 1, default=None, optional=True, kw_only=True)
+    scale: float | None = field(number, low=0, above=True, default=None, optional=True)
+    width: int | None = field(whole, low=1, default=None, optional=True)
+    height: int | None = field(whole, low=1, default=None, optional=True, kw_only=True)
     fit: bool = field(flag, default=False, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -103,10 +103,10 @@ def resolve(size: Size | None, native: tuple[int, int], *, native_scale: int) ->
         PidSamplerError: A side would be above native.
     """
     tall, wide = native = _native(native)
-    whole("native_scale", native_scale, 1)
+    whole("native_scale", native_scale, low=1)
     if size is None:
         return native
-    instance("size", size, Size, "a Size")
+    instance("size", size, kind=Size, words="a Size")
     if size.scale is not None:
         if size.scale > native_scale:
             raise ConfigError(
@@ -137,7 +137,7 @@ def resolve(size: Size | None, native: tuple[int, int], *, native_scale: int) ->
 def warn_if_stretched(height: int, width: int, *, native: tuple[int, int]) -> None:
     """Warn where a size changes the aspect ratio by more than 1 %, and by more than rounding explains."""
     tall, wide = _native(native)
-    height, width = whole("height", height, 1), whole("width", width, 1)
+    height, width = whole("height", height, low=1), whole("width", width, low=1)
     stretch = Fraction(width * tall, height * wide)
     (low, high), (other_low, other_high) = _scales(height, tall), _scales(width, wide)
     rounding = low <= other_high and other_low <= high
@@ -151,7 +151,7 @@ def warn_if_stretched(height: int, width: int, *, native: tuple[int, int]) -> No
 
 
 def _native(native: tuple[int, int]) -> tuple[int, int]:
-    sides = wholes("native", native, 1)
+    sides = wholes("native", native, low=1)
     if len(sides) != 2:
         raise ConfigError(f"native={shown(native)} must be (height, width)")
     return sides[0], sides[1]

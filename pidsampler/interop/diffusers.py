@@ -51,13 +51,13 @@ def from_diffusers(
 
     Source: diffusers 0.42, the schedulers' set_timesteps and step.
     """
-    steps = None if steps is None else whole("steps", steps, 1)
-    mu = None if mu is None else number("mu", mu, -700, 700)
-    tokens = None if tokens is None else whole("tokens", tokens, 1)
+    steps = None if steps is None else whole("steps", steps, low=1)
+    mu = None if mu is None else number("mu", mu, low=-700, high=700)
+    tokens = None if tokens is None else whole("tokens", tokens, low=1)
     given = _read(config)
     name = given.get("_class_name")
     if name not in _CLASSES:
-        raise unknown_name("diffusers scheduler", str(name), _CLASSES)
+        raise unknown_name("diffusers scheduler", str(name), known=_CLASSES)
     known = _CLASSES[name]
     for key, (values, default) in known.required.items():
         if given.get(key, default) not in values:

@@ -37,4 +37,4 @@ def check_engine(engine: str) -> None:
     Raises:
         PidSamplerError: There is no such engine.
     """
-    word("engine", engine, ENGINES)
+    word("engine", engine, choices=ENGINES)

@@ -31,7 +31,7 @@ def cluster(
     Raises:
         PidSamplerError: Ray is not installed.
     """
-    ray: Any = optional("ray", "ray", "ray")
+    ray: Any = optional("ray", "ray", extra="ray")
     if begun := not ray.is_initialized():
         ray.init(log_to_driver=False, configure_logging=False, include_dashboard=False)
     slot = "GPU" if device == "cuda" else "CPU"

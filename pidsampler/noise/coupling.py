@@ -33,7 +33,7 @@ def fixed(table: StepTable) -> StepTable:
     """
     rows = []
     held: dict[int, float] = {}  # slot -> how much of N(0) it holds where the network is exact
-    for row in instance("table", table, StepTable, "a StepTable"):
+    for row in instance("table", table, kind=StepTable, words="a StepTable"):
         drawn = _total(row.noise)
         scale = (row.t_next - _known(row, row.t, held)) / drawn if drawn else 1.0
         rows.append(_redrawn(row, partial(_same, scale=scale)))
@@ -71,7 +71,7 @@ def brownian(table: StepTable) -> StepTable:
     # Of each draw, the nodes it is made of: it is the increment over the step of the row that has it first.
     increments = {0: Combination(noise={0: 1.0})}
     rows = []
-    for i, row in enumerate(instance("table", table, StepTable, "a StepTable")):
+    for i, row in enumerate(instance("table", table, kind=StepTable, words="a StepTable")):
         for draw in row.draws:
             if draw in increments:
                 continue

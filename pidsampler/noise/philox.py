@@ -44,7 +44,7 @@ def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) ->
     Raises:
         PidSamplerError: A number is outside its range.
     """
-    out = np.empty(wholes("shape", shape, 0), np.float32)
+    out = np.empty(wholes("shape", shape, low=0), np.float32)
     fill(out.reshape(-1), seed, draw=draw, stream=stream)
     return out
 
@@ -56,8 +56,8 @@ def fill(out: NDArray[np.floating], seed: int, *, draw: int, stream: int = SAMPL
     Raises:
         PidSamplerError: A number is outside its range, see `normal`.
     """
-    instance("out", out, np.ndarray, "an array")
-    seed, start = check_number("seed", seed, bits=64), whole("start", start, 0)
+    instance("out", out, kind=np.ndarray, words="an array")
+    seed, start = check_number("seed", seed, bits=64), whole("start", start, low=0)
     draw, stream = check_number("draw", draw, bits=32), check_number("stream", stream, bits=32)
     stop = start + len(out)
     first, last = start // 4, -(-stop // 4)
@@ -75,9 +75,9 @@ def check_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     Raises:
         PidSamplerError: The list has another length than the batch, or a seed is outside 0..2^64-1.
     """
-    batch = whole("batch", batch, 1)
+    batch = whole("batch", batch, low=1)
     if isinstance(seed, Iterable):
-        seeds = items("seed", seed, "whole numbers")
+        seeds = items("seed", seed, words="whole numbers")
     else:
         seeds = tuple(whole("seed", seed) + i for i in range(batch))
     if len(seeds) != batch:
@@ -92,7 +92,7 @@ def check_number(name: str, value: int, *, bits: int) -> int:
     Raises:
         PidSamplerError: It is not.
     """
-    return whole(word("name", name), value, 0, (1 << whole("bits", bits, 1, 64)) - 1)
+    return whole(word("name", name), value, low=0, high=(1 << whole("bits", bits, low=1, high=64)) - 1)
 
 
 def _philox(q: int, count: int, seed: int, draw: int, stream: int) -> tuple[NDArray[np.uint64], ...]:

@@ -46,7 +46,7 @@ def with_noise(table: StepTable, noise: str | NoiseFunction) -> tuple[StepTable,
     Raises:
         PidSamplerError: The name is unknown, or the table has no such form.
     """
-    instance("table", table, StepTable, "a StepTable")
+    instance("table", table, kind=StepTable, words="a StepTable")
     if not isinstance(noise, str):
         if not callable(noise):
             raise ConfigError(f"noise={shown(noise)} is neither one of {', '.join(NOISES)} nor a function")

@@ -48,7 +48,7 @@ def normal(seed: int, draw: int, shape: Sequence[int]) -> F32:
         PidSamplerError: A number is outside its range.
     """
     seed, draw = check_number("seed", seed, bits=64), check_number("draw", draw, bits=32)
-    shape = wholes("shape", shape, 0)
+    shape = wholes("shape", shape, low=0)
     size = math.prod(shape)
     words = np.random.MT19937()
     seeded: Any = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)  # as in 1998

@@ -14,7 +14,7 @@ def resolve_device(device: str) -> Backend:
     Raises:
         PidSamplerError: The device is unknown, or cannot be had: never a silent CPU run.
     """
-    word("device", device, ("auto", "cpu", "cuda"))
+    word("device", device, choices=("auto", "cpu", "cuda"))
     if device == "cpu":
         return get_backend("numpy")
     try:

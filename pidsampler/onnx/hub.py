@@ -58,7 +58,7 @@ def download_file(repository: str, name: str) -> Path:
 
 
 def _hub() -> Any:
-    return optional("huggingface_hub", "huggingface_hub", "hub")
+    return optional("huggingface_hub", "huggingface_hub", extra="hub")
 
 
 def _repository(model: str) -> str:

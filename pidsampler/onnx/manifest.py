@@ -84,7 +84,7 @@ def read_manifest(folder: Path) -> Manifest:
     values: dict[str, Any] = {}
     for key, value in data.items():
         if key not in known:
-            raise ModelError(f"{path}: {unknown_name('key', key, known)}")
+            raise ModelError(f"{path}: {unknown_name('key', key, known=known)}")
         values["license" if key in _SPELLINGS else key] = _checked(path, key, value)
     return Manifest(**values)
 

@@ -38,9 +38,9 @@ class CudaOptions:
         PidSamplerError: The provider is unknown, or the limit is not above 0.
     """
 
-    provider: str = field(word, ("cuda", "tensorrt"), default="cuda")
+    provider: str = field(word, choices=("cuda", "tensorrt"), default="cuda")
     tf32: bool = field(flag, default=False)
-    memory_limit: int | None = field(whole, 1, default=None, optional=True, kw_only=True)
+    memory_limit: int | None = field(whole, low=1, default=None, optional=True, kw_only=True)
     cuda_graph: bool = field(flag, default=False, kw_only=True)
     one_at_a_time: bool = field(flag, default=False, kw_only=True)
 

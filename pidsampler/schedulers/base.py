@@ -41,8 +41,8 @@ class SchedulerInfo:
     """
 
     name: str = field(word)
-    accuracy_order: int = field(whole, 0)
-    model_calls_per_step: int = field(whole, 1, kw_only=True)
+    accuracy_order: int = field(whole, low=0)
+    model_calls_per_step: int = field(whole, low=1, kw_only=True)
     stochastic: bool = field(flag, kw_only=True)
     source: str = field(word, kw_only=True)
     aliases: tuple[str, ...] = field(words, default=(), kw_only=True)
@@ -99,7 +99,7 @@ class TimesScheduler:
     def with_spec(self, spec: Spec) -> Self:
         """Return the same scheduler with the spec that it was made from, which `str` then gives."""
         made = copy.copy(self)
-        object.__setattr__(made, "spec", instance("spec", spec, Spec, "a Spec"))
+        object.__setattr__(made, "spec", instance("spec", spec, kind=Spec, words="a Spec"))
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -162,7 +162,7 @@ def eps(t: float) -> Combination:
 
 def euler(t: float, t_next: float) -> Combination:
     """x' = (t'/t)*x + (1 - t'/t)*x0: the first-order step of every deterministic method here; x0 itself at t' = 0."""
-    t, t_next = _evaluated(t), number("t_next", t_next, 0, 1)
+    t, t_next = _evaluated(t), number("t_next", t_next, low=0, high=1)
     return Combination(a=t_next / t, b=1.0 - t_next / t)
 
 
@@ -177,7 +177,7 @@ def ancestral_step(t: float, t_next: float, *, split: tuple[float, float], draw:
         split: (keep, fresh), such as of `noise_split`.
         draw: Number of the fresh noise.
     """
-    t, t_next = _evaluated(t), number("t_next", t_next, 0, 1)
+    t, t_next = _evaluated(t), number("t_next", t_next, low=0, high=1)
     keep, fresh = _pair(split)
     a = keep * (t_next / t)
     # (1 - t') - a*(1 - t), ordered so that keep = 1 and keep = 0 are exact: 1 - t'/t and 1 - t'.
@@ -187,18 +187,18 @@ def ancestral_step(t: float, t_next: float, *, split: tuple[float, float], draw:
 
 def noise_split(strength: float, h: float) -> tuple[float, float]:
     """Return (keep, fresh) of an SDE over a step h in log-SNR: exp(-strength*h) of the implied noise is kept."""
-    if number("strength", strength, 0) == 0.0:
+    if number("strength", strength, low=0) == 0.0:
         return 1.0, 0.0
-    h = h if h == math.inf else number("h", h, 0)  # from t = 1 and to 0
+    h = h if h == math.inf else number("h", h, low=0)  # from t = 1 and to 0
     return math.exp(-strength * h), math.sqrt(-math.expm1(-2.0 * strength * h))
 
 
 def _evaluated(t: float) -> float:
-    return number("t", t, 0, 1, above=True)
+    return number("t", t, low=0, high=1, above=True)
 
 
 def _pair(split: tuple[float, float]) -> tuple[float, float]:
-    shares = numbers("split", split, 0, 1)
+    shares = numbers("split", split, low=0, high=1)
     if len(shares) != 2:
         raise ConfigError(f"split={shown(split)} must be (keep, fresh)")
     return shares[0], shares[1]
@@ -206,7 +206,7 @@ def _pair(split: tuple[float, float]) -> tuple[float, float]:
 
 def row(t: float, t_next: float, *, update: Combination, saves: Mapping[int, Combination] | None = None) -> Row:
     """Return the row whose update is a combination."""
-    instance("update", update, Combination, "a Combination")
+    instance("update", update, kind=Combination, words="a Combination")
     return Row(t, t_next, a=update.a, b=update.b, h=update.h, noise=update.noise, saves=saves or {})
 
 
@@ -221,8 +221,8 @@ class Stage:
     `noise` is added to the state when it is complete.
     """
 
-    t: float = field(number, 0, 1)
-    start: Combination = field(instance, Combination, "a Combination")
+    t: float = field(number, low=0, high=1)
+    start: Combination = field(instance, kind=Combination, words="a Combination")
     weights: tuple[float, ...] = field(numbers, kw_only=True)
     noise: Terms = attrs.field(converter=_draws, default=(), kw_only=True)
 
@@ -235,7 +235,7 @@ def stage_rows(t: float, stages: Sequence[Stage], *, quantity: Callable[[float],
     """
     rows: list[Row] = []
     slots: dict[tuple[object, ...], int] = {}  # (start, weights so far) -> where that sum lies
-    stages = [instance("stage", stage, Stage, "a Stage") for stage in items("stages", stages, "Stage")]
+    stages = [instance("stage", stage, kind=Stage, words="a Stage") for stage in items("stages", stages, words="Stage")]
     times = [_evaluated(t), *(stage.t for stage in stages)]
     for i, (now, after) in enumerate(pairwise(times)):
         q = quantity(now)

@@ -13,7 +13,7 @@ from ..values import number, numbers, shown, whole
 
 def log_snr(t: float) -> float:
     """lambda = log((1 - t)/t), half the log of the signal-to-noise ratio; -inf at t = 1 and inf at t = 0."""
-    t = number("t", t, 0, 1)
+    t = number("t", t, low=0, high=1)
     if t in (0.0, 1.0):
         return math.inf if t == 0.0 else -math.inf
     return math.log1p(-t) - math.log(t)
@@ -21,7 +21,7 @@ def log_snr(t: float) -> float:
 
 def log_snr_step(t: float, t_next: float) -> float:
     """log_snr(t_next) - log_snr(t), without the cancellation of near times; infinite from t = 1 or to 0."""
-    t, t_next = number("t", t, 0, 1), number("t_next", t_next, 0, 1)
+    t, t_next = number("t", t, low=0, high=1), number("t_next", t_next, low=0, high=1)
     if t == 1.0 or t_next == 0.0:
         return math.inf
     return math.log1p((t - t_next) / ((1.0 - t) * t_next))
@@ -38,7 +38,7 @@ def phi(k: int, z: float) -> float:
 
     Source: Hochbruck and Ostermann, "Exponential integrators", Acta Numerica 2010, equation 2.10.
     """
-    k, z = whole("k", k, 0), number("z", z)
+    k, z = whole("k", k, low=0), number("z", z)
     if abs(z) < 1.0:
         return math.fsum(z**j / math.factorial(j + k) for j in range(20))
     value = math.exp(z)

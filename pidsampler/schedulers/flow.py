@@ -36,8 +36,8 @@ class FlowODE(TimesScheduler):
 class _Renoising(TimesScheduler):
     """Euler's step with a part of the noise fresh; row i draws it as draw i + 1. The marginal at t' stays exact."""
 
-    eta: float = field(number, 0, 1, default=1.0)
-    last_eta: float | None = field(number, 0, 1, default=None, optional=True, kw_only=True)
+    eta: float = field(number, low=0, high=1, default=1.0)
+    last_eta: float | None = field(number, low=0, high=1, default=None, optional=True, kw_only=True)
 
     def table(self) -> StepTable:
         """Return one row per step."""

@@ -78,7 +78,7 @@ class AdamsBashforth(_Multistep):
     )
     quantity = staticmethod(velocity)
 
-    order: int = field(whole, 1, 4, default=2)
+    order: int = field(whole, low=1, high=4, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = t_next - times[0]
@@ -130,7 +130,7 @@ class DPMSolverPP2M(_Multistep):
         aliases=("dpmpp_2m", "DPMSolverMultistepScheduler"),
     )
 
-    order: int = field(whole, 1, 2, default=2)
+    order: int = field(whole, low=1, high=2, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         return [_extrapolated(times, t_next)]
@@ -185,9 +185,9 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
         aliases=("dpmpp_2m_sde",),
     )
 
-    eta: float = field(number, 0, default=1.0)
-    kind: str = field(word, ("midpoint", "heun"), default="midpoint", kw_only=True)
-    order: int = field(whole, 1, 2, default=2, kw_only=True)
+    eta: float = field(number, low=0, default=1.0)
+    kind: str = field(word, choices=("midpoint", "heun"), default="midpoint", kw_only=True)
+    order: int = field(whole, low=1, high=2, default=2, kw_only=True)
 
     @property
     def _strength(self) -> float:
@@ -216,7 +216,7 @@ class DPMSolverPP3MSDE(DPMSolverPP3M):
         aliases=("dpmpp_3m_sde",),
     )
 
-    eta: float = field(number, 0, default=1.0)
+    eta: float = field(number, low=0, default=1.0)
 
     @property
     def _strength(self) -> float:
@@ -244,7 +244,7 @@ class ERSDE(_Multistep):
         "er-sde", 2, model_calls_per_step=1, stochastic=True, source="ER-SDE, arXiv 2309.06169", aliases=("er_sde",)
     )
 
-    order: int = field(whole, 1, 3, default=3)
+    order: int = field(whole, low=1, high=3, default=3)
 
     def _split(self, t: float, t_next: float) -> tuple[float, float]:
         if t == 1.0 or t_next == 0.0:
@@ -291,7 +291,7 @@ class DEIS(_Multistep):
     )
     quantity = staticmethod(eps)
 
-    order: int = field(whole, 1, 3, default=2)
+    order: int = field(whole, low=1, high=3, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)
@@ -314,7 +314,7 @@ class RES(_Multistep):
         aliases=("res_multistep",),
     )
 
-    order: int = field(whole, 1, 3, default=2)
+    order: int = field(whole, low=1, high=3, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)

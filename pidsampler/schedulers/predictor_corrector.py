@@ -87,8 +87,8 @@ class UniPC(_PredictorCorrector):
         aliases=("UniPCMultistepScheduler",),
     )
 
-    order: int = field(whole, 1, 3, default=2)
-    b: str = field(word, ("bh1", "bh2"), default="bh2", kw_only=True)
+    order: int = field(whole, low=1, high=3, default=2)
+    b: str = field(word, choices=("bh1", "bh2"), default="bh2", kw_only=True)
 
     def _weights(self, nodes: Sequence[float], h: float, t_next: float) -> list[float]:
         b = -h if self.b == "bh1" else math.expm1(-h)
@@ -121,8 +121,8 @@ class SASolver(_PredictorCorrector):
         aliases=("sa_solver", "SASolverScheduler"),
     )
 
-    order: int = field(whole, 1, 3, default=2)
-    tau: float = field(number, 0, default=1.0, kw_only=True)
+    order: int = field(whole, low=1, high=3, default=2)
+    tau: float = field(number, low=0, default=1.0, kw_only=True)
 
     @property
     def _strength(self) -> float:

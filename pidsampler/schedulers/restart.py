@@ -49,7 +49,7 @@ class Restart(TimesScheduler):
 
     t_max: float = _listed(1)
     t_min: float = _listed(2, kw_only=True)
-    repeats: int = field(whole, 0, default=1, kw_only=True)
+    repeats: int = field(whole, low=0, default=1, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
         if not 0.0 < self.t_min < self.t_max:

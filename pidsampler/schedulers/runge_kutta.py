@@ -15,7 +15,7 @@ from .base import SchedulerInfo, Stage, TimesScheduler, euler, row, stage_rows, 
 
 
 def _matrix(name: str, value: Any) -> tuple[tuple[float, ...], ...]:
-    return tuple(numbers(name, row) for row in items(name, value, "rows of weights"))
+    return tuple(numbers(name, row) for row in items(name, value, words="rows of weights"))
 
 
 @attrs.frozen
@@ -107,7 +107,7 @@ class RungeKutta(_Stages):
     Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section II.1.
     """
 
-    tableau: ButcherTableau = field(instance, ButcherTableau, "a ButcherTableau")
+    tableau: ButcherTableau = field(instance, kind=ButcherTableau, words="a ButcherTableau")
 
 
 class Midpoint(_Stages):

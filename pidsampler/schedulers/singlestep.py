@@ -33,7 +33,7 @@ from .exact import log_snr, log_snr_step, phi, time_of
 
 def _inside(**options: Any) -> Any:
     """A field: where in the step, in log-SNR, the second evaluation lies; in (0, 1)."""
-    return field(number, 0, 1, above=True, below=True, default=0.5, **options)
+    return field(number, low=0, high=1, above=True, below=True, default=0.5, **options)
 
 
 class _Singlestep(TimesScheduler):
@@ -145,7 +145,7 @@ class DPMSolver3(_Singlestep):
 class _SDE(_Singlestep):
     """Stages for x0 and the SDE of strength eta. The parts of a step each add noise, and later stages carry it on."""
 
-    eta: float = field(number, 0, default=1.0)
+    eta: float = field(number, low=0, default=1.0)
 
     def _first(self, t: float, t_next: float, draw: int) -> Combination:
         return ancestral_step(t, t_next, split=noise_split(self.eta, log_snr_step(t, t_next)), draw=draw)

@@ -44,7 +44,7 @@ class Spec:
     _list_options: tuple[tuple[str, Value], ...] = attrs.field(
         converter=_held, factory=dict, eq=frozenset, kw_only=True
     )
-    steps: int | None = field(whole, 0, default=None, optional=True, kw_only=True)
+    steps: int | None = field(whole, low=0, default=None, optional=True, kw_only=True)
     file: str | None = field(word, default=None, optional=True, kw_only=True)
 
     @property

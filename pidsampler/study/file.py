@@ -43,7 +43,7 @@ def read_study(path: str | Path) -> Study:
         raise FileError(f"{path} is not TOML: {error}") from error
     for key, value in data.items():
         if key not in _KINDS:
-            raise ConfigError(f"{path}: {unknown_name('key', key, _KINDS)}")
+            raise ConfigError(f"{path}: {unknown_name('key', key, known=_KINDS)}")
         kinds, words = _KINDS[key]
         if not isinstance(value, kinds) or isinstance(value, bool) != (key == "reduce"):
             raise ConfigError(f"{path}: {key} is {value!r}, expected {words}")

@@ -126,7 +126,7 @@ class ReportOptions:
 
     def __post_init__(self) -> None:
         if self.pictures not in ("first", "all"):
-            raise unknown_name("choice of pictures", self.pictures, ("first", "all"))
+            raise unknown_name("choice of pictures", self.pictures, known=("first", "all"))
 
 
 @moved.bundles(truth=Truth, report=ReportOptions)
@@ -166,12 +166,12 @@ class Study:
         lists = [self.preset, self.axes, *([] if isinstance(self.cells, str) else self.cells)]
         for name in itertools.chain(*lists):
             if name not in SETTINGS:
-                raise unknown_name("setting", name, SETTINGS)
+                raise unknown_name("setting", name, known=SETTINGS)
         for name, values in self.axes.items():
             if isinstance(values, str) or not isinstance(values, Sequence) or not values:
                 raise ConfigError(f"axis {name!r} is {values!r}, expected a list of the values to compare")
         if isinstance(self.cells, str) and self.cells not in ("grid", "one-at-a-time"):
-            raise unknown_name("choice of cells", self.cells, ("grid", "one-at-a-time", "a list of settings"))
+            raise unknown_name("choice of cells", self.cells, known=("grid", "one-at-a-time", "a list of settings"))
         ids = [cell.id for cell in self.all_cells]
         if twice := [cell.label for cell in self.all_cells if ids.count(cell.id) > 1]:
             raise ConfigError(f"the cell {twice[0]!r} occurs twice: leave one out")
@@ -257,7 +257,7 @@ class Study:
         from ..onnx import model_manifest
 
         s = cell.settings
-        number("degrade_sigma", s["degrade_sigma"], 0.0, 1.0)
+        number("degrade_sigma", s["degrade_sigma"], low=0.0, high=1.0)
         own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).own_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
         scheduler = as_scheduler(
@@ -341,7 +341,7 @@ def _flow(name: str, values: Mapping[str, Any]) -> Flow:
     known = ("means", "stds", "weights", "shape", "interval")
     for key in values:
         if key not in known:
-            raise ConfigError(f"flow {name!r}: {unknown_name('key', key, known)}")
+            raise ConfigError(f"flow {name!r}: {unknown_name('key', key, known=known)}")
     try:
         law = GaussianMixture(values["means"], values["stds"], values.get("weights", [1.0] * len(values["means"])))
         three, height, width = values.get("shape", _FLOW_SHAPE)

@@ -91,7 +91,7 @@ def find_files(inputs: Sequence[Path], output: str) -> list[File]:
             output is a file where a folder is needed.
     """
     folder = file_path("output", output)
-    inputs = [file_path("inputs", given) for given in items("inputs", inputs, "paths")]
+    inputs = [file_path("inputs", given) for given in items("inputs", inputs, words="paths")]
     output = os.fspath(output)
     if len(inputs) == 1 and not inputs[0].is_dir() and not folder.is_dir() and not output.endswith(("/", os.sep)):
         return [File(inputs[0], folder)]

@@ -79,7 +79,11 @@ def bind(
     """
     model.check_caption(options.caption)
     height, width = output_size(source, model)
-    contract, sigma, grid = model.contract, options.degrade_sigma, instance("plan", plan, TilePlan, "a TilePlan").grid
+    contract, sigma, grid = (
+        model.contract,
+        options.degrade_sigma,
+        instance("plan", plan, kind=TilePlan, words="a TilePlan").grid,
+    )
     with backend.active():  # what tiles share goes to the device once
         caption = None if options.caption is None else backend.adopt(options.caption)
         latent = backend.adopt(source.latent) if source.latent is not None else _encoded(source, model, backend, plan)

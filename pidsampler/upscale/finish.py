@@ -35,10 +35,10 @@ class Finish:
         PidSamplerError: One is not as described.
     """
 
-    color: str | None = field(word, color.METHODS, default=None, optional=True)
-    color_strength: float = field(number, 0, 1, default=1.0)
-    size: Size | None = field(instance, Size, "a Size", default=None, optional=True, kw_only=True)
-    despeckle: float | None = field(number, 0, default=None, optional=True, kw_only=True)
+    color: str | None = field(word, choices=color.METHODS, default=None, optional=True)
+    color_strength: float = field(number, low=0, high=1, default=1.0)
+    size: Size | None = field(instance, kind=Size, words="a Size", default=None, optional=True, kw_only=True)
+    despeckle: float | None = field(number, low=0, default=None, optional=True, kw_only=True)
 
     def method(self, source: Source, drifts: bool) -> str:
         """Return how the colours of a result are corrected.
@@ -47,7 +47,7 @@ class Finish:
             source: Of the result.
             drifts: Whether the model's colours do.
         """
-        if instance("source", source, Source, "a Source").latent is not None:
+        if instance("source", source, kind=Source, words="a Source").latent is not None:
             return "off"
         flag("drifts", drifts)
         return self.color or ("match" if drifts else "off")

@@ -33,8 +33,8 @@ _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "
 
 def _tile(tile: str | int) -> str | int:
     if isinstance(tile, str):
-        return word("tile", tile, ("auto", "off", "or a number of pixels"))
-    return whole("tile", tile, 1)
+        return word("tile", tile, choices=("auto", "off", "or a number of pixels"))
+    return whole("tile", tile, low=1)
 
 
 @moved.keywords()
@@ -54,8 +54,8 @@ class Tiling:
     """
 
     tile: str | int = attrs.field(converter=_tile, default="auto")
-    overlap: int | None = field(whole, 0, default=None, optional=True)
-    max_memory: int | None = field(whole, 1, default=None, optional=True, kw_only=True)
+    overlap: int | None = field(whole, low=0, default=None, optional=True)
+    max_memory: int | None = field(whole, low=1, default=None, optional=True, kw_only=True)
     encoder: bool = field(flag, default=False, kw_only=True)
 
     @classmethod
@@ -93,9 +93,9 @@ class TilePlan:
         tiling: What the plan was made by.
     """
 
-    grid: Grid = field(instance, Grid, "a Grid")
-    encoder: Grid = field(instance, Grid, "a Grid")
-    tiling: Tiling = field(instance, Tiling, "a Tiling", kw_only=True)
+    grid: Grid = field(instance, kind=Grid, words="a Grid")
+    encoder: Grid = field(instance, kind=Grid, words="a Grid")
+    tiling: Tiling = field(instance, kind=Tiling, words="a Tiling", kw_only=True)
 
     @property
     def described(self) -> dict[str, int] | None:

@@ -43,7 +43,7 @@ def _caption(name: str, value: object) -> NDArray[np.float32]:
 
 
 def _finish(name: str, value: object) -> Finish:
-    return Finish() if value is None else instance(name, value, Finish, "a Finish")
+    return Finish() if value is None else instance(name, value, kind=Finish, words="a Finish")
 
 
 def _content(caption: NDArray[np.float32] | None) -> object:
@@ -70,8 +70,8 @@ class Options:
     """
 
     sampler: SamplerLike | None = field(_sampler, optional=True, default=None)
-    seed: int = field(whole, 0, 2**64 - 1, default=0, kw_only=True)
-    degrade_sigma: float = field(number, 0.0, 1.0, default=0.0, kw_only=True)
+    seed: int = field(whole, low=0, high=2**64 - 1, default=0, kw_only=True)
+    degrade_sigma: float = field(number, low=0.0, high=1.0, default=0.0, kw_only=True)
     noise: str | NoiseFunction = field(_noise, default="independent", kw_only=True)
     caption: NDArray[Any] | None = field(_caption, optional=True, default=None, kw_only=True, eq=_content)
     finish: Finish = field(_finish, default=Finish(), kw_only=True)
@@ -90,7 +90,7 @@ class Options:
         known = names or [option.name for option in attrs.fields(Options)]
         for name in given:
             if name not in known:
-                raise unknown_name("option", name, known)
+                raise unknown_name("option", name, known=known)
         return cls(**given)
 
     def keywords(self) -> dict[str, Any]:

@@ -56,7 +56,7 @@ class Planner:
             scale=contract.scale,
             fixed=fixed,
             budget=self._memory.budget(tiling),
-            tensors=whole("tensors", tensors, 1),
+            tensors=whole("tensors", tensors, low=1),
             need=lambda: self._need,
         )
 

@@ -10,7 +10,7 @@ from .source import Source
 
 def padded_size(source: Source, model: Model) -> tuple[int, int]:
     """Return the size of the picture that is encoded, or that a latent stands for."""
-    latent = instance("source", source, Source, "a Source").latent
+    latent = instance("source", source, kind=Source, words="a Source").latent
     if latent is None:
         return model.contract.padded_size(*source.rgb.shape[:2])
     height, width = (n * model.contract.vae_factor for n in latent.shape[2:])
@@ -29,12 +29,12 @@ def output_size(source: Source, model: Model, *, size: Size | None = None) -> tu
     Raises:
         PidSamplerError: The model cannot take a picture or latent of its shape, or `size` is above its own.
     """
-    if instance("source", source, Source, "a Source").latent is None:
+    if instance("source", source, kind=Source, words="a Source").latent is None:
         height, width = source.rgb.shape[:2]
     else:
         model.check_latent(source.latent)
         height, width = padded_size(source, model)
     if size is not None:
-        instance("size", size, Size, "a Size")
+        instance("size", size, kind=Size, words="a Size")
     scale = model.contract.scale
     return resolve(size, (height * scale, width * scale), native_scale=scale)

@@ -39,10 +39,10 @@ Progress = Callable[[int, int], object]  # called as on_tile(how many are done, 
 class Tile:
     """A part of a picture, in pixels: of the result for `Tiled`, of the input for `encode_in_tiles`."""
 
-    top: int = field(whole, 0)
-    left: int = field(whole, 0)
-    height: int = field(whole, 1, kw_only=True)
-    width: int = field(whole, 1, kw_only=True)
+    top: int = field(whole, low=0)
+    left: int = field(whole, low=0)
+    height: int = field(whole, low=1, kw_only=True)
+    width: int = field(whole, low=1, kw_only=True)
 
 
 @moved.keywords()
@@ -159,8 +159,8 @@ class Grid:
         columns: How the width is cut.
     """
 
-    rows: Axis = field(instance, Axis, "an Axis")
-    columns: Axis = field(instance, Axis, "an Axis")
+    rows: Axis = field(instance, kind=Axis, words="an Axis")
+    columns: Axis = field(instance, kind=Axis, words="an Axis")
 
     def __len__(self) -> int:
         return len(self.rows.starts) * len(self.columns.starts)

@@ -80,7 +80,7 @@ def _backend(name: str, value: Any) -> Backend:
 
 
 def _tiling(name: str, value: object) -> Tiling:
-    return Tiling() if value is None else instance(name, value, Tiling, "a Tiling")
+    return Tiling() if value is None else instance(name, value, kind=Tiling, words="a Tiling")
 
 
 def _new_planner(up: Upscaler) -> Planner:
@@ -92,7 +92,7 @@ def _new_planner(up: Upscaler) -> Planner:
 class Upscaler:
     """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`. No call changes it."""
 
-    model: Model = field(instance, Model, "a Model")
+    model: Model = field(instance, kind=Model, words="a Model")
     backend: Backend = field(_backend)
     tiling: Tiling = field(_tiling, default=None, kw_only=True)
     _planner: Planner = attrs.field(default=attrs.Factory(_new_planner, takes_self=True), repr=False, kw_only=True)
@@ -124,14 +124,14 @@ class Upscaler:
         backend = resolve_device(word("device", device))
         file_path("model", model)
         if options is not None:
-            instance("options", options, CudaOptions, "a CudaOptions")
+            instance("options", options, kind=CudaOptions, words="a CudaOptions")
         if flag("accept_license", accept_license) and str(model).startswith(PREFIX):
             download_model(str(model))
         return cls(Model.load(model, backend, options=options), backend, tiling=tiling or Tiling())
 
     def with_tiling(self, tiling: Tiling) -> Upscaler:
         """Return an upscaler with the same loaded model that cuts results up in another way."""
-        return attrs.evolve(self, tiling=instance("tiling", tiling, Tiling, "a Tiling"))
+        return attrs.evolve(self, tiling=instance("tiling", tiling, kind=Tiling, words="a Tiling"))
 
     @moved.keywords(scheduler="sampler")
     @listed()
@@ -157,8 +157,8 @@ class Upscaler:
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
         """
-        callback("on_step", on_step, "(run, m)")
-        callback("progress", progress, "(share)")
+        callback("on_step", on_step, takes="(run, m)")
+        callback("progress", progress, takes="(share)")
         asked = Options.of({"sampler": sampler, **options})
         source, resolved = read(image), resolve(asked, self.model.contract)
         record = make_record(source, asked, resolved=resolved, model=self.model, device=self.backend.device)
@@ -188,7 +188,7 @@ class Upscaler:
         Raises:
             PidSamplerError: An argument is not as described, it does not fit into memory, or the encoder failed.
         """
-        callback("on_tile", on_tile, "(done, total)")
+        callback("on_tile", on_tile, takes="(done, total)")
         asked, source = Options.of(options, CONDITIONS), read(image)
         plan = plan or self.plan(source)
         return bind(source, asked, model=self.model, backend=self.backend, plan=plan, on_tile=on_tile)

@@ -109,7 +109,7 @@ def measure(
         raise ConfigError(f"better={better!r} is none of {', '.join(map(repr, _DIRECTIONS))}")
     for need in needs:
         if need not in (known := [field.name for field in fields(Sample)]):
-            raise unknown_name("field of Sample", need, known)
+            raise unknown_name("field of Sample", need, known=known)
 
     def decorate(function: Callable[[Sample], float]) -> Measure:
         name = function.__name__.replace("_", "-")

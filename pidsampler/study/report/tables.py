@@ -104,7 +104,7 @@ def _shown(data: Mapping[str, Any], names: Sequence[str] | None) -> list[Mapping
         return [known[name] for name in (*good, *(name for name in _SHOWN_COSTS if name in found))]
     for name in names:
         if name not in known:
-            raise unknown_name("measure", name, known)
+            raise unknown_name("measure", name, known=known)
     return [known[name] for name in names]
 
 
