@@ -12,12 +12,13 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import fields
 from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from types import ModuleType
 from typing import Any, TypeVar
+
+import attrs
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -168,7 +169,7 @@ def bundles(**parts: type) -> Callable[[F], F]:
     Their values can be read from it, too.
 
     Args:
-        **parts: Parameter of the class -> the dataclass that it takes.
+        **parts: Parameter of the class -> the attrs class that it takes.
     """
 
     def decorate(target: F) -> F:
@@ -178,14 +179,14 @@ def bundles(**parts: type) -> Callable[[F], F]:
         @functools.wraps(plain)
         def init(self: object, *arguments: Any, **options: Any) -> None:
             for part, kind in parts.items():
-                if given := {f.name: options.pop(f.name) for f in fields(kind) if f.name in options}:
+                if given := {f.name: options.pop(f.name) for f in attrs.fields(kind) if f.name in options}:
                     _deprecated(f"pass {', '.join(given)} of {made.__name__} in {part}={kind.__name__}(...)")
                     options[part] = kind(**given)
             plain(self, *arguments, **options)
 
         made.__init__ = init
         for part, kind in parts.items():
-            for f in fields(kind):
+            for f in attrs.fields(kind):
                 setattr(made, f.name, attribute(f.name, f"{part}.{f.name}"))
         return target
 

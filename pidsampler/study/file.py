@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from dataclasses import fields
 from pathlib import Path
 
+import attrs
+
 from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
+from ..values import file_path
 from .plan import ReportOptions, Study, Truth
 
 _PARTS = (Truth, ReportOptions)
@@ -34,7 +36,7 @@ def read_study(path: str | Path) -> Study:
     Raises:
         PidSamplerError: The file cannot be read, or is no study.
     """
-    path = Path(path)
+    path = file_path("path", path)
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
@@ -49,7 +51,7 @@ def read_study(path: str | Path) -> Study:
             raise ConfigError(f"{path}: {key} is {value!r}, expected {words}")
     try:
         data.setdefault("title", path.stem)
-        truth, report = ({f.name: data.pop(f.name) for f in fields(part) if f.name in data} for part in _PARTS)
+        truth, report = ({f.name: data.pop(f.name) for f in attrs.fields(part) if f.name in data} for part in _PARTS)
         return Study(**data, truth=Truth(**truth), report=ReportOptions(**report), folder=path.parent)
     except PidSamplerError as error:
         raise ConfigError(f"{path}: {error}") from error

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import glob
 import hashlib
 import itertools
 import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 
 from .. import moved, timesteps
@@ -22,7 +23,7 @@ from ..noise.philox import check_seeds
 from ..schedulers.registry import as_scheduler
 from ..schedulers.spec import without_list
 from ..table import Scheduler, StepTable
-from ..values import number
+from ..values import field, file_path, flag, instance, items, mapping, number, numbers, shown, wholes, word, words
 
 SETTINGS: dict[str, Any] = {
     "model": "tiny",
@@ -41,10 +42,25 @@ _OF_REFERENCES = ("psnr", "ssim", "flip")
 _OF_PICTURES = ("consistency", "sharpness", "drift-l", "drift-a", "drift-b", "gamma-drift", "specks", "seams")
 _FLOW_IMAGE = "law"  # what stands for an image where a closed-form flow is sampled
 _FLOW_SHAPE = (3, 128, 256)
+_FORM = ("shape", "interval")  # keys of a flow beside those of its law
+
+
+def _shape(name: str, value: object) -> tuple[int, int, int]:
+    found = wholes(name, value, low=1)
+    if len(found) != 3 or found[0] != 3:
+        raise ConfigError(f"{name}={shown(value)}, expected [3, height, width]")
+    return found
+
+
+def _interval(name: str, value: object) -> tuple[float, float]:
+    found = numbers(name, value, low=0.0, high=1.0)
+    if len(found) != 2 or found[0] <= found[1]:
+        raise ConfigError(f"{name}={shown(value)}, expected two descending noise levels in 0..1")
+    return found
 
 
 @moved.keywords()
-@dataclass(frozen=True, kw_only=True)
+@attrs.frozen(kw_only=True)
 class Flow:
     """A closed-form flow under a name of the study's, to be used as a model.
 
@@ -54,19 +70,23 @@ class Flow:
         interval: Noise levels to sample between. Every list of times is scaled to it; a run starts from the exact
             state there, and is compared with the exact one at its end. Methods keep their order only within t = 1 and
             0, where the velocity has no bounded derivatives.
+
+    Raises:
+        PidSamplerError: One is not as described.
     """
 
-    law: GaussianMixture
-    shape: tuple[int, int, int]
-    interval: tuple[float, float] = (1.0, 0.0)
+    law: GaussianMixture = field(instance, kind=GaussianMixture, words="a GaussianMixture")
+    shape: tuple[int, int, int] = field(_shape)
+    interval: tuple[float, float] = field(_interval, default=(1.0, 0.0))
 
     def at(self, t: float) -> GaussianMixture:
         """Return the law of the noisy elements at noise level t."""
+        t = number("t", t, low=0.0, high=1.0)
         stds = np.hypot((1.0 - t) * self.law.stds, t)
         return GaussianMixture(((1.0 - t) * self.law.means).tolist(), stds.tolist(), self.law.weights.tolist())
 
 
-@dataclass(frozen=True, kw_only=True)
+@attrs.frozen(kw_only=True)
 class Cell:
     """One choice of settings.
 
@@ -83,7 +103,7 @@ class Cell:
     axes: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@attrs.frozen(kw_only=True)
 class Truth:
     """What results are compared with, beside the preset's.
 
@@ -93,19 +113,25 @@ class Truth:
         references: Folder of high-resolution pictures of the images' names, or None.
 
     Raises:
-        PidSamplerError: Both `reduce` and `references` are given.
+        PidSamplerError: Both `reduce` and `references` are given, or a value is of a wrong kind.
     """
 
-    converged: str = "dpmpp-2m@uniform:64"
-    reduce: bool = False
-    references: str | None = None
+    converged: str = field(word, default="dpmpp-2m@uniform:64")
+    reduce: bool = field(flag, default=False)
+    references: str | None = field(word, optional=True, default=None)
 
-    def __post_init__(self) -> None:
+    def __attrs_post_init__(self) -> None:
         if self.reduce and self.references is not None:
             raise ConfigError("reduce makes the images their own references: leave 'references' out, or reduce")
 
 
-@dataclass(frozen=True, kw_only=True)
+def _choice(name: str, value: object, *, choices: Sequence[str]) -> str:
+    if (found := word(name, value)) not in choices:
+        raise unknown_name(f"choice of {name}", found, known=choices)
+    return found
+
+
+@attrs.frozen(kw_only=True)
 class ReportOptions:
     """What a report says and holds.
 
@@ -116,21 +142,46 @@ class ReportOptions:
         album: Megabytes of pictures in the report.
 
     Raises:
-        PidSamplerError: There is no such choice of pictures.
+        PidSamplerError: There is no such choice of pictures, or a value is of a wrong kind.
     """
 
-    title: str = "study"
-    question: str = ""
-    pictures: str = "first"
-    album: float = 30.0
+    title: str = field(word, default="study")
+    question: str = field(word, default="")
+    pictures: str = field(_choice, choices=("first", "all"), default="first")
+    album: float = field(number, low=0.0, default=30.0)
 
-    def __post_init__(self) -> None:
-        if self.pictures not in ("first", "all"):
-            raise unknown_name("choice of pictures", self.pictures, known=("first", "all"))
+
+def _settings(name: str, value: object) -> dict[str, Any]:
+    found = mapping(name, value, words="settings by name")
+    for key in found:
+        if key not in SETTINGS:
+            raise unknown_name("setting", key, known=SETTINGS)
+    return copy.deepcopy(found)
+
+
+def _axes(name: str, value: object) -> dict[str, Sequence[Any]]:
+    found = _settings(name, value)
+    for key, values in found.items():
+        if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
+            raise ConfigError(f"axis {key!r} is {shown(values)}, expected a list of the values to compare")
+    return found
+
+
+def _cells(name: str, value: object) -> str | tuple[Mapping[str, Any], ...]:
+    if not isinstance(value, str):
+        return tuple(_settings(name, cell) for cell in items(name, value, words="settings"))
+    if value not in ("grid", "one-at-a-time"):
+        raise unknown_name("choice of cells", value, known=("grid", "one-at-a-time", "a list of settings"))
+    return value
+
+
+def _flows_by_name(name: str, value: object) -> dict[str, Mapping[str, Any]]:
+    found = mapping(name, value, words="flows by name")
+    return {word(name, key): copy.deepcopy(mapping(key, flow, words="values")) for key, flow in found.items()}
 
 
 @moved.bundles(truth=Truth, report=ReportOptions)
-@dataclass(frozen=True, kw_only=True)
+@attrs.frozen(kw_only=True)
 class Study:
     """A study, from a file by `read_study` or made in Python.
 
@@ -153,25 +204,16 @@ class Study:
         PidSamplerError: A name is unknown, a value is of a wrong kind, or there is nothing to compare.
     """
 
-    preset: Mapping[str, Any] = field(default_factory=dict)
-    axes: Mapping[str, Sequence[Any]] = field(default_factory=dict)
-    cells: str | Sequence[Mapping[str, Any]] = "grid"
-    flows: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
-    measures: Sequence[str] | None = None
-    truth: Truth = field(default_factory=Truth)
-    report: ReportOptions = field(default_factory=ReportOptions)
-    folder: Path = Path()
+    preset: Mapping[str, Any] = field(_settings, factory=dict)
+    axes: Mapping[str, Sequence[Any]] = field(_axes, factory=dict)
+    cells: str | Sequence[Mapping[str, Any]] = field(_cells, default="grid")
+    flows: Mapping[str, Mapping[str, Any]] = field(_flows_by_name, factory=dict)
+    measures: Sequence[str] | None = field(words, optional=True, default=None)
+    truth: Truth = field(instance, kind=Truth, words="a Truth", factory=Truth)
+    report: ReportOptions = field(instance, kind=ReportOptions, words="a ReportOptions", factory=ReportOptions)
+    folder: Path = field(file_path, default=Path())
 
-    def __post_init__(self) -> None:
-        lists = [self.preset, self.axes, *([] if isinstance(self.cells, str) else self.cells)]
-        for name in itertools.chain(*lists):
-            if name not in SETTINGS:
-                raise unknown_name("setting", name, known=SETTINGS)
-        for name, values in self.axes.items():
-            if isinstance(values, str) or not isinstance(values, Sequence) or not values:
-                raise ConfigError(f"axis {name!r} is {values!r}, expected a list of the values to compare")
-        if isinstance(self.cells, str) and self.cells not in ("grid", "one-at-a-time"):
-            raise unknown_name("choice of cells", self.cells, known=("grid", "one-at-a-time", "a list of settings"))
+    def __attrs_post_init__(self) -> None:
         ids = [cell.id for cell in self.all_cells]
         if twice := [cell.label for cell in self.all_cells if ids.count(cell.id) > 1]:
             raise ConfigError(f"the cell {twice[0]!r} occurs twice: leave one out")
@@ -181,17 +223,15 @@ class Study:
     @cached_property
     def all_cells(self) -> list[Cell]:
         """Every cell, the preset's among them: first, unless the grid holds it elsewhere."""
-        axes = dict(self.axes)
+        axes = self.axes
+        names = dict.fromkeys(axes if isinstance(self.cells, str) else itertools.chain(*self.cells))
         if not isinstance(self.cells, str):
-            names = dict.fromkeys(itertools.chain(*self.cells))
             chosen = [{**self.preset, **cell} for cell in self.cells]
         elif self.cells == "grid":
-            names = dict.fromkeys(axes)
             chosen = [
                 {**self.preset, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())
             ]
         else:
-            names = dict.fromkeys(axes)
             own = {**SETTINGS, **self.preset}
             chosen = [{**self.preset, name: v} for name, values in axes.items() for v in values if v != own[name]]
         cells = [self._cell(settings, list(names)) for settings in chosen]
@@ -207,9 +247,9 @@ class Study:
     def _cell(self, changed: Mapping[str, Any], names: list[str]) -> Cell:
         settings = {**SETTINGS, **changed}
         for name, value in settings.items():
-            accepts, words = _ACCEPTS[name]
+            accepts, expected = _ACCEPTS[name]
             if not accepts(value):
-                raise ConfigError(f"the setting {name} is {value!r}, expected {words}")
+                raise ConfigError(f"the setting {name} is {value!r}, expected {expected}")
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         axes = {name: as_text(settings[name]) for name in names}
         label = ", ".join(text if name in ("scheduler", "model") else f"{name}={text}" for name, text in axes.items())
@@ -217,7 +257,7 @@ class Study:
 
     def flow(self, cell: Cell) -> Flow | None:
         """Return the closed-form flow that a cell samples, or None where its model is a network."""
-        return self._flows.get(cell.settings["model"])
+        return self._flows.get(_of(cell)["model"])
 
     @cached_property
     def _flows(self) -> dict[str, Flow]:
@@ -229,7 +269,7 @@ class Study:
         Raises:
             PidSamplerError: There is no such file, or two have one name.
         """
-        patterns = cell.settings["images"]
+        patterns = _of(cell)["images"]
         found: dict[str, Path] = {}
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
             whole = str(self.folder / pattern)
@@ -243,7 +283,7 @@ class Study:
 
     def runs(self, cell: Cell) -> list[tuple[str, int]]:
         """Return the (image, seed) pairs of a cell, all seeds of an image after one another."""
-        seeds = cell.settings["seeds"]
+        seeds = _of(cell)["seeds"]
         chosen = range(seeds) if isinstance(seeds, int) else seeds
         images = [_FLOW_IMAGE] if self.flow(cell) is not None else list(self.images(cell))
         return [(image, check_seeds(seed, 1)[0]) for image in images for seed in chosen]
@@ -256,7 +296,7 @@ class Study:
         """
         from ..onnx import model_manifest
 
-        s = cell.settings
+        s = _of(cell)
         number("degrade_sigma", s["degrade_sigma"], low=0.0, high=1.0)
         own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).own_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
@@ -285,6 +325,7 @@ class Study:
         """Return a table for the prediction of a cell's model."""
         from ..onnx import model_manifest
 
+        instance("table", table, kind=StepTable, words="a StepTable")
         prediction = None if self.flow(cell) is not None else model_manifest(self.model_path(cell)).prediction
         return table.predicting(prediction or "velocity")
 
@@ -292,19 +333,23 @@ class Study:
         """Return a cell's model: a bundled name, or a folder's path."""
         from ..onnx import bundled_models
 
-        model = cell.settings["model"]
+        model = _of(cell)["model"]
         return str(model) if model in bundled_models() else str(self.folder / model)
 
     def measure_names(self) -> list[str]:
         """Return the measures' names, files' paths made whole."""
         if self.measures is not None:
-            names = tuple(self.measures)
+            names = self.measures
         else:
             flows = [self.flow(cell) is not None for cell in self.all_cells]
             names = _OF_FLOWS if any(flows) else ()
             if not all(flows):
                 names += (*(_OF_REFERENCES if self.truth.reduce or self.truth.references else ()), *_OF_PICTURES)
         return [str(self.folder / name) if ".py:" in name else name for name in names]
+
+
+def _of(cell: Cell) -> Mapping[str, Any]:
+    return instance("cell", cell, kind=Cell, words="a Cell").settings
 
 
 def _is(value: Any, *kinds: type) -> bool:
@@ -338,23 +383,17 @@ def as_text(value: Any) -> str:
 
 
 def _flow(name: str, values: Mapping[str, Any]) -> Flow:
-    known = ("means", "stds", "weights", "shape", "interval")
+    known = ("means", "stds", "weights", *_FORM)
     for key in values:
         if key not in known:
             raise ConfigError(f"flow {name!r}: {unknown_name('key', key, known=known)}")
     try:
         law = GaussianMixture(values["means"], values["stds"], values.get("weights", [1.0] * len(values["means"])))
-        three, height, width = values.get("shape", _FLOW_SHAPE)
-        if three != 3 or height < 1 or width < 1:
-            raise ConfigError(f"its shape is {values['shape']}, expected [3, height, width]")
-        first, last = map(float, values.get("interval", (1.0, 0.0)))
-        if not 1.0 >= first > last >= 0.0:
-            raise ConfigError(f"its interval is {values['interval']}, expected two descending noise levels in 0..1")
+        return Flow(law=law, **{"shape": _FLOW_SHAPE, **{key: values[key] for key in _FORM if key in values}})
     except PidSamplerError as error:
         raise ConfigError(f"flow {name!r}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise ConfigError(f"flow {name!r} needs lists of numbers means, stds and weights: {error!r}") from error
-    return Flow(law=law, shape=(three, int(height), int(width)), interval=(first, last))
 
 
 __getattr__ = moved.names(__name__)
