@@ -252,7 +252,7 @@ BAD = {
     "list twice": (None, ["in.png", "--scheduler", "flow-ode@pid", "--steps", "2"], 2, "use one of them"),
     "scheduler": (None, ["in.png", "--scheduler", "flow-sed"], 2, "'flow-sed': did you mean 'flow-sde'"),
     "scheduler, new folder": (None, ["in.png", "x.png", "-o", "new", "--scheduler", "zzz"], 2, "scheduler 'zzz'"),
-    "eta": (None, ["in.png", "--eta", "1.5"], 2, "--eta 1.5 is outside 0..1"),
+    "eta": (None, ["in.png", "--eta", "1.5"], 2, "--eta 1.5 must be a finite number in [0, 1]"),
     "eta of ode": (None, ["in.png", "--scheduler", "flow-ode", "--eta", "0"], 2, "flow-ode has no option 'eta'"),
     "sigma": (None, ["in.png", "--degrade-sigma", "1.2"], 2, "--degrade-sigma 1.2 must be a finite number in [0, 1]"),
     "sigma nan": (None, ["in.png", "--degrade-sigma", "nan"], 2, "--degrade-sigma nan must be a finite number in"),
