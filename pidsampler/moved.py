@@ -13,11 +13,13 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -104,14 +106,17 @@ def _warn(old: str, new: str, stacklevel: int) -> None:
     )
 
 
-class _Moved(MetaPathFinder, Loader):
+class _Moved:
     """Finds a module of `MODULES` at its new place, where no other finder has found one."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         old = fullname.removeprefix(f"{_PACKAGE}.")
-        return ModuleSpec(fullname, self) if old in MODULES and old != fullname else None
+        return ModuleSpec(fullname, cast("Loader", self)) if old in MODULES and old != fullname else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave that to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__.removeprefix(f"{_PACKAGE}.")
