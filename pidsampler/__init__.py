@@ -62,7 +62,7 @@ _LATER = {
 _ROOMS = ("backends", "bench", "export", "image", "interop", "io", "jobs", "onnx", "search", "study", "upscale")
 
 moved.install()
-_moved = moved.names(__name__)
+_moved = moved.names(__name__, within=1)
 
 
 def __getattr__(name: str) -> Any:

@@ -124,20 +124,25 @@ class _Moved:
         sys.modules[module.__name__] = importlib.import_module(f"{_PACKAGE}.{MODULES[old]}")
 
 
-def names(module: str) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a module (its `__name__`) for what has left it, submodules among it."""
+def names(module: str, *, within: int = 0) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module for what has left it, submodules among it.
+
+    Args:
+        module: The module's `__name__`.
+        within: Number of functions between it and who asks, such as 1 for a `__getattr__` that calls it.
+    """
     here = module.removeprefix(_PACKAGE).removeprefix(".")
 
     def attribute(name: str) -> Any:
         inside = f"{here}.{name}".removeprefix(".")
         if inside in MODULES:
-            _warn(inside, MODULES[inside], stacklevel=2)
+            _warn(inside, MODULES[inside], stacklevel=2 + within)
             return importlib.import_module(f"{_PACKAGE}.{MODULES[inside]}")
         if name not in NAMES.get(here, {}):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         new, _, renamed = NAMES[here][name].partition(":")
         renamed = renamed or name
-        _warn(inside, f"{new}.{renamed}", stacklevel=2)
+        _warn(inside, f"{new}.{renamed}", stacklevel=2 + within)
         return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), renamed)
 
     return attribute
