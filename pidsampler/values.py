@@ -75,10 +75,22 @@ def instance(name: str, value: object, *, kind: type[T], words: str) -> T:
     return value
 
 
+def function(name: str, value: F, *, takes: str) -> F:
+    """Return a function; `takes` are its arguments, such as "(run, m)"."""
+    if not callable(value):
+        raise ConfigError(f"{name}={shown(value)} must be a function {takes}")
+    return value
+
+
 def callback(name: str, value: F | None, *, takes: str) -> F | None:
     """Return a function, or None; `takes` are its arguments, such as "(run, m)"."""
-    if value is not None and not callable(value):
-        raise ConfigError(f"{name}={shown(value)} must be a function {takes}")
+    return None if value is None else function(name, value, takes=takes)
+
+
+def array(name: str, value: object) -> Any:
+    """Return an array of any backend: what has a shape and an element type."""
+    if not isinstance(getattr(value, "shape", None), tuple) or not hasattr(value, "dtype"):
+        raise ConfigError(f"{name}={shown(value)} must be an array")
     return value
 
 
@@ -116,6 +128,13 @@ def wholes(name: str, value: object, *, low: int | None = None, high: int | None
 def words(name: str, value: object) -> tuple[str, ...]:
     """Return texts."""
     return tuple(word(name, found) for found in items(name, value, words="texts"))
+
+
+def mapping(name: str, value: object, *, words: str) -> dict[Any, Any]:
+    """Return a copy of a mapping; `words` say what was expected, such as "settings by name"."""
+    if not isinstance(value, Mapping):
+        raise ConfigError(f"{name}={shown(value)} must be a mapping of {words}")
+    return dict(value)
 
 
 def pairs(name: str, value: object) -> tuple[tuple[Any, Any], ...]:

@@ -25,6 +25,7 @@ from ..table import StepTable
 from ..timesteps import Times
 from ..upscale.source import Source
 from ..upscale.upscaler import Upscaler
+from ..values import file_path, flag, function, instance, items, whole
 
 Array = Any
 
@@ -101,6 +102,8 @@ class Problem:
     @moved.keywords()
     def of_flow(cls, flow: GaussianMixture, *, height: int = 64, width: int = 64) -> Problem:
         """Return the problem of sampling a closed-form flow: 3*height*width elements with each seed, in float64."""
+        instance("flow", flow, kind=GaussianMixture, words="a GaussianMixture")
+        height, width = whole("height", height, low=1), whole("width", width, low=1)
         subject = Subject(name="law", denoiser=flow, shape=(1, 3, height, width), seen=Sample(np.empty(0), flow=flow))
         parts = (", ".join(map(repr, values.tolist())) for values in (flow.means, flow.stds, flow.weights))
         name = "GaussianMixture(({}), ({}), ({}))".format(*parts)
@@ -123,7 +126,8 @@ class Problem:
             PidSamplerError: A picture is given twice, cannot be read, or does not suit the model; or as
                 `Upscaler.load`.
         """
-        paths = [Path(path) for path in pictures]
+        reduce = flag("reduce", reduce)
+        paths = [file_path("pictures", path) for path in items("pictures", pictures, words="paths")]
         for path in paths:
             if paths.count(path) > 1:
                 raise ConfigError(f"{path} was given twice: give each picture once")
@@ -173,6 +177,10 @@ class Problem:
         Raises:
             PidSamplerError: The result holds NaN or infinity, or the table does not suit the prediction.
         """
+        instance("subject", subject, kind=Subject, words="one of the subjects")
+        seed = whole("seed", seed, low=0, high=2**64 - 1)
+        instance("table", table, kind=StepTable, words="a StepTable")
+        function("on_call", on_call, takes="()")
         with self.backend.active():
             x = self._run(subject, seed, table, lambda *_: on_call())
             picture = None if subject.picture is None else as_rgb(subject.picture(x))
@@ -190,6 +198,9 @@ class Problem:
             seed: 0..2^64-1.
             on_call: Called with each of 64 model calls.
         """
+        instance("subject", subject, kind=Subject, words="one of the subjects")
+        seed = whole("seed", seed, low=0, high=2**64 - 1)
+        function("on_call", on_call, takes="()")
         times = timesteps.uniform(FINE) * self.first
         points: list[NDArray[np.float64]] = []
         velocities: list[NDArray[np.float64]] = []

@@ -33,6 +33,7 @@ from ..schedulers.registry import get_scheduler, get_timesteps
 from ..schedulers.spec import without_list
 from ..table import StepTable
 from ..timesteps import Times, TimesLike
+from ..values import callback, flag, function, instance, number, numbers, whole
 
 if TYPE_CHECKING:
     from ..study.statistics import Difference, Runs
@@ -121,13 +122,11 @@ class Search:
     ) -> None:
         from ..study.measures.registry import get_measure
 
-        for name, value, least in (("calls", calls, 1), ("seeds", seeds, 1), ("evaluations", evaluations, 0)):
-            if value < least:
-                raise ConfigError(f"{name}={value} must be at least {least}")
         if isinstance(sampler, str) and sampler != without_list(sampler):
             raise ConfigError(f"{sampler!r} names a timestep list, which is what to find: pass what is before @")
-        self.sampler, self.calls, self.seeds, self.evaluations = sampler, calls, seeds, evaluations
-        self.free_start = free_start
+        self.sampler, self.calls, self.seeds = sampler, whole("calls", calls, low=1), whole("seeds", seeds, low=1)
+        self.evaluations = whole("evaluations", evaluations, low=0)
+        self.free_start = flag("free_start", free_start)
         self.steps, table = self._largest()
         self.calls_made = len(table)
         self.measure = get_measure(measure)
@@ -141,7 +140,7 @@ class Search:
             )
         optional("scipy.optimize", "scipy")
 
-    def run(self, problem: Problem, on_call: Callable[[int], object] = lambda most: None) -> Found:
+    def run(self, problem: Problem, on_call: Callable[[int], object] | None = None) -> Found:
         """Search, then compare on what was held out.
 
         Of several pictures every second one is held out. The held-out runs have other seeds than those searched on, so
@@ -156,8 +155,10 @@ class Search:
             PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, or every
                 list fails.
         """
-        from .problem import FINE, Trials, cheapest
+        from .problem import FINE, Problem, Trials, cheapest
 
+        instance("problem", problem, kind=Problem, words="a Problem")
+        callback("on_call", on_call, takes="(most)")
         for subject in problem.subjects:
             if missing := sorted({*self.measure.needs} - {"x", "converged"} - subject.shows):
                 raise ConfigError(
@@ -175,7 +176,8 @@ class Search:
         )
 
         def advance() -> None:
-            on_call(most)
+            if on_call is not None:
+                on_call(most)
 
         solved = [problem.solve(subject, seed, on_call=advance) for subject, seed in seen]
         errors = np.mean([solution.step_errors for solution in solved], axis=0)
@@ -301,17 +303,20 @@ def refine(
         times: The list to start from.
         cost: Function (list) -> cost.
         evaluations: The most lists to try.
-        below: Move the first time too, below this.
+        below: Move the first time too, below this, in (0, 1].
 
     Returns:
         (cost, list) of each that was tried; none where there is nothing to move.
 
     Raises:
-        PidSamplerError: scipy is not installed.
+        PidSamplerError: An argument is not as described, or scipy is not installed.
     """
     minimize = optional("scipy.optimize", "scipy").minimize
     times = timesteps.custom(times)
+    function("cost", cost, takes="(times)")
+    evaluations = whole("evaluations", evaluations, low=0)
     if below is not None:
+        below = number("below", below, low=0.0, high=1.0, above=True)
         times = np.append(below, times * min(1.0, _BELOW * below / times[0]))
     tried: list[tuple[float, Times]] = []
 
@@ -341,7 +346,12 @@ def from_gaps(first: float, gaps: NDArray[np.float64]) -> Times:
     Args:
         first: In (0, 1].
         gaps: (n,), within -12..12, of a list of n + 1 steps.
+
+    Raises:
+        PidSamplerError: An argument is not as described.
     """
+    first = number("first", first, low=0.0, high=1.0, above=True)
+    gaps = np.array(numbers("gaps", gaps), np.float64)
     sizes = np.exp(np.append(gaps, 0.0) - max(gaps.max(initial=0.0), 0.0))
     above = np.cumsum(sizes[::-1])[::-1]  # so that the small times are exact
     return np.append(first * (above / above[0]), 0.0)
