@@ -4,19 +4,24 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 `sample` for a whole run, `start` for a loop of your own, `Upscaler` for a photo in and a 4x photo out.
 """
 
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from . import denoiser, moved, noise, schedulers, timesteps
 from .errors import PidSamplerError
-from .image.size import Size
-from .interop.diffusers import from_diffusers
-from .onnx import CudaOptions
 from .sampler import Run, sample, start
 from .schedulers import FlowODE, FlowSDE, SchedulerInfo
 from .schedulers.registry import get_scheduler, list_schedulers
 from .table import Combination, Row, StepTable
-from .upscale.finish import Finish
-from .upscale.memory import Tiling
-from .upscale.upscaler import Result, Upscaler
 from .version import __version__ as __version__
+
+if TYPE_CHECKING:
+    from .image.size import Size
+    from .interop.diffusers import from_diffusers
+    from .onnx import CudaOptions
+    from .upscale.finish import Finish
+    from .upscale.memory import Tiling
+    from .upscale.upscaler import Result, Upscaler
 
 __all__ = [
     "Combination",
@@ -44,5 +49,30 @@ __all__ = [
     "timesteps",
 ]
 
+# What is imported when it is first used: the core is half of the time of importing all.
+_LATER = {
+    "CudaOptions": "onnx",
+    "Finish": "upscale.finish",
+    "Result": "upscale.upscaler",
+    "Size": "image.size",
+    "Tiling": "upscale.memory",
+    "Upscaler": "upscale.upscaler",
+    "from_diffusers": "interop.diffusers",
+}
+_ROOMS = ("backends", "bench", "export", "image", "interop", "io", "jobs", "onnx", "search", "study", "upscale")
+
 moved.install()
-__getattr__ = moved.names(__name__)
+_moved = moved.names(__name__, within=1)
+
+
+def __getattr__(name: str) -> Any:
+    if name in _ROOMS:
+        return import_module(f"{__name__}.{name}")
+    if name in _LATER:
+        globals()[name] = found = getattr(import_module(f"{__name__}.{_LATER[name]}"), name)
+        return found
+    return _moved(name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__, *_ROOMS})

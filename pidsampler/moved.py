@@ -12,11 +12,13 @@ import inspect
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from importlib.abc import Loader, MetaPathFinder
 from importlib.machinery import ModuleSpec
 from operator import attrgetter
 from types import ModuleType
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar, cast
+
+if TYPE_CHECKING:
+    from importlib.abc import Loader
 
 import attrs
 
@@ -105,14 +107,17 @@ def _warn(old: str, new: str, stacklevel: int) -> None:
     )
 
 
-class _Moved(MetaPathFinder, Loader):
+class _Moved:
     """Finds a module of `MODULES` at its new place, where no other finder has found one."""
 
     def find_spec(
         self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
     ) -> ModuleSpec | None:
         old = fullname.removeprefix(f"{_PACKAGE}.")
-        return ModuleSpec(fullname, self) if old in MODULES and old != fullname else None
+        return ModuleSpec(fullname, cast("Loader", self)) if old in MODULES and old != fullname else None
+
+    def create_module(self, spec: ModuleSpec) -> None:
+        """Leave that to Python."""
 
     def exec_module(self, module: ModuleType) -> None:
         old = module.__name__.removeprefix(f"{_PACKAGE}.")
@@ -120,20 +125,25 @@ class _Moved(MetaPathFinder, Loader):
         sys.modules[module.__name__] = importlib.import_module(f"{_PACKAGE}.{MODULES[old]}")
 
 
-def names(module: str) -> Callable[[str], Any]:
-    """Return the `__getattr__` of a module (its `__name__`) for what has left it, submodules among it."""
+def names(module: str, *, within: int = 0) -> Callable[[str], Any]:
+    """Return the `__getattr__` of a module for what has left it, submodules among it.
+
+    Args:
+        module: The module's `__name__`.
+        within: Number of functions between it and who asks, such as 1 for a `__getattr__` that calls it.
+    """
     here = module.removeprefix(_PACKAGE).removeprefix(".")
 
     def attribute(name: str) -> Any:
         inside = f"{here}.{name}".removeprefix(".")
         if inside in MODULES:
-            _warn(inside, MODULES[inside], stacklevel=2)
+            _warn(inside, MODULES[inside], stacklevel=2 + within)
             return importlib.import_module(f"{_PACKAGE}.{MODULES[inside]}")
         if name not in NAMES.get(here, {}):
             raise AttributeError(f"module {module!r} has no attribute {name!r}")
         new, _, renamed = NAMES[here][name].partition(":")
         renamed = renamed or name
-        _warn(inside, f"{new}.{renamed}", stacklevel=2)
+        _warn(inside, f"{new}.{renamed}", stacklevel=2 + within)
         return getattr(importlib.import_module(f"{_PACKAGE}.{new}"), renamed)
 
     return attribute

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from itertools import count
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
+
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -98,6 +100,8 @@ def _threads() -> ThreadPoolExecutor:
     global _pool
     cores = count_cores()
     if _pool is None or _pool[0] != cores:
+        from concurrent.futures import ThreadPoolExecutor  # a tenth of the time of importing all of this package
+
         _pool = cores, ThreadPoolExecutor(max(1, cores - 1), "pidsampler")  # the caller is one of them
     return _pool[1]
 

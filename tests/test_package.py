@@ -29,12 +29,24 @@ def blocks(readme):
 
 
 def test_all_is_sorted_and_complete():
+    for name in pidsampler.__all__:
+        assert getattr(pidsampler, name) is not None
     public = {
         name
         for name, value in vars(pidsampler).items()
-        if not name.startswith("_") and not isinstance(value, types.ModuleType)
+        if not name.startswith("_") and not isinstance(value, types.ModuleType) and name != "import_module"
     }
+    public -= {"Any", "TYPE_CHECKING"}
     assert pidsampler.__all__ == sorted(public | {"denoiser", "noise", "schedulers", "timesteps"})
+    assert set(pidsampler.__all__) < set(dir(pidsampler))
+
+
+def test_rooms_are_there_when_they_are_asked_for():
+    code = "import sys, pidsampler as ps; print('pidsampler.study' in sys.modules, ps.study.__name__, ps.Upscaler)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "False pidsampler.study <class 'pidsampler.upscale.upscaler.Upscaler'>\n"
+    with pytest.raises(AttributeError, match="module 'pidsampler' has no attribute 'Upscalr'"):
+        pidsampler.Upscalr  # noqa: B018
 
 
 @pytest.mark.parametrize("name", pidsampler.__all__)

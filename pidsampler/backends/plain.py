@@ -2,6 +2,7 @@
 
 So a backend of another library needs little, here one on the CPU:
 
+    @BACKENDS.register
     class Mine(PlainBackend):
         name = "mine"
 

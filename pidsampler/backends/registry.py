@@ -17,7 +17,9 @@ from .base import Backend
 # `start` finds the backend by its arrays too: owns(x) says whether x is one of them.
 Factory = Callable[[], Backend]
 
-BACKENDS: Registry[Factory] = Registry("backend", "pidsampler.backends")
+BACKENDS: Registry[Factory] = Registry(
+    "backend", "pidsampler.backends", names=lambda factory: (getattr(factory, "name", None) or factory.__name__,)
+)
 
 
 def _numpy() -> Backend:

@@ -191,7 +191,7 @@ def test_pictures_bit_for_bit(backend):
 
 def test_tiles(backend):
     """Blended tiles of a network that sees each pixel alone are the whole."""
-    grid = Grid(axis(24, 16, 8), axis(40, 16, 8))
+    grid = Grid(axis(24, 16, overlap=8), axis(40, 16, overlap=8))
     x = backend.adopt(np.random.default_rng(0).normal(size=(1, 3, 24, 40)).astype(np.float32))
     whole, tiled = backend.empty(x.shape, np.float32), backend.empty(x.shape, np.float32)
     LAW.predict(x, 0.5, whole)

@@ -78,6 +78,11 @@ def test_a_registered_one_is_found_by_name_and_by_its_arrays(monkeypatch):
         BACKENDS.register(Counted, name="numpy")
 
 
+def test_a_class_joins_by_its_own_name():
+    BACKENDS.register(Boxes)
+    assert isinstance(get_backend("boxes"), Boxes)
+
+
 def test_what_cannot_be_registered():
     with pytest.raises(PidSamplerError, match="name=1 must be a text"):
         BACKENDS.register(Boxes, name=1)

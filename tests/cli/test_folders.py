@@ -55,7 +55,7 @@ from pidsampler.io import pictures
 
 place, last = pictures.place, int(sys.argv[1])
 
-def stopping(path, write, overwrite):
+def stopping(path, write, **options):
     def half(file):
         if len(list(path.parent.glob("*.png"))) >= last:
             file.write(b"half")
@@ -64,7 +64,7 @@ def stopping(path, write, overwrite):
             time.sleep(600)
         write(file)
 
-    place(path, half, overwrite)
+    place(path, half, **options)
 
 pictures.place = stopping
 cli.main(sys.argv[2:])

@@ -357,7 +357,7 @@ def captions(path, shape):
 
 
 BAD = {
-    "backbone": (["--random-weights", 1], {"backbone": "sdx"}, "unknown backbone 'sdx': did you mean 'sdxl'?"),
+    "backbone": (["--random-weights", 1], {"backbone": "sdx"}, "unknown backbone 'sdx': did you mean 'sdxl' or 'sd3'?"),
     "type": (["--random-weights", 1], {"kind": "4k"}, "unknown type '4k'"),
     "unpublished": (["--random-weights", 1], {"kind": "2k"}, "sdxl was not published as 2k: pass one of 2kto4k"),
     "target": ([*RANDOM, "--target", "openvino"], {}, "unknown target 'openvino'"),
