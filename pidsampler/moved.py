@@ -80,6 +80,10 @@ NAMES = {
     "io.pictures": {"remove_leftovers": "io.atomic"},
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
+    "schedulers.base": {
+        "renoised": "schedulers.base:ancestral_step",
+        "sde_shares": "schedulers.base:noise_split",
+    },
     "search": {"read_list": "io.times", "write_list": "io.times"},
     "study.plan": {"read_study": "study.file"},
     "study.work": {

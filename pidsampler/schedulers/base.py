@@ -166,6 +166,7 @@ def euler(t: float, t_next: float) -> Combination:
     return Combination(a=t_next / t, b=1.0 - t_next / t)
 
 
+@moved.keywords(shares="split")
 def ancestral_step(t: float, t_next: float, *, split: tuple[float, float], draw: int) -> Combination:
     """Euler's step that keeps a part of the noise that x implies and draws the rest; the marginal stays exact.
 
@@ -254,3 +255,6 @@ def _summed(stage: Stage, i: int, q: Combination, slots: dict[tuple[object, ...]
     """The sum for `stage` up to evaluation i, whose quantity is q."""
     before = Combination(h={slots[stage.start, *stage.weights[:i]]: 1.0}) if i else stage.start
     return combined([(1.0, before), (stage.weights[i], q)])
+
+
+__getattr__ = moved.names(__name__)
