@@ -5,6 +5,7 @@ import importlib
 import inspect
 import math
 import pickle
+from pathlib import Path
 from typing import NamedTuple
 
 import attrs
@@ -30,11 +31,21 @@ from pidsampler import (
     timesteps,
     values,
 )
+from pidsampler.backends import get_backend
 from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
+from pidsampler.io.pictures import Picture
+from pidsampler.io.pictures import write as write_picture
+from pidsampler.io.times import write_list
 from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
 from pidsampler.schedulers.base import Stage, x0
 from pidsampler.schedulers.spec import Spec
+from pidsampler.search import Search
+from pidsampler.search.problem import Problem
+from pidsampler.study.measures import Sample, get_measure
+from pidsampler.study.plan import ReportOptions, Study, Truth
+from pidsampler.upscale.batch import File, Settings
 from pidsampler.upscale.source import Source
+from pidsampler.upscale.tiles import Grid, axis
 from pidsampler.values import field, number
 
 TIMES = [0.9, 0.6, 0.3, 0.0]
@@ -78,6 +89,12 @@ def numbers(value):
 
 
 STEPS, TIMES_ = Takes(3), Takes(TIMES)
+
+
+def print_nothing(*_):
+    """A function of any arguments."""
+
+
 RANGE = {"steps": STEPS, "t_max": Takes(0.9), "t_min": Takes(0.1)}
 SHIFTED = {"steps": STEPS, "shift": number_(2.0)}
 NETWORK = {"x": anything(PICTURE), "t": Takes(0.5), "out": anything(PICTURE.copy())}
@@ -310,15 +327,206 @@ CALLS |= {
     "Result.save": {"path": Takes("out.png", ("x",)), "overwrite": flag(True)},
 }
 
-# Made by others of ours only.
-LATER = {"Result", "Run", "Upscaler"}
+# Of a search, a study and its parts.
+FLOWS = {"law": {"means": [0.0], "stds": [1.0], "shape": [3, 8, 8]}}
+STUDY = Study(preset={"model": "law", "scheduler": "heun", "steps": 2}, flows=FLOWS, measures=["mean-error"])
+PROBLEM = Problem.of_flow(GaussianMixture([0], [1], [1]), height=8, width=8)
+SUBJECT = PROBLEM.subjects[0]
+SEARCH = Search("heun", 2, measure="mmd", seeds=2, evaluations=0)
+MEAN = get_measure("mean-error")
+LATENT = np.zeros((1, 4, 8, 8), np.float32)
+NUMPY = get_backend("numpy")
+RUNS = {("a", 0): 1.0, ("a", 1): 2.0}
+CALLED = {"path": text("new.txt"), "overwrite": flag(True)}
+WORK = {"study": Takes(STUDY), "folder": text("study"), "device": Takes("cpu"), "processes": Takes(1, (None,))}
+CELL = {"cell": Takes(STUDY.preset_cell)}
+SAMPLED_BY = {"subject": Takes(SUBJECT), "seed": Takes(0), "on_call": Takes(print_nothing)}
+CALLS |= {
+    "search.Search": {
+        "sampler": Takes("heun"),
+        "calls": Takes(2),
+        "measure": Takes("mmd"),
+        "seeds": Takes(2),
+        "evaluations": Takes(1),
+        "free_start": flag(),
+    },
+    "search.Search.run": {"problem": Takes(PROBLEM), "on_call": Takes(None)},
+    "search.refine": {
+        "times": TIMES_,
+        "cost": Takes(len),
+        "evaluations": Takes(2),
+        "below": Takes(1.0),
+    },
+    "search.from_gaps": {"first": Takes(0.9), "gaps": numbers([0.5])},
+    "search.problem.Problem.of_flow": {
+        "flow": Takes(GaussianMixture([0], [1], [1])),
+        "height": Takes(8),
+        "width": Takes(8),
+    },
+    "search.problem.Problem.of_model": {
+        "model": Takes("gaussian"),
+        "pictures": Takes([]),
+        "device": Takes("cpu"),
+        "reduce": flag(),
+    },
+    "search.problem.Problem.sampled": {
+        **SAMPLED_BY,
+        "table": Takes(TABLE),
+        "converged": anything(None),
+    },
+    "search.problem.Problem.solve": SAMPLED_BY,
+    "study.plan.Flow": {
+        "law": Takes(GaussianMixture([0], [1], [1])),
+        "shape": Takes((3, 8, 8)),
+        "interval": Takes((1, 0)),
+    },
+    "study.plan.Flow.at": {"t": Takes(0.5)},
+    "study.plan.Truth": {"converged": text("heun:8"), "reduce": flag(), "references": text("folder")},
+    "study.plan.ReportOptions": {
+        "title": text("a title"),
+        "question": text("what?"),
+        "pictures": Takes("all"),
+        "album": number_(3),
+    },
+    "study.plan.Study": {
+        "preset": Takes({"model": "law"}),
+        "axes": Takes({"steps": [2, 4]}),
+        "cells": Takes("grid"),
+        "flows": Takes(FLOWS),
+        "measures": Takes(["mean-error"]),
+        "truth": Takes(Truth()),
+        "report": Takes(ReportOptions()),
+        "folder": text("."),
+    },
+    "study.plan.Study.flow": CELL,
+    "study.plan.Study.images": CELL,
+    "study.plan.Study.model_path": CELL,
+    "study.plan.Study.predicting": {**CELL, "table": Takes(TABLE)},
+    "study.plan.Study.runs": CELL,
+    "study.plan.Study.scheduler": CELL,
+    "study.plan.Study.table": CELL,
+    "study.plan.as_text": {"value": anything(1)},
+    "study.file.read_study": {"path": Takes("study.toml")},
+    "study.run.run_study": {**WORK, "on_progress": Takes(None), "engine": Takes("local")},
+    "study.run.estimate": {**WORK, "processes": Takes(1)},
+    "study.measures.measure": {
+        "unit": text("dB"),
+        "better": Takes("higher"),
+        "source": text("a paper"),
+        "needs": Takes(("picture",)),
+    },
+    "study.measures.get_measure": {"name": Takes("psnr")},
+    "study.measures.Sample": dict.fromkeys(("x", "picture", "input", "reference", "converged", "flow"), Takes(None))
+    | {"x": Takes(PICTURE)},
+    "study.measures.Measure.applies": {"sample": Takes(Sample(PICTURE))},
+    "study.measures.Measure.__call__": {"sample": Takes(Sample(PICTURE, flow=GaussianMixture([0], [1], [1])))},
+}
+
+# Files, tiles, folders and models.
+FILE = File("cat.png", "out.png")
+GRID = Grid(axis(8, 8, overlap=0), axis(8, 8, overlap=0))
+CALLS |= {
+    "io.times.read_list": {"path": Takes("times.txt")},
+    "io.times.write_list": {**CALLED, "times": TIMES_, "comments": Takes(["a comment"])},
+    "io.tables.read_table": {"path": Takes("table.json")},
+    "io.latents.read": {"path": Takes("latent.npy")},
+    "io.latents.batched": {"array": Takes(LATENT)},
+    "io.captions.read": {"path": Takes("caption.npy")},
+    "io.captions.checked": {"array": Takes(LATENT[0, 0])},
+    "io.captions.described": {"caption": Takes(LATENT[0, 0], (None,))},
+    "io.pictures.Picture": {"pixels": anything(PHOTO), "icc": anything(None), "dpi": anything(None)},
+    "io.pictures.read": {"path": Takes("cat.png")},
+    "io.pictures.check_output": {"path": Takes("out.png"), "overwrite": flag()},
+    "io.pictures.check_fits": {"path": text("out.png"), "size": Takes((4, 4)), "alpha": flag()},
+    "io.pictures.write": {
+        "path": Takes("out.png"),
+        "picture": Takes(Picture(PHOTO)),
+        "record": text("{}"),
+        "overwrite": flag(True),
+    },
+    "io.pictures.holds_text": {"path": text("out.png")},
+    "io.pictures.sidecar": {"path": text("out.png")},
+    "io.pictures.read_record": {"path": text("out.png")},
+    "io.pictures.enlarge_plane": {"plane": anything(PHOTO[:, :, 0]), "size": Takes((8, 8))},
+    "io.atomic.place": {**CALLED, "write": Takes(print_nothing)},
+    "io.atomic.remove_leftovers": {"folder": text(".")},
+    "io.atomic.temporary_path": {"path": text("out.png")},
+    "upscale.tiles.Tile": {"top": Takes(0), "left": Takes(0), "height": Takes(8), "width": Takes(8)},
+    "upscale.tiles.Axis": {"length": Takes(8), "size": Takes(8), "starts": Takes((0,))},
+    "upscale.tiles.Axis.reduced": {"factor": Takes(2)},
+    "upscale.tiles.axis": {"length": Takes(16), "size": Takes(8), "overlap": Takes(2), "unit": Takes(2)},
+    "upscale.tiles.Grid": {"rows": Takes(GRID.rows), "columns": Takes(GRID.columns)},
+    "upscale.tiles.Grid.reduced": {"factor": Takes(2)},
+    "upscale.tiles.Tiled": {
+        "cut": Takes(print_nothing),
+        "grid": Takes(GRID),
+        "backend": Takes(NUMPY),
+        "on_tile": Takes(None),
+    },
+    "upscale.tiles.encode_in_tiles": {
+        "encode": Takes(lambda tile: np.zeros((1, 4, 8, 8), np.float32)),
+        "image": Takes(np.zeros((1, 3, 8, 8), np.float32)),
+        "grid": Takes(GRID),
+        "factor": Takes(1),
+        "channels": Takes(4),
+        "backend": Takes(NUMPY),
+        "on_tile": Takes(None),
+    },
+    "upscale.batch.File": {"path": text("in.png"), "target": text("out.png"), "resume": flag()},
+    "upscale.batch.Settings": {**SAMPLED, "sampler": text("flow-sde"), "noise": text("fixed"), "overwrite": flag()},
+    "upscale.batch.Settings.of": {"given": Takes({"seed": 1}), "names": Takes(["seed"])},
+    "upscale.batch.FileJob": {"files": Takes([FILE]), "settings": Takes(Settings()), "again": flag()},
+    "upscale.batch.FileWorker": {"model": text("gaussian"), "device": Takes("cpu"), "tiling": Takes(Tiling())},
+    "upscale.batch.find_files": {"inputs": Takes(["cat.png"]), "output": text("out")},
+    "upscale.batch.upscale_files": {
+        "up": Takes(UP),
+        "files": Takes([FILE], ([1], "x", b"x")),
+        "settings": Takes(Settings()),
+        "progress": Takes(None),
+    },
+    "onnx.Model": {"path": Takes(UP.model.path), "backend": Takes(NUMPY), "options": Takes(CudaOptions())},
+    "onnx.Model.load": {"model": Takes("gaussian"), "backend": Takes(NUMPY), "options": Takes(CudaOptions())},
+    "onnx.Model.encode": {"image": Takes(np.zeros((1, 3, 8, 8), np.float32))},
+    "onnx.Model.check_latent": {"latent": Takes(np.zeros((1, 192, 8, 8), np.float32))},
+    "onnx.model_hashes": {"model": Takes("gaussian")},
+    "onnx.model_manifest": {"model": text("gaussian")},
+    "jobs.run.outcomes": {
+        "engine": Takes("local"),
+        "make": Takes(print_nothing),
+        "jobs": Takes([], ([1],)),
+        "device": Takes("cpu"),
+        "count": Takes(1, (None,)),
+    },
+}
+
+# Made by others of ours only; or called for each tile or step; or in need of Ray.
+LATER = {
+    *("Result", "Run", "Upscaler", "search.Found", "search.Rival", "search.problem.Problem", "search.problem.Solution"),
+    *("search.problem.Subject", "search.problem.Trials", "search.problem.Trials.cost", "search.problem.Trials.values"),
+    *("search.problem.cheapest", "search.problem.step_errors", "study.measures.Measure", "study.plan.Cell"),
+    *("study.run.Estimate", "study.run.Finished", "study.run.Progress", "io.atomic.reason"),
+    *("upscale.batch.FileJob.lost", "upscale.batch.FileOutcome", "upscale.batch.FileWorker.run"),
+    *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
+    "upscale.batch.upscale_on_cluster",
+}
 
 MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
-    *("schedulers.base", "schedulers.exact", "schedulers"),
+    *("schedulers.base", "schedulers.exact", "schedulers", "search", "search.problem"),
+    *("study.plan", "study.file", "study.run", "study.measures"),
+    *("io.times", "io.tables", "io.latents", "io.captions", "io.pictures", "io.atomic"),
+    *("upscale.tiles", "upscale.batch", "onnx", "jobs.run"),
 )
 OBJECTS = {
     "Upscaler": UP,
+    "search.Search": SEARCH,
+    "search.problem.Problem": PROBLEM,
+    "study.plan.Study": STUDY,
+    "study.plan.Flow": STUDY.flow(STUDY.preset_cell),
+    "study.measures.Measure": MEAN,
+    "upscale.tiles.Axis": GRID.rows,
+    "upscale.tiles.Grid": GRID,
+    "onnx.Model": UP.model,
     "Result": RESULT,
     "StepTable": TABLE,
     "Finish": Finish(),
@@ -370,9 +578,20 @@ def test_the_sweep_is_complete():
     assert PUBLIC.keys() >= LATER
 
 
+def write_files():
+    """The files that the calls above read."""
+    write_list("times.txt", TIMES)
+    write_picture("cat.png", Picture(PHOTO), record="{}")
+    np.save("latent.npy", LATENT)
+    np.save("caption.npy", LATENT[0, 0])
+    Path("table.json").write_text(TABLE.to_json())
+    Path("study.toml").write_text('preset.model = "law"\nflows.law = {means = [0], stds = [1]}')
+
+
 @pytest.mark.parametrize("name", CALLS)
 def test_every_parameter_refuses_what_is_wrong(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    write_files()
     owner, _, method = name.rpartition(".")
     parameters, calls = inspect.signature(PUBLIC[name]).parameters, CALLS[name]
     valid = {key: takes.value for key, takes in calls.items()}

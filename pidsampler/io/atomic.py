@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import FileError, PidSamplerError
+from ..values import file_path, flag, function
 
 _TEMPORARY = ".pidsampler-{}.tmp"
 _NEW = 2.0  # seconds in which a file that was opened is locked
@@ -26,6 +27,8 @@ def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) 
     Raises:
         PidSamplerError: The file exists and `overwrite` is false, or cannot be written.
     """
+    path, overwrite = file_path("path", path), flag("overwrite", overwrite)
+    function("write", write, takes="(file)")
     temporary = temporary_path(path)
     with _removed(temporary):
         try:
@@ -48,7 +51,7 @@ def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) 
 
 def remove_leftovers(folder: Path) -> None:
     """Remove the temporary files of processes that were killed; what another process is writing is left alone."""
-    for path in folder.glob(_TEMPORARY.format("*")):
+    for path in file_path("folder", folder).glob(_TEMPORARY.format("*")):
         with suppress(OSError), path.open("rb+") as file:
             if time.time() - path.stat().st_mtime > _NEW and _locked(file):
                 path.unlink()
@@ -56,7 +59,7 @@ def remove_leftovers(folder: Path) -> None:
 
 def temporary_path(path: Path) -> Path:
     """Return a name beside `path` that no file has, and that `remove_leftovers` knows."""
-    return path.with_name(_TEMPORARY.format(os.urandom(8).hex()))
+    return file_path("path", path).with_name(_TEMPORARY.format(os.urandom(8).hex()))
 
 
 def _locked(file: IO[bytes]) -> bool:

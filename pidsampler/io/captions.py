@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, FileError, PidSamplerError
+from ..values import file_path
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -21,6 +22,7 @@ def read(path: Path) -> NDArray[np.float32]:
     Raises:
         PidSamplerError: The file cannot be read, or does not hold floats of such a shape.
     """
+    path = file_path("path", path)
     try:
         return checked(np.load(path, allow_pickle=False))
     except PidSamplerError as error:

@@ -9,6 +9,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import values
 from ..errors import ConfigError, FileError, PidSamplerError
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
@@ -27,6 +28,7 @@ def read(path: Path) -> NDArray[np.float32]:
     Raises:
         PidSamplerError: The file cannot be read, or it is not clear which array is the latent.
     """
+    path = values.file_path("path", path)
     try:
         arrays = _load(path)
     except OSError as error:
@@ -49,6 +51,7 @@ def batched(array: NDArray[Any]) -> NDArray[np.float32]:
     Raises:
         PidSamplerError: It has another type or number of axes.
     """
+    values.array("array", array)
     if array.dtype.kind not in "fV" or array.ndim not in (3, 4):
         raise ConfigError(
             f"the latent is {array.dtype} of shape {array.shape}, expected floats of shape (channels, height, width)"

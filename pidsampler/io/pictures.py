@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 from .. import moved
 from ..errors import FileError, PidSamplerError
+from ..image.host import sides
+from ..values import array, file_path, flag, instance, word
 from .atomic import place, reason, temporary_path
 
 _RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
@@ -64,6 +66,7 @@ def read(path: Path) -> Picture:
     """
     from PIL import Image, UnidentifiedImageError
 
+    path = file_path("path", path)
     try:
         data = path.read_bytes()
     except OSError as error:
@@ -91,6 +94,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         PidSamplerError: The extension is unknown, the file exists and `overwrite` is false, or its folder does
             not exist or cannot be written.
     """
+    path, overwrite = file_path("path", path), flag("overwrite", overwrite)
     if path.suffix.lower() not in _FORMATS:
         known = ", ".join(_FORMATS)
         raise FileError(f"{path}: unknown picture extension {path.suffix!r}, expected one of {known}")
@@ -113,7 +117,8 @@ def check_fits(path: Path, size: tuple[int, int], *, alpha: bool) -> None:
     Raises:
         PidSamplerError: It has no alpha channel, or a side is too long for it.
     """
-    suffix, (height, width) = path.suffix.lower(), size
+    suffix, (height, width) = file_path("path", path).suffix.lower(), sides("size", size)
+    flag("alpha", alpha)
     if alpha and suffix in (".jpg", ".jpeg"):
         raise FileError(f"{path}: JPEG cannot hold the input's transparency: write .png, .webp or .tiff")
     if max(height, width) > _LONGEST_SIDE.get(suffix, 1 << 31):
@@ -139,6 +144,8 @@ def write(path: Path, picture: Picture, *, record: str, overwrite: bool = False)
     import imageio.v3 as iio
     from PIL.PngImagePlugin import PngInfo
 
+    instance("picture", picture, kind=Picture, words="a Picture")
+    path, record = file_path("path", path), word("record", record)
     check_output(path, overwrite)
     height, width, channels = picture.pixels.shape
     check_fits(path, (height, width), alpha=channels in (2, 4))
@@ -167,11 +174,12 @@ def write(path: Path, picture: Picture, *, record: str, overwrite: bool = False)
 
 def holds_text(path: Path) -> bool:
     """Return whether the record goes into the picture file itself."""
-    return path.suffix.lower() == ".png"
+    return file_path("path", path).suffix.lower() == ".png"
 
 
 def sidecar(path: Path) -> Path:
     """Return where the record of a picture goes whose format holds no text."""
+    path = file_path("path", path)
     return path.with_name(path.name + ".json")
 
 
@@ -180,6 +188,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
 
     The chunks before the pixels are read as they are: Pillow opens no picture that it finds too large.
     """
+    path = file_path("path", path)
     try:
         with path.open("rb") as file:
             kind, text = file.read(8), b""
@@ -200,7 +209,8 @@ def enlarge_plane(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint
     """
     from PIL import Image
 
-    image = Image.fromarray(plane.astype(np.float32) * np.float32(255.0 / np.iinfo(plane.dtype).max))
+    size = sides("size", size)
+    image = Image.fromarray(array("plane", plane).astype(np.float32) * np.float32(255.0 / np.iinfo(plane.dtype).max))
     large = np.array(image.resize(size[::-1], Image.Resampling.HAMMING))
     np.clip(large, 0.0, 255.0, out=large)
     np.rint(large, out=large)

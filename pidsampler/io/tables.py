@@ -6,6 +6,7 @@ from pathlib import Path
 
 from ..errors import FileError, PidSamplerError
 from ..table import StepTable
+from ..values import file_path
 
 MOST_BYTES = 64_000_000
 
@@ -16,8 +17,9 @@ def read_table(path: str | Path) -> StepTable:
     Raises:
         PidSamplerError: The file cannot be read, is larger than 64 MB, or holds no such table.
     """
+    path = file_path("path", path)
     try:
-        with Path(path).open("rb") as file:
+        with path.open("rb") as file:
             data = file.read(MOST_BYTES + 1)
         if len(data) > MOST_BYTES:
             raise FileError(f"{path} is larger than {MOST_BYTES // 10**6} MB, which no table is")

@@ -8,6 +8,7 @@ from pathlib import Path
 from .. import moved, timesteps
 from ..errors import FileError, PidSamplerError
 from ..timesteps import Times, TimesLike
+from ..values import file_path, words
 from .atomic import place
 
 
@@ -17,8 +18,9 @@ def read_list(path: str | Path) -> Times:
     Raises:
         PidSamplerError: The file cannot be read, a line is no number, or the times are no list, see `custom`.
     """
+    path = file_path("path", path)
     try:
-        text = Path(path).read_text(encoding="utf-8")
+        text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not a text file, expected one time a line") from error
     except OSError as error:
@@ -43,7 +45,8 @@ def write_list(path: str | Path, times: TimesLike, *, comments: Sequence[str] = 
     Raises:
         PidSamplerError: The times are no list; or the file exists and `overwrite` is false, or cannot be written.
     """
+    path, comments = file_path("path", path), words("comments", comments)
     lines = [f"# {line}".rstrip() for comment in comments for line in comment.splitlines() or [""]]
     lines += map(repr, timesteps.custom(times).tolist())
     data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
-    place(Path(path), lambda file: file.write(data), overwrite=overwrite)
+    place(path, lambda file: file.write(data), overwrite=overwrite)

@@ -6,6 +6,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from typing import Any
 
 from .. import moved
+from ..values import function, items, whole, word
 from . import processes, ray
 from .base import Job, Worker, check_engine
 
@@ -27,6 +28,10 @@ def outcomes(
         PidSamplerError: There is no such engine, Ray is not installed, or a worker died before it had begun.
     """
     check_engine(engine)
+    function("make", make, takes="()")
+    jobs = items("jobs", jobs, words="jobs")
+    word("device", device, choices=("auto", "cpu", "cuda"))
+    count = None if count is None else whole("count", count, low=1)
     if engine == "ray":
         return ray.cluster(make, jobs, device=device, count=count)
     return _here(make, jobs) if count == 1 else processes.pool(make, jobs, count=count or 1)

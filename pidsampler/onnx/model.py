@@ -9,8 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from .. import moved
-from ..backends import Array, Backend
+from .. import moved, values
+from ..backends import Array, Backend, get_backend
 from ..errors import ConfigError, FileError, ModelError
 from .contract import CAPTION, ENCODER, LATENT, NETWORK, PROJECTION, read_contract
 from .hub import PREFIX, model_folder
@@ -38,9 +38,10 @@ class Model:
 
     @moved.keywords()
     def __init__(self, path: Path, backend: Backend, *, options: CudaOptions | None = None) -> None:
-        self.path = path
-        self._backend = backend
-        self._options = options or CudaOptions()
+        self.path = path = values.file_path("path", path)
+        self._backend = backend = get_backend(backend)
+        self._options = CudaOptions() if options is None else options
+        values.instance("options", self._options, kind=CudaOptions, words="a CudaOptions")
         self._graphs: dict[tuple[int, ...], _Captured] = {}
         if not path.is_dir():
             raise ModelError(
@@ -83,6 +84,7 @@ class Model:
         Raises:
             PidSamplerError: There is no encoder, it failed, or its latent holds NaN or infinity.
         """
+        values.array("image", image)
         if self.encoder is None:
             raise ModelError(f"{self.path} has no {ENCODER}: it takes latents, not pictures")
         (source,), (target,) = self.encoder.inputs, self.encoder.outputs
@@ -110,6 +112,7 @@ class Model:
         Raises:
             PidSamplerError: Its shape does not fit the network, or a value is not finite.
         """
+        values.array("latent", latent)
         c = self.contract
         least = c.fixed_size and tuple(n // c.vae_factor for n in c.fixed_size)
         h, w = (f">={n}" for n in least) if least else ("height", "width")
@@ -356,6 +359,7 @@ def bundled_models() -> dict[str, Manifest]:
 
 
 def _folder(model: str | Path) -> Path:
+    values.file_path("model", model)
     if str(model).startswith(PREFIX):
         return model_folder(str(model))
     return _BUNDLED_FOLDER / str(model) if str(model) in _BUNDLED else Path(model)

@@ -20,12 +20,14 @@ from typing import Any
 from .. import moved
 from ..errors import ConfigError, PidSamplerError, optional
 from ..io import atomic, latents
+from ..jobs.base import check_engine
 from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
 from ..schedulers.registry import as_scheduler
 from ..schedulers.spec import names_file
 from ..table import StepTable
+from ..values import callback, file_path, instance, whole
 from .measures import get_measure
 from .plan import Cell, Study
 from .report.summary import report
@@ -112,7 +114,11 @@ def run_study(
     """
     for module, package in (("scipy.special", "scipy"), ("matplotlib", "matplotlib")):
         optional(module, package)  # the report's, which comes last
-    plan = _Preparation(study, Path(folder))
+    check_engine(engine)
+    callback("on_progress", on_progress, takes="(progress)")
+    processes = None if processes is None else whole("processes", processes, low=1)
+    resolve_device(device)
+    plan = _Preparation(study, file_path("folder", folder))
     if len(plan.errors) == len(study.all_cells):
         raise ConfigError(f"no cell can be run; the first: {next(iter(plan.errors.values()))}")
     with closing(Store(plan.folder, plan.facts(device))) as store:
@@ -149,7 +155,9 @@ def estimate(study: Study, folder: str | Path, *, device: str = "auto", processe
     Raises:
         PidSamplerError: The study cannot begin.
     """
-    plan = _Preparation(study, Path(folder))
+    processes = whole("processes", processes, low=1)
+    resolve_device(device)
+    plan = _Preparation(study, file_path("folder", folder))
     done = Store.peek(plan.folder)
     jobs = plan.jobs(done)
     per_model, seconds = dict[str, tuple[float, float]](), 0.0
@@ -203,7 +211,7 @@ class _Preparation:
     """A study made ready: tables, errors, jobs."""
 
     def __init__(self, study: Study, folder: Path) -> None:
-        self.study, self.folder = study, folder
+        self.study, self.folder = instance("study", study, kind=Study, words="a Study"), folder
         self.measures = [get_measure(name) for name in study.measure_names()]
         self.tables: dict[str, tuple[StepTable, NoiseFunction | None]] = {}
         self.errors: dict[str, str] = {}

@@ -20,7 +20,7 @@ from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError
 from ..io import latents, pictures
 from ..jobs.run import outcomes
-from ..values import field, file_path, flag, items
+from ..values import callback, field, file_path, flag, instance, items, shown, word
 from .memory import Tiling
 from .options import Options
 from .record import SAME
@@ -139,7 +139,7 @@ def upscale_files(
     files: Iterable[File],
     *,
     settings: Settings,
-    progress: Callable[[Path, float], object] = lambda *_: None,
+    progress: Callable[[Path, float], object] | None = None,
 ) -> Generator[FileOutcome, None, Upscaler]:
     """Enlarge files and yield what comes of each, in order; one that fails does not keep the others.
 
@@ -153,11 +153,25 @@ def upscale_files(
 
     Returns:
         The upscaler for more files: with the smaller tiles, where memory ran out.
+
+    Raises:
+        PidSamplerError: An argument is not as described.
     """
-    remaining = iter(files)
+    instance("up", up, kind=Upscaler, words="an Upscaler")
+    instance("settings", settings, kind=Settings, words="a Settings")
+    callback("progress", progress, takes="(path, share)")
+    if not isinstance(files, Iterable):
+        raise ConfigError(f"files={shown(files)} must be an iterable of File")
+    return _upscaled(up, iter(files), settings, progress or (lambda *_: None))
+
+
+def _upscaled(
+    up: Upscaler, remaining: Iterator[File], settings: Settings, progress: Callable[[Path, float], object]
+) -> Generator[FileOutcome, None, Upscaler]:
     with _thread() as reader, _thread() as writer:
 
         def read(file: File) -> tuple[File, Future[Any]]:
+            instance("files", file, kind=File, words="an iterable of File")
             return file, reader.submit(_guarded, partial(_read, up, settings), file)
 
         ahead = deque(map(read, islice(remaining, _AHEAD)))
@@ -246,6 +260,10 @@ def _thread() -> Iterator[ThreadPoolExecutor]:
         pool.shutdown(cancel_futures=True)  # waits for what it is at: no file is left half-written
 
 
+def _files(name: str, value: object) -> tuple[File, ...]:
+    return tuple(instance(name, file, kind=File, words="a list of File") for file in items(name, value, words="File"))
+
+
 @attrs.frozen
 class FileJob:
     """Files for one worker of a cluster.
@@ -256,9 +274,9 @@ class FileJob:
         again: Whether a worker died of them before.
     """
 
-    files: tuple[File, ...]
-    settings: Settings
-    again: bool = attrs.field(default=False, kw_only=True)
+    files: tuple[File, ...] = field(_files)
+    settings: Settings = field(instance, kind=Settings, words="a Settings")
+    again: bool = field(flag, default=False, kw_only=True)
 
     def lost(self, got: Sequence[FileOutcome], why: str) -> tuple[list[FileOutcome], list[FileJob]]:
         """Give each file that is lacking a worker of its own, once."""
@@ -280,6 +298,10 @@ class FileWorker:
 
     @moved.keywords()
     def __init__(self, model: str | Path, device: str, *, tiling: Tiling | None = None) -> None:
+        file_path("model", model)
+        word("device", device, choices=("auto", "cpu", "cuda"))
+        if tiling is not None:
+            instance("tiling", tiling, kind=Tiling, words="a Tiling")
         self._load = partial(Upscaler.load, model, device, tiling=tiling)
         self._up: Upscaler | None = None
 

@@ -15,7 +15,7 @@ from ..errors import ConfigError, unknown_name
 from ..io import captions
 from ..noise import NoiseFunction
 from ..schedulers.making import SamplerLike, is_made
-from ..values import field, instance, number, shown, whole
+from ..values import field, instance, mapping, number, shown, whole, words
 from .finish import Finish
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -87,6 +87,7 @@ class Options:
         Raises:
             PidSamplerError: A name is unknown, or a value is not as described.
         """
+        given, names = mapping("given", given, words="options by name"), words("names", names)
         known = names or [option.name for option in attrs.fields(Options)]
         for name in given:
             if name not in known:

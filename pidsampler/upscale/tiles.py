@@ -17,11 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved
-from ..backends import Backend
+from ..backends import Backend, get_backend
 from ..denoiser import Denoiser, as_denoiser
 from ..errors import ConfigError, ModelError
 from ..image.blend import blend
-from ..values import field, instance, whole, wholes
+from ..values import array, callback, field, function, instance, whole, wholes
 
 Array = Any
 
@@ -103,6 +103,7 @@ class Axis:
         Raises:
             PidSamplerError: A tile does not begin or end at a multiple of the factor.
         """
+        factor = whole("factor", factor, low=1)
         for n in (self.length, self.size, *self.starts):
             if n % factor:
                 raise ConfigError(
@@ -199,7 +200,10 @@ class Tiled:
         backend: Backend,
         on_tile: Progress | None = None,
     ) -> None:
-        self.grid = grid
+        function("cut", cut, takes="(tile)")
+        callback("on_tile", on_tile, takes="(done, total)")
+        self.grid = instance("grid", grid, kind=Grid, words="a Grid")
+        backend = get_backend(backend)
         self._cut, self._on_tile = cut, on_tile
         self._blender = _Blender(grid, backend)
         self._whole: Denoiser | None = None
@@ -296,7 +300,11 @@ def encode_in_tiles(
     Raises:
         PidSamplerError: The grid does not suit the image or the factor, or `encode` returned another shape.
     """
-    if image.shape[2:] != (grid.rows.length, grid.columns.length):
+    function("encode", encode, takes="(tile)")
+    callback("on_tile", on_tile, takes="(done, total)")
+    instance("grid", grid, kind=Grid, words="a Grid")
+    channels, backend = whole("channels", channels, low=1), get_backend(backend)
+    if array("image", image).shape[2:] != (grid.rows.length, grid.columns.length):
         raise ConfigError(
             f"an image of shape {image.shape}, but the grid is of {grid.rows.length}x{grid.columns.length}"
         )

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from ... import moved
 from ...denoiser import GaussianMixture
 from ...errors import ConfigError, unknown_name
+from ...values import array, instance, word, words
 
 Picture = NDArray[np.uint8]
 T = TypeVar("T")
@@ -46,6 +47,12 @@ class Sample:
     flow: GaussianMixture | None = None
 
     def __post_init__(self) -> None:
+        array("x", self.x)
+        for name in ("picture", "input", "reference", "converged"):
+            if (value := getattr(self, name)) is not None:
+                array(name, value)
+        if self.flow is not None:
+            instance("flow", self.flow, kind=GaussianMixture, words="a GaussianMixture")
         for result, truth, name in ((self.picture, self.reference, "reference"), (self.x, self.converged, "converged")):
             if result is not None and truth is not None and result.shape != truth.shape:
                 raise ConfigError(f"{name} has shape {truth.shape}, expected that of the result, {result.shape}")
@@ -75,6 +82,7 @@ class Measure:
 
     def applies(self, sample: Sample) -> bool:
         """Return whether the sample has all that the measure needs."""
+        instance("sample", sample, kind=Sample, words="a Sample")
         return all(getattr(sample, need) is not None for need in self.needs)
 
     def __call__(self, sample: Sample) -> float:
@@ -105,7 +113,10 @@ def measure(
     Raises:
         PidSamplerError: `better` is none of its words, or `needs` names what a Sample has not.
     """
-    if better not in _DIRECTIONS:
+    word("unit", unit)
+    word("source", source)
+    needs = words("needs", needs)
+    if word("better", better) not in _DIRECTIONS:
         raise ConfigError(f"better={better!r} is none of {', '.join(map(repr, _DIRECTIONS))}")
     for need in needs:
         if need not in (known := [field.name for field in fields(Sample)]):
@@ -113,7 +124,7 @@ def measure(
 
     def decorate(function: Callable[[Sample], float]) -> Measure:
         name = function.__name__.replace("_", "-")
-        return Measure(name, unit=unit, better=better, source=source, needs=tuple(needs), function=function)
+        return Measure(name, unit=unit, better=better, source=source, needs=needs, function=function)
 
     return decorate
 
