@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from .errors import ConfigError, FileError, unknown_name
-from .values import word
+from .values import file_path, function, word, words
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -53,7 +53,9 @@ class Registry(Mapping[str, T]):
         wrong: Callable[[Any, str], str | None] = _not_callable,
         beside: str = "",
     ) -> None:
-        self._kind, self._group, self._names, self._wrong = kind, group, names, wrong
+        self._kind, self._group, beside = word("kind", kind), word("group", group), word("beside", beside)
+        self._names = function("names", names, takes="(thing)")
+        self._wrong = function("wrong", wrong, takes="(thing, name)")
         self._beside = f", {beside}" if beside else ""
         self._things: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
@@ -93,11 +95,12 @@ class Registry(Mapping[str, T]):
         if not own:
             raise ConfigError(f"{self._kind} {thing!r} has no name: pass name=")
         taken = self._things.keys() | self._aliases.keys()
-        for each in (own, *others, *aliases):
+        others = [*others, *words("aliases", aliases)]
+        for each in (own, *others):
             if each in taken and not self._is_made_again(each, thing):
                 raise ConfigError(f"there is a {self._kind} {each!r} already: pass another name")
         self._things[own] = thing
-        self._aliases |= dict.fromkeys((*others, *aliases), own)
+        self._aliases |= dict.fromkeys(others, own)
         return thing
 
     def _is_made_again(self, name: str, thing: Any) -> bool:
@@ -112,7 +115,7 @@ class Registry(Mapping[str, T]):
         Raises:
             PidSamplerError: Nothing was registered by that name.
         """
-        if name not in self._things:
+        if word(self._kind, name) not in self._things:
             raise unknown_name(self._kind, name, known=self._things)
         del self._things[name]
         self._aliases = {alias: own for alias, own in self._aliases.items() if own != name}
@@ -167,7 +170,7 @@ class Registry(Mapping[str, T]):
 
 def split_file(text: str) -> tuple[str, str] | None:
     """Return (FILE.py, NAME) of the text "FILE.py:NAME", or None for any other."""
-    found = _FILE.fullmatch(text)
+    found = _FILE.fullmatch(word("text", text))
     return None if found is None else (found["file"], found["name"])
 
 
@@ -184,12 +187,14 @@ def load_from_file(path: str | Path, name: str, *, kind: str) -> Any:
     Raises:
         PidSamplerError: The file is missing or fails, or has no such name.
     """
+    file_path("path", path)
+    word("kind", kind)
     try:
         changed = Path(path).stat().st_mtime_ns
     except (OSError, ValueError) as error:  # ValueError of a null byte
         why = getattr(error, "strerror", None) or error
         raise FileError(f"cannot read {str(path)!r}, to take a {kind} from: {why}") from error
-    found = getattr(_run_file(str(path), changed), name, None)
+    found = getattr(_run_file(str(path), changed), word("name", name), None)
     if found is None:
         raise ConfigError(f"{path} has no function {name!r}, to take a {kind} from")
     return found

@@ -33,9 +33,11 @@ from pidsampler import (
 )
 from pidsampler.backends import get_backend
 from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
+from pidsampler.image.blocks import Blocks
 from pidsampler.io.pictures import Picture
 from pidsampler.io.pictures import write as write_picture
 from pidsampler.io.times import write_list
+from pidsampler.plugins import Registry
 from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
 from pidsampler.schedulers.base import Stage, x0
 from pidsampler.schedulers.spec import Spec
@@ -339,6 +341,10 @@ NUMPY = get_backend("numpy")
 RUNS = {("a", 0): 1.0, ("a", 1): 2.0}
 CALLED = {"path": text("new.txt"), "overwrite": flag(True)}
 WORK = {"study": Takes(STUDY), "folder": text("study"), "device": Takes("cpu"), "processes": Takes(1, (None,))}
+BLOCKS = Blocks(8, 8, scale=1, rows=1, columns=1)
+REGISTRY = Registry("thing", "pidsampler.nothing")
+REGISTRY.register(print_nothing, name="old")
+REGISTRY.register(print_nothing, name="mine")
 CELL = {"cell": Takes(STUDY.preset_cell)}
 SAMPLED_BY = {"subject": Takes(SUBJECT), "seed": Takes(0), "on_call": Takes(print_nothing)}
 CALLS |= {
@@ -406,6 +412,52 @@ CALLS |= {
     "study.plan.Study.scheduler": CELL,
     "study.plan.Study.table": CELL,
     "study.plan.as_text": {"value": anything(1)},
+    "study.statistics.describe": {"runs": Takes(RUNS)},
+    "study.statistics.interval": {"runs": Takes(RUNS)},
+    "study.statistics.difference": {"runs": Takes(RUNS), "base": Takes(RUNS)},
+    "study.statistics.corrected": {"p": numbers([0.5])},
+    "study.statistics.order": {"steps": numbers([2]), "errors": Takes([RUNS])},
+    "plugins.Registry": {
+        "kind": text("thing"),
+        "group": text("a.group"),
+        "names": Takes(print_nothing),
+        "wrong": Takes(print_nothing),
+        "beside": text("or a file"),
+    },
+    "plugins.Registry.register": {"thing": Takes(print_nothing), "name": text("mine"), "aliases": Takes(())},
+    "plugins.Registry.unregister": {"name": Takes("old")},
+    "plugins.Registry.find": {"name": Takes("mine"), "others": anything(())},
+    "plugins.split_file": {"text": text("a.py:b")},
+    "plugins.load_from_file": {"path": Takes("mine.py"), "name": Takes("mine"), "kind": text("thing")},
+    "image.color.match": {
+        "x": Takes(np.zeros((1, 3, 8, 8), np.float32)),
+        "source_rgb": Takes(PHOTO),
+        "scale": Takes(2),
+        "method": Takes("match"),
+        "strength": Takes(0.5),
+        "backend": Takes(NUMPY),
+    },
+    "image.color.check_method": {"method": Takes("match"), "strength": Takes(0.5)},
+    "image.color.drift": {
+        "source": anything(np.zeros((3, 1, 1))),
+        "result": anything(np.zeros((3, 1, 1))),
+        "blocks": anything(BLOCKS),
+    },
+    "image.color.cielab": {"rgb": anything(np.zeros(3))},
+    "image.lanczos.reduce": {
+        "x": Takes(np.zeros((1, 3, 8, 8), np.float32)),
+        "size": Takes((8, 8)),
+        "new_size": Takes((4, 4)),
+        "backend": Takes(NUMPY),
+    },
+    "image.lanczos.taps": {"size": anything(8), "new_size": anything(4)},
+    "image.pixels.to_tensor": {"image": Takes(PHOTO), "size": Takes((8, 8)), "backend": Takes(NUMPY)},
+    "image.pixels.to_image": {
+        "x": Takes(np.zeros((1, 3, 8, 8), np.float32)),
+        "size": Takes((8, 8)),
+        "despeckle": number_(16.0),
+        "backend": Takes(NUMPY),
+    },
     "study.file.read_study": {"path": Takes("study.toml")},
     "study.run.run_study": {**WORK, "on_progress": Takes(None), "engine": Takes("local")},
     "study.run.estimate": {**WORK, "processes": Takes(1)},
@@ -505,6 +557,7 @@ LATER = {
     *("search.problem.Subject", "search.problem.Trials", "search.problem.Trials.cost", "search.problem.Trials.values"),
     *("search.problem.cheapest", "search.problem.step_errors", "study.measures.Measure", "study.plan.Cell"),
     *("study.run.Estimate", "study.run.Finished", "study.run.Progress", "io.atomic.reason"),
+    *("study.statistics.Interval", "study.statistics.Difference", "study.statistics.Order"),
     *("upscale.batch.FileJob.lost", "upscale.batch.FileOutcome", "upscale.batch.FileWorker.run"),
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
     "upscale.batch.upscale_on_cluster",
@@ -516,6 +569,7 @@ MODULES = (
     *("study.plan", "study.file", "study.run", "study.measures"),
     *("io.times", "io.tables", "io.latents", "io.captions", "io.pictures", "io.atomic"),
     *("upscale.tiles", "upscale.batch", "onnx", "jobs.run"),
+    *("study.statistics", "plugins", "image.color", "image.lanczos", "image.pixels"),
 )
 OBJECTS = {
     "Upscaler": UP,
@@ -527,6 +581,7 @@ OBJECTS = {
     "upscale.tiles.Axis": GRID.rows,
     "upscale.tiles.Grid": GRID,
     "onnx.Model": UP.model,
+    "plugins.Registry": REGISTRY,
     "Result": RESULT,
     "StepTable": TABLE,
     "Finish": Finish(),
@@ -582,6 +637,7 @@ def write_files():
     """The files that the calls above read."""
     write_list("times.txt", TIMES)
     write_picture("cat.png", Picture(PHOTO), record="{}")
+    Path("mine.py").write_text("mine = 1")
     np.save("latent.npy", LATENT)
     np.save("caption.npy", LATENT[0, 0])
     Path("table.json").write_text(TABLE.to_json())
@@ -746,6 +802,18 @@ def test_schedulers_of_ones_own(made, text):
 def test_the_option_of_ones_own_is_checked():
     with pytest.raises(PidSamplerError, match=r"strength=2 must be a finite number in \[0, 1\]"):
         Decorated(TIMES, 2)
+
+
+def test_a_study_is_not_the_callers_mappings():
+    preset, axes, flows = {"model": "law", "seeds": [1]}, {"steps": [2, 4]}, {"law": {"means": [0.0], "stds": [1.0]}}
+    study = Study(preset=preset, axes=axes, flows=flows)
+    same = Study(preset=copy.deepcopy(preset), axes=copy.deepcopy(axes), flows=copy.deepcopy(flows))
+    preset["seeds"].append(2)
+    axes["steps"].append(8)
+    flows["law"]["means"].append(1.0)
+    assert study == same
+    with pytest.raises(AttributeError):
+        study.cells = "one-at-a-time"
 
 
 def test_tables_hold_rows():

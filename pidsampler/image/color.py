@@ -28,6 +28,7 @@ from numpy.typing import NDArray
 from .. import moved
 from ..backends import Backend, get_backend
 from ..errors import ConfigError, unknown_name
+from ..values import array, whole, word
 from .blocks import Blocks, block_means, correct, picture_means
 from .host import check_pixels
 
@@ -68,7 +69,8 @@ def match(
         PidSamplerError: An argument is not as described, or the picture holds NaN or infinity.
     """
     check_method(method, strength)
-    backend = get_backend(backend)
+    backend, scale = get_backend(backend), whole("scale", scale)
+    array("x", x)
     blocks = _blocks(x, source_rgb, scale)
     powers = 2 if method == "adain" else 1
     wanted, found = (
@@ -95,9 +97,9 @@ def check_method(method: str, strength: float) -> None:
     Raises:
         PidSamplerError: The name is unknown, or the strength is not a number in 0..1.
     """
-    if method not in METHODS:
+    if word("colour method", method) not in METHODS:
         raise unknown_name("colour method", method, known=METHODS)
-    if not isinstance(strength, Real) or not 0.0 <= strength <= 1.0:
+    if not isinstance(strength, Real) or isinstance(strength, bool) or not 0.0 <= strength <= 1.0:
         raise ConfigError(
             f"colour strength {strength!r} is not a number in 0..1: 0 leaves colours as they are, 1 corrects in full"
         )

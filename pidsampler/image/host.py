@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from .. import threads
 from ..backends import Array, Backend
 from ..errors import ConfigError
-from ..values import whole
+from ..values import array, whole
 
 Tile = tuple[slice, slice]
 
@@ -43,7 +43,7 @@ def check_picture(x: Array, size: tuple[int, int]) -> None:
         PidSamplerError: It is not (1, 3, H, W) with H, W at least that.
     """
     height, width = size
-    shape = tuple(x.shape)
+    shape = tuple(array("x", x).shape)
     if len(shape) != 4 or shape[:2] != (1, 3) or not (1 <= height <= shape[2] and 1 <= width <= shape[3]):
         raise ConfigError(
             f"a tensor of shape {shape} holds no picture of {width}x{height}: expected (1, 3, H, W) of at "

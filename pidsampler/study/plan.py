@@ -151,7 +151,7 @@ class ReportOptions:
     album: float = field(number, low=0.0, default=30.0)
 
 
-def _settings(name: str, value: object) -> dict[str, Any]:
+def _settings(name: str, value: object) -> Mapping[str, Any]:
     found = mapping(name, value, words="settings by name")
     for key in found:
         if key not in SETTINGS:
@@ -159,7 +159,7 @@ def _settings(name: str, value: object) -> dict[str, Any]:
     return copy.deepcopy(found)
 
 
-def _axes(name: str, value: object) -> dict[str, Sequence[Any]]:
+def _axes(name: str, value: object) -> Mapping[str, Sequence[Any]]:
     found = _settings(name, value)
     for key, values in found.items():
         if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
@@ -167,7 +167,7 @@ def _axes(name: str, value: object) -> dict[str, Sequence[Any]]:
     return found
 
 
-def _cells(name: str, value: object) -> str | tuple[Mapping[str, Any], ...]:
+def _cells(name: str, value: object) -> str | Sequence[Mapping[str, Any]]:
     if not isinstance(value, str):
         return tuple(_settings(name, cell) for cell in items(name, value, words="settings"))
     if value not in ("grid", "one-at-a-time"):
@@ -175,13 +175,13 @@ def _cells(name: str, value: object) -> str | tuple[Mapping[str, Any], ...]:
     return value
 
 
-def _flows_by_name(name: str, value: object) -> dict[str, Mapping[str, Any]]:
+def _flows_by_name(name: str, value: object) -> Mapping[str, Mapping[str, Any]]:
     found = mapping(name, value, words="flows by name")
     return {word(name, key): copy.deepcopy(mapping(key, flow, words="values")) for key, flow in found.items()}
 
 
 @moved.bundles(truth=Truth, report=ReportOptions)
-@attrs.frozen(kw_only=True)
+@attrs.frozen(kw_only=True, slots=False)
 class Study:
     """A study, from a file by `read_study` or made in Python.
 
@@ -204,13 +204,13 @@ class Study:
         PidSamplerError: A name is unknown, a value is of a wrong kind, or there is nothing to compare.
     """
 
-    preset: Mapping[str, Any] = field(_settings, factory=dict)
-    axes: Mapping[str, Sequence[Any]] = field(_axes, factory=dict)
+    preset: Mapping[str, Any] = field(_settings, default={})
+    axes: Mapping[str, Sequence[Any]] = field(_axes, default={})
     cells: str | Sequence[Mapping[str, Any]] = field(_cells, default="grid")
-    flows: Mapping[str, Mapping[str, Any]] = field(_flows_by_name, factory=dict)
+    flows: Mapping[str, Mapping[str, Any]] = field(_flows_by_name, default={})
     measures: Sequence[str] | None = field(words, optional=True, default=None)
-    truth: Truth = field(instance, kind=Truth, words="a Truth", factory=Truth)
-    report: ReportOptions = field(instance, kind=ReportOptions, words="a ReportOptions", factory=ReportOptions)
+    truth: Truth = field(instance, kind=Truth, words="a Truth", default=Truth())
+    report: ReportOptions = field(instance, kind=ReportOptions, words="a ReportOptions", default=ReportOptions())
     folder: Path = field(file_path, default=Path())
 
     def __attrs_post_init__(self) -> None:

@@ -41,12 +41,14 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from numbers import Real
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, missing_extra
+from ..values import items, mapping, numbers, shown, wholes
 
 Runs = Mapping[tuple[str, int], float]  # (image, seed) -> value
 
@@ -123,6 +125,7 @@ def difference(runs: Runs, base: Runs) -> Difference | None:
     Raises:
         PidSamplerError: A value is not finite.
     """
+    runs, base = _checked("runs", runs), _checked("base", base)
     paired = {key: value - base[key] for key, value in runs.items() if key in base}
     if len(paired) < 2:
         return None
@@ -140,9 +143,7 @@ def corrected(p: Sequence[float]) -> list[float]:
     Raises:
         PidSamplerError: A value is outside 0..1.
     """
-    for value in p:
-        if not 0.0 <= value <= 1.0:
-            raise ConfigError(f"p={value!r} is outside 0..1")
+    p = numbers("p", p, low=0.0, high=1.0)
     result = [0.0] * len(p)
     least = 0.0
     for rank, i in enumerate(sorted(range(len(p)), key=lambda i: p[i])):
@@ -171,6 +172,8 @@ def order(steps: Sequence[int], errors: Sequence[Runs]) -> Order | None:
     Raises:
         PidSamplerError: A step count repeats, is below 1 or has no errors; an error is negative or not finite.
     """
+    steps = wholes("steps", steps)
+    errors = [_checked("errors", runs) for runs in items("errors", errors, words="runs")]
     if len(steps) != len(errors) or len(set(steps)) < len(steps) or any(n < 1 for n in steps):
         raise ConfigError(f"steps={list(steps)} must be different counts from 1, with errors for each")
     for (image, seed), value in itertools.chain.from_iterable(runs.items() for runs in errors):
@@ -212,6 +215,16 @@ def _straightest(points: list[_Point]) -> Sequence[_Point] | None:
     return points[first : first + 3]
 
 
+def _checked(name: str, runs: object) -> Runs:
+    """Return runs whose keys and values are of the kinds of `Runs`; that a value is finite is checked elsewhere."""
+    found = mapping(name, runs, words="values by (image, seed)")
+    for key, value in found.items():
+        pair = isinstance(key, tuple) and len(key) == 2
+        if not pair or not isinstance(value, Real) or isinstance(value, bool):
+            raise ConfigError(f"{name}[{key!r}]={shown(value)}, expected a number of an (image, seed)")
+    return found
+
+
 def _groups(runs: Runs) -> list[NDArray[np.float64]]:
     """Return the values in groups within which they are resampled: a group per image, or one group of images' means."""
     images = _images(runs)
@@ -221,6 +234,7 @@ def _groups(runs: Runs) -> list[NDArray[np.float64]]:
 
 def _images(runs: Runs) -> dict[str, NDArray[np.float64]]:
     """Return each image's values, in the order of their seeds."""
+    runs = _checked("runs", runs)
     if not runs:
         raise ConfigError("there is no run: statistics need at least one value")
     images: dict[str, list[float]] = {}
