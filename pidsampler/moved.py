@@ -79,6 +79,7 @@ NAMES = {
     "export.published": {"LICENCE": "export.published:LICENSE"},
     "io.pictures": {"remove_leftovers": "io.atomic"},
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
+    "jobs.run": {"ENGINES": "jobs.base", "serve": "jobs.processes"},
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
     "schedulers.base": {
         "renoised": "schedulers.base:ancestral_step",
@@ -96,7 +97,11 @@ NAMES = {
         "Outcome": "upscale.batch:FileOutcome",
         "Worker": "upscale.batch:FileWorker",
     },
-    "upscale.memory": {"Plan": "upscale.memory:TilePlan"},
+    "upscale.memory": {
+        "Plan": "upscale.memory:TilePlan",
+        "SMALL": "upscale.memory:WHOLE_BELOW",
+        "SPARE": "upscale.memory:HEADROOM",
+    },
 }
 
 
