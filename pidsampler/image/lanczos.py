@@ -69,8 +69,8 @@ def taps(size: int, new_size: int) -> tuple[NDArray[np.uint32], NDArray[np.float
     """Return which elements of an axis make each new one, and with what weights.
 
     Args:
-        size: Of the axis, at least `new_size`.
-        new_size: Of the reduced axis.
+        size: Length of the axis, at least `new_size`.
+        new_size: Length of the reduced axis.
 
     Returns:
         The first of the elements that make each new one, uint32 (new_size,), and the weights of it and those after

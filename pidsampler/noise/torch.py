@@ -41,7 +41,7 @@ def normal(seed: int, draw: int, shape: Sequence[int]) -> F32:
     Args:
         seed: 0..2^64-1; PyTorch's generator takes the lower 32 bits.
         draw: How many tensors of this shape were drawn before, 0..2^32-1.
-        shape: Of the tensor. PyTorch fills a batch that is drawn at once in one go: give its shape with the batch
+        shape: Shape of the tensor. PyTorch fills a batch that is drawn at once in one go: give its shape with the batch
             axis to get the same.
 
     Raises:

@@ -69,8 +69,8 @@ def made_by(sampler: Any, times: Times, *, options: Mapping[str, Any], name: str
 
     Args:
         sampler: The class or function.
-        times: Its first argument.
-        options: Its other arguments, by keyword.
+        times: Timesteps, the first argument.
+        options: Other arguments, by keyword.
         name: Name that the user knows it by; None takes its own.
 
     Raises:

@@ -31,7 +31,7 @@ class Spec:
 
     Args:
         name: Name of a scheduler, or of an object in `file`.
-        options: Its options.
+        options: Options of the scheduler.
         list: Name of a timestep list, or None for times from elsewhere.
         list_options: The list's options.
         steps: Number of steps, or None for the list's own.

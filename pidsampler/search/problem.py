@@ -64,7 +64,7 @@ class Solution(NamedTuple):
     Args:
         x: (1, 3, H, W): where it ends at 0; exact for a closed-form flow.
         times: Those of its points, descending to 0.
-        step_errors: Of Euler's steps between them, see `step_errors`.
+        step_errors: Errors of Euler's steps between them, see `step_errors`.
     """
 
     x: NDArray[Any]
@@ -77,13 +77,13 @@ class Problem:
     """A model with the images that it samples; make one by `of_model` or `of_flow`.
 
     Args:
-        name: Of the model.
+        name: Name of the model.
         subjects: The images.
         first: The noise level at which the model starts from pure noise.
         own: The list that the model was made for, or None.
         prediction: What the network returns, see `StepTable.predicting`.
         backend: Where all is computed.
-        dtype: Of the state.
+        dtype: Element type of the state.
         hashes: SHA-256 of the model's files.
     """
 
@@ -272,7 +272,7 @@ class Trials:
         problem: What is sampled.
         sampler: A sampler that names no times.
         calls: The most model calls of a table.
-        measure: It applies to the problem, and has a direction.
+        measure: Measure that applies to the problem and has a direction.
         pairs: The runs: subjects of the problem, and seeds.
         solved: Their solutions, where the measure needs them.
         on_call: Called with each model call.

@@ -19,7 +19,7 @@ def reduced(source: Source, scale: int, *, path: Path) -> tuple[Source, NDArray[
     Args:
         source: A picture of any size.
         scale: Whole number.
-        path: Its file, for the message.
+        path: File of the picture, for the message.
 
     Raises:
         PidSamplerError: It is a latent, or smaller than a pixel of the result.

@@ -68,7 +68,7 @@ def bind(
 
     Args:
         source: What was read.
-        options: Of which seed (that of the latent's noise), degrade_sigma and caption are used.
+        options: Options; seed (of the latent's noise), degrade_sigma and caption are used.
         model: Loaded for the backend.
         backend: Owner of all arrays.
         plan: How the source is cut up.

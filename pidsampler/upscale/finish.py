@@ -44,7 +44,7 @@ class Finish:
         """Return how the colours of a result are corrected.
 
         Args:
-            source: Of the result.
+            source: Input of the result.
             drifts: Whether the model's colours do.
         """
         if instance("source", source, kind=Source, words="a Source").latent is not None:

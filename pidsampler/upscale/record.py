@@ -27,7 +27,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         source: What was read.
         options: As asked for.
         resolved: The sampler of the options, see `resolve`.
-        model: Of its contract and the hashes of its files.
+        model: Model, for its contract and its files' hashes.
         device: "cpu" or "cuda".
 
     Raises:

@@ -19,7 +19,7 @@ class Resolved:
 
     Args:
         sampler: Scheduler or table, as the record names it.
-        table: Its table, for the model's prediction type and with the draws of the noise asked for.
+        table: Table of the sampler, for the model's prediction type and with the draws of the noise asked for.
         noise: Function that makes the noise; None is `noise.normal`.
     """
 

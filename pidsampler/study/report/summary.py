@@ -46,7 +46,7 @@ def summarise(study: Study, store: Store, *, measures: list[Measure], pictures: 
 
     Args:
         study: The study.
-        store: Its results.
+        store: Results of the study.
         measures: In the order of the report; those without a result are left out.
         pictures: Pictures for the viewer.
     """
