@@ -107,7 +107,8 @@ class Guided:
             return
         kept = self._other
         if type(kept) is not type(x) or kept.shape != x.shape or kept.dtype != x.dtype:
-            self._other = x.copy()  # to be written over; CuPy's arrays have no namespace to ask for an empty one
+            # To be written over. CuPy's arrays have no namespace to ask for an empty one, others have no copy().
+            self._other = x.copy() if hasattr(x, "copy") else x + 0
         self.conditional.predict(x, t, self._other)
         self._other -= out
         self._other *= self.scale

@@ -79,7 +79,12 @@ NAMES = {
     "export.published": {"LICENCE": "export.published:LICENSE"},
     "io.pictures": {"remove_leftovers": "io.atomic"},
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
+    "jobs.run": {"ENGINES": "jobs.base", "serve": "jobs.processes"},
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
+    "schedulers.base": {
+        "renoised": "schedulers.base:ancestral_step",
+        "sde_shares": "schedulers.base:noise_split",
+    },
     "search": {"read_list": "io.times", "write_list": "io.times"},
     "study.plan": {"read_study": "study.file"},
     "study.work": {
@@ -92,7 +97,11 @@ NAMES = {
         "Outcome": "upscale.batch:FileOutcome",
         "Worker": "upscale.batch:FileWorker",
     },
-    "upscale.memory": {"Plan": "upscale.memory:TilePlan"},
+    "upscale.memory": {
+        "Plan": "upscale.memory:TilePlan",
+        "SMALL": "upscale.memory:WHOLE_BELOW",
+        "SPARE": "upscale.memory:HEADROOM",
+    },
 }
 
 

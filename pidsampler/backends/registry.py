@@ -78,7 +78,12 @@ def backend_of(x: Any) -> Backend:
 
 @cache
 def _made(factory: Factory) -> Backend:
-    made = factory()
+    try:
+        made = factory()
+    except PidSamplerError:
+        raise
+    except Exception as error:  # another package's may raise anything
+        raise ConfigError(f"the backend's factory {factory!r} failed: {type(error).__name__}: {error}") from error
     if not isinstance(made, Backend):
         raise ConfigError(f"the backend's factory {factory!r} made {made!r}, which lacks a method of a Backend")
     return made

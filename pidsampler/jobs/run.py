@@ -41,3 +41,6 @@ def _here(make: Callable[[], Worker], jobs: Iterable[Any]) -> Generator[Any, Non
     worker = make()
     for job in jobs:
         yield from worker.run(job)
+
+
+__getattr__ = moved.names(__name__)

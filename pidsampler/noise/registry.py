@@ -7,6 +7,7 @@ from typing import Any
 
 from ..errors import ConfigError
 from ..plugins import Registry
+from ..schedulers.making import called
 from ..table import StepTable
 from ..values import instance, shown
 from . import coupling
@@ -51,7 +52,7 @@ def with_noise(table: StepTable, noise: str | NoiseFunction) -> tuple[StepTable,
         if not callable(noise):
             raise ConfigError(f"noise={shown(noise)} is neither one of {', '.join(NOISES)} nor a function")
         return table, noise
-    made = NOISES.find(noise)(table)
+    made = called(NOISES.find(noise), f"noise {noise!r}", arguments=(table,), options={})
     drawn, values = made if isinstance(made, tuple) and len(made) == 2 else (made, None)
     if not isinstance(drawn, StepTable) or not (values is None or callable(values)):
         raise ConfigError(f"noise {noise!r} made {made!r} of a table, expected a StepTable, or that and a function")

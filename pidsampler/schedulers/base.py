@@ -93,8 +93,9 @@ class TimesScheduler:
 
     @property
     def options(self) -> dict[str, Any]:
-        """The options and their values, without the times."""
-        return {name: getattr(self, name) for name in inspect.signature(type(self)).parameters if name != "timesteps"}
+        """The options that it keeps as attributes, and their values, without the times."""
+        names = [name for name in inspect.signature(type(self)).parameters if name != "timesteps"]
+        return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def with_spec(self, spec: Spec) -> Self:
         """Return the same scheduler with the spec that it was made from, which `str` then gives."""
@@ -133,6 +134,8 @@ def _freeze_after_init(cls: Any) -> None:
     def assign(self: Any, name: str, value: Any) -> None:
         if "_open" not in vars(self):
             raise attrs.exceptions.FrozenInstanceError
+        if name == "timesteps":  # as a class of 0.1 may set it
+            name, value = "_times", _checked(value)
         object.__setattr__(self, name, value)
 
     cls.__init__, cls.__setattr__ = construct, assign
@@ -166,6 +169,7 @@ def euler(t: float, t_next: float) -> Combination:
     return Combination(a=t_next / t, b=1.0 - t_next / t)
 
 
+@moved.keywords(shares="split")
 def ancestral_step(t: float, t_next: float, *, split: tuple[float, float], draw: int) -> Combination:
     """Euler's step that keeps a part of the noise that x implies and draws the rest; the marginal stays exact.
 
@@ -254,3 +258,6 @@ def _summed(stage: Stage, i: int, q: Combination, slots: dict[tuple[object, ...]
     """The sum for `stage` up to evaluation i, whose quantity is q."""
     before = Combination(h={slots[stage.start, *stage.weights[:i]]: 1.0}) if i else stage.start
     return combined([(1.0, before), (stage.weights[i], q)])
+
+
+__getattr__ = moved.names(__name__)

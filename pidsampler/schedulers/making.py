@@ -54,11 +54,13 @@ def is_made(sampler: object) -> TypeGuard[Scheduler]:
     return isinstance(sampler, Scheduler) and not isinstance(sampler, type)
 
 
-def unchanged(made: Scheduler, name: str, *, asked: bool, options: Mapping[str, Any]) -> Scheduler:
+def unchanged(made: Scheduler, name: str | None = None, *, asked: bool, options: Mapping[str, Any]) -> Scheduler:
     """Return a scheduler that is made already, unless times (`asked`) or options were given for it."""
-    if asked:
-        raise ConfigError(f"{name} has its timesteps already: pass neither timesteps nor steps")
-    check_options(None, name, options=options)
+    if asked or options:  # only then is it named: a class of the user's need not be able to say its options
+        name = sampler_name(made) if name is None else name
+        if asked:
+            raise ConfigError(f"{name} has its timesteps already: pass neither timesteps nor steps")
+        check_options(None, name, options=options)
     return made
 
 

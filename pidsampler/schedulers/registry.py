@@ -9,7 +9,7 @@ from typing import Any
 
 from attrs import evolve
 
-from .. import schedulers
+from .. import moved, schedulers
 from .. import timesteps as lists
 from ..errors import ConfigError
 from ..io.tables import read_table
@@ -18,7 +18,7 @@ from ..plugins import Registry, load_from_file
 from ..table import Scheduler, as_table
 from ..timesteps import Times, TimesLike
 from . import SchedulerInfo, TimesScheduler
-from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, sampler_name, unchanged
+from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, unchanged
 from .spec import Spec, parse_times, reference
 
 # A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
@@ -141,6 +141,7 @@ def as_times(
     return times if steps is None else lists.subset(times, steps)
 
 
+@moved.keywords(spec="sampler")
 def get_scheduler(sampler: SamplerLike, timesteps: TimestepsLike | None = None, **options: Any) -> Scheduler:
     """Return a scheduler, whatever form it was given in; `str` of one whose spec names a list is the canonical spec.
 
@@ -186,7 +187,7 @@ def as_scheduler(
     given, asked = dict(options or {}), timesteps is not None or steps is not None
     if not isinstance(sampler, str):
         if is_made(sampler):
-            return unchanged(sampler, sampler_name(sampler), asked=asked, options=given)
+            return unchanged(sampler, asked=asked, options=given)
         return made_by(
             sampler, as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial), options=given
         )

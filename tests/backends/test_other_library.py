@@ -11,7 +11,7 @@ import pytest
 from pidsampler import FlowSDE, PidSamplerError, get_scheduler, list_schedulers, sample, start, timesteps
 from pidsampler.backends import BACKENDS, Backend, Launcher, backend_of, get_backend, registry
 from pidsampler.backends.plain import PlainBackend
-from pidsampler.denoiser import Gaussian
+from pidsampler.denoiser import Gaussian, Guided
 from pidsampler.image import blend, blocks, color, despeckle, lanczos, pixels
 from pidsampler.upscale.tiles import Grid, Tiled, axis
 
@@ -228,3 +228,10 @@ def test_memory_that_is_not_the_hosts():
         results.append(backend.to_host(out))
     assert np.array_equal(*results)
     assert where.downloads > 3
+
+
+def test_guidance_of_an_array_that_has_no_copy():
+    xp = pytest.importorskip("array_api_strict")
+    x, out = xp.ones((1, 3, 2, 2)), xp.zeros((1, 3, 2, 2))
+    Guided(lambda x, t: x, lambda x, t: 3.0 * x, 2.0).predict(x, 0.5, out)
+    assert np.all(np.from_dlpack(out) == -1.0)

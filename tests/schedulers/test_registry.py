@@ -1,9 +1,10 @@
 """Names and specs: what they make, how they print back, and what is said of wrong ones."""
 
+import numpy as np
 import pytest
 
-from pidsampler import FlowODE, FlowSDE, PidSamplerError, get_scheduler, list_schedulers, timesteps
-from pidsampler.schedulers import Heun
+from pidsampler import FlowODE, FlowSDE, PidSamplerError, get_scheduler, list_schedulers, sample, timesteps
+from pidsampler.schedulers import Heun, TimesScheduler
 
 
 def test_specs():
@@ -130,3 +131,36 @@ def test_a_broken_package_is_named(plugin, value, message):
 def test_bad_specs(spec, options, message):
     with pytest.raises(PidSamplerError, match=message):
         get_scheduler(spec, **options)
+
+
+class Renamed(FlowSDE):
+    """A subclass as 0.1 allowed it: what it takes is not what it keeps."""
+
+    def __init__(self, ts, gamma=0.5):
+        super().__init__(ts, eta=gamma)
+
+
+class WithoutSuper(TimesScheduler):
+    """One that sets the times itself."""
+
+    def __init__(self, timesteps):
+        self.timesteps = timesteps
+
+    def table(self):
+        return FlowSDE(self.timesteps).table()
+
+
+@pytest.mark.parametrize("made", [Renamed([0.9, 0.4, 0.0]), WithoutSuper([0.9, 0.4, 0.0])], ids=["renamed", "no super"])
+def test_subclasses_as_in_0_1_are_samplers_and_values(made):
+    x = sample(lambda x, t: 0.5 * x, made, shape=(1, 3, 4, 4))
+    assert np.array_equal(x, sample(lambda x, t: 0.5 * x, made.table(), shape=(1, 3, 4, 4)))
+    assert made == type(made)([0.9, 0.4, 0.0])
+    assert hash(made) == hash(type(made)([0.9, 0.4, 0.0]))
+    assert made != type(made)([0.9, 0.0])
+    with pytest.raises(AttributeError):
+        made.timesteps = [0.5, 0.0]
+
+
+def test_the_parameter_of_0_1():
+    with pytest.warns(DeprecationWarning, match="spec of get_scheduler is called sampler now"):
+        assert get_scheduler(spec="heun") == get_scheduler("heun")
