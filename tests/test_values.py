@@ -32,6 +32,8 @@ from pidsampler import (
     values,
 )
 from pidsampler.backends import get_backend
+from pidsampler.bench import BenchPlan
+from pidsampler.bench.timing import Effort
 from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
 from pidsampler.image.blocks import Blocks
 from pidsampler.io.pictures import Picture
@@ -341,6 +343,16 @@ NUMPY = get_backend("numpy")
 RUNS = {("a", 0): 1.0, ("a", 1): 2.0}
 CALLED = {"path": text("new.txt"), "overwrite": flag(True)}
 WORK = {"study": Takes(STUDY), "folder": text("study"), "device": Takes("cpu"), "processes": Takes(1, (None,))}
+PLAN = {
+    "backend": Takes(NUMPY),
+    "variants": Takes([]),
+    "types": Takes([("float32", "float32")]),
+    "sides": numbers([8]),
+    "peers": Takes([]),
+    "missing": Takes({"torch": "not here"}),
+    "effort": Takes(Effort()),
+    "upscale": flag(),
+}
 BLOCKS = Blocks(8, 8, scale=1, rows=1, columns=1)
 REGISTRY = Registry("thing", "pidsampler.nothing")
 REGISTRY.register(print_nothing, name="old")
@@ -412,6 +424,11 @@ CALLS |= {
     "study.plan.Study.scheduler": CELL,
     "study.plan.Study.table": CELL,
     "study.plan.as_text": {"value": anything(1)},
+    "bench.BenchPlan": PLAN,
+    "bench.measure": {
+        "plan": Takes(BenchPlan(**{key: takes.value for key, takes in PLAN.items()})),
+        "note": Takes(len),
+    },
     "study.statistics.describe": {"runs": Takes(RUNS)},
     "study.statistics.interval": {"runs": Takes(RUNS)},
     "study.statistics.difference": {"runs": Takes(RUNS), "base": Takes(RUNS)},
@@ -569,7 +586,7 @@ MODULES = (
     *("study.plan", "study.file", "study.run", "study.measures"),
     *("io.times", "io.tables", "io.latents", "io.captions", "io.pictures", "io.atomic"),
     *("upscale.tiles", "upscale.batch", "onnx", "jobs.run"),
-    *("study.statistics", "plugins", "image.color", "image.lanczos", "image.pixels"),
+    *("bench", "study.statistics", "plugins", "image.color", "image.lanczos", "image.pixels"),
 )
 OBJECTS = {
     "Upscaler": UP,

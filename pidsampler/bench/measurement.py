@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
+import attrs
 import numpy as np
 
 from .. import moved
-from ..backends import Backend
+from ..backends import Backend, get_backend
 from ..errors import PidSamplerError
 from ..sampler import sample
 from ..schedulers import FlowSDE
 from ..timesteps import pid
+from ..values import field, flag, function, instance, items, mapping, pairs, wholes, word
 from .peers import Step, StepImplementation, check, ours
 from .rows import machine
 from .steps import Variant, moved_bytes, slots
@@ -36,8 +37,20 @@ PICTURE = 256  # pixels a side, of what is upscaled as a whole
 _COPIED = 12  # bytes an element that the copy moves
 
 
+def _backend(name: str, value: Any) -> Backend:
+    return get_backend(value)
+
+
+def _of(name: str, value: object, *, kind: type, words: str) -> tuple[Any, ...]:
+    return tuple(instance(name, one, kind=kind, words=f"a list of {words}") for one in items(name, value, words=words))
+
+
+def _types(name: str, value: object) -> tuple[tuple[str, str], ...]:
+    return tuple((word(name, x), word(name, m)) for x, m in pairs(name, value))
+
+
 @moved.keywords()
-@dataclass(frozen=True, kw_only=True)
+@attrs.frozen(kw_only=True)
 class BenchPlan:
     """What to measure.
 
@@ -50,16 +63,19 @@ class BenchPlan:
         missing: Names of others, and why they are not to be had here.
         effort: Time spent on each.
         upscale: Whether to time a whole upscale by the bundled model, and its sampler alone, too.
+
+    Raises:
+        PidSamplerError: One is not as described.
     """
 
-    backend: Backend
-    variants: Sequence[Variant]
-    types: Sequence[tuple[str, str]]
-    sides: Sequence[int]
-    peers: Sequence[StepImplementation] = ()
-    missing: Mapping[str, str] = field(default_factory=dict)
-    effort: Effort = field(default_factory=Effort)
-    upscale: bool = False
+    backend: Backend = field(_backend)
+    variants: Sequence[Variant] = field(_of, kind=Variant, words="variants")
+    types: Sequence[tuple[str, str]] = field(_types)
+    sides: Sequence[int] = field(wholes, low=1)
+    peers: Sequence[StepImplementation] = field(_of, kind=StepImplementation, words="peers", default=())
+    missing: Mapping[str, str] = field(mapping, words="reasons by name", default={})
+    effort: Effort = field(instance, kind=Effort, words="an Effort", default=Effort())
+    upscale: bool = field(flag, default=False)
 
 
 def measure(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
@@ -72,6 +88,11 @@ def measure(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str, 
     Raises:
         PidSamplerError: Something does not compute what it is timed for; nothing has been timed then.
     """
+    instance("plan", plan, kind=BenchPlan, words="a BenchPlan")
+    return _measured(plan, function("note", note, takes="(line)"))
+
+
+def _measured(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     for name, why in plan.missing.items():
         note(f"without {name}: {why}")
     where, clock = machine(plan.backend), DeviceClock() if plan.backend.device == "cuda" else HostClock()
@@ -189,7 +210,7 @@ def _upscales(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str
     }
     for launches in subjects.values():
         HostClock().warm_up(launches)
-    times: dict[str, Times] = timed(HostClock(), subjects, effort=replace(plan.effort, least=3))
+    times: dict[str, Times] = timed(HostClock(), subjects, effort=attrs.evolve(plan.effort, least=3))
     for name, one in times.items():
         yield {"variant": name, "side": side, "by": "pidsampler", **vars(one)}
 

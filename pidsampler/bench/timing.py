@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
+import attrs
 import numpy as np
 
 from ..backends import Backend
@@ -18,6 +19,7 @@ from ..backends.kernels import KINDS
 from ..errors import ConfigError
 from ..table import Row
 from ..threads import in_parts
+from ..values import field, number, whole
 from .peers import Array, Arrays, Step
 from .steps import slots
 
@@ -32,7 +34,7 @@ _HELD = 2.0  # seconds that a stream waits for its launches at most
 _SIZES: dict[str, int] = {str(dtype): dtype.itemsize for dtype in (*KINDS, np.dtype(np.float64))}
 
 
-@dataclass(frozen=True)
+@attrs.frozen
 class Effort:
     """How long each subject is timed.
 
@@ -41,8 +43,8 @@ class Effort:
         least: but at least so many samples, or three where those take more than a second.
     """
 
-    seconds: float = 0.1
-    least: int = 5
+    seconds: float = field(number, low=0.0, default=0.1)
+    least: int = field(whole, low=1, default=5)
 
     def enough(self, samples: int, spent: float) -> bool:
         """Return whether so many samples, taken in so many seconds, are enough."""

@@ -15,6 +15,7 @@ import time
 import types
 from pathlib import Path
 
+import attrs
 import numpy as np
 import pytest
 
@@ -319,11 +320,11 @@ def test_what_a_command_line_asks_for():
     plan = planned()
     assert [variant.name for variant in plan.variants] == list(VARIANTS)
     assert plan.upscale
-    assert plan.sides == [512, 1024]
-    assert plan.types == [("float32", "float32"), ("float32", "float16")]
+    assert plan.sides == (512, 1024)
+    assert plan.types == (("float32", "float32"), ("float32", "float16"))
     plan = planned("--variants", "flow-sde*noise,upscale", "--sizes", "24,8", "--dtype", "float64/float16", "--quick")
     assert all(name.endswith("noise") for name in (variant.name for variant in plan.variants))
-    assert (plan.upscale, plan.sides, plan.types) == (True, [24], [("float64", "float16")])
+    assert (plan.upscale, plan.sides, plan.types) == (True, (24,), (("float64", "float16"),))
     assert plan.effort.seconds < timing.Effort().seconds
     assert not planned("--variants", "flow-sde").upscale
 
@@ -531,9 +532,9 @@ def test_the_gpus_path_runs(clocked, torch, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(measurement, "cache_bytes", timing.cache_bytes)
     chosen = ("--variants", "flow-ode,flow-sde,sa-solver", "--sizes", "8", "--dtype", "float32,float32/float16,float16")
     plan = command.plan(parsed("--device", "cuda", "--quick", *chosen))
-    assert plan.types == [("float32", "float32")]
+    assert plan.types == (("float32", "float32"),)
     plan = command.plan(parsed("--device", "cuda", *chosen))
-    plan = bench.BenchPlan(**{**vars(plan), "effort": NOTHING})
+    plan = attrs.evolve(plan, effort=NOTHING)
     command.carry_out(plan, tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
