@@ -40,7 +40,7 @@ def as_denoiser(network: Denoiser | Callable[[Any, float], Any]) -> Denoiser:
     """Return a Denoiser as it is, or one around a callable net(x, t) -> m.
 
     Raises:
-        PidSamplerError: It is neither.
+        PidSamplerError: The network is no Denoiser and cannot be called.
     """
     if isinstance(network, Denoiser):
         return network

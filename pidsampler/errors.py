@@ -65,7 +65,7 @@ def optional(module: str, package: str, *, extra: str = "study") -> ModuleType:
         extra: The extra of pidsampler that brings it.
 
     Raises:
-        PidSamplerError: It is not installed.
+        PidSamplerError: The package is not installed.
     """
     try:
         return importlib.import_module(module)

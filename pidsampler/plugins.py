@@ -81,7 +81,7 @@ class Registry(Mapping[str, T]):
             aliases: Other names for it, beside its own aliases.
 
         Raises:
-            PidSamplerError: It is of another kind, or a name is taken.
+            PidSamplerError: The thing is of another kind, or a name is taken.
         """
         if thing is None:
             return lambda decorated: self.register(decorated, name=name, aliases=aliases)

@@ -110,7 +110,7 @@ class Run:
             Array like x; the next evaluation overwrites it.
 
         Raises:
-            PidSamplerError: It is no network, its output has another shape, or all rows are done.
+            PidSamplerError: The denoiser is no network, its output has another shape, or all rows are done.
         """
         network = as_denoiser(denoiser)
         t = self.row.t if t is None else t

@@ -365,7 +365,7 @@ def as_table(table: Scheduler) -> StepTable:
     """Return a scheduler's table; a table is one itself.
 
     Raises:
-        PidSamplerError: It is neither.
+        PidSamplerError: The value is no scheduler and no table.
     """
     if isinstance(table, StepTable):
         return table

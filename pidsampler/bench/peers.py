@@ -111,7 +111,7 @@ def check(stepper: StepImplementation, step: Step, *, name: str, row: Row, x: st
     standard deviation; the rest must agree to rounding.
 
     Raises:
-        PidSamplerError: It does not.
+        PidSamplerError: The step does something else.
     """
     rng, arrays = np.random.default_rng(0), stepper.arrays
     types = [x, m, *[x] * slots(row)]

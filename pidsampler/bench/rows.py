@@ -89,7 +89,7 @@ def check_columns(path: Path) -> None:
     """Check that a file is new, empty, or of this module's.
 
     Raises:
-        PidSamplerError: It has other columns, or cannot be read.
+        PidSamplerError: The file has other columns, or cannot be read.
     """
     if path.is_char_device():  # it has no columns, and may never end a line
         return

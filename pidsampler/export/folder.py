@@ -63,7 +63,7 @@ def check_target(target: Path, overwrite: bool) -> None:
     """Check that a folder can be written.
 
     Raises:
-        PidSamplerError: It exists and `overwrite` is false, or holds what is no model; or its parent does not exist.
+        PidSamplerError: The folder exists and `overwrite` is false, it holds no model, or its parent does not exist.
     """
     if not target.parent.is_dir():
         raise FileError(f"cannot write {target}: there is no folder {target.parent}")

@@ -79,7 +79,7 @@ def read_pickle(data: bytes) -> Any:
     No name of the file is imported and nothing in it is called.
 
     Raises:
-        PidSamplerError: It asks for anything else, is damaged, or is too long.
+        PidSamplerError: The pickle asks for something else, is damaged, or is too long.
     """
     reader = _Reader()
     try:

@@ -29,8 +29,8 @@ def read_torch(path: Path) -> dict[str, Stored]:
     gives the inner one; around several, their names are joined by a dot. Everything that is no tensor is left out.
 
     Raises:
-        PidSamplerError: It is not such a file, is damaged, or its pickle wants to run anything.
-        OSError: It cannot be read.
+        PidSamplerError: The file is no .pth, is damaged, or its pickle wants to run something.
+        OSError: The file cannot be read.
     """
     archive = _Archive(path)
     return {name: archive.stored(tensor) for name, tensor in _named(archive.top()).items()}

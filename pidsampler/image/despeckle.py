@@ -38,7 +38,7 @@ def threshold(despeckle: float | None, *, size: tuple[int, int]) -> float | None
         size: (height, width) of the picture.
 
     Raises:
-        PidSamplerError: It is not a number from 0 on.
+        PidSamplerError: `despeckle` is no finite number of at least 0.
     """
     if despeckle is None:
         return None

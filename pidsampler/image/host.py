@@ -29,7 +29,7 @@ def sides(name: str, size: tuple[int, int]) -> tuple[int, int]:
     """Return the parameter `name`, (height, width), as two whole numbers.
 
     Raises:
-        PidSamplerError: It is something else.
+        PidSamplerError: The size is something else.
     """
     if not isinstance(size, Sequence) or isinstance(size, str | bytes) or len(size) != 2:
         raise ConfigError(f"{name}={size!r} must be (height, width)")
@@ -40,7 +40,7 @@ def check_picture(x: Array, size: tuple[int, int]) -> None:
     """Check that a tensor holds a picture of (height, width) in its top left.
 
     Raises:
-        PidSamplerError: It is not (1, 3, H, W) with H, W at least that.
+        PidSamplerError: The tensor is not (1, 3, H, W) with H, W at least that.
     """
     height, width = size
     shape = tuple(array("x", x).shape)
@@ -55,7 +55,7 @@ def check_pixels(what: str, image: NDArray[Any]) -> None:
     """Check that a picture is uint8 or uint16 (h, w, 3), neither of them 0.
 
     Raises:
-        PidSamplerError: It is not; the message calls it `what`.
+        PidSamplerError: The picture is something else; the message calls it `what`.
     """
     shape: tuple[int, ...] = getattr(image, "shape", ())
     kind = getattr(image, "dtype", type(image).__name__)

@@ -37,7 +37,7 @@ def checked(array: Any) -> NDArray[np.float32]:
     """Return an embedding as float32 (tokens, width), from floats of that shape or of (1, tokens, width).
 
     Raises:
-        PidSamplerError: It has another type or shape, or a value is not finite.
+        PidSamplerError: The array has another type or shape, or a value is not finite.
     """
     array = np.asarray(array)
     if array.dtype.kind != "f" or array.ndim not in (2, 3) or (array.ndim == 3 and len(array) != 1):
@@ -51,7 +51,7 @@ def described(caption: Any | None) -> dict[str, Any] | None:
     """Return what the record says of an embedding: its shape, and the SHA-256 of its float32 values.
 
     Raises:
-        PidSamplerError: It is none, see `checked`.
+        PidSamplerError: The caption is no embedding, see `checked`.
     """
     if caption is None:
         return None

@@ -49,7 +49,7 @@ def batched(array: NDArray[Any]) -> NDArray[np.float32]:
     """Return a latent as float32 (1, C, h, w), from (C, h, w) or (1, C, h, w) of a floating type.
 
     Raises:
-        PidSamplerError: It has another type or number of axes.
+        PidSamplerError: The array has another type or number of axes.
     """
     values.array("array", array)
     if array.dtype.kind not in "fV" or array.ndim not in (3, 4):

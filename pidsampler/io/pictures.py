@@ -115,7 +115,7 @@ def check_fits(path: Path, size: tuple[int, int], *, alpha: bool) -> None:
     """Check before any work that the file format of `path` can hold a picture of that size, (height, width).
 
     Raises:
-        PidSamplerError: It has no alpha channel, or a side is too long for it.
+        PidSamplerError: The format has no alpha channel, or a side is too long for it.
     """
     suffix, (height, width) = file_path("path", path).suffix.lower(), sides("size", size)
     flag("alpha", alpha)

@@ -90,7 +90,7 @@ def check_number(name: str, value: int, *, bits: int) -> int:
     """Return a whole number of so many bits.
 
     Raises:
-        PidSamplerError: It is not.
+        PidSamplerError: The value is no whole number, or has more bits.
     """
     return whole(word("name", name), value, low=0, high=(1 << whole("bits", bits, low=1, high=64)) - 1)
 

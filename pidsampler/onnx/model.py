@@ -129,7 +129,7 @@ class Model:
         """Check that the network takes a caption's embedding (tokens, width); it can do without one.
 
         Raises:
-            PidSamplerError: It takes none, or one of another shape.
+            PidSamplerError: The network takes no caption, or one of another shape.
         """
         c = self.contract
         if caption is not None and tuple(caption.shape) != c.caption:

@@ -49,7 +49,7 @@ def import_onnxruntime() -> Any:
     """Return the onnxruntime module.
 
     Raises:
-        PidSamplerError: It is not installed; the message names the extra.
+        PidSamplerError: onnxruntime is not installed; the message names the extra.
     """
     try:
         import onnxruntime
@@ -62,7 +62,7 @@ def check_cuda() -> None:
     """Check that the onnxruntime which is installed was built for CUDA, and load CUDA's libraries for it.
 
     Raises:
-        PidSamplerError: It is not installed, or is the one for the CPU.
+        PidSamplerError: onnxruntime is not installed, or is the one for the CPU.
     """
     runtime = import_onnxruntime()
     if CUDA not in runtime.get_available_providers():

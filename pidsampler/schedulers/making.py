@@ -74,7 +74,7 @@ def made_by(sampler: Any, times: Times, *, options: Mapping[str, Any], name: str
         name: Name that the user knows it by; None takes its own.
 
     Raises:
-        PidSamplerError: It is neither, has no such option, fails, or makes no scheduler.
+        PidSamplerError: The sampler is no class or function, lacks an option, fails, or makes no scheduler.
     """
     if not callable(sampler):
         expected = "a spec, a scheduler or StepTable, or a class or function of timesteps"

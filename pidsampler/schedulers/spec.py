@@ -62,7 +62,7 @@ class Spec:
         """Take a spec apart; spaces don't matter, but in a file's name.
 
         Raises:
-            PidSamplerError: It has another form, an option is given twice, or STEPS is no whole number.
+            PidSamplerError: The text is no spec, an option is given twice, or STEPS is no whole number.
         """
         file, rest = split_file(text) or (None, text)
         return cls._read(text, rest, file, "NAME(option=value)@LIST(option=value):STEPS")

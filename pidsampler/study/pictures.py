@@ -22,7 +22,7 @@ def reduced(source: Source, scale: int, *, path: Path) -> tuple[Source, NDArray[
         path: File of the picture, for the message.
 
     Raises:
-        PidSamplerError: It is a latent, or smaller than a pixel of the result.
+        PidSamplerError: The source is a latent, or smaller than `scale` on a side.
     """
     if source.latent is not None:
         raise ConfigError(f"{path} is a latent: only a picture can be reduced")

@@ -113,7 +113,7 @@ class Store:
         """Write a run's results, all or none.
 
         Raises:
-            PidSamplerError: It is in already, or the disk is full.
+            PidSamplerError: The run is in already, or the disk is full.
         """
         key = (run[0], run[1], str(run[2]))
         with _said(self.folder), self._transaction():

@@ -161,7 +161,7 @@ def plan(
         need: What the model takes; asked only where it matters, since measuring may take a while.
 
     Raises:
-        PidSamplerError: It does not fit, or what was asked for does not suit the model; with the numbers.
+        PidSamplerError: The result does not fit, or the tiling does not suit the model; the message has the numbers.
     """
     if budget is None or (size[0] * size[1] <= WHOLE_BELOW and tiling.max_memory is None):
         budget = sys.maxsize

@@ -43,7 +43,7 @@ class Planner:
             tensors: Full-size float32 tensors that the sampler will hold: x, the network's output, the saved ones.
 
         Raises:
-            PidSamplerError: It does not fit into memory, or the tiling does not suit the model; with the numbers.
+            PidSamplerError: The result does not fit, or the tiling does not suit the model, with the numbers.
         """
         contract = self._model.contract
         fixed = None

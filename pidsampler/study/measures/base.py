@@ -89,7 +89,7 @@ class Measure:
         """Return the measure of a sample, a finite number.
 
         Raises:
-            PidSamplerError: It does not apply, or its value is no finite number.
+            PidSamplerError: The measure does not apply, or its value is no finite number.
         """
         if not self.applies(sample):
             missing = [need for need in self.needs if getattr(sample, need) is None]
