@@ -71,3 +71,8 @@ def optional(module: str, package: str, *, extra: str = "study") -> ModuleType:
         return importlib.import_module(module)
     except ImportError as error:
         raise missing_extra(package, extra) from error
+
+
+def reason(error: OSError) -> str:
+    """Return what the system says of an error, without its number and path."""
+    return error.strerror or str(error)

@@ -573,7 +573,7 @@ LATER = {
     *("Result", "Run", "Upscaler", "search.Found", "search.Rival", "search.problem.Problem", "search.problem.Solution"),
     *("search.problem.Subject", "search.problem.Trials", "search.problem.Trials.cost", "search.problem.Trials.values"),
     *("search.problem.cheapest", "search.problem.step_errors", "study.measures.Measure", "study.plan.Cell"),
-    *("study.run.Estimate", "study.run.Finished", "study.run.Progress", "io.atomic.reason"),
+    *("study.run.Estimate", "study.run.Finished", "study.run.Progress"),
     *("study.statistics.Interval", "study.statistics.Difference", "study.statistics.Order"),
     *("upscale.batch.FileJob.lost", "upscale.batch.FileOutcome", "upscale.batch.FileWorker.run"),
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),

@@ -94,7 +94,7 @@ class CupyBackend:
                 return x
             if isinstance(x, np.ndarray):
                 return self._cupy.asarray(x)
-            if hasattr(x, "__dlpack_device__") and x.__dlpack_device__()[0] in DLPACK_CUDA:
+            if self.owns(x):
                 return self._cupy.from_dlpack(x)
             return self._cupy.asarray(np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x, np.float32))
         except (TypeError, ValueError, BufferError, RuntimeError) as error:

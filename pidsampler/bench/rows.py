@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from ..backends import Backend
-from ..errors import FileError
+from ..errors import FileError, reason
 from ..threads import count_cores
 from ..version import __version__
 
@@ -82,7 +82,7 @@ def _writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise FileError(f"cannot write {path}: {error.strerror}") from error
+        raise FileError(f"cannot write {path}: {reason(error)}") from error
 
 
 def check_columns(path: Path) -> None:

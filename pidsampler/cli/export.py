@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, optional
 from ..io import captions
-from ..onnx.hub import download_file
 
 if TYPE_CHECKING:
     from ..export.folder import ExportPlan
@@ -168,6 +167,7 @@ def _caption(asked: Path | None) -> dict[str, Any]:
 def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Path, Path | None]:
     """The checkpoint and, where there is one, the encoder's weights, from the hub or its cache."""
     from ..export.published import LICENSE, REPOSITORY, VAE_FILES
+    from ..onnx.hub import download_file
 
     if not arguments.accept_license:
         raise ConfigError(f"{REPOSITORY} has the licence: {LICENSE}; pass --accept-licence if you accept it")

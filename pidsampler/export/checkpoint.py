@@ -15,7 +15,7 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError, PidSamplerError
+from ..errors import FileError, PidSamplerError, reason
 from .pickles import printable
 from .tensors import Stored
 from .torch_file import read_torch
@@ -98,7 +98,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
     except PidSamplerError as error:
         raise FileError(f"cannot read {path}: {error}") from error
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot read {path}: {reason(error)}") from error
     return Checkpoint(path, tensors)
 
 
@@ -251,7 +251,7 @@ def _stored(path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]
                 file.seek(start)
                 read = file.readinto(data.data)
         except OSError as error:
-            raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+            raise FileError(f"cannot read {path}: {reason(error)}") from error
         if read != count:
             raise FileError(f"cannot read {path}: it has become shorter than it was")
         if sys.byteorder == "big":

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from .. import moved
-from ..errors import FileError, PidSamplerError
+from ..errors import FileError, PidSamplerError, reason
 from ..onnx.contract import ENCODER, NETWORK, PROJECTION
 from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
@@ -109,7 +109,7 @@ def write_folder(
     except PidSamplerError:
         raise
     except OSError as error:
-        raise FileError(f"cannot write {target}: {error.strerror or error}") from error
+        raise FileError(f"cannot write {target}: {reason(error)}") from error
     finally:
         with suppress(OSError):
             shutil.rmtree(temporary)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError, PidSamplerError
+from ..errors import FileError, PidSamplerError, reason
 from .pickles import Entries, PickledTensor, printable, read_pickle
 from .tensors import Stored
 
@@ -76,7 +76,7 @@ class _Archive:
             except PidSamplerError as error:
                 raise FileError(f"cannot read {self._path}: {error}") from error
             except OSError as error:
-                raise FileError(f"cannot read {self._path}: {error.strerror or error}") from error
+                raise FileError(f"cannot read {self._path}: {reason(error)}") from error
 
         return Stored(shape=tensor.shape, dtype=storage.dtype, load=load)
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from .. import moved
 from ..backends import Backend, get_backend
-from ..errors import ConfigError, unknown_name
+from ..errors import ConfigError
 from ..values import array, whole, word
 from .blocks import Blocks, block_means, correct, picture_means
 from .host import check_pixels
@@ -97,8 +97,7 @@ def check_method(method: str, strength: float) -> None:
     Raises:
         PidSamplerError: The name is unknown, or the strength is not a number in 0..1.
     """
-    if word("colour method", method) not in METHODS:
-        raise unknown_name("colour method", method, known=METHODS)
+    word("colour method", method, choices=METHODS)
     if not isinstance(strength, Real) or isinstance(strength, bool) or not 0.0 <= strength <= 1.0:
         raise ConfigError(
             f"colour strength {strength!r} is not a number in 0..1: 0 leaves colours as they are, 1 corrects in full"

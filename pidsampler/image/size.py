@@ -1,6 +1,6 @@
 """Which size a result is to have: the model's own, or less.
 
-A model samples at its native scale always. Another size is made of that result by one reduction (`Backend.reduce`);
+A model samples at its native scale always. Another size is made of that result by one reduction (`lanczos.reduce`);
 nothing is ever enlarged, and no model is run twice. Sizes are written WIDTHxHEIGHT, and pairs are (height, width).
 """
 

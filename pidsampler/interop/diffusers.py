@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from .. import schedulers, timesteps
-from ..errors import ConfigError, FileError, PidSamplerWarning, missing_extra, unknown_name
+from ..errors import ConfigError, FileError, PidSamplerWarning, missing_extra, reason, unknown_name
 from ..schedulers import TimesScheduler
 from ..timesteps import Times, TimesLike
 from ..values import number, numbers, shown, whole
@@ -92,7 +92,7 @@ def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from error
+        raise FileError(f"cannot read {path}: {reason(error)}") from error
     except ValueError as error:
         raise FileError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
-from ..errors import FileError, PidSamplerError
+from ..errors import FileError, PidSamplerError, reason
 from ..values import file_path, flag, function
 
 _TEMPORARY = ".pidsampler-{}.tmp"
@@ -93,8 +93,3 @@ def _removed(path: Path) -> Iterator[None]:
         yield
     finally:
         path.unlink(missing_ok=True)
-
-
-def reason(error: OSError) -> str:
-    """Return what the system says of an error, without its number and path."""
-    return error.strerror or str(error)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, FileError, PidSamplerError
+from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..values import file_path
 
 
@@ -28,7 +28,7 @@ def read(path: Path) -> NDArray[np.float32]:
     except PidSamplerError as error:
         raise FileError(f"{path}: {error}") from error
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot read {path}: {reason(error)}") from error
     except (EOFError, ValueError) as error:
         raise FileError(f"{path} cannot be read as .npy: {error}") from error
 

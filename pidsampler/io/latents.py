@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import values
-from ..errors import ConfigError, FileError, PidSamplerError
+from ..errors import ConfigError, FileError, PidSamplerError, reason
 
 SUFFIXES = (".npy", ".npz", ".safetensors")
 _FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
@@ -32,7 +32,7 @@ def read(path: Path) -> NDArray[np.float32]:
     try:
         arrays = _load(path)
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot read {path}: {reason(error)}") from error
     except Exception as error:  # each of the three readers has error types of its own
         raise FileError(f"{path} is not a readable {path.suffix} file: {error}") from error
     name = next((n for n in _NAMES if n in arrays), None)

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved
-from ..errors import FileError, PidSamplerError
+from ..errors import FileError, PidSamplerError, reason
 from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
-from .atomic import place, reason, temporary_path
+from .atomic import place, temporary_path
 
 _RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
 

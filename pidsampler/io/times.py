@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import moved, timesteps
-from ..errors import FileError, PidSamplerError
+from ..errors import FileError, PidSamplerError, reason
 from ..timesteps import Times, TimesLike
 from ..values import file_path, words
 from .atomic import place
@@ -24,7 +24,7 @@ def read_list(path: str | Path) -> Times:
     except UnicodeDecodeError as error:
         raise FileError(f"{path} is not a text file, expected one time a line") from error
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror}") from error
+        raise FileError(f"cannot read {path}: {reason(error)}") from error
     times = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line and not line.startswith("#"):

@@ -11,7 +11,7 @@ import numpy as np
 
 from .. import moved, values
 from ..backends import Array, Backend, get_backend
-from ..errors import ConfigError, FileError, ModelError
+from ..errors import ConfigError, FileError, ModelError, reason
 from .contract import CAPTION, ENCODER, LATENT, NETWORK, PROJECTION, read_contract
 from .hub import PREFIX, model_folder
 from .manifest import NAME as MANIFEST
@@ -349,7 +349,7 @@ def model_hashes(model: str | Path) -> dict[str, str]:
             with path.open("rb") as file:
                 result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise FileError(f"cannot read the model {folder}: {error.strerror or error}") from error
+        raise FileError(f"cannot read the model {folder}: {reason(error)}") from error
     return result
 
 

@@ -15,7 +15,6 @@ from .. import moved, timesteps
 from ..backends import Backend, get_backend
 from ..denoiser import Denoiser, GaussianMixture
 from ..errors import ConfigError, PidSamplerError
-from ..onnx.device import resolve_device
 from ..sampler import Run, start
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler
@@ -144,7 +143,6 @@ class Problem:
                 Subject(name=str(path), denoiser=bound.denoiser, shape=bound.shape, seen=seen, picture=bound.picture)
             )
         own = timesteps.custom(contract.timesteps)
-        backend = resolve_device(device)
         hashes = up.model.hashes
         return cls(
             name=contract.name,
@@ -152,7 +150,7 @@ class Problem:
             first=float(own[0]),
             own=own,
             prediction=contract.prediction,
-            backend=backend,
+            backend=up.backend,
             hashes=hashes,
         )
 

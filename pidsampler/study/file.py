@@ -7,7 +7,7 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
+from ..errors import ConfigError, FileError, PidSamplerError, reason, unknown_name
 from ..values import file_path
 from .plan import ReportOptions, Study, Truth
 
@@ -40,7 +40,7 @@ def read_study(path: str | Path) -> Study:
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot read {path}: {reason(error)}") from error
     except ValueError as error:  # of TOML or UTF-8
         raise FileError(f"{path} is not TOML: {error}") from error
     for key, value in data.items():

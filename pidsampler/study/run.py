@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import closing, suppress
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
 from operator import methodcaller
 from pathlib import Path
@@ -229,7 +229,7 @@ class _Preparation:
         """Return what results rest on, by name."""
         from ..onnx import model_hashes
 
-        study = self.study
+        study, hashes, digest = self.study, cache(model_hashes), cache(_digest)  # cells share models and pictures
         used = {name: getattr(study.truth, name) for name in ("converged", "reduce", "references")}
         used["measures"] = [m.name for m in self.measures]
         facts: dict[str, Any] = {"choice of measures": used, "device": resolve_device(device).device}
@@ -244,12 +244,11 @@ class _Preparation:
                 facts[f"flow {cell.settings['model']}"] = study.flows[cell.settings["model"]]
                 continue
             with suppress(PidSamplerError):  # that the model is not there is said of its cells
-                facts[f"model {cell.settings['model']}"] = model_hashes(study.model_path(cell))
+                facts[f"model {cell.settings['model']}"] = hashes(study.model_path(cell))
             for name, path in study.images(cell).items():
                 for kind, file in (("picture", path), ("reference", self._reference(path))):
                     if file is not None:
-                        with file.open("rb") as opened:
-                            facts[f"{kind} {name}"] = hashlib.file_digest(opened, "sha256").hexdigest()
+                        facts[f"{kind} {name}"] = digest(file)
         plain: dict[str, Any] = json.loads(json.dumps(facts))
         return plain
 
@@ -324,3 +323,8 @@ class _Preparation:
         if len(found) != 1:
             raise ConfigError(f"{references} holds {len(found)} references named {path.stem}, expected 1")
         return found[0]
+
+
+def _digest(file: Path) -> str:
+    with file.open("rb") as opened:
+        return hashlib.file_digest(opened, "sha256").hexdigest()

@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 
 from .. import moved
-from ..errors import ConfigError, FileError, PidSamplerError
+from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..io import latents, pictures
 from ..jobs.run import outcomes
 from ..values import callback, field, file_path, flag, instance, items, shown, word
@@ -109,7 +109,7 @@ def find_files(inputs: Sequence[Path], output: str) -> list[File]:
         try:
             parent.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise FileError(f"cannot make the folder {parent}: {error.strerror}") from error
+            raise FileError(f"cannot make the folder {parent}: {reason(error)}") from error
     return [File(path, target, resume=True) for target, path in found.items()]
 
 

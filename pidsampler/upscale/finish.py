@@ -24,8 +24,8 @@ class Finish:
     """Post-processing of a result, in this order: color, size, specks.
 
     Args:
-        color: "match", "adain" or "off", see `colour`; None is the model's own: "match" where its manifest says that
-            its colours drift. A latent has no colours to go by.
+        color: "match", "adain" or "off", see `image.color`; None is the model's own: "match" where its manifest says
+            that its colours drift. A latent has no colours to go by.
         color_strength: 0..1, the share of the correction that is made.
         size: Less than the model's own size, by one reduction; None is the model's.
         despeckle: Levels of 255 by which an isolated pixel stands out that is taken for a speck, see

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved
-from ..errors import ConfigError, FileError
+from ..errors import ConfigError, FileError, reason
 from ..io import latents, pictures
 
 
@@ -111,4 +111,4 @@ def _sha256(path: Path) -> str:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
-        raise FileError(f"cannot read {path}: {error.strerror or error}") from error
+        raise FileError(f"cannot read {path}: {reason(error)}") from error

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ... import moved
-from ...errors import FileError, missing_extra
+from ...errors import FileError, missing_extra, reason
 from ...io.atomic import place
 from ...schedulers.exact import log_snr
 from .drawing import (
@@ -69,7 +69,7 @@ def draw(data: Mapping[str, Any], folder: Path, *, overwrite: bool = True) -> li
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise FileError(f"cannot make the folder {folder}: {error.strerror}") from error
+        raise FileError(f"cannot make the folder {folder}: {reason(error)}") from error
     files = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # rather than the user's own
