@@ -34,6 +34,8 @@ _TOLERANCE = 1e-12
 
 def _terms(kind: str, value: TermsLike) -> Terms:
     """Return terms sorted by index without those of weight 0, so that equal tables compare equal."""
+    if type(value) in (tuple, dict) and not value:  # most have none
+        return ()
     found: dict[int, float] = {}
     for index, weight in pairs(f"weights by {kind}", value):
         index = whole(kind, index, low=0, high=_MOST)

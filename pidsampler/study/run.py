@@ -13,12 +13,13 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from functools import cache, partial
 from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
 from operator import methodcaller
 from pathlib import Path
 from typing import Any
 
 from .. import moved
-from ..errors import ConfigError, PidSamplerError, optional
+from ..errors import ConfigError, PidSamplerError, missing_extra
 from ..io import atomic, latents
 from ..jobs.base import check_engine
 from ..jobs.run import outcomes
@@ -112,8 +113,9 @@ def run_study(
     Raises:
         PidSamplerError: The study cannot begin or be written. A run that fails is a result, and the rest goes on.
     """
-    for module, package in (("scipy.special", "scipy"), ("matplotlib", "matplotlib")):
-        optional(module, package)  # the report's, which comes last
+    for package in ("scipy", "matplotlib"):  # the report's, which comes last: half a second to import
+        if find_spec(package) is None:
+            raise missing_extra(package, "study")
     check_engine(engine)
     callback("on_progress", on_progress, takes="(progress)")
     processes = None if processes is None else whole("processes", processes, low=1)

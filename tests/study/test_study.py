@@ -425,8 +425,18 @@ STEPS = "[1, 2, 3, 4]"
 NAP = "time.sleep(0.1)"
 
 
+# The command line without its figures, which take seconds and have tests of their own.
+UNDRAWN = """
+import sys
+from pidsampler import cli
+from pidsampler.study.report import figures
+figures.draw = lambda *_: []
+sys.exit(cli.main(sys.argv[1:]))
+"""
+
+
 def started(study, out, count=2, **options):
-    command = [sys.executable, "-P", "-m", "pidsampler.cli", "study", str(study), "-o", str(out), "--device", "cpu"]
+    command = [sys.executable, "-P", "-c", UNDRAWN, "study", str(study), "-o", str(out), "--device", "cpu"]
     return subprocess.Popen([*command, "--processes", str(count)], stderr=subprocess.PIPE, text=True, **options)
 
 

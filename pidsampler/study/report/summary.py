@@ -189,7 +189,8 @@ def _times(study: Study, cell: Cell) -> list[float] | None:
     """The list of a cell, or None where it has none."""
     try:
         scheduler = study.scheduler(cell)
-        return [float(t) for t in getattr(scheduler, "timesteps", scheduler.table().times)]
+        times = scheduler.timesteps if hasattr(scheduler, "timesteps") else scheduler.table().times
+        return [float(t) for t in times]
     except PidSamplerError:
         return None
 
