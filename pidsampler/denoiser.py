@@ -7,7 +7,7 @@ Gaussians, the velocity v = E[eps - x0 | x_t] has an exact formula, so a sampler
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol, runtime_checkable
+from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
 
@@ -42,8 +42,8 @@ def as_denoiser(network: Denoiser | Callable[[Any, float], Any]) -> Denoiser:
     Raises:
         PidSamplerError: The network is no Denoiser and cannot be called.
     """
-    if isinstance(network, Denoiser):
-        return network
+    if callable(getattr(network, "predict", None)):
+        return cast(Denoiser, network)
     if callable(network):
         return _Function(network)
     raise ConfigError(f"expected a Denoiser with predict(x, t, out) or a callable net(x, t), found {shown(network)}")

@@ -143,9 +143,9 @@ def mapping(name: str, value: object, *, words: str) -> dict[Any, Any]:
 
 def pairs(name: str, value: object) -> tuple[tuple[Any, Any], ...]:
     """Return what a mapping holds, or a list of pairs."""
-    if type(value) is not tuple and isinstance(value, Mapping):
+    if type(value) is dict or isinstance(value, Mapping):
         return tuple(value.items())
-    found = value if type(value) is tuple else items(name, value, words="pairs")
+    found = items(name, value, words="pairs")
     if not all(isinstance(pair, tuple | list) and len(pair) == 2 for pair in found):
         raise ConfigError(f"{name}={shown(value)} must be a list of pairs")
     return tuple((first, second) for first, second in found)
