@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+from functools import cache
 from typing import Any
 
 import numpy as np
@@ -33,8 +34,6 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
     Raises:
         PidSamplerError: The source or the size asked for does not suit the model.
     """
-    from importlib.metadata import version  # a tenth of the time of importing all of this package
-
     contract, sampler, noise = model.contract, resolved.sampler, options.noise
     height, width = output_size(source, model, size=options.finish.size)
     return {
@@ -56,7 +55,15 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
             "pidsampler": __version__,
             "python": platform.python_version(),
             "numpy": np.__version__,
-            "pillow": version("pillow"),
+            "pillow": _version("pillow"),
             "onnxruntime": model.runtime_version,
         },
     }
+
+
+@cache
+def _version(package: str) -> str:
+    """Version of an installed package; read once, since its file is long."""
+    from importlib.metadata import version  # a tenth of the time of importing all of this package
+
+    return version(package)
