@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,17 +12,26 @@ from ..errors import ConfigError, optional
 from ..io import captions
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ..export.folder import ExportPlan
     from ..export.layers import Form
     from ..export.published import Published
+    from ..export.tensors import Stored
 
 _DTYPES = {"ort-cpu": "float32", "ort-cuda": "bfloat16", "tensorrt": "bfloat16", "onnx": "float32"}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("--backbone", required=True, metavar="NAME", help="sdxl, flux, flux2, sd3, qwenimage, ...")
-    parser.add_argument("--type", required=True, help="2k, 2kto4k, 2kto4k_v1pt5 or 2kto4k_v1pt5_undistilled")
+    untold = "; needed where a checkpoint's name, path and shapes do not tell"
+    parser.add_argument("--backbone", metavar="NAME", help=f"sdxl, flux, flux2, sd3, qwenimage, ...{untold}")
+    parser.add_argument(
+        "--type",
+        dest="kind",
+        metavar="TYPE",
+        help=f"2k, 2kto4k, 2kto4k_v1pt5, 2kto4k_v1pt5_undistilled or 2kto4k_2606{untold}",
+    )
     source = parser.add_mutually_exclusive_group(required=True)
     source.add_argument("--checkpoint", type=Path, metavar="FILE", help="NVIDIA's .pth, or a .safetensors of it")
     source.add_argument("--random-weights", type=int, metavar="SEED", help="the same network without a checkpoint")
@@ -53,14 +63,15 @@ def run(arguments: argparse.Namespace) -> int:
     """
     optional("onnx_ir", "onnx-ir", extra="export")
     from ..export.folder import check_target, write_folder
-    from ..export.published import get_published
 
-    published = get_published(arguments.backbone, arguments.type)
     if arguments.reduced and arguments.random_weights is None:
         raise ConfigError("--reduced makes a network of random weights: pass --random-weights SEED with it")
     check_target(arguments.output, arguments.overwrite)
     began = time.perf_counter()
-    plan = _plan(arguments, published)
+    plan, assumed = _plan(arguments)
+    if not arguments.quiet:
+        for line in assumed:
+            print(f"pidsampler: assumed: {line}", file=sys.stderr)
 
     def note(name: str) -> None:
         if not arguments.quiet:
@@ -81,16 +92,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
+def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
+    """What is to be written, and what of it was assumed because nothing in the files tells it."""
     from ..export.architecture import random_tensors
     from ..export.checkpoint import network_tensors, read_checkpoint
     from ..export.folder import ExportPlan
+    from ..export.identify_vae import check_vae
     from ..export.layers import check_form
     from ..export.published import LICENSE
     from ..export.tensors import check_tensors
     from ..export.vae import ENCODERS, canonical, encoder_shapes, random_encoder
     from ..onnx.manifest import Manifest
 
+    published, tensors, assumed = _recognised(arguments)
     architecture = published.architecture
     encoder = ENCODERS[published.encoder] if published.encoder is not None else None
     if arguments.reduced:
@@ -109,11 +123,14 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         name, license_line = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
         tensors = random_tensors(architecture, arguments.random_weights)
     else:
-        tensors = network_tensors(read_checkpoint(files[0]).tensors)
+        tensors = tensors or network_tensors(read_checkpoint(files[0]).tensors)
         check_tensors(tensors, architecture.shapes(), where=f"{files[0]} as {published.backbone} {published.type}")
     encoder_tensors = None
     if encoder is not None and files[1] is not None:
-        encoder_tensors = canonical(read_checkpoint(files[1]).tensors, encoder, where=str(files[1]))
+        found = read_checkpoint(files[1]).tensors
+        if arguments.vae is not None and (assumption := check_vae(arguments.vae, encoder)) is not None:
+            assumed.append(assumption)
+        encoder_tensors = canonical(found, encoder, where=str(files[1]))
         check_tensors(
             encoder_tensors, encoder_shapes(encoder), where=f"{files[1]} as the encoder of {published.backbone}"
         )
@@ -121,7 +138,7 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         encoder_tensors = random_encoder(encoder, arguments.random_weights)
     manifest = Manifest(
         name=name,
-        description=published.description,
+        description="; ".join([published.description, *assumed]),
         license=license_line,
         prediction="velocity",
         timescale=1000.0,
@@ -131,7 +148,7 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         vae_factor=architecture.latent_factor,
         drifts=published.drifts,
     )
-    return ExportPlan(
+    plan = ExportPlan(
         architecture=architecture,
         tensors=tensors,
         form=form,
@@ -139,6 +156,22 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         encoder=encoder,
         encoder_tensors=encoder_tensors,
     )
+    return plan, assumed
+
+
+def _recognised(arguments: argparse.Namespace) -> tuple[Published, Mapping[str, Stored] | None, list[str]]:
+    """Which published checkpoint is meant, the tensors of the user's file, and what was assumed of it."""
+    from ..export.checkpoint import network_tensors, read_checkpoint
+    from ..export.identify import identify
+    from ..export.published import get_published
+
+    if arguments.checkpoint is not None:
+        tensors = network_tensors(read_checkpoint(arguments.checkpoint).tensors)
+        found = identify(arguments.checkpoint, tensors, backbone=arguments.backbone, kind=arguments.kind)
+        return found.published, tensors, [] if found.assumption is None else [found.assumption]
+    if arguments.backbone is None or arguments.kind is None:
+        raise ConfigError("pass --backbone and --type: only a checkpoint that is given can tell them")
+    return get_published(arguments.backbone, arguments.kind), None, []
 
 
 def _form(arguments: argparse.Namespace) -> Form:

@@ -1,7 +1,8 @@
 """The checkpoints that NVIDIA has published, and what each needs.
 
 Source: nv-tlabs/PiD, `docs/checkpoints.md`, `inference/checkpoint_registry.py`, `configs/pid` and
-`configs/common/defaults/net.py`.
+`configs/common/defaults/net.py`; for those that v1.5 replaced the same files before its commit da8977e, and
+`docs/FLUX2_2kto4k_new_ckpt_compare.md`.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from .architecture import Architecture
 
 REPOSITORY = "nvidia/PiD"
 LICENSE = "NVIDIA Source Code License v1 (non-commercial), of the checkpoint nvidia/PiD"
-TYPES = ("2k", "2kto4k", "2kto4k_v1pt5", "2kto4k_v1pt5_undistilled")
+TYPES = ("2k", "2kto4k", "2kto4k_v1pt5", "2kto4k_v1pt5_undistilled", "2kto4k_2606")
 ALIASES = {
     "zimage": "flux",
     "zimage-turbo": "flux",
@@ -55,12 +56,14 @@ class Published:
         version = "v1pt5_" if "v1pt5" in self.type else ""
         resolution, scale = self.type.split("_")[0], self.architecture.scale
         end = "distill_4step" if distilled else "undistilled"
+        end += "_2606" if self.type.endswith("_2606") else ""
         return f"PiD_{version}res{resolution}_sr{scale}x_official_{self.backbone}_{end}"
 
     @property
     def file(self) -> str:
-        """Its path in the repository `REPOSITORY`."""
-        return f"checkpoints/{self.name}/model_ema_bf16.pth"
+        """Its path in the repository `REPOSITORY`; what v1.5 replaced lies in a folder of its own."""
+        replaced = (self.backbone, "2kto4k_v1pt5") in PUBLISHED and self.type in ("2kto4k", "2kto4k_2606")
+        return f"checkpoints{'_deprecated' * replaced}/{self.name}/model_ema_bf16.pth"
 
     @property
     def noise_frame(self) -> str:
@@ -69,8 +72,12 @@ class Published:
 
     @property
     def drifts(self) -> bool:
-        """Whether its colours are known to: those of the v1 students of SDXL and SD3 go green or pink, and lighter."""
-        return self.backbone in ("sdxl", "sd3") and "v1pt5" not in self.type
+        """Whether its colours are known to: those of the v1 students of SDXL and SD3 go green or pink, and lighter.
+
+        So do those of FLUX.2's first one for 2k to 4k, which "2kto4k_2606" repaired.
+        """
+        drifting = self.backbone in ("sdxl", "sd3") or (self.backbone, self.type) == ("flux2", "2kto4k")
+        return drifting and "v1pt5" not in self.type
 
     @property
     def timesteps(self) -> tuple[float, ...]:
@@ -108,11 +115,27 @@ PUBLISHED = {
         ("siglip", "2k", _V1_TOKENS["siglip"], None),
         ("sd3", "2kto4k", _V1, "sd3"),
         ("sdxl", "2kto4k", replace(_V1, latent_channels=4), "sdxl"),
+        ("flux", "2kto4k", _V1, "flux"),
+        ("flux2", "2kto4k", _V1_TOKENS["flux2"], "flux2"),
+        ("flux2", "2kto4k_2606", _V1_TOKENS["flux2"], "flux2"),
+        ("qwenimage", "2kto4k", _V1, "qwenimage"),
         *(("flux", kind, _V15, "flux") for kind in ("2kto4k_v1pt5", _TEACHER)),
         *(("flux2", kind, _V15_FLUX2, "flux2") for kind in ("2kto4k_v1pt5", _TEACHER)),
         *(("qwenimage", kind, _V15, "qwenimage") for kind in ("2kto4k_v1pt5", _TEACHER)),
     )
 }
+
+
+def own_backbone(name: str) -> str:
+    """Return the backbone that a name or an alias means.
+
+    Raises:
+        PidSamplerError: There is no such backbone.
+    """
+    backbones = dict.fromkeys(backbone for backbone, _ in PUBLISHED)
+    if name not in backbones and name not in ALIASES:
+        raise unknown_name("backbone", name, known=[*backbones, *ALIASES])
+    return ALIASES.get(name, name)
 
 
 def get_published(backbone: str, kind: str) -> Published:
@@ -125,12 +148,9 @@ def get_published(backbone: str, kind: str) -> Published:
     Raises:
         PidSamplerError: There is no such backbone, or it was not published in that type.
     """
-    backbones = dict.fromkeys(backbone for backbone, _ in PUBLISHED)
-    if backbone not in backbones and backbone not in ALIASES:
-        raise unknown_name("backbone", backbone, known=[*backbones, *ALIASES])
+    own = own_backbone(backbone)
     if kind not in TYPES:
         raise unknown_name("type", kind, known=TYPES)
-    own = ALIASES.get(backbone, backbone)
     if (own, kind) not in PUBLISHED:
         known = [known for name, known in PUBLISHED if name == own]
         raise ConfigError(f"{backbone} was not published as {kind}: pass one of {', '.join(known)}")

@@ -123,7 +123,7 @@ def test_networks_to_export_are_published(commands, device):
     lines = [build_parser().parse_args(["export", *words]) for words in commands(device, *CLI, "export")]
     assert len(lines) == 3
     for given in lines:
-        architecture = published.get_published(given.backbone, given.type).architecture
+        architecture = published.get_published(given.backbone, given.kind).architecture
         layers.check_form(architecture.reduced() if given.reduced else architecture, export_command._form(given))
 
 

@@ -171,7 +171,7 @@ def test_multiplications_are_counted(load_script, capsys):
 
 
 def test_what_was_published():
-    assert len(PUBLISHED) == 13
+    assert len(PUBLISHED) == 17
     for (backbone, kind), one in PUBLISHED.items():
         assert len(one.architecture.shapes()) == (461 if "v1pt5" in kind else 456)
         assert 1.36e9 < sum(map(math.prod, one.architecture.shapes().values())) < 1.41e9
@@ -310,8 +310,8 @@ def _small(monkeypatch):
 def test_a_checkpoint_and_its_encoder(run, prefix):
     checkpoint("c.safetensors", prefix)
     encoder = ENCODERS["sdxl"].reduced()
-    save_file({name: one.load() for name, one in random_encoder(encoder, 1).items()}, "vae.safetensors")
-    code, out, err = run("--checkpoint", "c.safetensors", "--vae", "vae.safetensors", "-o", "m", "--verify")
+    save_file({name: one.load() for name, one in random_encoder(encoder, 1).items()}, "sdxl_vae.safetensors")
+    code, out, err = run("--checkpoint", "c.safetensors", "--vae", "sdxl_vae.safetensors", "-o", "m", "--verify")
     assert (code, err) == (0, "")
     assert "licence: NVIDIA Source Code License v1 (non-commercial)" in out
     assert Upscaler.load("m", "cpu")(np.zeros((8, 8, 3), np.uint8)).array.shape == (32, 32, 3)
