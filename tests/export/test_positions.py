@@ -174,7 +174,9 @@ def test_the_command(tmp_path, monkeypatch, capsys):
     assert Model.load("m", get_backend("numpy")).contract.position_limit == 64
     capsys.readouterr()
     assert main(["inspect", "m"]) == 0
-    assert "position limit" in capsys.readouterr().out
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert ["position", "limit", "64"] in shown
+    assert ["fixed", "size", "any"] in shown
 
 
 @pytest.mark.parametrize("wrong", [0, -1, 1.5, "x", True])
