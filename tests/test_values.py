@@ -502,6 +502,11 @@ CALLS |= {
     "io.latents.batched": {"array": Takes(LATENT)},
     "io.captions.read": {"path": Takes("caption.npy")},
     "io.captions.checked": {"array": Takes(LATENT[0, 0])},
+    "io.captions.check_shape": {
+        "caption": Takes(LATENT[0, 0]),
+        "shape": Takes(LATENT[0, 0].shape),
+        "taker": text("tiny"),
+    },
     "io.captions.described": {"caption": Takes(LATENT[0, 0], (None,))},
     "io.pictures.Picture": {"pixels": anything(PHOTO), "icc": anything(None), "dpi": anything(None)},
     "io.pictures.read": {"path": Takes("cat.png")},

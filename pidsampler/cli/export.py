@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -50,6 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--caption", type=Path, metavar="FILE", help="its embedding's .npy, or 'input' (default: zeros)"
     )
+    parser.add_argument("--null-caption", type=Path, metavar="FILE", help="with --caption input: where none is given")
+    parser.add_argument(
+        "--position-limit", type=int, metavar="N", help="scale pixel positions of sides beyond N pixels"
+    )
     parser.add_argument("--verify", action="store_true", help="compare with an evaluation in numpy and float64")
     parser.add_argument("--overwrite", action="store_true", help="replace a model that is there")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
@@ -82,6 +87,9 @@ def run(arguments: argparse.Namespace) -> int:
         seconds = time.perf_counter() - began
         print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
         print(f"licence: {plan.manifest.license}")
+        if plan.form.caption is None and plan.null_caption is None:
+            where = "where no caption is given" if plan.form.takes_caption else "in the graph"
+            print(f"caption: zeros {where}, which NVIDIA's inference never uses: see examples/caption.py")
     if arguments.verify:
         from ..export.recover import Network
         from ..export.verify import verify
@@ -110,12 +118,14 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
     if arguments.reduced:
         architecture = architecture.reduced()
         encoder = encoder and encoder.reduced()
+    architecture = replace(architecture, position_limit=arguments.position_limit)
     if encoder is None and arguments.vae is not None:
         raise ConfigError(
             f"{published.backbone}'s encoder is no convolutional VAE: export it by its own project, and give latents"
         )
     form = _form(arguments)
     check_form(architecture, form)
+    null_caption = None if arguments.null_caption is None else captions.read(arguments.null_caption)
     name, license_line, files = published.name, LICENSE, (arguments.checkpoint, arguments.vae)
     if arguments.from_hub:
         files = _downloaded(arguments, published)
@@ -155,6 +165,7 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
         manifest=manifest,
         encoder=encoder,
         encoder_tensors=encoder_tensors,
+        null_caption=null_caption,
     )
     return plan, assumed
 

@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from ..values import whole
 from .tensors import Stored
 
 TIME_FREQUENCIES = 128
@@ -42,6 +43,9 @@ class Architecture:
         text_length: Tokens of the caption's embedding.
         rope: "ntk", which stretches theta with the picture's side, or "plain".
         rope_side: Pixels a side at which "ntk" is the same as "plain".
+        position_limit: Pixels a side up to which pixel positions are NVIDIA's, 0, 1, 2, ...; those of a longer side
+            are scaled down to that range, each side on its own (position interpolation, Chen et al. 2023, arXiv
+            2306.15595). None, as NVIDIA's, scales none.
         scale: Output pixels per input pixel, along a side.
         latent_channels: C of the latent.
         latent_factor: Input pixels per latent pixel, along a side.
@@ -66,6 +70,7 @@ class Architecture:
     text_length: int = 300
     rope: str = "ntk"
     rope_side: int = 1024
+    position_limit: int | None = None
     scale: int = 4
     latent_channels: int = 16
     latent_factor: int = 8
@@ -95,6 +100,8 @@ class Architecture:
             wrong.append(f"a token has {self.stretch} latent pixels, neither a whole number nor the inverse of one")
         if self.rope not in ("plain", "ntk"):
             wrong.append(f"rope={self.rope!r} is neither 'plain' nor 'ntk'")
+        if self.position_limit is not None:
+            whole("position_limit", self.position_limit, low=1)
         if wrong:
             raise ConfigError(f"no such network: {'; '.join(wrong)}")
 

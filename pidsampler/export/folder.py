@@ -8,12 +8,17 @@ import os
 import shutil
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .. import moved
-from ..errors import FileError, PidSamplerError, reason
-from ..onnx.contract import ENCODER, NETWORK, PROJECTION
+from ..errors import ConfigError, FileError, PidSamplerError, reason
+from ..io import captions
+from ..onnx.contract import ENCODER, NETWORK, NULL_CAPTION, PROJECTION
 from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
 from .architecture import Architecture
@@ -25,7 +30,7 @@ from .tensors import Stored
 from .vae import Encoder, build_encoder
 
 _GRAPHS = (ENCODER, PROJECTION, NETWORK)
-_FILES = {MANIFEST, *_GRAPHS, *(f"{name}.data" for name in _GRAPHS)}
+_FILES = {MANIFEST, NULL_CAPTION, *_GRAPHS, *(f"{name}.data" for name in _GRAPHS)}
 _SPARE = 1.02  # of the weights' bytes, for all else
 
 
@@ -38,9 +43,14 @@ class ExportPlan:
         architecture: Sizes of the network.
         tensors: Weights by name, see `Architecture.shapes`.
         form: Form of the network: types, sizes, inputs.
-        manifest: Facts that the graphs do not say.
+        manifest: Facts that the graphs do not say; its position_limit becomes the architecture's.
         encoder: The image's encoder, or None for latents only.
         encoder_tensors: Weights of the encoder, see `encoder_shapes`.
+        null_caption: Floats (text_length, text_width) of a network that takes a caption: the one where none is given.
+            None is zeros, which NVIDIA's inference never uses.
+
+    Raises:
+        PidSamplerError: The null caption has another shape, holds NaN or infinity, or the form takes no caption.
     """
 
     architecture: Architecture
@@ -49,6 +59,15 @@ class ExportPlan:
     manifest: Manifest
     encoder: Encoder | None = None
     encoder_tensors: Mapping[str, Stored] | None = None
+    null_caption: NDArray[Any] | None = None
+
+    def __post_init__(self) -> None:
+        if self.null_caption is None:
+            return
+        if not self.form.takes_caption:
+            raise ConfigError("null_caption is for a network that takes a caption: pass caption=input with it")
+        a = self.architecture
+        captions.check_shape(captions.checked(self.null_caption), (a.text_length, a.text_width))
 
     @property
     def size(self) -> int:
@@ -127,7 +146,11 @@ def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> Non
         build_projection(plan.architecture, plan.tensors, form=plan.form).save(folder / PROJECTION)
     note(NETWORK)
     build_network(plan.architecture, plan.tensors, form=plan.form).save(folder / NETWORK)
-    (folder / MANIFEST).write_text(json.dumps(plan.manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
+    if plan.null_caption is not None:
+        note(NULL_CAPTION)
+        np.save(folder / NULL_CAPTION, captions.checked(plan.null_caption))
+    manifest = replace(plan.manifest, position_limit=plan.architecture.position_limit)
+    (folder / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
 
 
 __getattr__ = moved.names(__name__)

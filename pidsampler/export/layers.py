@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, unknown_name
+from ..io import captions
 from .architecture import ROPE_EXTENT, ROPE_THETA, Architecture
 from .build import FLOAT, TYPES, Graph, Value, data_type
 from .tensors import Stored
@@ -34,7 +35,7 @@ class Form:
         size: (height, width) of the result in pixels, or None for any.
         batch: Pictures at a time.
         split: Whether the latent's projection is a graph of its own.
-        caption: (tokens, text_width), stored in the graph; None for zeros.
+        caption: (text_length, text_width), stored in the graph; None for zeros.
         takes_caption: Whether it is an input of the graph instead, of all text_length tokens.
     """
 
@@ -61,11 +62,8 @@ def check_form(a: Architecture, form: Form) -> None:
     if form.size is not None and any(n < 1 or n % step for n in form.size):
         height, width = form.size
         raise ConfigError(f"the size {width}x{height} is no multiple of {step} pixels, which the network needs")
-    shape = (a.text_length, a.text_width) if form.caption is None else form.caption.shape
-    if len(shape) != 2 or not 1 <= shape[0] <= a.text_length or shape[1] != a.text_width:
-        raise ConfigError(
-            f"the caption has shape {shape}, expected (1..{a.text_length}, {a.text_width}): its tokens' embedding"
-        )
+    if form.caption is not None:
+        captions.check_shape(form.caption, (a.text_length, a.text_width))
 
 
 Size = int | Value

@@ -14,13 +14,14 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .architecture import ROPE_THETA, Architecture, time_frequencies
-from .build import ARCHITECTURE, DTYPE, FLOAT, Graph, Value
-from .layers import Form, pair_order, part_of
+from .build import ARCHITECTURE, DTYPE, FLOAT, Graph, Value, data_type
+from .layers import Form, Size, pair_order, part_of
 from .projection import Projection
 from .tensors import Stored
 
@@ -97,19 +98,14 @@ class _Network(Projection):
 
     def _caption(self) -> Value:
         a = self.a
-        self.text_length = a.text_length
         if self.form.takes_caption:
             caption = self.g.input("caption", FLOAT, shape=(self.form.batch, a.text_length, a.text_width))
             return self._cast(caption, self.compute)
         stored = np.zeros((a.text_length, a.text_width)) if self.form.caption is None else self.form.caption
-        self.text_length = len(stored)
         return self.g.weight("caption", Stored.of(np.ascontiguousarray(stored[None], np.float32)), dtype=self.compute)
 
     def _text(self, caption: Value) -> Value:
-        a = self.a
         places = self._tensors["y_pos_embedding"]
-        shape = (1, self.text_length, a.hidden)
-        places = part_of(places, shape, change=lambda w: w[:, : self.text_length])
         text = self._cast(self._linear("y_embedder.proj", caption), self.stream)
         text = self.g(
             "Add", self._norm("y_embedder.norm", text), self.g.weight("y_pos_embedding", places, dtype=self.stream)
@@ -152,7 +148,7 @@ class _Network(Projection):
         if qy is None:
             return self._stream(name, "x", image, image_parts, self._attention(qx, k, v, a.hidden, a.heads)), text
         mixed = self._attention(g("Concat", qy, qx, axis=1), k, v, a.hidden, a.heads)
-        ends = [g.constant([n]) for n in (0, self.text_length, np.iinfo(np.int64).max)]
+        ends = [g.constant([n]) for n in (0, a.text_length, np.iinfo(np.int64).max)]
         of_y, of_x = (g("Slice", mixed, ends[i], ends[i + 1], g.constant([1])) for i in range(2))
         return self._stream(name, "x", image, image_parts, of_x), self._stream(name, "y", text, text_parts, of_y)
 
@@ -170,7 +166,7 @@ class _Network(Projection):
         head = self.a.hidden // self.a.heads
         rates = ROPE_THETA ** (-np.arange(0, head, 2) / head)
         order = pair_order(head)[: head // 2] // 2
-        angles = (np.arange(self.text_length)[:, None] * rates[order])[:, None]
+        angles = (np.arange(self.a.text_length)[:, None] * rates[order])[:, None]
         return self.g.constant(np.cos(angles), FLOAT), self.g.constant(np.sin(angles), FLOAT)
 
     # The pixels of each patch.
@@ -190,12 +186,38 @@ class _Network(Projection):
             (self.columns, True, (1, 1, self.columns, 1, p, c)),
             (self.rows, False, (1, self.rows, 1, p, 1, c)),
         ):
-            longest = size * p if isinstance(size, int) else LONGEST_SIDE
-            table: Value = g.constant(_places(longest, c, first), FLOAT)
-            if not isinstance(size, int):
-                table = g("Slice", table, g.constant([0]), g("Mul", size, g.constant([p])), g.constant([0]))
+            table = self._position_table(size, first)
             pixels = g("Add", pixels, self._cast(self._reshaped(table, *shape), self.stream))
         return self._reshaped(pixels, self.form.batch, -1, a.patch**2, c)
+
+    def _position_table(self, size: Size, first: bool) -> Value:
+        """(pixels of a side, pixel_hidden): sines and cosines of each pixel's position along the side.
+
+        Beyond the limit of a side of any size, position i*limit/side is place + part/side in whole numbers: a table has
+        the sine and cosine of the place, and the rest, below 1, is turned by. In float32 a sine of thousands would be
+        1e-4 off; and where nothing is scaled, the part is 0 and the table comes out to the last bit.
+        """
+        a, g, c = self.a, self.g, self.a.pixel_hidden
+        limit = a.position_limit
+        if isinstance(size, int):
+            count = size * a.patch
+            places = np.arange(count) * (1.0 if limit is None else min(1.0, limit / count))
+            return g.constant(_waves(places, c, first=first), FLOAT)
+        pixels = g("Mul", size, g.constant([a.patch]))
+        if limit is None:
+            table = g.constant(_waves(np.arange(LONGEST_SIDE), c, first=first), FLOAT)
+            return g("Slice", table, g.constant([0]), pixels, g.constant([0]))
+        side = g("Max", pixels, g.constant([limit]))
+        scaled = g("Mul", g("Range", g.constant(0), g("Squeeze", pixels), g.constant(1)), g.constant([limit]))
+        place = g("Div", scaled, side)
+        part = g("Sub", scaled, g("Mul", place, side))
+        part = g("Div", *(g("Cast", n, to=data_type(FLOAT)) for n in (part, side)))
+        turn = g("Mul", g("Unsqueeze", part, g.constant([1])), g.constant(_rates(c, first=first), FLOAT))
+        at, quarter_on = (
+            g("Gather", g.constant(_waves(np.arange(limit), c, first=first, phase=phase), FLOAT), place, axis=0)
+            for phase in (0.0, np.pi / 2)
+        )
+        return g("Add", g("Mul", at, g("Cos", turn)), g("Mul", quarter_on, g("Sin", turn)))
 
     def _pixel_block(self, name: str, pixels: Value, seen: Value) -> Value:
         g, a, b, flat = self.g, self.a, self.form.batch, self.a.patch**2 * self.a.pixel_hidden
@@ -229,9 +251,16 @@ class _Network(Projection):
         return self._reshaped(out, self.form.batch, -1, count, c)
 
 
-def _places(count: int, width: int, first: bool) -> NDArray[np.float64]:
-    """(count, width): sines and cosines of positions in one half of the channels, zeros in the other."""
-    half = width // 2
-    angles = np.arange(count)[:, None] * 10000.0 ** (-np.arange(half // 2) / (half // 2))
-    waves, nothing = np.concatenate([np.sin(angles), np.cos(angles)], axis=1), np.zeros((count, half))
+def _waves(places: NDArray[Any], width: int, *, first: bool, phase: float = 0.0) -> NDArray[np.float64]:
+    """(positions, width): sines and cosines of positions in one half of the channels, zeros in the other."""
+    quarter = width // 4
+    angles = places[:, None] * 10000.0 ** (-np.arange(quarter) / quarter) + phase
+    waves, nothing = np.concatenate([np.sin(angles), np.cos(angles)], axis=1), np.zeros((len(places), 2 * quarter))
     return np.concatenate([waves, nothing] if first else [nothing, waves], axis=1)
+
+
+def _rates(width: int, *, first: bool) -> NDArray[np.float64]:
+    """(width,): by how much each angle of `_waves` grows from one position to the next."""
+    quarter = width // 4
+    rates, nothing = np.tile(10000.0 ** (-np.arange(quarter) / quarter), 2), np.zeros(2 * quarter)
+    return np.concatenate([rates, nothing] if first else [nothing, rates])

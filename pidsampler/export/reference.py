@@ -139,10 +139,14 @@ class _Network:
         p, (batch, _, height, width) = self.a.patch, x.shape
         half = self.a.pixel_hidden // 2
         of_pixels = self.linear("pixel_embedder.proj", x.transpose(0, 2, 3, 1))
-        of_pixels[..., :half] += _waves(width, half)
-        of_pixels[..., half:] += _waves(height, half)[:, None]
+        of_pixels[..., :half] += _waves(self.positions(width), half)
+        of_pixels[..., half:] += _waves(self.positions(height), half)[:, None]
         grid = of_pixels.reshape(batch, height // p, p, width // p, p, -1).transpose(0, 1, 3, 2, 4, 5)
         return grid.reshape(batch, height // p * (width // p), p * p, -1)
+
+    def positions(self, side: int) -> Array:
+        limit = self.a.position_limit or side
+        return _wide(np.arange(side)) * min(1.0, limit / side)
 
     def pixel_block(self, name: str, pixels: Array, condition: Array, rows: int, columns: int) -> Array:
         batch, tokens, count, width = pixels.shape
@@ -222,9 +226,9 @@ def _frequencies(t: float) -> Array:
     return waves[None, None]
 
 
-def _waves(count: int, width: int) -> Array:
-    """(count, width): sines and cosines of positions."""
-    angles = np.arange(count)[:, None] * 10000.0 ** (-np.arange(width // 2) / (width // 2))
+def _waves(positions: Array, width: int) -> Array:
+    """(positions, width): sines and cosines of positions."""
+    angles = positions[:, None] * 10000.0 ** (-np.arange(width // 2) / (width // 2))
     return np.concatenate([np.sin(angles), np.cos(angles)], axis=1)
 
 

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError, FileError, PidSamplerError, reason
-from ..values import file_path
+from ..values import array as array_
+from ..values import file_path, wholes, word
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -24,12 +25,14 @@ def read(path: Path) -> NDArray[np.float32]:
     """
     path = file_path("path", path)
     try:
-        return checked(np.load(path, allow_pickle=False))
+        with np.errstate(over="ignore"):  # mapped: memory is taken for what the file holds, not what it claims
+            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
+        return checked(mapped).copy()
     except PidSamplerError as error:
         raise FileError(f"{path}: {error}") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {reason(error)}") from error
-    except (EOFError, ValueError) as error:
+    except (EOFError, ValueError, OverflowError) as error:
         raise FileError(f"{path} cannot be read as .npy: {error}") from error
 
 
@@ -45,6 +48,28 @@ def checked(array: Any) -> NDArray[np.float32]:
     if not np.isfinite(array).all():
         raise ConfigError("the caption holds NaN or infinity")
     return np.ascontiguousarray(array.reshape(array.shape[-2:]), np.float32)
+
+
+def check_shape(caption: Any, shape: tuple[int, int], *, taker: str = "the network") -> None:
+    """Check that an embedding has the shape that a network takes.
+
+    One of fewer tokens is not filled up: NVIDIA pads the prompt before the encoder, and what the encoder makes of the
+    padding depends on the prompt (nv-tlabs/PiD, `pixeldit_model.py`, `_encode_text_raw`).
+
+    Args:
+        caption: Array (tokens, width).
+        shape: (tokens, width) that the network takes.
+        taker: The network's name in the message.
+
+    Raises:
+        PidSamplerError: The shape is another.
+    """
+    found = tuple(array_("caption", caption).shape)
+    expected, taker = wholes("shape", shape, low=1), word("taker", taker)
+    if found != expected:
+        of_tokens = len(found) == 2 == len(expected) and found[1] == expected[1]
+        hint = f": an embedding has {expected[0]} tokens, those of its padding included; examples/caption.py makes one"
+        raise ConfigError(f"the caption has shape {found}, but {taker} takes one of {expected}{hint * of_tokens}")
 
 
 def described(caption: Any | None) -> dict[str, Any] | None:

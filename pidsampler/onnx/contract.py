@@ -6,6 +6,7 @@
                        the same names and of the same types instead of lq_latent: floats of two axes or more, the last
                        of a fixed size. It depends on neither x nor t, so it runs once for each picture.
     pidsampler.json    optional, see `manifest`
+    null_caption.npy   optional: floats (tokens, width), the caption of whoever gives none
 
 The network may take a caption (1, tokens, width) too, its embedding by a text encoder: floats of a fixed shape.
 
@@ -22,15 +23,18 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import moved
 from ..errors import ModelError, PidSamplerError
+from ..io import captions
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest
 from .session import Session, Tensor
 
 ENCODER, PROJECTION, NETWORK = "vae_encoder.onnx", "lq_projection.onnx", "pid_upscaler.onnx"
 LATENT, CAPTION = "lq_latent", "caption"
+NULL_CAPTION = "null_caption.npy"
 _NETWORK_INPUTS = ("x", "t", LATENT, "degrade_sigma")
 _OWN_INPUTS = ("x", "t", "degrade_sigma")  # what no other graph makes
 _PROBE = 64  # pixels: every known VAE factor divides it
@@ -55,6 +59,8 @@ class Contract:
         latent_channels: C of the latent.
         fixed_size: (height, width) of the only image the graphs take, or None if they are dynamic.
         caption: (tokens, width) of the caption's embedding, or None where the network takes none.
+        position_limit: Pixels a side beyond which the network scales pixel positions down, or None where it scales
+            none.
         drifts: Whether its colours are known to drift.
         network_bytes: Memory of the network for each pixel of the result, or None where the manifest does not say.
         encoder_bytes: Memory of the encoder for each pixel of the input, or None where the manifest does not say.
@@ -72,6 +78,7 @@ class Contract:
     latent_channels: int
     fixed_size: tuple[int, int] | None
     caption: tuple[int, int] | None
+    position_limit: int | None
     drifts: bool
     network_bytes: float | None
     encoder_bytes: float | None
@@ -106,6 +113,26 @@ def read_contract(
             what was expected.
     """
     return _Reader(folder, manifest, encoder, network, projection).contract()
+
+
+def read_null_caption(folder: Path, contract: Contract) -> NDArray[np.float32] | None:
+    """Read the null caption of a model folder: float32 (tokens, width), read-only, or None where there is none.
+
+    Raises:
+        PidSamplerError: It cannot be read, or is none that the network takes.
+    """
+    path = folder / NULL_CAPTION
+    if not path.is_file():
+        return None
+    if contract.caption is None:
+        raise ModelError(f"{path}: the network takes no caption: delete the file, or export with caption=input")
+    caption = captions.read(path)
+    try:
+        captions.check_shape(caption, contract.caption)
+    except PidSamplerError as error:
+        raise ModelError(f"{path}: {error}") from error
+    caption.flags.writeable = False
+    return caption
 
 
 class _Reader:
@@ -153,6 +180,7 @@ class _Reader:
             latent_channels=channels,
             fixed_size=(height, width) if height and width else None,
             caption=self._caption(),
+            position_limit=manifest.position_limit,
             drifts=manifest.drifts or False,
             network_bytes=manifest.network_bytes,
             encoder_bytes=manifest.encoder_bytes,

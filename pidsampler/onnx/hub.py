@@ -10,7 +10,7 @@ from typing import Any
 from ..errors import ConfigError, FileError, PidSamplerError, optional
 
 PREFIX = "hf:"
-_FILES = ["*.onnx", "*.onnx.data", "*.onnx_data", "*.data", "pidsampler.json"]
+_FILES = ["*.onnx", "*.onnx.data", "*.onnx_data", "*.data", "pidsampler.json", "null_caption.npy"]
 _NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 

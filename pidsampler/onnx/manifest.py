@@ -32,6 +32,8 @@ class Manifest:
         noise_frame: Form of a latent with noise of level s: "flow" (1-s)*z + s*eps, or "vp" sqrt(1-s^2)*z + s*eps.
         scale: Output pixels per input pixel, along a side.
         vae_factor: Input pixels per latent pixel, along a side.
+        position_limit: Pixels a side beyond which the network scales pixel positions down, see
+            `export.architecture.Architecture`; None where it scales none.
         drifts: Whether its colours are known to drift: results then get those of their input, unless told otherwise.
         network_bytes: Memory of the network for each pixel of the result. None: it is measured where it matters.
         encoder_bytes: Memory of the encoder for each pixel of the input. None: it is measured where it matters.
@@ -46,6 +48,7 @@ class Manifest:
     noise_frame: str | None = None
     scale: int | None = None
     vae_factor: int | None = None
+    position_limit: int | None = None
     drifts: bool | None = None
     network_bytes: float | None = None
     encoder_bytes: float | None = None
@@ -122,6 +125,7 @@ _RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
     "noise_frame": (f"one of {', '.join(FRAMES)}", lambda v: v in FRAMES),
     "scale": ("a whole number from 1", _is_count),
     "vae_factor": ("a whole number from 1", _is_count),
+    "position_limit": ("a whole number from 1", _is_count),
     "drifts": ("true or false", lambda v: isinstance(v, bool)),
     "network_bytes": ("a number above 0", _is_positive),
     "encoder_bytes": ("a number above 0", _is_positive),

@@ -8,11 +8,13 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from .. import moved, values
 from ..backends import Array, Backend, get_backend
 from ..errors import ConfigError, FileError, ModelError, reason
-from .contract import CAPTION, ENCODER, LATENT, NETWORK, PROJECTION, read_contract
+from ..io import captions
+from .contract import CAPTION, ENCODER, LATENT, NETWORK, NULL_CAPTION, PROJECTION, read_contract, read_null_caption
 from .hub import PREFIX, model_folder
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, read_manifest
@@ -32,9 +34,14 @@ class Model:
         backend: Backend whose device runs the graphs.
         options: Options of the GPU.
 
+    Attributes:
+        null_caption: Caption where none is given, float32 (tokens, width), read-only; None without null_caption.npy.
+
     Raises:
         PidSamplerError: The folder breaks the contract; the message says what was found and expected.
     """
+
+    null_caption: NDArray[np.float32] | None
 
     @moved.keywords()
     def __init__(self, path: Path, backend: Backend, *, options: CudaOptions | None = None) -> None:
@@ -59,6 +66,7 @@ class Model:
         self.contract = read_contract(
             path, manifest, encoder=self.encoder, network=self.network, projection=self.projection
         )
+        self.null_caption = read_null_caption(path, self.contract)
         self._feature_shapes: dict[tuple[int, ...], dict[str, tuple[int, ...]]] = {}
         self._alone()
 
@@ -132,9 +140,12 @@ class Model:
             PidSamplerError: The network takes no caption, or one of another shape.
         """
         c = self.contract
-        if caption is not None and tuple(caption.shape) != c.caption:
-            what = f"one of {c.caption}" if c.caption else "none: a folder that does is exported with caption=input"
-            raise ConfigError(f"the caption has shape {tuple(caption.shape)}, but {c.name} takes {what}")
+        if caption is None:
+            return
+        if c.caption is None:
+            what = f"the caption has shape {tuple(caption.shape)}, but {c.name} takes none"
+            raise ConfigError(f"{what}: a folder that does is exported with caption=input")
+        captions.check_shape(caption, c.caption, taker=c.name)
 
     @moved.keywords()
     def denoiser(
@@ -145,7 +156,7 @@ class Model:
         Args:
             latent: float32 (1, C, h, w).
             sigma: The noise level that the latent has, in 0..1.
-            caption: Floats of `Contract.caption`; None is zeros, as for a network that takes none.
+            caption: Floats of `Contract.caption`; None is the folder's null caption, or zeros where it has none.
             check: Look for NaN and infinity in the projection's features, which waits for the device. Tiles are made
                 within the loop, where nothing is read back: there the result shows it.
 
@@ -157,7 +168,7 @@ class Model:
             at = self._captured(latent)
             at.sigma.fill(sigma)
             if at.caption is not None:
-                at.caption[...] = 0.0 if caption is None else self._backend.adopt(caption)
+                at.caption[...] = self._own_caption if caption is None else self._backend.adopt(caption)
             if check and self.projection is not None:
                 self._check_features(self.projection, at.conditions)
         return OnnxDenoiser(at, self._backend, timescale=self.contract.timescale)
@@ -167,6 +178,11 @@ class Model:
         self._graphs.clear()
         for session in self.sessions:
             session.close()
+
+    @cached_property
+    def _own_caption(self) -> Array:
+        """The caption where none is given, on the device."""
+        return 0.0 if self.null_caption is None else self._backend.adopt(self.null_caption)
 
     @property
     def sessions(self) -> list[Session]:
@@ -344,7 +360,8 @@ def model_hashes(model: str | Path) -> dict[str, str]:
     try:
         others = [p for p in folder.iterdir() if p.is_file() and p not in graphs]
         # External data is the files that a graph names.
-        parts = [p for p in others if p.name == MANIFEST or any(_mentions(graph, p.name) for graph in graphs)]
+        own = (MANIFEST, NULL_CAPTION)
+        parts = [p for p in others if p.name in own or any(_mentions(graph, p.name) for graph in graphs)]
         for path in sorted([*graphs, *parts]):
             with path.open("rb") as file:
                 result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()

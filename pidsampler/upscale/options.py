@@ -62,7 +62,7 @@ class Options:
             added to its latent, in the model's frame. A latent is taken to have it already.
         noise: Noise of the sampler, as in `start`: "independent", "fixed", "brownian", "torch" or a function.
         caption: Embedding of a caption, floats (tokens, width) as `Contract.caption` says, for a model that takes one;
-            None is zeros.
+            None is the model's null caption, or zeros where it has none.
         finish: Post-processing: color, size and specks of the result; None is `Finish()` too.
 
     Raises:

@@ -37,7 +37,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
     contract, sampler, noise = model.contract, resolved.sampler, options.noise
     height, width = output_size(source, model, size=options.finish.size)
     return {
-        "model": {"name": contract.name, "licence": contract.license, "sha256": model.hashes},
+        "model": _model(model),
         "scheduler": "StepTable" if isinstance(sampler, StepTable) else repr(sampler),
         # The list as it was given; a table of several evaluations a step holds more times.
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
@@ -46,7 +46,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         "seed": options.seed,
         "degrade_sigma": options.degrade_sigma,
         "finish": options.finish.described(source, contract.drifts),
-        "caption": captions.described(options.caption),
+        **_caption(options.caption, model),
         "noise_frame": contract.noise_frame,
         "input": source.described,
         "output": {"width": width, "height": height},
@@ -67,3 +67,19 @@ def _version(package: str) -> str:
     from importlib.metadata import version  # a tenth of the time of importing all of this package
 
     return version(package)
+
+
+def _model(model: Model) -> dict[str, Any]:
+    contract = model.contract
+    said = {"name": contract.name, "licence": contract.license, "sha256": model.hashes}
+    return said if contract.position_limit is None else {**said, "position_limit": contract.position_limit}
+
+
+def _caption(given: Any | None, model: Model) -> dict[str, Any]:
+    """Which embedding a network that takes one was given, and where it is from."""
+    caption = model.null_caption if given is None else given
+    source = "given" if given is not None else "zeros" if caption is None else "null caption"
+    return {
+        "caption": captions.described(caption),
+        "caption_source": None if model.contract.caption is None else source,
+    }

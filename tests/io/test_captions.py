@@ -1,5 +1,6 @@
 """A caption as an input of the network, from the export to the record; and a folder compared with its own weights."""
 
+import hashlib
 import json
 import sys
 from dataclasses import replace
@@ -19,6 +20,7 @@ from pidsampler.export.architecture import random_tensors
 from pidsampler.export.folder import ExportPlan, write_folder
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.recover import recovered
+from pidsampler.export.tensors import Stored
 from pidsampler.export.verify import verify
 from pidsampler.io import captions
 from pidsampler.io.pictures import read_record
@@ -34,13 +36,11 @@ IDLE = ("norm_y2.", "mlp_y.", "attn.proj_y.", "attn.q_norm_y.")
 NETWORKS = {"v1": replace(V1, pixel_heads=4), "v1.5": V15}
 
 
-def write(architecture, form, name="m"):
+def write(architecture, form, name="m", **parts):
     path = Path(name)
     manifest = Manifest(vae_factor=architecture.latent_factor)
-    plan = ExportPlan(
-        architecture=architecture, tensors=random_tensors(architecture, SEED), form=form, manifest=manifest
-    )
-    write_folder(plan, path, overwrite=True)
+    given = {"tensors": random_tensors(architecture, SEED), "manifest": manifest, **parts}
+    write_folder(ExportPlan(architecture=architecture, form=form, **given), path, overwrite=True)
     return path
 
 
@@ -68,7 +68,8 @@ def latent():
 @pytest.mark.parametrize("split", [True, False])
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
 def test_the_weights_come_back_from_the_graphs(name, split, dtype):
-    architecture, stored = NETWORKS[name], np.ones((3, V1.text_width))
+    architecture = NETWORKS[name]
+    stored = np.ones((architecture.text_length, architecture.text_width))
     found = recovered(write(architecture, Form(dtype=dtype, split=split, caption=stored)))
     assert (found.architecture, found.dtype) == (architecture, dtype)
     assert np.array_equal(found.caption, stored)
@@ -79,8 +80,6 @@ def test_the_weights_come_back_from_the_graphs(name, split, dtype):
         given, back = one.load().astype(np.float64), found.tensors[tensor].load().astype(np.float64)
         if tensor.startswith(tuple(last + end for end in IDLE)):
             given = np.zeros_like(given)
-        elif tensor == "y_pos_embedding":
-            given[:, len(stored) :] = 0.0
         elif tensor == f"{last}attn.qkv_y.weight":
             given[: architecture.hidden] = 0.0
         # alpha is stored, of which this is the logarithm
@@ -92,6 +91,19 @@ def test_the_weights_come_back_from_the_graphs(name, split, dtype):
 @pytest.mark.parametrize("target", TARGETS)
 def test_a_folder_is_compared_with_its_own_weights(name, target):
     assert verify(write(NETWORKS[name], Form(target=target, takes_caption=name == "v1"))) < 2e-6
+
+
+def test_a_folder_of_an_earlier_version_whose_caption_is_shorter():
+    """Its graph holds as many learnt positions as its caption has tokens."""
+    tensors = random_tensors(V15, SEED)
+    cut = {**tensors, "y_pos_embedding": Stored.of(tensors["y_pos_embedding"].load()[:, :3])}
+    folder = write(replace(V15, text_length=3), Form(caption=np.ones((3, V15.text_width))), tensors=cut)
+    graph = onnx.load(folder / "pid_upscaler.onnx", load_external_data=False)
+    (stated,) = (entry for entry in graph.metadata_props if entry.key == "pidsampler.architecture")
+    stated.value = json.dumps({**json.loads(stated.value), "text_length": V15.text_length})
+    onnx.save(graph, folder / "pid_upscaler.onnx")
+    assert recovered(folder).caption.shape == (3, V15.text_width)
+    assert verify(folder) < 2e-6
 
 
 def test_inspect_finds_a_graph_that_computes_something_else(folder, capsys):
@@ -161,6 +173,7 @@ def test_the_record_says_which_caption(folder, caption, latent, capsys):
     assert record["caption"]["shape"] == list(caption.shape)
     untold = up(latent)
     assert untold.record["caption"] is None
+    assert [one.record["caption_source"] for one in (told, untold)] == ["given", "zeros"]
     assert not np.array_equal(told.array, untold.array)
     capsys.readouterr()
     assert main([*command, "--caption", "c.npy"]) == 0
@@ -173,6 +186,7 @@ def test_the_record_says_which_caption(folder, caption, latent, capsys):
     ("array", "message"),
     [
         (np.zeros((4, 5)), "the caption has shape (4, 5), but m takes one of (5, 24)"),
+        (np.zeros((4, 24)), "m takes one of (5, 24): an embedding has 5 tokens, those of its padding included"),
         (np.zeros((4, 5), int), "the caption is int64 (4, 5), expected floats (tokens, width)"),
         (np.zeros(4), "the caption is float64 (4,), expected floats (tokens, width)"),
         (np.full((5, 24), np.nan), "the caption holds NaN or infinity"),
@@ -198,6 +212,71 @@ def test_captions_where_there_are_none(capsys):
         Upscaler.load("tiny", "cpu")(np.zeros((4, 4, 3), np.uint8), caption=np.zeros((2, 2)))
 
 
+@pytest.mark.parametrize("shape", [(10**12, 24), (2**62, 24), (10**30, 24)])
+def test_a_caption_file_that_claims_more_than_it_holds(shape):
+    header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
+    Path("c.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
+    with pytest.raises(PidSamplerError, match=r"c\.npy cannot be read as \.npy"):
+        captions.read(Path("c.npy"))
+
+
+def test_the_null_caption_of_a_folder_is_its_default(caption, latent, capsys):
+    folder = write(V15, Form(takes_caption=True), null_caption=caption[None].astype(np.float16))
+    up, plain = Upscaler.load(folder, "cpu"), Upscaler.load(write(V15, Form(takes_caption=True), "plain"), "cpu")
+    null = up.model.null_caption
+    assert (null.dtype, null.shape, null.flags.writeable) == (np.float32, caption.shape, False)
+    assert np.array_equal(null, caption.astype(np.float16))
+    assert plain.model.null_caption is None
+    untold, told, like = up(latent), up(latent, caption=caption), plain(latent, caption=null)
+    assert np.array_equal(untold.array, like.array)
+    assert not np.array_equal(untold.array, plain(latent).array)
+    assert np.array_equal(told.array, plain(latent, caption=caption).array)
+    records = [result.record for result in (untold, told, like)]
+    assert [record["caption_source"] for record in records] == ["null caption", "given", "given"]
+    assert records[0]["caption"] == records[2]["caption"] == captions.described(null)
+    digest = hashlib.sha256((folder / "null_caption.npy").read_bytes()).hexdigest()
+    assert records[0]["model"]["sha256"]["null_caption.npy"] == digest
+    assert "null_caption.npy" not in plain.model.hashes
+    assert main(["inspect", str(folder)]) == 0
+    assert digest in capsys.readouterr().out
+    assert write(V15, Form(takes_caption=True)) == folder  # replaced: the file is a model's
+    assert not (folder / "null_caption.npy").exists()
+
+
+def test_a_record_of_a_network_that_takes_no_caption(latent):
+    record = Upscaler.load(write(V15, Form()), "cpu")(latent).record
+    assert (record["caption"], record["caption_source"]) == (None, None)
+
+
+@pytest.mark.parametrize(
+    ("array", "message"),
+    [
+        (
+            np.zeros((4, 24)),
+            r"null_caption\.npy: the caption has shape \(4, 24\), but the network takes one of \(5, 24\)",
+        ),
+        (np.full((5, 24), np.inf), r"null_caption\.npy: the caption holds NaN or infinity"),
+        (np.zeros((5, 24), int), r"null_caption\.npy: the caption is int64"),
+        (None, r"null_caption\.npy cannot be read as \.npy"),
+    ],
+)
+def test_a_null_caption_that_is_none(folder, array, message):
+    np.save(folder / "null_caption.npy", array) if array is not None else (folder / "null_caption.npy").write_text("x")
+    with pytest.raises(PidSamplerError, match=message):
+        Model.load(folder, get_backend("numpy"))
+
+
+def test_a_null_caption_that_nobody_takes(caption):
+    with pytest.raises(PidSamplerError, match="null_caption is for a network that takes a caption: pass caption=input"):
+        write(V15, Form(), null_caption=caption)
+    with pytest.raises(PidSamplerError, match=r"has shape \(4, 24\), but the network takes one of \(5, 24\)"):
+        write(V15, Form(takes_caption=True), null_caption=caption[:4])
+    folder = write(V15, Form())
+    np.save(folder / "null_caption.npy", caption)
+    with pytest.raises(PidSamplerError, match=r"null_caption\.npy: the network takes no caption: delete the file"):
+        Model.load(folder, get_backend("numpy"))
+
+
 @pytest.mark.parametrize(
     ("kind", "shape"), [("FLOAT", (1, 5)), ("FLOAT", (1, "n", 24)), ("FLOAT", (2, 5, 24)), ("INT64", (1, 5, 24))]
 )
@@ -212,7 +291,16 @@ def test_a_graph_whose_caption_is_none(kind, shape):
 
 def test_export_of_a_network_that_takes_one(capsys):
     command = ["export", "--backbone", "dinov2", "--type", "2k", "--random-weights", "1", "--reduced", "-o", "m"]
-    assert main([*command, "--caption", "input"]) == 0
+    np.save("n.npy", np.ones((300, 2304), np.float16))
+    assert main([*command, "--null-caption", "n.npy"]) in (1, 2)
+    assert "pass --caption input with it" in capsys.readouterr().err
+    assert main([*command, "--caption", "input", "--null-caption", "n.npy"]) == 0
+    assert "zeros" not in capsys.readouterr().out
+    assert np.array_equal(Model.load("m", get_backend("numpy")).null_caption, np.ones((300, 2304)))
+    assert main([*command, "--overwrite"]) == 0
+    assert "caption: zeros in the graph, which NVIDIA's inference never uses" in capsys.readouterr().out
+    assert main([*command, "--overwrite", "--caption", "input"]) == 0
+    assert "caption: zeros where no caption is given" in capsys.readouterr().out
     assert Model.load("m", get_backend("numpy")).contract.caption == (300, 2304)
     assert json.loads(Path("m/pidsampler.json").read_text())["vae_factor"] == 16
     assert main(["inspect", "m"]) == 0
