@@ -170,6 +170,8 @@ CALLS = {
     "timesteps.flux": {"steps": STEPS, "mu": number_(1.0)},
     "timesteps.flux_mu": {"tokens": Takes(1024)},
     "timesteps.pid_shift": {"height": Takes(64), "width": Takes(64), "base": number_(4.0), "size": Takes(1024)},
+    "timesteps.teacher": {"steps": STEPS, "shift": number_(6.0)},
+    "timesteps.pid_one_step": {"steps": Takes(1)},
     "timesteps.karras": {**RANGE, "rho": number_(7.0)},
     "timesteps.polyexponential": {**RANGE, "rho": number_(7.0)},
     "timesteps.exponential": RANGE,

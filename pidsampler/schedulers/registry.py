@@ -50,7 +50,7 @@ LISTS: Registry[Callable[..., Times]] = Registry("timestep list", "pidsampler.ti
 for _list in (
     *(lists.pid, lists.uniform, lists.shifted, lists.flux, lists.karras, lists.exponential, lists.polyexponential),
     *(lists.log_snr, lists.cosine, lists.linear_quadratic, lists.kl_optimal, lists.simple, lists.sgm_uniform),
-    *(lists.ddim_uniform, lists.beta, lists.discrete),
+    *(lists.ddim_uniform, lists.beta, lists.discrete, lists.teacher, lists.pid_one_step),
 ):
     LISTS.register(_list)
 
