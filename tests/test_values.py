@@ -307,6 +307,9 @@ SAMPLED = {
     "degrade_sigma": Takes(0.1),
     "noise": Takes("fixed"),
     "caption": Takes(None),
+    "guidance": number_(1.0),
+    "negative": Takes(None),
+    "steps": Takes(None),
     "finish": Takes(Finish(), (None,)),
 }
 CALLS |= {
@@ -324,6 +327,8 @@ CALLS |= {
         "seed": Takes(0),
         "degrade_sigma": Takes(0.1),
         "caption": Takes(None),
+        "guidance": number_(1.0),
+        "negative": Takes(None),
         "plan": Takes(None),
         "on_tile": Takes(None),
     },
@@ -579,6 +584,7 @@ LATER = {
     *("study.statistics.Interval", "study.statistics.Difference", "study.statistics.Order"),
     *("upscale.batch.FileJob.lost", "upscale.batch.FileOutcome", "upscale.batch.FileWorker.run"),
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
+    "onnx.Model.denoisers",
     "upscale.batch.upscale_on_cluster",
 }
 

@@ -126,6 +126,8 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         prediction="velocity",
         timescale=1000.0,
         timesteps=published.timesteps,
+        sampler=published.sampler,
+        guidance=published.guidance,
         noise_frame=published.noise_frame,
         scale=architecture.scale,
         vae_factor=architecture.latent_factor,

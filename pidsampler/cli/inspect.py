@@ -23,7 +23,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     model = Model.load(arguments.model, resolve_device("auto"))
     facts = asdict(model.contract).items()
-    rows = [["licence" if name == "license" else name.replace("_", " "), _shown(value)] for name, value in facts]
+    rows = [["licence" if name == "license" else name.replace("_", " "), _shown(name, value)] for name, value in facts]
     for session in model.sessions:
         rows += [[f"{session.path.name} in", str(t)] for t in session.inputs]
         rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]
@@ -37,9 +37,9 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _shown(value: Any) -> str:
+def _shown(name: str, value: Any) -> str:
     if value is None:
-        return "any"
+        return "any" if name == "fixed_size" else "none"
     if value == "":
         return "not stated"
     return ", ".join(map(repr, value)) if isinstance(value, tuple) else str(value)
