@@ -131,7 +131,9 @@ def test_a_teacher_is_sampled_as_nvidias_code_samples_it(height, width, folder, 
     )
     assert result.record["scheduler"].startswith("DPMSolverPP2M(")
     assert np.abs(expected).max() > 1.1  # nothing is clipped before the end
+    # Of the largest value: random weights and guidance 5 leave x0 about 7 wide, with float32's rounding in both.
     assert np.abs(found[0] - expected).max() < 1e-5 * np.abs(expected).max()
+    assert np.linalg.norm(found[0] - expected) < 2e-6 * np.linalg.norm(expected)
     levels = np.rint(np.clip(expected[0].transpose(1, 2, 0), -1, 1) * 127.5 + 127.5)
     assert np.abs(result.array - levels).max() <= 1
 
