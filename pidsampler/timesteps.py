@@ -30,12 +30,27 @@ _PID = (0.999, 0.866, 0.634, 0.342, 0.0)
 def pid(steps: int = 4) -> Times:
     """Return the times that the PiD students were distilled with: [0.999, 0.866, 0.634, 0.342, 0].
 
+    One step is [0.999, 0] by this rule. NVIDIA's code does not use its list for one step: see `pid_one_step`.
+
     Args:
         steps: 1 to 4: fewer than 4 are a `subset`, and above 4 its rule would repeat times.
 
     Source: PiD (arXiv 2605.23902) and its published inference code.
     """
     return subset(_PID, steps)
+
+
+def pid_one_step(steps: int = 1) -> Times:
+    """Return [1, 0], the single step that NVIDIA's code makes of a PiD student: the network is told t = 1.
+
+    `pid(1)`, the published rule, tells it t = 0.999.
+
+    Args:
+        steps: 1, no other number.
+
+    Source: nv-tlabs/PiD, pid_distill_model_infer.py (generate_samples_from_batch, student_timestep).
+    """
+    return uniform(_count(steps, 1))
 
 
 def subset(times: TimesLike, steps: int) -> Times:
@@ -130,14 +145,26 @@ def flux_mu(tokens: int) -> float:
 
 
 def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> float:
-    """Return PiD's resolution-dependent shift, base * sqrt(max(height, width) / size), of a result in pixels.
+    """Return PiD's resolution-dependent shift, base * sqrt(sqrt(height * width) / size), of a result in pixels.
 
-    `base`, the shift at a side of `size` pixels, is 4 at 1024 for v1 and 6 at 2048 for v1.5.
+    `base`, the shift at a square of `size` pixels a side, is 4 at 1024 for v1 and 6 at 2048 for v1.5.
 
-    Source: PiD (arXiv 2605.23902) and its published inference code.
+    Source: nv-tlabs/PiD, pid_model.py and pixeldit_model.py (dynamic_shift).
     """
-    side = max(whole("height", height, low=1), whole("width", width, low=1))
+    side = math.sqrt(whole("height", height, low=1) * whole("width", width, low=1))
     return _positive("base", base) * math.sqrt(side / whole("size", size, low=1))
+
+
+def teacher(steps: int, shift: float = 6.0) -> Times:
+    """Return the times of PiD's teachers: shift*s / (1 + (shift - 1)*s) for s from 0.999 to 0 in equal steps.
+
+    It ends in 0 exactly, and begins at 0.99983 for a shift of 6, that of v1.5 at 2048x2048. The shift depends on the
+    size of the result, see `pid_shift`. NVIDIA's code computes the same in float32, less than 2e-7 off.
+
+    Source: nv-tlabs/PiD, modules/dpmsolver/dpm_solver.py (get_time_steps, "time_uniform_flow").
+    """
+    s, shift = np.linspace(0.0, 0.999, _count(steps) + 1), _positive("shift", shift)
+    return custom((shift * s / (1.0 + (shift - 1.0) * s))[::-1])
 
 
 @keywords()

@@ -98,6 +98,8 @@ def test_subset_takes_ends_and_members(times, data):
 def test_every_list_is_valid_at_every_length(name, steps):
     if name == "pid":
         steps = 1 + steps % 4
+    if name == "pid_one_step":
+        steps = 1
     if name == "log_snr":
         steps += 1
     times = get_timesteps(name, steps)
@@ -199,8 +201,43 @@ def test_resolution_dependent_shifts():
     assert timesteps.flux_mu(256) == 0.5
     assert timesteps.flux_mu(4096) == pytest.approx(1.15)
     assert timesteps.pid_shift(1024, 1024) == 4.0
-    assert timesteps.pid_shift(512, 4096) == 8.0
     assert timesteps.pid_shift(2048, 2048, base=6, size=2048) == 6.0
+    # NVIDIA's: base_shift * sqrt(sqrt(H * W) / base_image_size_for_shift_calc), of the area and not the longer side
+    assert timesteps.pid_shift(512, 4096) == pytest.approx(4.757, abs=5e-4)
+    assert timesteps.pid_shift(4096, 512) == timesteps.pid_shift(512, 4096)
+    assert timesteps.pid_shift(2160, 3840, base=6, size=2048) == pytest.approx(7.115, abs=5e-4)
+    assert timesteps.pid_shift(1448, 1448, base=6, size=2048) == 6 * math.sqrt(1448 / 2048)
+
+
+@pytest.mark.parametrize("steps", [1, 2, 25, 50])
+@pytest.mark.parametrize("shift", [0.7, 1.0, 4.0, 6.0, 7.115])
+def test_the_teachers_list_is_nvidias(steps, shift):
+    """Their formula in float64, bit for bit; and as they compute it, in float32 from 1 - linspace(1, 0.001)."""
+    s = np.linspace(0, 0.999, steps + 1)
+    times = timesteps.teacher(steps, shift)
+    assert times.tolist() == [shift * k / (1 + (shift - 1) * k) for k in s.tolist()][::-1]
+    assert times[-1] == 0.0
+    theirs = np.float32(1) - np.linspace(1, 0.001, steps + 1, dtype=np.float32)
+    theirs = (np.float32(shift) * theirs / (1 + np.float32(shift - 1) * theirs))[::-1]
+    assert theirs.dtype == np.float32
+    assert np.abs(times - theirs).max() < 2e-7
+    assert get_timesteps("teacher", steps, shift=shift).tolist() == times.tolist()
+
+
+def test_where_the_teachers_list_begins():
+    assert timesteps.teacher(25)[0] == pytest.approx(0.99983, abs=5e-6)
+    with pytest.raises(PidSamplerError, match="teacher:8"):
+        get_timesteps("teacher")
+    with pytest.raises(PidSamplerError, match="times must strictly descend"):
+        timesteps.teacher(4, 1e300)
+
+
+def test_one_step_as_published_and_as_nvidias_code_takes_it():
+    assert timesteps.pid(1).tolist() == [0.999, 0.0]
+    assert timesteps.pid_one_step().tolist() == [1.0, 0.0]
+    assert get_timesteps("pid_one_step").tolist() == get_timesteps("pid_one_step", 1).tolist() == [1.0, 0.0]
+    with pytest.raises(PidSamplerError, match=r"steps=2 must be a whole number in 1\.\.1"):
+        timesteps.pid_one_step(2)
 
 
 def test_resample_keeps_a_list_at_its_own_length_and_its_ends_at_any():

@@ -170,6 +170,8 @@ CALLS = {
     "timesteps.flux": {"steps": STEPS, "mu": number_(1.0)},
     "timesteps.flux_mu": {"tokens": Takes(1024)},
     "timesteps.pid_shift": {"height": Takes(64), "width": Takes(64), "base": number_(4.0), "size": Takes(1024)},
+    "timesteps.teacher": {"steps": STEPS, "shift": number_(6.0)},
+    "timesteps.pid_one_step": {"steps": Takes(1)},
     "timesteps.karras": {**RANGE, "rho": number_(7.0)},
     "timesteps.polyexponential": {**RANGE, "rho": number_(7.0)},
     "timesteps.exponential": RANGE,
@@ -305,6 +307,9 @@ SAMPLED = {
     "degrade_sigma": Takes(0.1),
     "noise": Takes("fixed"),
     "caption": Takes(None),
+    "guidance": number_(1.0),
+    "negative": Takes(None),
+    "steps": Takes(None),
     "finish": Takes(Finish(), (None,)),
 }
 CALLS |= {
@@ -322,6 +327,8 @@ CALLS |= {
         "seed": Takes(0),
         "degrade_sigma": Takes(0.1),
         "caption": Takes(None),
+        "guidance": number_(1.0),
+        "negative": Takes(None),
         "plan": Takes(None),
         "on_tile": Takes(None),
     },
@@ -582,6 +589,7 @@ LATER = {
     *("study.statistics.Interval", "study.statistics.Difference", "study.statistics.Order"),
     *("upscale.batch.FileJob.lost", "upscale.batch.FileOutcome", "upscale.batch.FileWorker.run"),
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
+    "onnx.Model.denoisers",
     "upscale.batch.upscale_on_cluster",
 }
 

@@ -8,10 +8,9 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from .. import timesteps
 from ..errors import PidSamplerError
 from ..noise import NOISES
-from ..schedulers.registry import as_scheduler
+from ..schedulers.registry import OwnLike, as_scheduler
 from ..table import Scheduler
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -75,7 +74,7 @@ def add_times(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eta", type=float, help="share of fresh noise, 0..1, of schedulers that draw some")
 
 
-def chosen_scheduler(arguments: argparse.Namespace, own: timesteps.TimesLike) -> Scheduler:
+def chosen_scheduler(arguments: argparse.Namespace, own: OwnLike) -> Scheduler:
     """Make the scheduler asked for, over the times asked for, or over `own`, the model's."""
     options = {} if arguments.eta is None else {"eta": arguments.eta}
     return as_scheduler(

@@ -153,6 +153,8 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
         prediction="velocity",
         timescale=1000.0,
         timesteps=published.timesteps,
+        sampler=published.sampler,
+        guidance=published.guidance,
         noise_frame=published.noise_frame,
         scale=architecture.scale,
         vae_factor=architecture.latent_factor,

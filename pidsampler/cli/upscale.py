@@ -3,16 +3,22 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from attrs import evolve
+
 from ..image.despeckle import DESPECKLE
+from ..schedulers.spec import Spec
 from .common import FAILED, OK, add_times, checking, chosen_scheduler, fail
 from .progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
+    from ..onnx.manifest import Manifest
+    from ..schedulers.making import SamplerLike
     from ..table import Scheduler
     from ..upscale.batch import File, FileOutcome, Settings
     from ..upscale.memory import Tiling
@@ -48,9 +54,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--scheduler",
-        default="flow-sde",
         metavar="SPEC",
-        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table (default: %(default)s)",
+        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table (default: the model's, or flow-sde)",
     )
     add_times(parser)
     parser.add_argument("--seed", type=int, default=0, help="0..2^64-1 (default: %(default)s)")
@@ -77,6 +82,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--caption", type=Path, metavar="FILE", help=".npy of its embedding, for a model that takes one"
     )
+    parser.add_argument(
+        "--guidance", type=float, metavar="S", help="on the caption, from 0; 1 is none (default: the model's own)"
+    )
+    parser.add_argument(
+        "--negative", type=Path, metavar="FILE", help=".npy to lead away from (default: as without a caption)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--engine", default="local", help="local, or ray for a cluster (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
@@ -89,19 +100,21 @@ def run(arguments: argparse.Namespace) -> int:
     from ..onnx import model_manifest
     from ..onnx.hub import PREFIX, download_model
     from ..upscale import batch
+    from ..upscale.guidance import guidance_scale
     from ..upscale.upscaler import Upscaler
 
     if arguments.accept_license and arguments.model.startswith(PREFIX):
         download_model(arguments.model)
     # The model may be large: what is wrong on the command line is said before its graphs are loaded.
-    own = model_manifest(arguments.model).own_timesteps
+    manifest = model_manifest(arguments.model)
     with checking():
-        scheduler = chosen_scheduler(arguments, own)
-        settings, tiling, files = _asked(arguments, scheduler)
+        scheduler, sampler = _samplers(arguments, manifest)
+        settings, tiling, files = _asked(arguments, scheduler, sampler=sampler)
+        guided = guidance_scale(settings, manifest.guidance) is not None
     folders = {file.target.parent for file in files}
     for folder in folders:
         atomic.remove_leftovers(folder)
-    calls, failed, done = len(scheduler.table()), [], dict[Path, float]()
+    calls, failed, done = len(scheduler.table()) * (2 if guided else 1), [], dict[Path, float]()
     with progress_bar(arguments.quiet, len(files) * calls) as advance:
 
         def progress(path: Path, share: float) -> None:
@@ -129,8 +142,31 @@ def run(arguments: argparse.Namespace) -> int:
     return FAILED if failed else OK
 
 
-def _asked(arguments: argparse.Namespace, scheduler: Scheduler) -> tuple[Settings, Tiling, list[File]]:
-    """Return what the arguments ask for beside the scheduler, checked."""
+def _samplers(arguments: argparse.Namespace, manifest: Manifest) -> tuple[Scheduler, SamplerLike]:
+    """Return a scheduler as asked for, checked, and what to sample by.
+
+    That is the scheduler itself, or its spec where the model makes its timesteps anew for each size.
+    """
+    from ..onnx.manifest import TeacherRule
+
+    own = manifest.own_timesteps
+    arguments.scheduler = arguments.scheduler or manifest.own_sampler
+    if not isinstance(own, TeacherRule):
+        scheduler = chosen_scheduler(arguments, own)
+        return scheduler, scheduler
+    scheduler = chosen_scheduler(arguments, partial(own.at, (own.size, own.size)))
+    if arguments.timesteps is not None:
+        return scheduler, scheduler
+    if arguments.eta is None:
+        return scheduler, arguments.scheduler
+    spec = Spec.parse(arguments.scheduler)
+    return scheduler, str(evolve(spec, options={**spec.options, "eta": arguments.eta}))
+
+
+def _asked(
+    arguments: argparse.Namespace, scheduler: Scheduler, *, sampler: SamplerLike
+) -> tuple[Settings, Tiling, list[File]]:
+    """Return what the arguments ask for, checked."""
     from ..image.size import Size
     from ..io import captions, pictures
     from ..jobs.base import check_engine
@@ -142,11 +178,14 @@ def _asked(arguments: argparse.Namespace, scheduler: Scheduler) -> tuple[Setting
 
     with_noise(scheduler.table(), arguments.noise)
     settings = batch.Settings(
-        scheduler,
+        sampler,
         seed=arguments.seed,
         degrade_sigma=arguments.degrade_sigma,
         noise=arguments.noise,
         caption=None if arguments.caption is None else captions.read(arguments.caption),
+        guidance=arguments.guidance,
+        negative=None if arguments.negative is None else captions.read(arguments.negative),
+        steps=None if sampler is scheduler else arguments.steps,
         finish=Finish(
             color=arguments.color,
             color_strength=arguments.color_strength,

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from .. import moved, timesteps
 from ..errors import ConfigError, unknown_name
+from ..onnx.manifest import OwnTimes, TeacherRule
 from .architecture import Architecture
 
 REPOSITORY = "nvidia/PiD"
@@ -30,7 +31,9 @@ VAE_FILES = {
     "sdxl": "checkpoints/sdxl_vae.safetensors",
     "qwenimage": "checkpoints/QwenImage_VAE_2d.pth",
 }
-_TEACHER_STEPS, _TEACHER_SHIFT, _TEACHER_GUIDANCE = 25, 6.0, 5.0
+# The teachers' dynamic_shift, and the steps, guidance and solver of docs/inference.md and `pid_model.py`.
+_TEACHER_RULE = TeacherRule(base=6.0, size=2048, steps=25)
+_TEACHER_SAMPLER, _TEACHER_GUIDANCE = "dpmpp-2m", 5.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,17 +83,30 @@ class Published:
         return drifting and "v1pt5" not in self.type
 
     @property
-    def timesteps(self) -> tuple[float, ...]:
-        """The list it was made for: PiD's four steps, or 25 shifted ones of a teacher."""
-        if self.type.endswith("_undistilled"):
-            return tuple(timesteps.shifted(_TEACHER_STEPS, shift=_TEACHER_SHIFT).tolist())
-        return tuple(timesteps.pid().tolist())
+    def is_teacher(self) -> bool:
+        """Whether it is undistilled."""
+        return self.type.endswith("_undistilled")
+
+    @property
+    def timesteps(self) -> OwnTimes:
+        """What it was made for: PiD's four steps, or a teacher's rule."""
+        return _TEACHER_RULE if self.is_teacher else tuple(timesteps.pid().tolist())
+
+    @property
+    def sampler(self) -> str | None:
+        """Solver that a teacher is run by; None for a student, whose is the default."""
+        return _TEACHER_SAMPLER if self.is_teacher else None
+
+    @property
+    def guidance(self) -> float | None:
+        """Guidance scale on the text that a teacher is run with; None for a student."""
+        return _TEACHER_GUIDANCE if self.is_teacher else None
 
     @property
     def description(self) -> str:
         """One line for the manifest."""
-        if self.type.endswith("_undistilled"):
-            return f"{self.name}: a teacher of 25 steps, made for guidance {_TEACHER_GUIDANCE:g} (Guided)"
+        if self.is_teacher:
+            return f"{self.name}: a teacher of {_TEACHER_RULE.steps} steps, made for guidance {_TEACHER_GUIDANCE:g}"
         return f"{self.name}: a student of 4 steps"
 
 

@@ -29,7 +29,7 @@ from .. import moved
 from ..errors import ModelError, PidSamplerError
 from ..io import captions
 from .manifest import NAME as MANIFEST
-from .manifest import Manifest
+from .manifest import Manifest, OwnTimes
 from .session import Session, Tensor
 
 ENCODER, PROJECTION, NETWORK = "vae_encoder.onnx", "lq_projection.onnx", "pid_upscaler.onnx"
@@ -52,7 +52,9 @@ class Contract:
         license: SPDX name or one line; "not stated" without one.
         prediction: "velocity", "x0" or "eps".
         timescale: The network takes t*timescale.
-        timesteps: The default list.
+        timesteps: The default list, or the rule that makes it for a size.
+        sampler: Spec of the default scheduler; "flow-sde" where the manifest has none.
+        guidance: Default guidance scale where a caption is given, or None where the manifest does not say.
         noise_frame: "flow" or "vp".
         scale: Output pixels per input pixel, along a side.
         vae_factor: Input pixels per latent pixel, along a side.
@@ -71,7 +73,9 @@ class Contract:
     license: str
     prediction: str
     timescale: float
-    timesteps: tuple[float, ...]
+    timesteps: OwnTimes
+    sampler: str
+    guidance: float | None
     noise_frame: str
     scale: int
     vae_factor: int
@@ -173,6 +177,8 @@ class _Reader:
             prediction=manifest.prediction or "velocity",
             timescale=manifest.timescale or 1000.0,
             timesteps=manifest.own_timesteps,
+            sampler=manifest.own_sampler,
+            guidance=manifest.guidance,
             # SDXL's is the only variance-preserving latent among PiD's backbones, and the only one of 4 channels.
             noise_frame=manifest.noise_frame or ("vp" if channels == _SDXL_CHANNELS else "flow"),
             scale=scale,

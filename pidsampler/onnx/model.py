@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
 
@@ -14,12 +15,13 @@ from .. import moved, values
 from ..backends import Array, Backend, get_backend
 from ..errors import ConfigError, FileError, ModelError, reason
 from ..io import captions
-from .contract import CAPTION, ENCODER, LATENT, NETWORK, NULL_CAPTION, PROJECTION, read_contract, read_null_caption
+from .contract import ENCODER, LATENT, NETWORK, NULL_CAPTION, PROJECTION, read_contract, read_null_caption
 from .hub import PREFIX, model_folder
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, read_manifest
+from .network import BoundNetwork, OnnxDenoiser
 from .providers import CudaOptions, import_onnxruntime
-from .session import Binding, Session, Tensor
+from .session import Session
 
 _BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
 _BUNDLED = ("tiny", "tiny-teacher", "gaussian")
@@ -49,7 +51,7 @@ class Model:
         self._backend = backend = get_backend(backend)
         self._options = CudaOptions() if options is None else options
         values.instance("options", self._options, kind=CudaOptions, words="a CudaOptions")
-        self._graphs: dict[tuple[int, ...], _Captured] = {}
+        self._graphs: dict[tuple[int, ...], BoundNetwork] = {}
         if not path.is_dir():
             raise ModelError(
                 f"no model {str(path)!r}: pass a folder with {ENCODER} and {NETWORK}, or one of {', '.join(_BUNDLED)}"
@@ -168,10 +170,36 @@ class Model:
             at = self._captured(latent)
             at.sigma.fill(sigma)
             if at.caption is not None:
-                at.caption[...] = self._own_caption if caption is None else self._backend.adopt(caption)
+                at.caption[...] = self._embedding(caption)
             if check and self.projection is not None:
                 self._check_features(self.projection, at.conditions)
         return OnnxDenoiser(at, self._backend, timescale=self.contract.timescale)
+
+    def denoisers(
+        self, latent: Array, sigma: float, *, captions: Sequence[Array | None], check: bool = True
+    ) -> list[OnnxDenoiser]:
+        """Return denoisers of one latent that differ in their captions, for guidance: its projection runs once.
+
+        Args:
+            latent: As in `denoiser`, and so are the others.
+            sigma: The noise level that the latent has.
+            captions: The caption of each; None as in `denoiser`.
+            check: Look for NaN and infinity in the projection's features.
+
+        Raises:
+            PidSamplerError: As `denoiser`; or the network takes no caption.
+        """
+        if self.contract.caption is None:
+            raise ConfigError(f"{self.contract.name} takes no caption: there is nothing for denoisers to differ in")
+        for caption in captions:
+            self.check_caption(caption)
+        shared = self.denoiser(latent, sigma, check=check)
+        with self._backend.active(), np.errstate(over="ignore"):
+            return [shared.told(self._embedding(caption)) for caption in captions]
+
+    def _embedding(self, caption: Array | None) -> Array | float:
+        """What is written where the network reads a caption."""
+        return self._own_caption if caption is None else self._backend.adopt(caption)
 
     def release(self) -> None:
         """Give the memory of all graphs back; the next call loads them again."""
@@ -180,7 +208,7 @@ class Model:
             session.close()
 
     @cached_property
-    def _own_caption(self) -> Array:
+    def _own_caption(self) -> Array | float:
         """The caption where none is given, on the device."""
         return 0.0 if self.null_caption is None else self._backend.adopt(self.null_caption)
 
@@ -198,7 +226,7 @@ class Model:
                 if session not in kept:
                     session.close()
 
-    def _captured(self, latent: Array) -> _Captured:
+    def _captured(self, latent: Array) -> BoundNetwork:
         """The network's binding with this latent: a new one, or with CUDA graphs the one recorded for its size."""
         self._alone(self.projection, self.network)
         ready = self._graphs.get(latent.shape)
@@ -206,8 +234,8 @@ class Model:
         if ready is not None:
             return ready
         if not self._options.cuda_graph or self._backend.device == "cpu":
-            return _Captured(self.network, self._backend, conditions, None)
-        captured = _Captured(self.network, self._backend, conditions, 1 + len(self._graphs))
+            return BoundNetwork(self.network, self._backend, conditions=conditions)
+        captured = BoundNetwork(self.network, self._backend, conditions=conditions, graph=1 + len(self._graphs))
         self._graphs[latent.shape] = captured
         return captured
 
@@ -261,82 +289,6 @@ class Model:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that makes the model, see `model_hashes`."""
         return model_hashes(self.path)
-
-
-class _Captured:
-    """The network's binding and the arrays that stay at their addresses, for one size of the latent.
-
-    `conditions` are what the network takes of a latent, by name: the latent itself, or a projection's features.
-
-    A CUDA graph reads and writes where it was recorded, whatever is bound later: so it has a set of its own, which
-    every denoiser of that size fills anew.
-    """
-
-    def __init__(self, session: Session, backend: Backend, conditions: dict[str, Array], graph: int | None) -> None:
-        self._backend = backend
-        self.graph = graph
-        self.tensors = {tensor.name: tensor for tensor in session.inputs}
-        self.output = session.outputs[0]
-        self.binding: Binding = session.bind(graph)
-        self.time, self.sigma = self._scalar("t"), self._scalar("degrade_sigma")
-        self.conditions = conditions
-        self.binding.input("t", self.time)
-        self.binding.input("degrade_sigma", self.sigma)
-        self.caption: Array | None = None
-        if (tensor := self.tensors.get(CAPTION)) is not None:
-            shape = [n for n in tensor.shape[1:] if isinstance(n, int)]
-            self.caption = backend.empty((1, *shape), tensor.dtype)
-            self.binding.input(CAPTION, self.caption)
-        for name, array in conditions.items():
-            self.binding.input(name, array)
-        self._staged: dict[str, Array] = {}
-
-    def bindable(self, tensor: Tensor, array: Array) -> Array:
-        """Return the array itself where it can be bound as it is, else a buffer for this tensor, made once."""
-        if array.dtype == tensor.dtype and self.graph is None:
-            return array
-        if tensor.name not in self._staged or self._staged[tensor.name].shape != array.shape:
-            self._staged[tensor.name] = self._backend.empty(array.shape, tensor.dtype)
-        return self._staged[tensor.name]
-
-    def _scalar(self, name: str) -> Array:
-        tensor = self.tensors[name]
-        return self._backend.empty((1,) * len(tensor.shape), tensor.dtype)
-
-
-class OnnxDenoiser:
-    """The network behind IO binding: `predict` reads x and writes `out` where they lie.
-
-    Given arrays of other types than `input_dtype` and `output_dtype`, it goes through buffers of its own, made once.
-    The images of a batch pass one at a time, so that none depends on its neighbours. With a CUDA graph a model has one
-    denoiser at a time for each size: a later one takes over its arrays.
-    """
-
-    def __init__(self, at: _Captured, backend: Backend, *, timescale: float) -> None:
-        self._at, self._backend, self._timescale = at, backend, timescale
-        self._x, self._output = at.tensors["x"], at.output
-        self.input_dtype, self.output_dtype = self._x.dtype, self._output.dtype
-
-    @np.errstate(over="ignore")
-    def predict(self, x: Array, t: float, out: Array) -> None:
-        """Evaluate the network; see `Denoiser.predict`. What a half-precision graph cannot hold becomes infinity.
-
-        Raises:
-            PidSamplerError: onnxruntime refused the run.
-        """
-        at, time = self._at, t * self._timescale
-        with self._backend.active():
-            at.time.fill(round(time) if at.time.dtype.kind == "i" else time)  # no upload: a number in a launch
-            for b in range(len(x)):
-                image, result = x[b : b + 1], out[b : b + 1]
-                source, target = at.bindable(self._x, image), at.bindable(self._output, result)
-                if source is not image:
-                    source[...] = image
-                at.binding.input("x", source)
-                at.binding.output(self._output.name, target)
-                at.binding.run()
-                if target is not result:
-                    result[...] = target
 
 
 def model_manifest(model: str | Path) -> Manifest:

@@ -23,6 +23,8 @@ from .spec import Spec, parse_times, reference
 
 # A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
 TimestepsLike = str | TimesLike
+# A model's timesteps, or what makes so many of them; called with None for as many as the model has.
+OwnLike = TimesLike | Callable[[int | None], TimesLike]
 
 
 def _lacks_info(thing: Any, name: str) -> str | None:
@@ -50,7 +52,7 @@ LISTS: Registry[Callable[..., Times]] = Registry("timestep list", "pidsampler.ti
 for _list in (
     *(lists.pid, lists.uniform, lists.shifted, lists.flux, lists.karras, lists.exponential, lists.polyexponential),
     *(lists.log_snr, lists.cosine, lists.linear_quadratic, lists.kl_optimal, lists.simple, lists.sgm_uniform),
-    *(lists.ddim_uniform, lists.beta, lists.discrete),
+    *(lists.ddim_uniform, lists.beta, lists.discrete, lists.teacher, lists.pid_one_step),
 ):
     LISTS.register(_list)
 
@@ -102,7 +104,7 @@ def as_times(
     timesteps: TimestepsLike | None = None,
     *,
     steps: int | None = None,
-    own: TimesLike | None = None,
+    own: OwnLike | None = None,
     folder: Path = Path(),
     partial: bool = False,
 ) -> Times:
@@ -113,7 +115,7 @@ def as_times(
             function of steps in a Python file, with options and steps likewise; "@FILE", see `io.times.read_list`; or
             "T,T,...". None takes `own`.
         steps: Number of steps; of times that are given, a `timesteps.subset`.
-        own: A model's timesteps; None is `timesteps.pid()`.
+        own: A model's timesteps, or a function of `steps` that makes them; None is `timesteps.pid()`.
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
 
@@ -121,6 +123,8 @@ def as_times(
         PidSamplerError: The text cannot be read, a name or file is unknown or fails, or the times are no list.
     """
     if timesteps is None:
+        if callable(own):
+            return lists.custom(own(steps))
         times = lists.pid() if own is None else lists.custom(own, partial=True)
     elif not isinstance(timesteps, str):
         times = lists.custom(timesteps, partial=partial)
@@ -165,7 +169,7 @@ def as_scheduler(
     *,
     timesteps: TimestepsLike | None = None,
     steps: int | None = None,
-    own: TimesLike | None = None,
+    own: OwnLike | None = None,
     folder: Path = Path(),
     partial: bool = False,
     options: Mapping[str, Any] | None = None,

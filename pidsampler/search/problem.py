@@ -15,6 +15,7 @@ from .. import moved, timesteps
 from ..backends import Backend, get_backend
 from ..denoiser import Denoiser, GaussianMixture
 from ..errors import ConfigError, PidSamplerError
+from ..onnx.manifest import OwnTimes, TeacherRule
 from ..sampler import Run, start
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler
@@ -142,7 +143,7 @@ class Problem:
             subjects.append(
                 Subject(name=str(path), denoiser=bound.denoiser, shape=bound.shape, seen=seen, picture=bound.picture)
             )
-        own = timesteps.custom(contract.timesteps)
+        own = timesteps.custom(_of_one_size(contract.timesteps, subjects))
         hashes = up.model.hashes
         return cls(
             name=contract.name,
@@ -232,6 +233,17 @@ class Problem:
         run = start(table.predicting(self.prediction), x, seed=seed, inplace=True)
         run.initial_noise()
         return run.finish(_FirstCallKept(subject.denoiser, self._first_calls, (subject.name, seed)), on_step)
+
+
+def _of_one_size(own: OwnTimes, subjects: Sequence[Subject]) -> tuple[float, ...]:
+    """The model's list; that of a rule is the same for all images only where their results have one size."""
+    if not isinstance(own, TeacherRule):
+        return own
+    sizes = {subject.shape[2:] for subject in subjects}
+    if len(sizes) != 1:
+        raise ConfigError(f"the model's timesteps depend on the result's size ({own}): pass pictures of one size")
+    height, width = sizes.pop()
+    return own.at((height, width))
 
 
 class _FirstCallKept:

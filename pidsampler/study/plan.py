@@ -298,7 +298,7 @@ class Study:
 
         s = _of(cell)
         number("degrade_sigma", s["degrade_sigma"], low=0.0, high=1.0)
-        own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).own_timesteps
+        own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).listed_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
         scheduler = as_scheduler(
             s["scheduler"], timesteps=s["timesteps"], steps=s["steps"], own=own, folder=self.folder, options=options

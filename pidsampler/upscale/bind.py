@@ -11,18 +11,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Backend
-from ..denoiser import Denoiser
+from ..denoiser import Denoiser, Guided
 from ..image.pixels import to_image, to_tensor
 from ..noise.philox import DEGRADE
 from ..onnx import Model
 from ..values import instance
+from .guidance import guidance_for, negative_for
 from .memory import TilePlan
 from .options import Options
 from .sizes import output_size, padded_size, sampled_size
 from .source import Source
 from .tiles import Tile, Tiled, cut_latent, encode_in_tiles
 
-CONDITIONS = ("seed", "degrade_sigma", "caption")  # the options that binding depends on
+CONDITIONS = ("seed", "degrade_sigma", "caption", "guidance", "negative")  # the options that binding depends on
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -31,7 +32,7 @@ class Bound:
 
     Args:
         source: What was read.
-        denoiser: The network with the latent bound.
+        denoiser: The network with the latent bound, and guided where that was asked for.
         shape: (1, 3, H, W) of what is to be sampled.
         height: Height of the result, at most H.
         width: Width of the result, at most W.
@@ -68,16 +69,20 @@ def bind(
 
     Args:
         source: What was read.
-        options: Options; seed (of the latent's noise), degrade_sigma and caption are used.
+        options: Options; seed (of the latent's noise), degrade_sigma, caption, guidance and negative are used.
         model: Loaded for the backend.
         backend: Owner of all arrays.
         plan: How the source is cut up.
         on_tile: Called as on_tile(done, total) after each tile of each step, where there are several.
 
     Raises:
-        PidSamplerError: The caption or latent does not suit the model, or the encoder failed.
+        PidSamplerError: The caption, guidance or latent does not suit the model, or the encoder failed.
     """
-    model.check_caption(options.caption)
+    guidance, texts = guidance_for(options, model.contract), [options.caption]
+    if guidance is not None:
+        texts.append(negative_for(options, model))
+    for text in texts:
+        model.check_caption(text)
     height, width = output_size(source, model)
     contract, sigma, grid = (
         model.contract,
@@ -85,7 +90,7 @@ def bind(
         instance("plan", plan, kind=TilePlan, words="a TilePlan").grid,
     )
     with backend.active():  # what tiles share goes to the device once
-        caption = None if options.caption is None else backend.adopt(options.caption)
+        texts = [None if text is None else backend.adopt(text) for text in texts]
         latent = backend.adopt(source.latent) if source.latent is not None else _encoded(source, model, backend, plan)
         if source.latent is None and sigma > 0.0:
             keep = 1.0 - sigma if contract.noise_frame == "flow" else math.sqrt(1.0 - sigma**2)
@@ -93,7 +98,11 @@ def bind(
 
         def cut(tile: Tile) -> Denoiser:
             part = cut_latent(latent, tile, factor=contract.unit)
-            return model.denoiser(part, sigma, caption=caption, check=len(grid) == 1)
+            check = len(grid) == 1
+            if guidance is None:
+                return model.denoiser(part, sigma, caption=texts[0], check=check)
+            told, untold = model.denoisers(part, sigma, captions=texts, check=check)
+            return Guided(told, untold, guidance)
 
         denoiser = cut(next(iter(grid))) if len(grid) == 1 else Tiled(cut, grid, backend=backend, on_tile=on_tile)
     shape = (1, 3, *sampled_size(source, model))

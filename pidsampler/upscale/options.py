@@ -56,13 +56,18 @@ class Options:
 
     Args:
         sampler: A sampler that ends at 0, in any form of `get_scheduler`, over the model's own timesteps where it names
-            none. None takes FlowSDE.
+            none. None takes the model's own, FlowSDE where its manifest says none.
         seed: 0..2^64-1.
         degrade_sigma: Noise level of the latent, 0..1; PiD is trained for 0..0.8. For a picture this much noise is
             added to its latent, in the model's frame. A latent is taken to have it already.
         noise: Noise of the sampler, as in `start`: "independent", "fixed", "brownian", "torch" or a function.
         caption: Embedding of a caption, floats (tokens, width) as `Contract.caption` says, for a model that takes one;
             None is the model's null caption, or zeros where it has none.
+        guidance: Guidance scale on the caption, from 0: m = m_negative + guidance*(m_caption - m_negative), two model
+            calls a row, with the same latent. 1 is one call with the caption alone. None is the model's own where a
+            caption or a negative is given, else 1.
+        negative: Embedding like the caption that guidance leads away from; None is what a missing caption is.
+        steps: Number of steps of the model's own timesteps, for a sampler that names none; None is the model's own.
         finish: Post-processing: color, size and specks of the result; None is `Finish()` too.
 
     Raises:
@@ -74,6 +79,9 @@ class Options:
     degrade_sigma: float = field(number, low=0.0, high=1.0, default=0.0, kw_only=True)
     noise: str | NoiseFunction = field(_noise, default="independent", kw_only=True)
     caption: NDArray[Any] | None = field(_caption, optional=True, default=None, kw_only=True, eq=_content)
+    guidance: float | None = field(number, low=0.0, optional=True, default=None, kw_only=True)
+    negative: NDArray[Any] | None = field(_caption, optional=True, default=None, kw_only=True, eq=_content)
+    steps: int | None = field(whole, low=1, optional=True, default=None, kw_only=True)
     finish: Finish = field(_finish, default=Finish(), kw_only=True)
 
     @classmethod

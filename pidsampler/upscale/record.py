@@ -12,13 +12,17 @@ from ..io import captions
 from ..onnx import Model
 from ..table import StepTable
 from ..version import __version__
+from .guidance import negative_for
 from .options import Options
 from .resolve import Resolved
 from .sizes import output_size
 from .source import Source
 
 # Entries that a result made in the same way has too; others say where it was made, and what came of it.
-SAME = ("model", "table", "noise", "seed", "degrade_sigma", "caption", "finish", "noise_frame", "input")
+SAME = (
+    *("model", "table", "noise", "seed", "degrade_sigma", "caption", "guidance", "negative"),
+    *("finish", "noise_frame", "input"),
+)
 
 
 def make_record(source: Source, options: Options, *, resolved: Resolved, model: Model, device: str) -> dict[str, Any]:
@@ -36,6 +40,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
     """
     contract, sampler, noise = model.contract, resolved.sampler, options.noise
     height, width = output_size(source, model, size=options.finish.size)
+    negative = None if resolved.guidance is None else negative_for(options, model)
     return {
         "model": _model(model),
         "scheduler": "StepTable" if isinstance(sampler, StepTable) else repr(sampler),
@@ -47,6 +52,8 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         "degrade_sigma": options.degrade_sigma,
         "finish": options.finish.described(source, contract.drifts),
         **_caption(options.caption, model),
+        "guidance": resolved.guidance,
+        "negative": captions.described(negative),
         "noise_frame": contract.noise_frame,
         "input": source.described,
         "output": {"width": width, "height": height},

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import attrs
 
 from ..errors import ConfigError
 from ..noise import NoiseFunction, with_noise
 from ..onnx.contract import Contract
-from ..schedulers import FlowSDE
+from ..onnx.manifest import TeacherRule
 from ..schedulers.registry import as_scheduler
 from ..table import Scheduler, StepTable, as_table
+from .guidance import guidance_for
 from .options import Options
 
 
@@ -21,29 +24,39 @@ class Resolved:
         sampler: Scheduler or table, as the record names it.
         table: Table of the sampler, for the model's prediction type and with the draws of the noise asked for.
         noise: Function that makes the noise; None is `noise.normal`.
+        guidance: Scale of the guidance; None where the network is called once a row.
     """
 
     sampler: Scheduler
     table: StepTable
     noise: NoiseFunction | None
+    guidance: float | None
 
     @property
     def tensors(self) -> int:
-        """Full-size tensors that a run holds: x, the network's output, the saved ones and a function's noise."""
+        """Full-size tensors of a run: x, the network's outputs, the saved ones and a function's noise."""
         draws = max((len(row.draws) for row in self.table.rows), default=0) if self.noise else 0
-        return 2 + self.table.slots + draws
+        return 2 + (self.guidance is not None) + self.table.slots + draws
 
 
-def resolve(options: Options, contract: Contract) -> Resolved:
+def resolve(options: Options, contract: Contract, *, size: tuple[int, int]) -> Resolved:
     """Make the sampler that options ask for.
 
+    Args:
+        options: As asked for.
+        contract: The model's.
+        size: (height, width) of what is sampled, the whole picture: a rule of the model's makes its timesteps for it.
+
     Raises:
-        PidSamplerError: The sampler or the noise is unknown, they do not suit each other, or the table does not end
-            at 0.
+        PidSamplerError: The sampler or the noise is unknown, they do not suit each other, the table does not end at 0,
+            or the guidance does not suit the model.
     """
-    sampler = as_scheduler(FlowSDE if options.sampler is None else options.sampler, own=contract.timesteps)
+    guidance, times = guidance_for(options, contract), contract.timesteps
+    asked = contract.sampler if options.sampler is None else options.sampler
+    own = partial(times.at, size) if isinstance(times, TeacherRule) else times
+    sampler = as_scheduler(asked, steps=options.steps, own=own)
     table = as_table(sampler)
     if table.times[-1] != 0.0:
         raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")
     table, noise = with_noise(table.predicting(contract.prediction), options.noise)
-    return Resolved(sampler=sampler, table=table, noise=noise)
+    return Resolved(sampler=sampler, table=table, noise=noise, guidance=guidance)

@@ -27,6 +27,7 @@ from ..values import callback, field, file_path, flag, instance, shown, word
 from . import sizes
 from .bind import CONDITIONS, Bound, bind
 from .finish import finished
+from .guidance import guidance_for
 from .memory import TilePlan, Tiling
 from .options import Options, listed
 from .planner import Planner
@@ -45,8 +46,8 @@ class Result:
     Args:
         array: uint8 (H, W, C): gray, gray + alpha, RGB or RGB + alpha as the input was.
         record: What is needed to make it again, as plain JSON data: model and file hashes, scheduler, timesteps,
-            table, noise, seed, sigma, caption, finish, device and versions; and what came of it: how it was cut into
-            tiles, whether memory ran out, and how its colors had drifted.
+            table, noise, seed, sigma, texts, guidance, finish, device and versions; and what came of it: how it was cut
+            into tiles, whether memory ran out, and how its colors had drifted.
         plan: How it was cut up; of smaller tiles than asked for where memory ran out.
     """
 
@@ -152,15 +153,15 @@ class Upscaler:
             sampler: As in `Options`.
             on_step: As in `sample`.
             progress: Called after each call of the network, of which tiles need several a step, with its share of all.
-            **options: Those of `Options`: seed, degrade_sigma, noise, caption, finish.
+            **options: Those of `Options`: seed, degrade_sigma, noise, caption, guidance, negative, steps, finish.
 
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
         """
         callback("on_step", on_step, takes="(run, m)")
         callback("progress", progress, takes="(share)")
-        asked = Options.of({"sampler": sampler, **options})
-        source, resolved = read(image), resolve(asked, self.model.contract)
+        asked, source = Options.of({"sampler": sampler, **options}), read(image)
+        resolved = _resolved(source, asked, self.model)
         record = make_record(source, asked, resolved=resolved, model=self.model, device=self.backend.device)
         _warn(asked, record, native=sizes.output_size(source, self.model))
         make = partial(_made, source, asked, resolved=resolved, up=self, on_step=on_step, progress=progress)
@@ -183,14 +184,14 @@ class Upscaler:
             image: As in `__call__`.
             plan: How it is cut up; None asks `plan`.
             on_tile: Called as on_tile(done, total) after each tile of each step, where there are several.
-            **options: Those of `Options` that matter here: seed, that of the latent's noise, degrade_sigma, caption.
+            **options: Those of `Options` that matter here: `CONDITIONS`, where seed is that of the latent's noise.
 
         Raises:
             PidSamplerError: An argument is not as described, it does not fit into memory, or the encoder failed.
         """
         callback("on_tile", on_tile, takes="(done, total)")
         asked, source = Options.of(options, CONDITIONS), read(image)
-        plan = plan or self.plan(source)
+        plan = plan or self.plan(source, 2 + (guidance_for(asked, self.model.contract) is not None))
         return bind(source, asked, model=self.model, backend=self.backend, plan=plan, on_tile=on_tile)
 
     def output_size(self, source: Source, size: Size | None = None) -> tuple[int, int]:
@@ -206,8 +207,12 @@ class Upscaler:
             PidSamplerError: The sampler, the noise, or the source's shape does not suit the model.
         """
         asked = Options.of({"sampler": sampler, **options})
-        resolved = resolve(asked, self.model.contract)
+        resolved = _resolved(source, asked, self.model)
         return make_record(source, asked, resolved=resolved, model=self.model, device=self.backend.device)
+
+
+def _resolved(source: Source, asked: Options, model: Model) -> Resolved:
+    return resolve(asked, model.contract, size=sizes.sampled_size(source, model))
 
 
 def _warn(asked: Options, record: dict[str, Any], native: tuple[int, int]) -> None:

@@ -50,6 +50,10 @@ def test_options_are_frozen_and_compare_by_value():
         ({"noise": 3}, "noise=3 must be a name or a function"),
         ({"sampler": 3}, "sampler=3 must be a spec, a scheduler or StepTable, or what makes one"),
         ({"caption": "x"}, "the caption is <U1"),
+        ({"guidance": -1}, r"guidance=-1 must be a finite number from 0"),
+        ({"guidance": "5"}, r"guidance='5' must be a finite number from 0"),
+        ({"negative": "x"}, "the caption is <U1"),
+        ({"steps": 0}, r"steps=0 must be a whole number of at least 1"),
         ({"finish": "match"}, "finish='match' must be a Finish"),
     ],
 )
@@ -64,7 +68,9 @@ def test_a_name_that_is_none_is_answered_by_the_nearest(up):
         up(RGB, sed=1)
     with pytest.raises(PidSamplerError, match="unknown option 'captoin': did you mean 'caption'"):
         up.record(batch.Source.of(RGB), captoin=None)
-    with pytest.raises(PidSamplerError, match="unknown option 'noise': known are caption, degrade_sigma, seed"):
+    with pytest.raises(
+        PidSamplerError, match="unknown option 'noise': known are caption, degrade_sigma, guidance, negative, seed"
+    ):
         up.bind(RGB, noise="fixed")
 
 
@@ -73,7 +79,7 @@ def test_signatures_show_the_options():
     for function, names in (
         (Upscaler.__call__, set(declared)),
         (Upscaler.record, set(declared)),
-        (Upscaler.bind, {"seed", "degrade_sigma", "caption"}),
+        (Upscaler.bind, {"seed", "degrade_sigma", "caption", "guidance", "negative"}),
     ):
         parameters = inspect.signature(function).parameters
         assert names <= set(parameters)
@@ -84,7 +90,7 @@ def test_signatures_show_the_options():
             )
         assert not any(parameter.kind is parameter.VAR_KEYWORD for parameter in parameters.values())
         assert typing.get_type_hints(function).keys() >= names
-        assert len(parameters) - 1 <= 9
+        assert len(parameters) - 1 <= len(declared) + 3  # the picture, and two to be called
     assert "seed" in str(inspect.signature(Upscaler.load("gaussian", "cpu")))
 
 
@@ -99,7 +105,7 @@ def test_settings_of_files_are_the_same_options():
 
 def test_no_option_is_a_parameter_elsewhere():
     """Of the application: an option is a field of `Options`, and functions take the object."""
-    names = {"caption", "degrade_sigma"}
+    names = {"caption", "degrade_sigma", "negative"}
     found = set()
     for path in [*(PACKAGE / "upscale").glob("*.py"), PACKAGE / "cli" / "upscale.py"]:
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
@@ -108,7 +114,7 @@ def test_no_option_is_a_parameter_elsewhere():
                 found |= {f"{path.name}: {node.name}" for argument in arguments if argument.arg in names}
             if isinstance(node, ast.AnnAssign) and getattr(node.target, "id", None) in names:
                 found.add(f"{path.name}: {node.target.id}")
-    assert found == {"options.py: caption", "options.py: degrade_sigma", "options.py: _content"}
+    assert found == {"options.py: caption", "options.py: degrade_sigma", "options.py: negative", "options.py: _content"}
 
 
 def warned(action):

@@ -58,16 +58,16 @@ def test_sizes(model):
 
 def test_resolve(tmp_path):
     contract = Model.load(write_model(tmp_path / "m", manifest={"timesteps": [0.8, 0.3, 0]}), NUMPY).contract
-    own = resolve(Options(), contract)
+    own = resolve(Options(), contract, size=(64, 64))
     assert own.sampler == FlowSDE([0.8, 0.3, 0])
     assert (own.table, own.noise, own.tensors) == (FlowSDE([0.8, 0.3, 0]).table(), None, 2)
-    assert resolve(Options("flow-ode"), contract).sampler == FlowODE([0.8, 0.3, 0])
-    assert resolve(Options("heun@uniform:3"), contract).tensors == 3
-    given = resolve(Options(noise=noise.normal), contract)
+    assert resolve(Options("flow-ode"), contract, size=(64, 64)).sampler == FlowODE([0.8, 0.3, 0])
+    assert resolve(Options("heun@uniform:3"), contract, size=(64, 64)).tensors == 3
+    given = resolve(Options(noise=noise.normal), contract, size=(64, 64))
     assert (given.noise, given.table, given.tensors) == (noise.normal, own.table, 3)
-    assert resolve(Options(noise="fixed"), contract).table == noise.fixed(own.table)
+    assert resolve(Options(noise="fixed"), contract, size=(64, 64)).table == noise.fixed(own.table)
     with pytest.raises(PidSamplerError, match=r"ends at noise level 0\.5: a picture needs one that ends in 0"):
-        resolve(Options(FlowSDE(timesteps.custom([0.9, 0.5], partial=True))), contract)
+        resolve(Options(FlowSDE(timesteps.custom([0.9, 0.5], partial=True))), contract, size=(64, 64))
 
 
 def test_plan(model):
@@ -119,7 +119,7 @@ def test_finish(model):
 
 def test_record(model):
     source, options = read(RGB), Options("heun@uniform:2", seed=4, finish=Finish(size=Size(2)))
-    resolved = resolve(options, model.contract)
+    resolved = resolve(options, model.contract, size=(64, 64))
     record = make_record(source, options, resolved=resolved, model=model, device="cpu")
     assert json.loads(json.dumps(record)) == record
     assert record.keys() >= {*SAME, "scheduler", "timesteps", "output", "device", "versions"}
@@ -130,7 +130,7 @@ def test_record(model):
 
 def test_the_stages_make_what_the_upscaler_makes(model):
     source, options = read(RGB), Options("heun@uniform:2", seed=4, degrade_sigma=0.2)
-    resolved = resolve(options, model.contract)
+    resolved = resolve(options, model.contract, size=(64, 64))
     plan = Planner(model, NUMPY).plan(source, tiling=Tiling(), tensors=resolved.tensors)
     bound = bind(source, options, model=model, backend=NUMPY, plan=plan)
     x = sample(bound.denoiser, resolved.table, shape=bound.shape, seed=options.seed)

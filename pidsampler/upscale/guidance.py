@@ -1,0 +1,52 @@
+"""Guidance on a caption: whether a result has it, how much, and away from what."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from ..onnx import Model
+from ..onnx.contract import Contract
+from .options import Options
+
+
+def guidance_for(options: Options, contract: Contract) -> float | None:
+    """Return the guidance scale of a result; None where the network is called once a row.
+
+    Raises:
+        PidSamplerError: The model takes no caption; or as `guidance_scale`.
+    """
+    if contract.caption is None and options.guidance not in (None, 1.0):
+        raise ConfigError(
+            f"guidance needs a network that takes a caption, but {contract.name} takes none: a folder that does is "
+            "exported with caption=input"
+        )
+    return guidance_scale(options, contract.guidance)
+
+
+def guidance_scale(options: Options, own: float | None) -> float | None:
+    """Return the guidance scale that options ask for; None where the network is called once a row.
+
+    Args:
+        options: As asked for.
+        own: The model's own scale, which is taken where a caption or a negative is given; or None.
+
+    Raises:
+        PidSamplerError: There is neither a caption nor a negative to tell two calls apart, or a negative is not used.
+    """
+    told = options.caption is not None or options.negative is not None
+    scale = options.guidance if options.guidance is not None else own if told else None
+    if scale in (None, 1.0):
+        if options.negative is not None:
+            raise ConfigError("a negative has an effect with guidance alone: pass guidance above 1, or no negative")
+        return None
+    if not told:
+        raise ConfigError(f"guidance={scale:g} leads towards a caption, but none is given: pass a caption too")
+    return scale
+
+
+def negative_for(options: Options, model: Model) -> NDArray[Any] | None:
+    """Return the embedding that guidance leads away from: that of the options, or the folder's; None is zeros."""
+    return model.null_caption if options.negative is None else options.negative

@@ -1,0 +1,422 @@
+"""Teachers as NVIDIA runs them: a rule for the timesteps, DPM-Solver++ 2M, guidance on the caption alone."""
+
+import json
+import pickle
+import shutil
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import attrs
+import numpy as np
+import onnxruntime
+import pytest
+from fake_cuda import FakeCuda
+from models import write_model
+from paths import PARITY
+from PIL import Image
+
+from pidsampler import CudaOptions, PidSamplerError, Tiling, Upscaler, noise, sample, timesteps
+from pidsampler.cli import main
+from pidsampler.denoiser import GaussianMixture, Guided
+from pidsampler.export.architecture import random_tensors
+from pidsampler.export.folder import ExportPlan, write_folder
+from pidsampler.export.layers import Form
+from pidsampler.export.published import PUBLISHED, get_published
+from pidsampler.io import captions
+from pidsampler.io.pictures import read_record
+from pidsampler.onnx.manifest import Manifest, TeacherRule, read_manifest
+from pidsampler.onnx.session import Binding
+from pidsampler.search.problem import Problem
+from pidsampler.study.plan import Study
+from pidsampler.upscale.batch import Settings
+from pidsampler.upscale.options import Options
+from pidsampler.upscale.resolve import resolve
+from pidsampler.upscale.source import Source
+
+sys.path.insert(0, str(PARITY))
+from pid_cases import V15
+
+SMALL = replace(V15, depth=2, pixel_depth=1)
+RULE, STEPS = TeacherRule(base=6.0, size=2048, steps=25), 3
+UNIT = SMALL.scale * SMALL.latent_factor
+RNG = np.random.default_rng(0)
+CAPTION, NEGATIVE = RNG.standard_normal((2, SMALL.text_length, SMALL.text_width)).astype(np.float32)
+
+
+def write_teacher(folder, split=True):
+    """A small network of random weights with a teacher's manifest, which takes latents."""
+    facts = {"timesteps": attrs.evolve(RULE, steps=STEPS), "sampler": "dpmpp-2m", "guidance": 5.0}
+    plan = ExportPlan(
+        architecture=SMALL,
+        tensors=random_tensors(SMALL, 3),
+        form=Form(takes_caption=True, split=split),
+        manifest=Manifest(vae_factor=SMALL.latent_factor, **facts),
+    )
+    write_folder(plan, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return write_teacher(tmp_path_factory.mktemp("models") / "teacher")
+
+
+@pytest.fixture(scope="module")
+def up(folder):
+    return Upscaler.load(folder, "cpu")
+
+
+def latent_of(height, width):
+    shape = (1, SMALL.latent_channels, height // UNIT, width // UNIT)
+    return np.random.default_rng(height).standard_normal(shape, np.float32)
+
+
+def network_of(folder, latent, text):
+    """velocity(x, t) of one graph, run by ONNX Runtime as it is."""
+    session = onnxruntime.InferenceSession(folder / "pid_upscaler.onnx", providers=["CPUExecutionProvider"])
+    given = {"degrade_sigma": np.zeros(1, np.float32), "lq_latent": latent, "caption": text[None]}
+
+    def velocity(x, t):
+        feeds = {"x": x.astype(np.float32), "t": np.array([1000 * t], np.float32)}
+        return session.run(None, {**feeds, **given})[0].astype(np.float64)
+
+    return velocity
+
+
+def nvidias(x, told, untold, *, scale, steps):
+    """NVIDIA's recipe, written out in float64: pid_model.py, generate_samples_from_batch; dpm_solver.py, sample.
+
+    Takes the initial noise and velocities of the caption and of the negative.
+    """
+    height, width = x.shape[2:]
+    shift = 6.0 * np.sqrt(np.sqrt(height * width) / 2048)
+    s = np.linspace(0, 0.999, steps + 1)
+    times = (shift * s / (1 + (shift - 1) * s))[::-1]
+
+    def x0_at(x, t):
+        """noise_pred_fn and data_prediction_fn: eps = (1 - t)*v + x, guided; x0 = (x - t*eps)/(1 - t)."""
+        eps, other = ((1 - t) * velocity(x, t) + x for velocity in (told, untold))
+        return (x - t * (other + scale * (eps - other))) / (1 - t)
+
+    with np.errstate(divide="ignore"):
+        lam = np.log(1 - times) - np.log(times)
+    older = None
+    for i in range(steps):
+        x0 = x0_at(x, times[i])
+        phi = np.expm1(-(lam[i + 1] - lam[i]))
+        alpha, ratio = 1 - times[i + 1], times[i + 1] / times[i]
+        x = ratio * x - alpha * phi * x0
+        if 0 < i < steps - 1:  # order 1 first, and at last: lower_order_final
+            r0 = (lam[i] - lam[i - 1]) / (lam[i + 1] - lam[i])
+            x -= 0.5 * alpha * phi * (x0 - older) / r0
+        older = x0
+    return x
+
+
+@pytest.mark.parametrize(("height", "width"), [(512, 512), (256, 768)])
+def test_a_teacher_is_sampled_as_nvidias_code_samples_it(height, width, folder, tmp_path):
+    plain = write_teacher(tmp_path / "whole", split=False)
+    latent, found = latent_of(height, width), []
+
+    def last(run, m):
+        if run.index == len(run) - 1:
+            found.append(run.predict_x0(m))
+
+    up = Upscaler.load(folder, "cpu")
+    result = up(latent, seed=7, caption=CAPTION, negative=NEGATIVE, on_step=last)
+    start = noise.normal(7, 0, (3, height, width))[None].astype(np.float64)
+    expected = nvidias(
+        start, *(network_of(plain, latent, text) for text in (CAPTION, NEGATIVE)), scale=5.0, steps=STEPS
+    )
+    assert result.record["scheduler"].startswith("DPMSolverPP2M(")
+    assert np.abs(expected).max() > 1.1  # nothing is clipped before the end
+    # Of the largest value: random weights and guidance 5 leave x0 about 7 wide, with float32's rounding in both.
+    assert np.abs(found[0] - expected).max() < 1e-5 * np.abs(expected).max()
+    assert np.linalg.norm(found[0] - expected) < 2e-6 * np.linalg.norm(expected)
+    levels = np.rint(np.clip(expected[0].transpose(1, 2, 0), -1, 1) * 127.5 + 127.5)
+    assert np.abs(result.array - levels).max() <= 1
+
+
+@pytest.mark.parametrize("steps", [1, 2, 3, 25])
+def test_the_solver_is_nvidias_at_every_length(steps):
+    """In float64, on velocities of a closed form that are not linear in x."""
+    told, untold = GaussianMixture([-0.5, 0.7], [0.2, 0.1], [1, 2]), GaussianMixture([0.0], [0.6], [1])
+
+    def velocity(law):
+        def at(x, t):
+            out = np.empty_like(x)
+            law.predict(x, t, out)
+            return out
+
+        return at
+
+    x = noise.normal(3, 0, (3, 64, 96))[None].astype(np.float64)
+    expected = nvidias(x, velocity(told), velocity(untold), scale=5.0, steps=steps)
+    spec = f"dpmpp-2m@teacher(shift={timesteps.pid_shift(64, 96, base=6, size=2048)!r}):{steps}"
+    found = sample(Guided(told, untold, 5.0), spec, x=x, dtype=np.float64)
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+
+
+def test_the_list_is_made_anew_for_each_size_and_for_the_whole_picture(up):
+    for height, width in ((64, 64), (32, 128), (96, 64)):
+        expected = timesteps.teacher(STEPS, timesteps.pid_shift(height, width, base=6, size=2048)).tolist()
+        for cut in (Tiling(), Tiling(32, 0)):
+            made = up.with_tiling(cut)(latent_of(height, width), caption=CAPTION)
+            assert made.record["timesteps"] == expected
+        assert up.record(Source.of(latent_of(height, width)))["timesteps"] == expected
+    assert up.record(Source.of(latent_of(64, 64)), steps=2)["timesteps"] == list(RULE.at((64, 64), 2))
+    assert up.record(Source.of(latent_of(64, 64)), "heun@uniform:3")["timesteps"] == timesteps.uniform(3).tolist()
+    with pytest.raises(PidSamplerError, match=r"'heun@uniform:3' names a timestep list and timesteps were given too"):
+        up.record(Source.of(latent_of(64, 64)), "heun@uniform:3", steps=2)
+
+
+@pytest.fixture
+def runs(monkeypatch):
+    """The graphs that ran, in order."""
+    names, run = [], Binding.run
+
+    def counted(binding):
+        names.append(binding._path.name)
+        run(binding)
+
+    monkeypatch.setattr(Binding, "run", counted)
+    return names
+
+
+@pytest.mark.parametrize(
+    ("options", "calls"),
+    [
+        ({}, 1),
+        ({"guidance": 1.0}, 1),
+        ({"caption": CAPTION}, 2),  # by the manifest's guidance
+        ({"caption": CAPTION, "guidance": 1}, 1),
+        ({"caption": CAPTION, "guidance": 2.5}, 2),
+        ({"negative": NEGATIVE}, 2),
+    ],
+)
+def test_how_often_the_network_is_called(up, runs, options, calls):
+    shares = []
+    for count, cut in ((1, Tiling()), (4, Tiling(32, 0))):
+        runs.clear()
+        up.with_tiling(cut)(latent_of(64, 64), **options, progress=shares.append)
+        assert runs.count("pid_upscaler.onnx") == STEPS * calls * count
+        assert runs.count("lq_projection.onnx") == (1 if count == 1 else STEPS * count)
+    assert sum(shares) == pytest.approx(2.0)
+
+
+def test_guidance_is_of_the_text_alone(up):
+    latent, t = latent_of(64, 96), 0.6
+    x = np.random.default_rng(1).standard_normal((1, 3, 64, 96), np.float32)
+
+    def velocity(**options):
+        out = np.empty_like(x)
+        up.bind(latent, degrade_sigma=0.2, **options).denoiser.predict(x, t, out)
+        return out
+
+    told, untold = (velocity(caption=text, guidance=1) for text in (CAPTION, NEGATIVE))
+    zeros = velocity()
+    for negative, away in ((NEGATIVE, untold), (None, zeros)):
+        guided = velocity(caption=CAPTION, negative=negative)
+        np.testing.assert_allclose(guided, away + 5.0 * (told - away), atol=2e-5)
+    np.testing.assert_allclose(velocity(negative=NEGATIVE, guidance=3), untold + 3 * (zeros - untold), atol=2e-5)
+    assert np.abs(told - untold).max() > 0.1
+
+
+def test_a_sampler_that_saves_counts_the_second_output(up):
+    contract = up.model.contract
+    plain, guided = (
+        resolve(Options(caption=CAPTION, guidance=scale), contract, size=(64, 64)).tensors for scale in (1, 5)
+    )
+    assert (plain, guided) == (3, 4)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"guidance": 5}, "guidance=5 leads towards a caption, but none is given: pass a caption too"),
+        ({"negative": NEGATIVE, "guidance": 1}, "a negative has an effect with guidance alone: pass guidance above 1"),
+        (
+            {"caption": CAPTION, "negative": CAPTION[:2]},
+            r"the caption has shape \(2, 24\), but .* takes one of \(5, 24\)",
+        ),
+        ({"caption": np.zeros((2, 3))}, r"the caption has shape \(2, 3\)"),
+    ],
+)
+def test_guidance_that_cannot_be(up, options, message):
+    for made in (up, up.bind):
+        with pytest.raises(PidSamplerError, match=message):
+            made(latent_of(64, 64), **options)
+
+
+def test_guidance_of_a_network_that_takes_no_caption(tmp_path):
+    plain = Upscaler.load(write_model(tmp_path / "m"), "cpu")
+    with pytest.raises(PidSamplerError, match=r"m takes none: a folder that does is exported with caption=input"):
+        plain(np.zeros((8, 8, 3), np.uint8), caption=CAPTION, guidance=5)
+    with pytest.raises(PidSamplerError, match="m takes no caption"):
+        plain.model.denoisers(np.zeros((1, 4, 1, 1), np.float32), 0.0, captions=[None, None])
+    with pytest.raises(PidSamplerError, match="a negative has an effect with guidance alone"):
+        plain(np.zeros((8, 8, 3), np.uint8), negative=NEGATIVE)
+
+
+@pytest.fixture
+def here(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    np.save("a.npy", latent_of(64, 64))
+    np.save("c.npy", CAPTION)
+    np.save("n.npy", NEGATIVE)
+    return ["upscale", "a.npy", "-o", "out/", "--model", str(folder), "--device", "cpu"]
+
+
+def test_the_command_runs_a_teacher_and_goes_on_where_it_was(here, up, capsys):
+    guided = [*here, "--caption", "c.npy", "--negative", "n.npy", "--guidance", "3"]
+    assert main(guided) == 0
+    record = read_record(Path("out/a.png"))
+    python = up("a.npy", caption=CAPTION, negative=NEGATIVE, guidance=3)
+    assert np.array_equal(np.asarray(Image.open("out/a.png")), python.array)
+    assert record == json.loads(json.dumps(python.record))
+    assert (record["guidance"], record["negative"]) == (3.0, captions.described(NEGATIVE))
+    capsys.readouterr()
+    assert main(guided) == 0
+    assert "there already" in capsys.readouterr().out
+    for other in (["--guidance", "4"], ["--caption", "n.npy"], ["--negative", "c.npy"], ["--guidance", "3"]):
+        changed = [*guided, *other]
+        if other == ["--guidance", "3"]:
+            changed.remove("--negative")
+            changed.remove("n.npy")
+        assert main(changed) == 1
+        assert "not made from a.npy with these settings" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("options", "scheduler", "times"),
+    [
+        ([], "DPMSolverPP2M(", RULE.at((64, 64), STEPS)),
+        (["--steps", "2"], "DPMSolverPP2M(", RULE.at((64, 64), 2)),
+        (["--scheduler", "flow-sde"], "FlowSDE(", RULE.at((64, 64), STEPS)),
+        (["--scheduler", "dpmpp-2m-sde(kind=heun)", "--eta", "0.5"], "eta=0.5, kind='heun'", RULE.at((64, 64), STEPS)),
+        (["--scheduler", "heun@uniform:2"], "Heun", (1.0, 0.5, 0.0)),
+        (["--timesteps", "0.9,0.4,0"], "DPMSolverPP2M(", (0.9, 0.4, 0.0)),
+    ],
+)
+def test_the_commands_sampler_over_a_rule(here, options, scheduler, times):
+    assert main([*here, *options]) == 0
+    record = read_record(Path("out/a.png"))
+    assert scheduler in record["scheduler"]
+    assert tuple(record["timesteps"]) == times
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--guidance", "5"], "--guidance 5 leads towards a caption, but none is given: pass a caption too"),
+        (["--negative", "n.npy", "--guidance", "1"], "a negative has an effect with guidance alone"),
+        (["--scheduler", "heun@uniform:2", "--steps", "2"], "names a timestep list and timesteps were given too"),
+        (["--negative", "none.npy"], "cannot read none.npy"),
+        (["--guidance", "-1", "--caption", "c.npy"], "must be a finite number from 0"),
+    ],
+)
+def test_a_command_line_that_is_wrong(here, options, message, capsys):
+    assert main([*here, *options]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("out/a.png").exists()
+
+
+def test_settings_travel():
+    settings = Settings(caption=CAPTION, negative=NEGATIVE, guidance=5, steps=3)
+    again = pickle.loads(pickle.dumps(settings))
+    assert again == settings
+    assert again != attrs.evolve(settings, negative=CAPTION)
+    assert again != attrs.evolve(settings, guidance=4)
+
+
+@pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
+def test_a_replayed_cuda_graph_is_told_either_text(cupy, folder, monkeypatch):
+    cuda = FakeCuda(cupy, monkeypatch)
+    plain, replayed = (Upscaler.load(folder, "cuda", options=CudaOptions(cuda_graph=graph)) for graph in (False, True))
+    for seed, (options, size) in enumerate(
+        [({"caption": CAPTION}, 64), ({}, 64), ({"caption": CAPTION, "negative": NEGATIVE}, 64), ({}, 96)]
+    ):
+        found, expected = (up(latent_of(64, size), seed=seed, **options).array for up in (replayed, plain))
+        assert np.array_equal(found, expected)
+    assert [graph for _, graph in cuda.recorded] == ["1", "2"]  # one for both texts of a size
+
+
+def test_a_manifest_holds_a_rule(folder, up):
+    data = json.loads((folder / "pidsampler.json").read_text())
+    assert data["timesteps"] == {"shift": {"base": 6.0, "size": 2048}, "steps": STEPS}
+    assert (data["sampler"], data["guidance"]) == ("dpmpp-2m", 5.0)
+    assert read_manifest(folder).timesteps == attrs.evolve(RULE, steps=STEPS) == up.model.contract.timesteps
+    assert main(["inspect", str(folder)]) == 0
+
+
+def test_teachers_are_exported_with_theirs(tmp_path):
+    teachers = [one for one in PUBLISHED.values() if one.is_teacher]
+    assert {one.backbone for one in teachers} == {"flux", "flux2", "qwenimage"}
+    for one in PUBLISHED.values():
+        expected = (RULE, "dpmpp-2m", 5.0) if one.is_teacher else (tuple(timesteps.pid().tolist()), None, None)
+        assert (one.timesteps, one.sampler, one.guidance) == expected
+    assert get_published("flux", "2kto4k_v1pt5_undistilled").timesteps.at((2048, 2048))[0] == pytest.approx(
+        0.99983, abs=5e-6
+    )
+
+
+RULES = {"shift": {"base": 6, "size": 2048}, "steps": 25}
+
+
+@pytest.mark.parametrize(
+    ("facts", "message"),
+    [
+        ({"timesteps": {}}, "timesteps is {}, expected a list of times, or a rule such as"),
+        ({"timesteps": {"shift": 6, "steps": 25}}, "expected a list of times, or a rule such as"),
+        ({"timesteps": {**RULES, "stops": 3}}, "expected a list of times, or a rule such as"),
+        ({"timesteps": {**RULES, "steps": 0}}, r"steps=0 must be a whole number in 1\.\.1000"),
+        ({"timesteps": {**RULES, "steps": 10**9}}, "steps=1000000000 must be a whole number"),
+        ({"timesteps": {**RULES, "shift": {"base": 0, "size": 1}}}, r"base=0 must be a finite number in \(0, 1000\]"),
+        ({"timesteps": {**RULES, "shift": {"base": "6", "size": 1}}}, "base='6' must be a finite number"),
+        ({"timesteps": {**RULES, "shift": {"base": 6, "size": 2.5}}}, "size=2.5 must be a whole number"),
+        ({"sampler": "dpmp-2m"}, "sampler is 'dpmp-2m', expected a scheduler's name and options, such as 'dpmpp-2m'"),
+        ({"sampler": "evil.py:run"}, "sampler is 'evil.py:run', expected a scheduler's name"),
+        ({"sampler": "@table.json"}, "sampler is '@table.json', expected a scheduler's name"),
+        ({"sampler": "heun@uniform:1000000000"}, "expected a scheduler's name"),
+        ({"sampler": "restart(repeats=1000000000)"}, "expected a scheduler's name"),
+        ({"sampler": "dpmpp-2m\x1b[2J"}, r"sampler is 'dpmpp-2m\\x1b\[2J', expected a scheduler's name"),
+        ({"sampler": 3}, "sampler is 3, expected a scheduler's name"),
+        ({"guidance": 0}, "guidance is 0, expected a number above 0"),
+        ({"guidance": "5"}, "guidance is '5', expected a number above 0"),
+    ],
+)
+def test_a_manifest_of_a_stranger(tmp_path, monkeypatch, facts, message):
+    monkeypatch.chdir(tmp_path)
+    Path("evil.py").write_text("raise SystemExit('it ran')\n")
+    Path("pidsampler.json").write_text(json.dumps(facts))
+    with pytest.raises(PidSamplerError, match=message):
+        read_manifest(Path())
+
+
+def test_a_list_as_before(tmp_path):
+    (tmp_path / "pidsampler.json").write_text('{"timesteps": [0.8, 0.3, 0]}')
+    manifest = read_manifest(tmp_path)
+    assert (manifest.own_timesteps, manifest.own_sampler) == ((0.8, 0.3, 0.0), "flow-sde")
+    assert manifest.listed_timesteps == manifest.own_timesteps
+
+
+def test_a_study_needs_one_list_for_pictures_of_all_sizes(folder, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    preset = {"model": str(folder), "images": "a.png"}
+    study = Study(preset=preset, folder=tmp_path)
+    with pytest.raises(
+        PidSamplerError, match=r"depend on the result's size .*: pass a list of one shift, such as 'teach"
+    ):
+        study.scheduler(study.preset_cell)
+    study = Study(preset={**preset, "timesteps": "teacher(shift=2)", "steps": 4}, folder=tmp_path)
+    assert study.scheduler(study.preset_cell).timesteps.tolist() == timesteps.teacher(4, 2).tolist()
+
+
+def test_a_search_needs_pictures_of_one_size(folder, tmp_path):
+    for name, width in (("a", 64), ("b", 64), ("c", 96)):
+        np.save(tmp_path / f"{name}.npy", latent_of(64, width))
+    same, other = ([tmp_path / f"{name}.npy" for name in names] for names in ("ab", "ac"))
+    assert Problem.of_model(folder, same, device="cpu").own.tolist() == list(RULE.at((64, 64), STEPS))
+    with pytest.raises(PidSamplerError, match=r"depend on the result's size .*: pass pictures of one size"):
+        Problem.of_model(folder, other, device="cpu")
