@@ -223,6 +223,17 @@ def test_guidance_is_of_the_text_alone(up):
     assert np.abs(told - untold).max() > 0.1
 
 
+def test_the_negative_is_the_folders_null_caption_where_none_is_given(folder, up, tmp_path):
+    latent = latent_of(64, 64)
+    shutil.copytree(folder, tmp_path / "stored")
+    np.save(tmp_path / "stored" / "null_caption.npy", NEGATIVE)
+    stored = Upscaler.load(tmp_path / "stored", "cpu")(latent, caption=CAPTION)
+    given, zeros = up(latent, caption=CAPTION, negative=NEGATIVE), up(latent, caption=CAPTION)
+    assert np.array_equal(stored.array, given.array)
+    assert not np.array_equal(stored.array, zeros.array)
+    assert stored.record["negative"] == given.record["negative"] != zeros.record["negative"]
+
+
 def test_a_sampler_that_saves_counts_the_second_output(up):
     contract = up.model.contract
     plain, guided = (
