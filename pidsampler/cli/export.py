@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,11 +24,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--backbone", required=True, metavar="NAME", help="sdxl, flux, flux2, sd3, qwenimage, ...")
     parser.add_argument("--type", required=True, help="2k, 2kto4k, 2kto4k_v1pt5 or 2kto4k_v1pt5_undistilled")
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="NVIDIA's .pth, or a .safetensors of it")
+    source.add_argument(
+        "--checkpoint", type=Path, metavar="PATH", help="NVIDIA's .pth, or another file or folder of it"
+    )
     source.add_argument("--random-weights", type=int, metavar="SEED", help="the same network without a checkpoint")
     source.add_argument("--from-hub", action="store_true", help="download NVIDIA's from Hugging Face (extra 'hub')")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="the new model folder")
-    parser.add_argument("--vae", type=Path, metavar="FILE", help="its encoder's weights; without them latents only")
+    parser.add_argument("--vae", type=Path, metavar="PATH", help="its encoder's weights; without them latents only")
     accept = ("--accept-license", "--accept-licence")
     parser.add_argument(*accept, action="store_true", help="of what --from-hub downloads")
     parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
@@ -66,28 +69,35 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             print(f"{arguments.output / name} ...", flush=True)
 
-    write_folder(plan, arguments.output, overwrite=arguments.overwrite, note=note)
-    if not arguments.quiet:
-        seconds = time.perf_counter() - began
-        print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
-        print(f"licence: {plan.manifest.license}")
-    if arguments.verify:
+    off: list[float] = []
+
+    def check(folder: Path) -> None:
         from ..export.recover import Network
         from ..export.verify import verify
 
         made_of = Network(plan.architecture, plan.tensors, plan.form.dtype, plan.form.caption)
-        error = verify(arguments.output, made_of)
-        print(f"{arguments.output}: {error:.1e} off its evaluation in float64")
+        off.append(verify(folder, made_of, name=arguments.output))
+
+    write_folder(
+        plan, arguments.output, overwrite=arguments.overwrite, note=note, check=check if arguments.verify else None
+    )
+    if not arguments.quiet:
+        seconds = time.perf_counter() - began
+        print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
+        print(f"licence: {plan.manifest.license}")
+    if off:
+        print(f"{arguments.output}: {off[0]:.1e} off its evaluation in float64")
     return 0
 
 
 def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
     from ..export.architecture import random_tensors
+    from ..export.build import TYPES
     from ..export.checkpoint import network_tensors, read_checkpoint
     from ..export.folder import ExportPlan
     from ..export.layers import check_form
     from ..export.published import LICENSE
-    from ..export.tensors import check_tensors
+    from ..export.tensors import check_tensors, check_values
     from ..export.vae import ENCODERS, canonical, encoder_shapes, random_encoder
     from ..onnx.manifest import Manifest
 
@@ -102,6 +112,10 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         )
     form = _form(arguments)
     check_form(architecture, form)
+    if arguments.verify:
+        from ..export.verify import check_verifiable
+
+        check_verifiable(form.size)
     name, license_line, files = published.name, LICENSE, (arguments.checkpoint, arguments.vae)
     if arguments.from_hub:
         files = _downloaded(arguments, published)
@@ -109,14 +123,19 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         name, license_line = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
         tensors = random_tensors(architecture, arguments.random_weights)
     else:
-        tensors = network_tensors(read_checkpoint(files[0]).tensors)
-        check_tensors(tensors, architecture.shapes(), where=f"{files[0]} as {published.backbone} {published.type}")
+        note = _noted(files[0], arguments.quiet)
+        tensors = network_tensors(read_checkpoint(files[0], note=note).tensors, note=note)
+        where = f"{files[0]} as {published.backbone} {published.type}"
+        check_tensors(tensors, architecture.shapes(), where=where)
+        check_values(tensors, dtype=TYPES[form.dtype], where=where)
     encoder_tensors = None
     if encoder is not None and files[1] is not None:
-        encoder_tensors = canonical(read_checkpoint(files[1]).tensors, encoder, where=str(files[1]))
-        check_tensors(
-            encoder_tensors, encoder_shapes(encoder), where=f"{files[1]} as the encoder of {published.backbone}"
-        )
+        note = _noted(files[1], arguments.quiet)
+        found = read_checkpoint(files[1], note=note).tensors
+        encoder_tensors = canonical(found, encoder, where=str(files[1]), note=note)
+        where = f"{files[1]} as the encoder of {published.backbone}"
+        check_tensors(encoder_tensors, encoder_shapes(encoder), where=where)
+        check_values(encoder_tensors, dtype=TYPES["float32"], where=where)
     elif encoder is not None and arguments.random_weights is not None:
         encoder_tensors = random_encoder(encoder, arguments.random_weights)
     manifest = Manifest(
@@ -139,6 +158,16 @@ def _plan(arguments: argparse.Namespace, published: Published) -> ExportPlan:
         encoder=encoder,
         encoder_tensors=encoder_tensors,
     )
+
+
+def _noted(path: Path, quiet: bool) -> Callable[[str], object]:
+    """Return what prints a line about a checkpoint."""
+
+    def note(text: str) -> None:
+        if not quiet:
+            print(f"{path}: {text}", flush=True)
+
+    return note
 
 
 def _form(arguments: argparse.Namespace) -> Form:
