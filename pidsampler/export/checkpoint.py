@@ -214,12 +214,15 @@ def _interleaved(first: Stored, second: Stored, width: int) -> Stored:
 def _sharded(index: Path) -> dict[str, Stored]:
     places = read_index(index)
     tensors: dict[str, Stored] = {}
-    for shard in dict.fromkeys(places.values()):
+    inside: dict[str, list[str]] = {}
+    for name, shard in places.items():
+        inside.setdefault(shard, []).append(name)
+    for shard, names in inside.items():
         try:
             found = _read(index.with_name(shard))
         except PidSamplerError as error:
             raise FileError(f"its shard {shard}: {error}") from error
-        check_shard(shard, found=found, expected=(name for name, where in places.items() if where == shard))
+        check_shard(shard, found=found, expected=names)
         tensors |= found
     return {name: tensors[name] for name in places}
 

@@ -37,7 +37,7 @@ def find_checkpoint(folder: Path) -> Path:
         PidSamplerError: There is none, more than one of a kind, or something else that is known.
         OSError: The folder cannot be read.
     """
-    names = sorted(path.name for path in folder.iterdir())
+    names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if any(name.endswith(".distcp") for name in names):
         raise FileError(
             "it is a distributed checkpoint of PyTorch (.distcp): run NVIDIA's scripts/convert_distcp_to_pt.py --ema "

@@ -15,6 +15,7 @@ from ..errors import ModelError
 from ..onnx import Model
 from ..onnx.contract import CAPTION, LATENT, NETWORK, PROJECTION
 from ..onnx.manifest import read_manifest
+from .architecture import Architecture
 from .recover import Network, recovered, stored_type
 from .reference import velocity
 from .widened import WideGraph
@@ -37,6 +38,16 @@ class _Graphs(NamedTuple):
     velocity: Callable[[Floats, Floats, Floats | None], Floats]
 
 
+class _Found(NamedTuple):
+    """What a folder made of what; the caption is None where it is stored."""
+
+    x: Floats
+    latent: Floats
+    caption: Floats | None
+    time: float
+    velocity: Floats
+
+
 def verify(folder: Path, network: Network | None = None, *, name: Path | None = None) -> float:
     """Evaluate a folder's network on a small picture of noise, by ONNX Runtime on the CPU and in numpy.
 
@@ -56,15 +67,15 @@ def verify(folder: Path, network: Network | None = None, *, name: Path | None = 
             cannot be read back.
     """
     dtype = stored_type(folder) if network is None else network.dtype
-    graphs = _wide(folder) if dtype == "bfloat16" else _opened(folder)
-    name = folder if name is None else name
+    narrow, name = dtype == "bfloat16", folder if name is None else name
+    graphs = _wide(folder) if narrow else _opened(folder)
     if graphs.fixed:
         raise ModelError(f"{name} has a fixed size, too large for numpy: verify an export of dynamic size")
-    own = recovered(folder) if network is None or dtype == "bfloat16" else network
-    error = _checked(graphs, own, name, _OWN_TOLERANCE if dtype == "bfloat16" else TOLERANCES[dtype])
-    if own is network or network is None:
-        return error
-    return _checked(graphs, network, name, TOLERANCES[dtype])
+    own = recovered(folder) if network is None or narrow else network
+    found = _found(own.architecture, graphs)
+    del graphs  # and their memory
+    error = _checked(found, own, name, _OWN_TOLERANCE if narrow else TOLERANCES[dtype])
+    return _checked(found, network, name, TOLERANCES[dtype]) if narrow and network is not None else error
 
 
 def check_verifiable(size: tuple[int, int] | None) -> None:
@@ -77,22 +88,26 @@ def check_verifiable(size: tuple[int, int] | None) -> None:
         raise ModelError("a fixed size is too large for numpy to verify: verify an export of dynamic size")
 
 
-def _checked(graphs: _Graphs, network: Network, name: Path, tolerance: float) -> float:
-    a, tensors, dtype, caption = network
+def _found(a: Architecture, graphs: _Graphs) -> _Found:
     step = math.lcm(a.patch, a.scale * a.latent_factor)
     rng = np.random.default_rng(0)
     x = rng.standard_normal((1, 3, 2 * step, 3 * step), np.float32)
     sides = [n // (a.scale * a.latent_factor) for n in x.shape[2:]]
     latent = rng.standard_normal((1, a.latent_channels, *sides), np.float32)
-    given = None
-    if caption is None:
-        caption = np.zeros((a.text_length, a.text_width), np.float32)
-    if graphs.takes_caption:
-        given = caption = rng.standard_normal(caption.shape, np.float32)
-    found = graphs.velocity(x, latent, given)
+    caption = rng.standard_normal((a.text_length, a.text_width), np.float32) if graphs.takes_caption else None
     time = float(np.float32(_TIME * graphs.timescale))
-    expected = velocity(a, tensors, x=x, t=time, latent=latent, sigma=float(np.float32(_SIGMA)), caption=caption[None])
-    error = float(np.linalg.norm(found - expected) / np.linalg.norm(expected))
+    return _Found(x, latent, caption, time, graphs.velocity(x, latent, caption))
+
+
+def _checked(found: _Found, network: Network, name: Path, tolerance: float) -> float:
+    a, tensors, dtype, caption = network
+    if found.caption is not None:
+        caption = found.caption
+    elif caption is None:
+        caption = np.zeros((a.text_length, a.text_width), np.float32)
+    sigma = float(np.float32(_SIGMA))
+    expected = velocity(a, tensors, x=found.x, t=found.time, latent=found.latent, sigma=sigma, caption=caption[None])
+    error = float(np.linalg.norm(found.velocity - expected) / np.linalg.norm(expected))
     if not error <= tolerance:
         raise ModelError(
             f"{name} is {error:.2g} off its evaluation in float64, more than the {tolerance:g} that {dtype} "

@@ -32,6 +32,7 @@ class WideGraph:
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.log_severity_level = 4
+        options.enable_cpu_mem_arena = False  # the weights in float32 are not kept
         options.graph_optimization_level = runtime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.add_session_config_entry("session.model_external_initializers_file_folder_path", str(path.parent))
         try:
@@ -59,11 +60,10 @@ def _widened(model: ir.Model) -> ir.Model:
     for node in graph:
         if node.op_type == "Cast" and node.attributes["to"].as_int() == _NARROW:
             node.attributes["to"] = ir.AttrInt64("to", _WIDE)
-    first = graph[0]
-    for value in list(graph.initializers.values()):
-        if value.dtype == _NARROW:
+    for node in list(graph):  # each weight just before it is needed, so that not all are in memory at once
+        for value in [v for v in node.inputs if v is not None and v.is_initializer() and v.dtype == _NARROW]:
             cast = ir.node("Cast", [value], {"to": _WIDE})
             value.replace_all_uses_with(cast.outputs[0])
             cast.replace_input_with(0, value)
-            graph.insert_before(first, cast)
+            graph.insert_before(node, cast)
     return model

@@ -311,11 +311,14 @@ def _small(monkeypatch):
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("prefix", ["net.", ""])
 def test_a_checkpoint_and_its_encoder(run, prefix):
-    checkpoint("c.safetensors", prefix)
+    Path("c").mkdir()
+    path = "c" if prefix else "c/net.safetensors"
+    checkpoint("c/net.safetensors", prefix)
     encoder = ENCODERS["sdxl"].reduced()
     save_file({name: one.load() for name, one in random_encoder(encoder, 1).items()}, "vae.safetensors")
-    code, out, err = run("--checkpoint", "c.safetensors", "--vae", "vae.safetensors", "-o", "m", "--verify")
+    code, out, err = run("--checkpoint", path, "--vae", "vae.safetensors", "-o", "m", "--verify")
     assert (code, err) == (0, "")
+    assert ("c: net.safetensors is taken of this folder\n" in out) == (path == "c")
     assert "licence: NVIDIA Source Code License v1 (non-commercial)" in out
     assert Upscaler.load("m", "cpu")(np.zeros((8, 8, 3), np.uint8)).array.shape == (32, 32, 3)
 
