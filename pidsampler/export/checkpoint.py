@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, PidSamplerError, reason
-from .fp8 import dequantized
+from .fp8 import SCALES, dequantized
 from .layouts import averaged, copies, place, say_copies, unwrapped
 from .pickles import printable
 from .shards import INDEX, check_shard, check_whole, find_checkpoint, read_index, unique_names
@@ -57,7 +57,6 @@ _OTHERS = (
 _TRAINING_HEAD = "lq_proj.lq_aux_rgb_head."
 _UNUSED = "pos_embed"  # of PixelDiT's own files
 _COUNTERS = ("n_averaged", "decay", "num_updates", "initted", "step")  # of running averages: one number each
-_QUANTISED = (".comfy_quant", ".weight_scale", ".weight_scale_2", ".scale_weight", ".input_scale", "scaled_fp8")
 _SPLIT = (".adaLN_modulation_msa.", ".adaLN_modulation_mlp.")
 _JOINED = ".adaLN_modulation.0."
 
@@ -100,6 +99,8 @@ def read_checkpoint(path: Path, *, note: Callable[[str], object] = str) -> Check
         if path.is_dir():
             file = find_checkpoint(path)
             note(f"{printable(file.name)} is taken of this folder")
+        if not file.is_file():
+            raise FileError("it is a device or a pipe: name the checkpoint file itself")
         if file.name.endswith(INDEX):
             tensors = _sharded(file)
         else:
@@ -177,7 +178,7 @@ def _beginnings(tensors: Mapping[str, Stored]) -> str:
 
 
 def _check_floats(tensors: Mapping[str, Stored]) -> None:
-    scales = [name for name in tensors if name.endswith(_QUANTISED)]
+    scales = [name for name in tensors if name.endswith(SCALES)]
     integers = [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype.kind in "biuc"]
     if scales or integers:
         kind = f"{len(scales)} scales of quantised ones" if scales else f"{len(integers)} that are no floats"
@@ -228,8 +229,6 @@ def _sharded(index: Path) -> dict[str, Stored]:
 
 
 def _read(path: Path) -> dict[str, Stored]:
-    if not path.is_file():
-        raise FileError("it is a device or a pipe: name the checkpoint file itself")
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:

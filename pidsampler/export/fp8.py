@@ -27,6 +27,8 @@ _MARKER, _MARKER_BYTES = ".comfy_quant", 4096
 _MARKER_KEYS = {"format", "full_precision_matrix_mult"}
 _SCALES = (".weight_scale", ".scale_weight")
 _INPUT_SCALES = (".input_scale", ".scale_input")
+SCALES = (*_SCALES, *_INPUT_SCALES, ".weight_scale_2", ".weight_scale_inv", ".pre_quant_scale")
+"""How names of scales end. Those that `dequantized` leaves belong to a format that is not read."""
 _FILE_MARKER = "scaled_fp8"
 _BETTER = "take the bf16 or fp32 file"
 
@@ -41,8 +43,8 @@ def dequantized(tensors: Mapping[str, Stored], *, note: Callable[[str], object] 
         note: Called with a line about what 8 bits cost, where there are such weights.
 
     Raises:
-        PidSamplerError: A marker names another format or a scale is missing. Scales that belong to no 8-bit float, or
-            have another shape, stay where they are.
+        PidSamplerError: A marker names another format, or a scale is missing. Scales of other kinds or shapes stay
+            where they are, and 8-bit floats with them.
     """
     found = dict(tensors)
     marked = [found.pop(name) for name in tensors if name.rpartition(".")[2] == _FILE_MARKER]
@@ -52,7 +54,7 @@ def dequantized(tensors: Mapping[str, Stored], *, note: Callable[[str], object] 
     if not eights:
         return found
     scaled = [name for name in eights if _scale(found, name)]
-    if any(name.endswith(_SCALES) for name in found):
+    if any(name.endswith(SCALES) for name in found):
         return found
     plain = [name for name in eights if name not in scaled]
     if plain and (scaled or marked):

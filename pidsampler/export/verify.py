@@ -16,6 +16,7 @@ from ..onnx import Model
 from ..onnx.contract import CAPTION, LATENT, NETWORK, PROJECTION
 from ..onnx.manifest import read_manifest
 from .architecture import Architecture
+from .pickles import printable
 from .recover import Network, recovered, stored_type
 from .reference import velocity
 from .widened import WideGraph
@@ -68,6 +69,8 @@ def verify(folder: Path, network: Network | None = None, *, name: Path | None = 
     """
     dtype = stored_type(folder) if network is None else network.dtype
     narrow, name = dtype == "bfloat16", folder if name is None else name
+    if dtype not in TOLERANCES:
+        raise ModelError(f"{name} works in {printable(dtype)}, expected {', '.join(TOLERANCES)}")
     graphs = _wide(folder) if narrow else _opened(folder)
     if graphs.fixed:
         raise ModelError(f"{name} has a fixed size, too large for numpy: verify an export of dynamic size")

@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import types
@@ -416,6 +417,10 @@ def test_nothing_half_written_stays(run, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
+    Path(".pidsampler-0.folder").mkdir()  # of an export that was killed, with its lock
+    Path(".pidsampler-0.folder/pid_upscaler.onnx.data").write_bytes(bytes(9))
+    Path(".pidsampler-0.tmp").touch()
+    os.utime(".pidsampler-0.tmp", (0, 0))
     run(*RANDOM, "-o", "m")
     before = {path: path.read_bytes() for path in Path("m").iterdir()}
     assert "m holds a model already: pass --overwrite" in run(*RANDOM, "-o", "m")[2]
@@ -480,6 +485,10 @@ def test_a_bfloat16_folder_of_others_reads_no_file_elsewhere(tmp_path):
         place.value = "../secret" if place.key == "location" else place.value
     onnx.save(model, graph)
     with pytest.raises(PidSamplerError, match=r"cannot be run in float32: .*escapes model directory"):
+        verify(tmp_path / "m")
+    model.metadata_props.add(key="pidsampler.dtype", value="\a8")
+    onnx.save(model, graph)
+    with pytest.raises(PidSamplerError, match=r"m works in '\\x078', expected float32, float16, bfloat16"):
         verify(tmp_path / "m")
     graph.write_bytes(b"<html>")
     with pytest.raises(PidSamplerError, match=r"pid_upscaler\.onnx is not an ONNX graph"):

@@ -173,6 +173,7 @@ BUILD = {
     "int8, not marked": lambda f: fp8(f, beside("weight", np.ones((6, 4), np.int8)), beside("weight_scale", SCALE)),
     "mxfp8": lambda f: fp8(f, beside("weight_scale", np.ones((6, 1), np.uint8)), marker(format="mxfp8")),
     "fp8 with a scale for each block": lambda f: fp8(f, beside("weight_scale", np.ones((3, 2), np.float32))),
+    "fp8 of smoothed weights": lambda f: fp8(f, beside("weight_scale", SCALE), beside("pre_quant_scale", np.ones(4))),
     "fp8 of rotated weights": lambda f: fp8(
         f, beside("weight_scale", SCALE), marker(format="float8_e4m3fn", convrot=True)
     ),
