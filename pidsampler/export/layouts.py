@@ -41,7 +41,7 @@ def copies(names: Iterable[str], mark: str, *, more: Collection[str] = ()) -> li
     """Return the prefixes below which a model lies, the one that is meant first.
 
     It is the running average of training where there is one. NVIDIA publishes that, under `net.`
-    (scripts/convert_distcp_to_pt.py --ema), and its commands load it (--load_ema_to_reg).
+    (scripts/convert_distcp_to_pt.py, option `ema`), and its commands load it (option `load_ema_to_reg`).
 
     Args:
         names: Names of tensors.

@@ -40,15 +40,15 @@ def find_checkpoint(folder: Path) -> Path:
     names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
     if any(name.endswith(".distcp") for name in names):
         raise FileError(
-            "it is a distributed checkpoint of PyTorch (.distcp): run NVIDIA's scripts/convert_distcp_to_pt.py --ema "
-            "on it, and pass its model_ema_bf16.pth"
+            "it is a distributed checkpoint of PyTorch (.distcp): run NVIDIA's scripts/convert_distcp_to_pt.py on "
+            "it with the option ema, and pass its model_ema_bf16.pth"
         )
     if "model_index.json" in names:
         raise FileError("it is a whole diffusers pipeline: pass the folder of one model in it, such as vae")
     for kind in _KINDS:
         found = [name for name in names if kind.fullmatch(name)]
-        if len(found) > 1 and all(_SHARD.fullmatch(name) for name in found):
-            raise FileError(f"it holds {len(found)} shards without their index: copy or download *{INDEX} too")
+        if found and all(_shards(name) > 1 for name in found):
+            raise FileError(f"it holds shards without their index ({_listed(found)}): copy or download *{INDEX} too")
         if len(found) > 1:
             raise FileError(f"it holds {len(found)} checkpoints ({_listed(found)}): pass one of these files")
         if found:
@@ -62,9 +62,8 @@ def check_whole(path: Path) -> None:
     Raises:
         PidSamplerError: It is called such as model-00001-of-00002.safetensors.
     """
-    found = _SHARD.fullmatch(path.name)
-    if found and int(found["count"]) > 1:
-        raise FileError(f"it is one of {int(found['count'])} shards: pass their folder, or the *{INDEX} in it")
+    if (count := _shards(path.name)) > 1:
+        raise FileError(f"it is one of {count} shards: pass their folder, or the *{INDEX} in it")
 
 
 def read_index(path: Path) -> dict[str, str]:
@@ -119,6 +118,12 @@ def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(made) != len(pairs):
         raise ValueError("a name is there twice")
     return made
+
+
+def _shards(name: str) -> int:
+    """Return of how many shards a file is one, by its name; 0 for none."""
+    found = _SHARD.fullmatch(name)
+    return int(found["count"]) if found else 0
 
 
 def _is_plain(name: str) -> bool:

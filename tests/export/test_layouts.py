@@ -8,7 +8,7 @@ import ml_dtypes
 import numpy as np
 import pytest
 from paths import REPOSITORY
-from pickled import mapping, name, save_torch, write
+from pickled import call, mapping, name, save_torch, write
 from safetensors.numpy import save_file
 
 from pidsampler import PidSamplerError
@@ -198,6 +198,9 @@ BUILD = {
     "whole diffusers pipeline": lambda f: touched(f, "model_index.json"),
     "torch.save before 1.6": lambda f: saved(f / "net.pth", pickle.dumps(0x1950A86A20F9469CFC6C, 2)),
     "torch.save of a whole module": lambda f: write(f / "net.pth", name("__main__", "Net") + b")\x81" + mapping({})),
+    "torch.save of fp8": lambda f: write(
+        f / "net.pth", mapping({ROW: call(name("torch._utils", "_rebuild_tensor_v3"))})
+    ),
     "pointer of Git LFS": lambda f: saved(f / "net.pth", b"version https://git-lfs.github.com/spec/v1\n"),
     "a name twice": lambda f: safe(f, below("net.") | below("net._orig_mod.")),
     "NaN": lambda f: safe(f, changed(np.nan)),
