@@ -148,9 +148,11 @@ BUILD = {
     "_orig_mod. inside of names": inside,
     "average of torch.optim.swa_utils": average,
     "net. beside net_ema.": lambda f: safe(f, below("net.", OTHER) | below("net_ema.")),
+    "names without a prefix beside net_ema.": lambda f: safe(f, OTHER | below("net_ema.")),
     '{"state_dict": ...}': lambda f: torch(f, {"state_dict": below("net.")}),
     '{"state_dict": ...} beside a bare tensor': lambda f: torch(f, {"step": np.int64(3), "state_dict": below("net.")}),
     '{"model": ...} beside an optimizer': lambda f: torch(f, {"model": PLAIN, "optimizer": {"m": OTHER[ROW]}}),
+    '{"model": ..., "state_dict": ...}': lambda f: torch(f, {"model": PLAIN, "state_dict": OTHER}),
     '{"model": ..., "ema": ...}': lambda f: torch(f, {"model": OTHER, "ema": PLAIN | {"decay": np.float32(0.9)}}),
     '{"model": ..., "ema": ...} of names below net.': lambda f: torch(
         f, {"model": below("net.", OTHER), "ema": below("net.")}
