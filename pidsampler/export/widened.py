@@ -29,6 +29,7 @@ class WideGraph:
     """
 
     def __init__(self, path: Path) -> None:
+        self._path = path
         runtime = import_onnxruntime()
         options = runtime.SessionOptions()
         options.log_severity_level = 4
@@ -47,9 +48,16 @@ class WideGraph:
         return {one.name: list(one.shape) for one in self._session.get_inputs()}
 
     def __call__(self, feeds: Mapping[str, NDArray[Any]]) -> dict[str, NDArray[np.float32]]:
-        """Return the outputs by name, of inputs in float32."""
+        """Return the outputs by name, of inputs in float32.
+
+        Raises:
+            PidSamplerError: ONNX Runtime refused the run.
+        """
         names = [one.name for one in self._session.get_outputs()]
-        return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        try:
+            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        except Exception as error:
+            raise ModelError(f"{self._path} failed to run: {' '.join(str(error).split())}") from error
 
 
 def _widened(model: ir.Model) -> ir.Model:

@@ -475,7 +475,7 @@ def test_bfloat16_is_verified(architecture, target, tmp_path):
         verify(tmp_path, network._replace(tensors=other))
 
 
-def test_a_bfloat16_folder_of_others_reads_no_file_elsewhere(tmp_path):
+def test_a_bfloat16_folder_of_others_reads_no_file_elsewhere_and_fails_in_words(tmp_path):
     (tmp_path / "m").mkdir()
     written(V1, Form(dtype="bfloat16", split=False), tmp_path / "m")
     graph = tmp_path / "m" / "pid_upscaler.onnx"
@@ -485,6 +485,15 @@ def test_a_bfloat16_folder_of_others_reads_no_file_elsewhere(tmp_path):
         place.value = "../secret" if place.key == "location" else place.value
     onnx.save(model, graph)
     with pytest.raises(PidSamplerError, match=r"cannot be run in float32: .*escapes model directory"):
+        verify(tmp_path / "m")
+    next(one for one in model.graph.input if one.name == "t").name = "time"
+    (tmp_path / "secret").rename(tmp_path / "m" / "secret")
+    for place in [place for weight in model.graph.initializer for place in weight.external_data]:
+        place.value = "secret" if place.key == "location" else place.value
+    for node in model.graph.node:
+        node.input[:] = ["time" if name == "t" else name for name in node.input]
+    onnx.save(model, graph)
+    with pytest.raises(PidSamplerError, match=r"pid_upscaler\.onnx failed to run: .*time"):
         verify(tmp_path / "m")
     model.metadata_props.add(key="pidsampler.dtype", value="\a8")
     onnx.save(model, graph)
