@@ -531,6 +531,7 @@ CALLS |= {
     "io.pictures.enlarge_plane": {"plane": anything(PHOTO[:, :, 0]), "size": Takes((8, 8))},
     "io.atomic.place": {**CALLED, "write": Takes(print_nothing)},
     "io.atomic.remove_leftovers": {"folder": text(".")},
+    "io.atomic.temporary_folder": {"path": text("out")},
     "io.atomic.temporary_path": {"path": text("out.png")},
     "upscale.tiles.Tile": {"top": Takes(0), "left": Takes(0), "height": Takes(8), "width": Takes(8)},
     "upscale.tiles.Axis": {"length": Takes(8), "size": Takes(8), "starts": Takes((0,))},

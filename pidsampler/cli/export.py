@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -34,11 +35,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help=f"2k, 2kto4k, 2kto4k_v1pt5, 2kto4k_v1pt5_undistilled or 2kto4k_2606{untold}",
     )
     source = parser.add_mutually_exclusive_group(required=True)
-    source.add_argument("--checkpoint", type=Path, metavar="FILE", help="NVIDIA's .pth, or a .safetensors of it")
+    source.add_argument(
+        "--checkpoint", type=Path, metavar="PATH", help="NVIDIA's .pth, or another file or folder of it"
+    )
     source.add_argument("--random-weights", type=int, metavar="SEED", help="the same network without a checkpoint")
     source.add_argument("--from-hub", action="store_true", help="download NVIDIA's from Hugging Face (extra 'hub')")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="the new model folder")
-    parser.add_argument("--vae", type=Path, metavar="FILE", help="its encoder's weights; without them latents only")
+    parser.add_argument("--vae", type=Path, metavar="PATH", help="its encoder's weights; without them latents only")
     accept = ("--accept-license", "--accept-licence")
     parser.add_argument(*accept, action="store_true", help="of what --from-hub downloads")
     parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
@@ -82,7 +85,18 @@ def run(arguments: argparse.Namespace) -> int:
         if not arguments.quiet:
             print(f"{arguments.output / name} ...", flush=True)
 
-    write_folder(plan, arguments.output, overwrite=arguments.overwrite, note=note)
+    off: list[float] = []
+
+    def check(folder: Path) -> None:
+        from ..export.recover import Network
+        from ..export.verify import verify
+
+        made_of = Network(plan.architecture, plan.tensors, plan.form.dtype, plan.form.caption)
+        off.append(verify(folder, made_of, name=arguments.output))
+
+    write_folder(
+        plan, arguments.output, overwrite=arguments.overwrite, note=note, check=check if arguments.verify else None
+    )
     if not arguments.quiet:
         seconds = time.perf_counter() - began
         print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
@@ -90,25 +104,21 @@ def run(arguments: argparse.Namespace) -> int:
         if plan.form.caption is None and plan.null_caption is None:
             where = "where no caption is given" if plan.form.takes_caption else "in the graph"
             print(f"caption: zeros {where}, which NVIDIA's inference never uses: see examples/caption.py")
-    if arguments.verify:
-        from ..export.recover import Network
-        from ..export.verify import verify
-
-        made_of = Network(plan.architecture, plan.tensors, plan.form.dtype, plan.form.caption)
-        error = verify(arguments.output, made_of)
-        print(f"{arguments.output}: {error:.1e} off its evaluation in float64")
+    if off:
+        print(f"{arguments.output}: {off[0]:.1e} off its evaluation in float64")
     return 0
 
 
 def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
     """What is to be written, and what of it was assumed because nothing in the files tells it."""
     from ..export.architecture import random_tensors
+    from ..export.build import TYPES
     from ..export.checkpoint import network_tensors, read_checkpoint
     from ..export.folder import ExportPlan
     from ..export.identify_vae import check_vae
     from ..export.layers import check_form
     from ..export.published import LICENSE
-    from ..export.tensors import check_tensors
+    from ..export.tensors import check_tensors, check_values
     from ..export.vae import ENCODERS, canonical, encoder_shapes, random_encoder
     from ..onnx.manifest import Manifest
 
@@ -126,6 +136,10 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
     form = _form(arguments)
     check_form(architecture, form)
     null_caption = None if arguments.null_caption is None else captions.read(arguments.null_caption)
+    if arguments.verify:
+        from ..export.verify import check_verifiable
+
+        check_verifiable(form.size)
     name, license_line, files = published.name, LICENSE, (arguments.checkpoint, arguments.vae)
     if arguments.from_hub:
         files = _downloaded(arguments, published)
@@ -133,17 +147,22 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
         name, license_line = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
         tensors = random_tensors(architecture, arguments.random_weights)
     else:
-        tensors = tensors or network_tensors(read_checkpoint(files[0]).tensors)
-        check_tensors(tensors, architecture.shapes(), where=f"{files[0]} as {published.backbone} {published.type}")
+        if tensors is None:
+            note = _noted(files[0], arguments.quiet)
+            tensors = network_tensors(read_checkpoint(files[0], note=note).tensors, note=note)
+        where = f"{files[0]} as {published.backbone} {published.type}"
+        check_tensors(tensors, architecture.shapes(), where=where)
+        check_values(tensors, dtype=TYPES[form.dtype], where=where)
     encoder_tensors = None
     if encoder is not None and files[1] is not None:
-        found = read_checkpoint(files[1]).tensors
-        if arguments.vae is not None and (assumption := check_vae(arguments.vae, encoder)) is not None:
+        note = _noted(files[1], arguments.quiet)
+        found = read_checkpoint(files[1], note=note)
+        if arguments.vae is not None and (assumption := check_vae(found.path, encoder)) is not None:
             assumed.append(assumption)
-        encoder_tensors = canonical(found, encoder, where=str(files[1]))
-        check_tensors(
-            encoder_tensors, encoder_shapes(encoder), where=f"{files[1]} as the encoder of {published.backbone}"
-        )
+        encoder_tensors = canonical(found.tensors, encoder, where=str(files[1]), note=note)
+        where = f"{files[1]} as the encoder of {published.backbone}"
+        check_tensors(encoder_tensors, encoder_shapes(encoder), where=where)
+        check_values(encoder_tensors, dtype=TYPES["float32"], where=where)
     elif encoder is not None and arguments.random_weights is not None:
         encoder_tensors = random_encoder(encoder, arguments.random_weights)
     manifest = Manifest(
@@ -179,12 +198,24 @@ def _recognised(arguments: argparse.Namespace) -> tuple[Published, Mapping[str, 
     from ..export.published import get_published
 
     if arguments.checkpoint is not None:
-        tensors = network_tensors(read_checkpoint(arguments.checkpoint).tensors)
-        found = identify(arguments.checkpoint, tensors, backbone=arguments.backbone, kind=arguments.kind)
+        note = _noted(arguments.checkpoint, arguments.quiet)
+        read = read_checkpoint(arguments.checkpoint, note=note)
+        tensors = network_tensors(read.tensors, note=note)
+        found = identify(read.path, tensors, backbone=arguments.backbone, kind=arguments.kind)
         return found.published, tensors, [] if found.assumption is None else [found.assumption]
     if arguments.backbone is None or arguments.kind is None:
         raise ConfigError("pass --backbone and --type: only a checkpoint that is given can tell them")
     return get_published(arguments.backbone, arguments.kind), None, []
+
+
+def _noted(path: Path, quiet: bool) -> Callable[[str], object]:
+    """Return what prints a line about a checkpoint."""
+
+    def note(text: str) -> None:
+        if not quiet:
+            print(f"{path}: {text}", flush=True)
+
+    return note
 
 
 def _form(arguments: argparse.Namespace) -> Form:

@@ -12,6 +12,7 @@ import onnx_ir as ir
 from numpy.typing import NDArray
 from onnx_ir.tape import Tape
 
+from ..errors import ModelError, PidSamplerError
 from ..version import __version__
 from .tensors import Stored
 
@@ -84,7 +85,11 @@ class Graph:
 
             def load() -> ir.TensorProtocol:
                 array = tensor.load().T if transpose else tensor.load()
-                return ir.Tensor(np.require(array.astype(dtype, copy=False), requirements="C"), name=name)
+                with np.errstate(over="ignore"):
+                    made = np.require(array.astype(dtype, copy=False), requirements="C")
+                if not np.isfinite(made).all():
+                    raise ModelError(f"the weights {name} are not finite in {dtype}")
+                return ir.Tensor(made, name=name)
 
             lazy = ir.LazyTensor(load, dtype=_DATA_TYPES[dtype], shape=ir.Shape(shape), name=name)
             self._weights[key] = self._tape.initializer(lazy, name)
@@ -124,5 +129,17 @@ class Graph:
         )
 
     def save(self, path: Path) -> None:
-        """Write the graph, and its larger weights beside it as `path`.data."""
-        ir.save(self.model(), path, external_data=f"{path.name}.data", max_workers=1)
+        """Write the graph, and its larger weights beside it as `path`.data.
+
+        Raises:
+            PidSamplerError: Weights cannot be read, or are not finite in their type.
+        """
+        try:
+            ir.save(self.model(), path, external_data=f"{path.name}.data", max_workers=1)
+        except ir.serde.SerdeError as error:  # around what a weight's `load` raises
+            cause: BaseException | None = error
+            while cause is not None and not isinstance(cause, PidSamplerError):
+                cause = cause.__cause__
+            if cause is None:
+                raise
+            raise cause from cause.__cause__

@@ -1,4 +1,4 @@
-"""Checkpoints without PyTorch: .safetensors and .pth files read tensor by tensor, and the names that PiD's have."""
+"""Checkpoints without PyTorch: safetensors and torch.save read tensor by tensor, and the names that PiD's have."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import json
 import math
 import sys
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,11 +16,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, PidSamplerError, reason
+from .fp8 import SCALES, dequantized
+from .layouts import averaged, copies, place, say_copies, unwrapped
 from .pickles import printable
+from .shards import INDEX, check_shard, check_whole, find_checkpoint, read_index, unique_names
 from .tensors import Stored
-from .torch_file import read_torch
+from .torch_file import is_torch, read_torch
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
 _TYPES = {
     "F64": np.float64,
     "F32": np.float32,
@@ -39,106 +41,134 @@ _TYPES = {
     "BOOL": np.bool_,
 }
 _HEADER_BYTES = 100_000_000  # the limit of the safetensors library
+_HEAD = 64
+_POINTER = b"version https://git-lfs"
+_SAFETENSORS = (".safetensors", ".sft")
 _NAME_LENGTH = 500
 _AXES = 32
 
 _BLOCKS = "patch_blocks."
-_PREFIXES = ("net.", "core.", "", "model.diffusion_model.", "net_ema.")
-_WRAPPER = "module."
+_PREFIXES = ("net.", "core.", "model.diffusion_model.", "net_ema.", "ema.", "model.", "module.", "state_dict.")
+_WRAPPERS = ("module.", "model.", "state_dict.")
 _OTHERS = (
     *("net_ema.", "fake_score.", "discriminator.", "teacher.", "repa_loss.", "_repa_projector."),
     *("vae.", "text_encoders."),
 )
 _TRAINING_HEAD = "lq_proj.lq_aux_rgb_head."
 _UNUSED = "pos_embed"  # of PixelDiT's own files
-_QUANTISED = (".comfy_quant", ".weight_scale", ".weight_scale_2", ".scale_weight", ".input_scale", "scaled_fp8")
+_COUNTERS = ("n_averaged", "decay", "num_updates", "initted", "step")  # of running averages: one number each
 _SPLIT = (".adaLN_modulation_msa.", ".adaLN_modulation_mlp.")
 _JOINED = ".adaLN_modulation.0."
 
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A file's tensors, none of them in memory; a `Stored.load` opens the file, reads one and closes it."""
+    """A checkpoint's tensors, none of them in memory; a `Stored.load` opens a file, reads one and closes it."""
 
     path: Path
     tensors: dict[str, Stored]
 
 
-def read_checkpoint(path: Path) -> Checkpoint:
-    """Read the names, shapes and types of a .safetensors file, or of a .pth or .pt of torch.save since PyTorch 1.6.
+def read_checkpoint(path: Path, *, note: Callable[[str], object] = str) -> Checkpoint:
+    """Read the names, shapes and types of a checkpoint's tensors.
 
-    A .pth is never run: its pickle is followed only as far as it builds tensors and plain data. bf16 stays bf16.
-    A .pth has checksums, which are checked as tensors are loaded; a .safetensors file has none. Loading a tensor takes
+    It is a file of safetensors, or of torch.save since PyTorch 1.6, whatever its name ends in; an index of such files
+    (`*.index.json`); or a folder with one of these. docs/checkpoints.md lists the layouts.
+
+    A file of torch.save is never run: its pickle is followed only as far as it builds tensors and plain data. It has
+    checksums, which are checked as tensors are loaded; safetensors have none. bf16 stays bf16. Loading a tensor takes
     its own size in memory, and beside it what it spans in the file where it lies there with other strides.
 
+    Args:
+        path: The file or folder.
+        note: Called with a line about what was chosen, where there was a choice.
+
     Returns:
-        The tensors by name. Of a .pth around one dict of tensors ({"state_dict": ...}), that dict's; around several,
-        names joined by a dot; what is no tensor is left out.
+        The tensors by name. Of a file of torch.save around one dict of tensors ({"state_dict": ...}), that dict's;
+        around several, names joined by a dot; what is no tensor is left out.
 
     Raises:
-        PidSamplerError: The file is missing, none of these, damaged, or a .pth that wants to run anything. `load`
-            raises it too, where a .pth's data are damaged or the file was changed since.
+        PidSamplerError: A file is missing, none of these, damaged, or wants to run anything; a folder holds none or
+            several; an index and its shards disagree. `load` raises it too, where data are damaged or a file was
+            changed since.
     """
-    suffix = path.suffix.lower()
-    if suffix not in SUFFIXES:
-        raise FileError(f"{path} is no checkpoint by its name: expected one of {', '.join(SUFFIXES)}")
+    file = path
     try:
         if not path.exists():
             raise FileError("there is no such file")
-        if not path.is_file():
-            raise FileError("it is a folder or a device: name the checkpoint file itself")
-        if not path.stat().st_size:
-            raise FileError("it is empty: copy or download it again")
-        tensors = _safetensors(path) if suffix == ".safetensors" else read_torch(path)
+        if path.is_dir():
+            file = find_checkpoint(path)
+            note(f"{printable(file.name)} is taken of this folder")
+        if not file.is_file():
+            raise FileError("it is a device or a pipe: name the checkpoint file itself")
+        if file.name.endswith(INDEX):
+            tensors = _sharded(file)
+        else:
+            check_whole(file)
+            tensors = _read(file)
         if not tensors:
             raise FileError("it holds no tensors")
         for name in tensors:
             if len(name) > _NAME_LENGTH or not name.isprintable():
                 raise FileError(f"a tensor's name is {name[:40]!r}, expected printable characters")
     except PidSamplerError as error:
-        raise FileError(f"cannot read {path}: {error}") from error
+        raise FileError(f"cannot read {file}: {error}") from error
     except OSError as error:
-        raise FileError(f"cannot read {path}: {reason(error)}") from error
-    return Checkpoint(path, tensors)
+        raise FileError(f"cannot read {file}: {reason(error)}") from error
+    return Checkpoint(file, tensors)
 
 
-def network_tensors(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
+def network_tensors(tensors: Mapping[str, Stored], *, note: Callable[[str], object] = str) -> dict[str, Stored]:
     """Return the tensors of PiD's network, under the names of its source.
 
     The layouts are those of NVIDIA's training and release files (`net.`; load_state_dict of pid_distill_model.py and
     pixeldit_model.py), PixelDiT's (`core.`, same place), redistributions without a prefix, files that ComfyUI saved
     (`model.diffusion_model.` and two halves of the pixel blocks' modulation; PixelDiTT2I in its supported_models.py),
-    and an average alone (`net_ema.`; dcp.py), each of them also below `module.`. With `net.` there, `net_ema.` is
-    left out, as are what else training kept (`fake_score.`, `discriminator.`, `teacher.`, ..., the projection's
-    `lq_aux_rgb_head`) and the other parts of a ComfyUI checkpoint (`vae.`, `text_encoders.`). Whatever remains keeps
-    its name.
+    and an average (`net_ema.`; dcp.py), each of them also below what `layouts.WEIGHTS` lists, such as `module.`. Of a
+    model and its average, the average is taken. What else training kept is left out (`fake_score.`, `discriminator.`,
+    `teacher.`, ..., the projection's `lq_aux_rgb_head`), and so are the other parts of a ComfyUI checkpoint (`vae.`,
+    `text_encoders.`). fp8 becomes float32, see `fp8.dequantized`. Whatever remains keeps its name.
+
+    Args:
+        tensors: Tensors by name, as `read_checkpoint` has them.
+        note: Called with a line about what was chosen, and what fp8 costs.
 
     Raises:
-        PidSamplerError: No prefix leads to the network, two tensors come to the same name, or the weights are quantised
-            or integers.
+        PidSamplerError: No prefix leads to the network, two tensors come to the same name, or the weights are
+            integers or quantised in another way than to fp8.
     """
-    prefix = next((p for p in _prefixes() if any(name.startswith(p + _BLOCKS) for name in tensors)), None)
-    if prefix is None:
+    tensors = unwrapped(tensors)
+    prefixes = copies(tensors, _BLOCKS)
+    if not prefixes:
         raise FileError(
             f"no PiD network among {len(tensors)} tensors, whose names begin with {_beginnings(tensors)}: expected "
-            f"{_BLOCKS}0. and so on, alone or below {', '.join(p for p in (*_PREFIXES, _WRAPPER) if p)}"
+            f"{_BLOCKS}0. and so on, alone or below {', '.join(_PREFIXES)}"
         )
-    wrapper = _WRAPPER if prefix.startswith(_WRAPPER) else ""
+    say_copies(prefixes, note)
+    prefix = prefixes[0]
     found: dict[str, Stored] = {}
+    average = {name.removeprefix(prefix) for name in tensors if name.startswith(prefix)} if averaged(prefix) else ()
     for name, tensor in tensors.items():
-        short = name.removeprefix(prefix) if name.startswith(prefix) else name.removeprefix(wrapper)
-        other = short == name.removeprefix(wrapper) and short.startswith(_OTHERS)
-        if other or short.startswith(_TRAINING_HEAD) or short == _UNUSED:
+        own = place(name, prefixes)
+        if own and own != prefix:
+            continue
+        short = name.removeprefix(prefix) if own == prefix else _unwrapped_name(name)
+        other = short.startswith(_OTHERS) or (own != prefix and short in average)
+        counter = short in _COUNTERS and math.prod(tensor.shape) == 1
+        if other or counter or short.startswith(_TRAINING_HEAD) or short == _UNUSED:
             continue
         if short in found:
             raise FileError(f"{short} is there twice, as {prefix}{short} and without {prefix!r}: remove one")
         found[short] = tensor
+    found = dequantized(found, note=note)
     _check_floats(found)
     return _join_modulations(found)
 
 
-def _prefixes() -> list[str]:
-    return [wrapper + prefix for wrapper in ("", _WRAPPER) for prefix in _PREFIXES]
+def _unwrapped_name(name: str) -> str:
+    while name.startswith(_WRAPPERS):
+        name = name.partition(".")[2]
+    return name
 
 
 def _beginnings(tensors: Mapping[str, Stored]) -> str:
@@ -148,7 +178,7 @@ def _beginnings(tensors: Mapping[str, Stored]) -> str:
 
 
 def _check_floats(tensors: Mapping[str, Stored]) -> None:
-    scales = [name for name in tensors if name.endswith(_QUANTISED)]
+    scales = [name for name in tensors if name.endswith(SCALES)]
     integers = [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype.kind in "biuc"]
     if scales or integers:
         kind = f"{len(scales)} scales of quantised ones" if scales else f"{len(integers)} that are no floats"
@@ -182,6 +212,36 @@ def _interleaved(first: Stored, second: Stored, width: int) -> Stored:
     return Stored(shape=(2 * rows, *rest), dtype=first.dtype, load=load)
 
 
+def _sharded(index: Path) -> dict[str, Stored]:
+    places = read_index(index)
+    tensors: dict[str, Stored] = {}
+    inside: dict[str, list[str]] = {}
+    for name, shard in places.items():
+        inside.setdefault(shard, []).append(name)
+    for shard, names in inside.items():
+        try:
+            found = _read(index.with_name(shard))
+        except PidSamplerError as error:
+            raise FileError(f"its shard {shard}: {error}") from error
+        check_shard(shard, found=found, expected=names)
+        tensors |= found
+    return {name: tensors[name] for name in places}
+
+
+def _read(path: Path) -> dict[str, Stored]:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+    if not head:
+        raise FileError("it is empty: copy or download it again")
+    if head.startswith(_POINTER):
+        raise FileError("it is a pointer of Git LFS, not the file: run git lfs pull, or download it")
+    if head.startswith(b"GGUF"):
+        raise FileError("it is a GGUF file, quantised for other programs: take the bf16 or fp32 .safetensors")
+    if not is_torch(head) and (path.suffix.lower() in _SAFETENSORS or head[8:9] == b"{"):
+        return _safetensors(path)
+    return read_torch(path)
+
+
 def _safetensors(path: Path) -> dict[str, Stored]:
     size = path.stat().st_size
     with path.open("rb") as file:
@@ -205,19 +265,12 @@ def _safetensors(path: Path) -> dict[str, Stored]:
 
 def _header(data: bytes) -> dict[str, Any]:
     try:
-        header = json.loads(data.decode(), object_pairs_hook=_unique)
+        header = json.loads(data.decode(), object_pairs_hook=unique_names)
     except (ValueError, RecursionError) as error:
         raise FileError(f"its header is no JSON of safetensors ({printable(str(error))})") from error
     if not isinstance(header, dict):
         raise FileError(f"its header is a {type(header).__name__}, expected an object")
     return header
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name is there twice")
-    return made
 
 
 def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import json
 import math
-import os
 import shutil
 from collections.abc import Callable, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,6 +16,7 @@ from numpy.typing import NDArray
 from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..io import captions
+from ..io.atomic import remove_leftovers, temporary_folder
 from ..onnx.contract import ENCODER, NETWORK, NULL_CAPTION, PROJECTION
 from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
@@ -98,40 +97,48 @@ def check_target(target: Path, overwrite: bool) -> None:
 
 @moved.keywords()
 def write_folder(
-    plan: ExportPlan, target: Path, *, overwrite: bool = False, note: Callable[[str], object] = str
+    plan: ExportPlan,
+    target: Path,
+    *,
+    overwrite: bool = False,
+    note: Callable[[str], object] = str,
+    check: Callable[[Path], object] | None = None,
 ) -> None:
-    """Write a model folder under a temporary name, and rename it when it is whole.
+    """Write a model folder under a temporary name, and rename it when it is whole and checked.
+
+    What exports that were killed left beside it is removed first.
 
     Args:
         plan: See `ExportPlan`.
         target: The folder.
         overwrite: Whether a model that is there is replaced.
         note: Called with the name of each file before it is written.
+        check: Called with the temporary folder when all files are in it, such as `verify`; what it raises ends the
+            export, and no folder stays.
 
     Raises:
-        PidSamplerError: The folder cannot be written, or does not fit on the disk.
+        PidSamplerError: The folder cannot be written, or does not fit on the disk; or weights are not finite.
     """
     check_target(target, overwrite)
+    remove_leftovers(target.parent)
     free = shutil.disk_usage(target.parent).free
     if plan.size * _SPARE > free:
         raise FileError(
             f"{target} needs {plan.size / 1e9:.1f} GB, but {target.parent} has {free / 1e9:.1f} GB free: make room, or "
             "pass dtype='bfloat16'"
         )
-    temporary = target.with_name(f".pidsampler-{os.urandom(8).hex()}.tmp")
     try:
-        temporary.mkdir()
-        _write(plan, temporary, note)
-        if target.exists():
-            shutil.rmtree(target)
-        temporary.rename(target)
+        with temporary_folder(target) as temporary:
+            _write(plan, temporary, note)
+            if check is not None:
+                check(temporary)
+            if target.exists():
+                shutil.rmtree(target)
+            temporary.rename(target)
     except PidSamplerError:
         raise
     except OSError as error:
         raise FileError(f"cannot write {target}: {reason(error)}") from error
-    finally:
-        with suppress(OSError):
-            shutil.rmtree(temporary)
 
 
 def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> None:

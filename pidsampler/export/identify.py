@@ -173,10 +173,8 @@ def name_parts(path: str | os.PathLike[str]) -> list[str]:
 def metadata_texts(path: Path) -> list[str]:
     """Return what the metadata of a .safetensors file say of its title and architecture, in small letters.
 
-    A file that is no .safetensors file, or cannot be read, says nothing.
+    A file that is no safetensors, or cannot be read, says nothing.
     """
-    if path.suffix.lower() != ".safetensors":
-        return []
     try:
         with path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")

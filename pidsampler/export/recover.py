@@ -11,7 +11,7 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..errors import ModelError
+from ..errors import ModelError, reason
 from ..onnx.contract import NETWORK, PROJECTION
 from .architecture import Architecture
 from .build import ARCHITECTURE, DTYPE
@@ -37,6 +37,15 @@ class Network(NamedTuple):
     caption: Weights | None
 
 
+def stored_type(folder: Path) -> str:
+    """Return the type in which a folder's network works; no weights are read.
+
+    Raises:
+        PidSamplerError: The folder's graph is not `pidsampler export`'s.
+    """
+    return _loaded(folder).metadata_props[DTYPE]
+
+
 def recovered(folder: Path) -> Network:
     """Undo what `network` does to a network's tensors: turned matrices, reordered rows, parts of a layer.
 
@@ -48,12 +57,7 @@ def recovered(folder: Path) -> Network:
     Raises:
         PidSamplerError: The folder's graphs are not `pidsampler export`'s.
     """
-    network = ir.load(folder / NETWORK)
-    if ARCHITECTURE not in network.metadata_props:
-        raise ModelError(
-            f"{folder / NETWORK} does not say what network it is, so there is nothing to compare it with: it was not "
-            "made by this version of pidsampler export"
-        )
+    network = _loaded(folder)
     architecture = Architecture(**json.loads(network.metadata_props[ARCHITECTURE]))
     graphs = [network] if not (folder / PROJECTION).exists() else [network, ir.load(folder / PROJECTION)]
     weights = {n: value.const_value for g in graphs for n, value in g.graph.initializers.items()}
@@ -61,6 +65,21 @@ def recovered(folder: Path) -> Network:
     tensors = {name: reader.tensor(name, shape) for name, shape in architecture.shapes().items()}
     caption = reader.read("caption")[0] if "caption" in weights else None
     return Network(architecture, tensors, network.metadata_props[DTYPE], caption)
+
+
+def _loaded(folder: Path) -> ir.Model:
+    try:
+        network = ir.load(folder / NETWORK)
+    except OSError as error:
+        raise ModelError(f"cannot read {folder / NETWORK}: {reason(error)}") from error
+    except Exception as error:  # protobuf has errors of its own
+        raise ModelError(f"{folder / NETWORK} is not an ONNX graph: it is damaged or not downloaded whole") from error
+    if not {ARCHITECTURE, DTYPE} <= network.metadata_props.keys():
+        raise ModelError(
+            f"{folder / NETWORK} does not say what network it is, so there is nothing to compare it with: it was not "
+            "made by this version of pidsampler export"
+        )
+    return network
 
 
 class _Reader:

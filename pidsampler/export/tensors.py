@@ -58,6 +58,36 @@ def check_tensors(found: Mapping[str, Stored], expected: Mapping[str, tuple[int,
         raise ModelError(f"{where}: of {len(expected)} tensors expected, {'; '.join(said)}")
 
 
+def check_values(tensors: Mapping[str, Stored], *, dtype: np.dtype[Any], where: str) -> None:
+    """Check that every weight is a finite number, and stays one in the type that the network works in.
+
+    It loads each tensor once. It asks so much also of the few that a float16 network keeps in float32.
+
+    Args:
+        tensors: Tensors by name.
+        dtype: Type in which they are to be written.
+        where: Names of the checkpoint and the network, for the message.
+
+    Raises:
+        PidSamplerError: A tensor holds NaN or infinity, or a number too large for the type; the message names it.
+    """
+    for name, tensor in tensors.items():
+        array = tensor.load()
+        if not array.size:
+            continue
+        wide = array if array.itemsize >= 4 else array.astype(np.float32)  # whose min and max are fast, and pass on NaN
+        ends = np.array([wide.min(), wide.max()])
+        if not np.isfinite(ends).all():
+            raise ModelError(f"{where}: {name} holds NaN or infinity: copy or download the file again")
+        with np.errstate(over="ignore"):
+            fits = np.isfinite(ends.astype(dtype)).all()
+        if not fits:
+            raise ModelError(
+                f"{where}: {name} holds {max(ends, key=abs):.3g}, too large for {dtype}: pass dtype='bfloat16' or "
+                "dtype='float32'"
+            )
+
+
 def _listed(names: list[str]) -> str:
     more = f" and {len(names) - _NAMED} more" if len(names) > _NAMED else ""
     return ", ".join(names[:_NAMED]) + more

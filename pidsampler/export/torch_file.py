@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, PidSamplerError, reason
+from .layouts import WEIGHTS
 from .pickles import Entries, PickledTensor, printable, read_pickle
 from .tensors import Stored
 
@@ -22,11 +23,17 @@ _CHUNK = 2**20
 _LOCAL_HEADER = 30  # bytes, of which the last four are the lengths of the name and of what follows it
 
 
-def read_torch(path: Path) -> dict[str, Stored]:
-    """Read what a .pth holds, without its tensors' data.
+def is_torch(head: bytes) -> bool:
+    """Return whether a file's first bytes are those of torch.save, of any version."""
+    return head.startswith((b"PK\x03\x04", _LEGACY))
 
-    A dict of tensors gives these. A dict around one dict of tensors ({"state_dict": ...}, beside numbers and such)
-    gives the inner one; around several, their names are joined by a dot. Everything that is no tensor is left out.
+
+def read_torch(path: Path) -> dict[str, Stored]:
+    """Read what a file of torch.save holds, without its tensors' data.
+
+    A dict of tensors gives these. A dict around one dict of tensors ({"state_dict": ...}, beside numbers and such, or
+    fewer tensors of its own) gives the inner one; around several, their names are joined by a dot, and where some of
+    them are called as models are (`layouts.WEIGHTS`), the others are left out. So is everything that is no tensor.
 
     Raises:
         PidSamplerError: The file is no .pth, is damaged, or its pickle wants to run something.
@@ -167,10 +174,11 @@ def _named(top: Any) -> dict[str, PickledTensor]:
         kind = "tensor" if isinstance(top, PickledTensor) else type(top).__name__
         raise FileError(f"it holds no dict but a {kind}: expected tensors by name, or a dict of these")
     tensors = _tensors(top)
-    if tensors:
-        return tensors
     inner = {key: _tensors(value) for key, value in top if isinstance(key, str) and isinstance(value, Entries)}
     inner = {key: tensors for key, tensors in inner.items() if tensors}
+    inner = {key: tensors for key, tensors in inner.items() if key in WEIGHTS} or inner
+    if tensors and len(tensors) >= max(map(len, inner.values()), default=0):
+        return tensors
     if not inner:
         keys = ", ".join(printable(key) for key, _ in top[:12] if isinstance(key, str))
         raise FileError(f"it holds no tensors by name, only {keys or 'nothing'}: expected a model's state_dict")
@@ -196,7 +204,7 @@ def _crc(file: io.BufferedReader, count: int) -> int:
 def _no_zip(head: bytes) -> str:
     if head == _LEGACY:
         return "it was saved by PyTorch before 1.6 or without its zip format: load it there and torch.save it again"
-    return f"it begins with {head[:4]!r}, not as a zip archive of torch.save: copy or download it again"
+    return f"it begins with {head[:4]!r}, neither safetensors nor a zip of torch.save: copy or download it again"
 
 
 def _truncated(name: str) -> str:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import re
 import zlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
 from typing import Literal
@@ -19,6 +19,8 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..noise.philox import normal
+from .fp8 import dequantized
+from .layouts import copies, place, say_copies, unwrapped
 from .tensors import Stored, check_tensors
 
 _F32 = np.dtype(np.float32)
@@ -206,7 +208,7 @@ def _conv(name: str, inputs: int, outputs: int, kernel: int) -> dict[str, tuple[
     return {f"{name}.weight": (outputs, inputs, kernel, kernel), f"{name}.bias": (outputs,)}
 
 
-_PREFIXES = ("first_stage_model.", "vae.")
+_PREFIXES = ("first_stage_model", "vae")
 # What the decoder, training, or more than one frame needs; "conv2." is Wan's post_quant_conv.
 _DROPPED = re.compile(r"(decoder|post_quant_conv|conv2|loss)\.|.*\.(time_conv\.\w+|num_batches_tracked)$")
 _Renames = tuple[tuple[str, str], ...]
@@ -244,18 +246,21 @@ _WAN_RENAMES: _Renames = (
 )
 
 
-def canonical(tensors: Mapping[str, Stored], encoder: Encoder, *, where: str = "") -> dict[str, Stored]:
+def canonical(
+    tensors: Mapping[str, Stored], encoder: Encoder, *, where: str = "", note: Callable[[str], object] = str
+) -> dict[str, Stored]:
     """Return an encoder's tensors under the names and shapes of `encoder_shapes`, from any of the layouts they come in.
 
     These are diffusers' and the LDM's (NVIDIA's, BFL's, ComfyUI's), the latter under `first_stage_model.` or `vae.` if
-    the file holds more than the VAE; for Qwen-Image diffusers', Wan's and the 2-D one of NVIDIA. Of a causal 3-D
-    convolution the last slice is taken: a single frame meets no other, the others see zeros before it. The decoder's
-    tensors are dropped.
+    the file holds more than the VAE, and each below what `layouts.WEIGHTS` lists. For Qwen-Image they are diffusers',
+    Wan's and the 2-D one of NVIDIA. Of a causal 3-D convolution the last slice is taken: a single frame meets no other,
+    the others see zeros before it. The decoder's tensors are dropped.
 
     Args:
         tensors: Tensors by name, of any floating type.
         encoder: The encoder.
         where: Source of the tensors, for messages.
+        note: Called with a line about what was chosen, and what fp8 costs.
 
     Raises:
         PidSamplerError: Tensors are missing, unexpected, of another shape, or there twice; all of them are said.
@@ -264,9 +269,8 @@ def canonical(tensors: Mapping[str, Stored], encoder: Encoder, *, where: str = "
     expected = encoder_shapes(encoder)
     found: dict[str, Stored] = {}
     twice = []
-    for name, tensor in _unprefixed(tensors).items():
-        if _DROPPED.match(name):
-            continue
+    own = {name: tensor for name, tensor in _unprefixed(tensors, note).items() if not _DROPPED.match(name)}
+    for name, tensor in dequantized(own, note=note).items():
         new = _renamed(name, encoder)
         twice += [f"{new} (as {name} too)"] if new in found else []
         found[new] = _fitted(tensor, expected.get(new, tensor.shape))
@@ -276,12 +280,14 @@ def canonical(tensors: Mapping[str, Stored], encoder: Encoder, *, where: str = "
     return {name: found[name] for name in expected}
 
 
-def _unprefixed(tensors: Mapping[str, Stored]) -> Mapping[str, Stored]:
-    for prefix in _PREFIXES:
-        inside = {name.removeprefix(prefix): t for name, t in tensors.items() if name.startswith(prefix)}
-        if inside:
-            return inside
-    return tensors
+def _unprefixed(tensors: Mapping[str, Stored], note: Callable[[str], object]) -> Mapping[str, Stored]:
+    tensors = unwrapped(tensors)
+    prefixes = copies(tensors, "encoder.", more=_PREFIXES)
+    if not prefixes:
+        return tensors
+    say_copies(prefixes, note)
+    own = prefixes[0]
+    return {name.removeprefix(own): tensor for name, tensor in tensors.items() if place(name, prefixes) == own}
 
 
 def _renamed(name: str, encoder: Encoder) -> str:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -13,6 +14,7 @@ from ..errors import FileError, PidSamplerError, reason
 from ..values import file_path, flag, function
 
 _TEMPORARY = ".pidsampler-{}.tmp"
+_FOLDER = ".folder"  # ends the name of a temporary folder; the file of the same name that ends in .tmp is its lock
 _NEW = 2.0  # seconds in which a file that was opened is locked
 
 
@@ -50,11 +52,40 @@ def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) 
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove the temporary files of processes that were killed; what another process is writing is left alone."""
-    for path in file_path("folder", folder).glob(_TEMPORARY.format("*")):
+    """Remove what processes that were killed left in a folder; what another process is writing is left alone."""
+    folder = file_path("folder", folder)
+    for path in folder.glob(_TEMPORARY.format("*")):
         with suppress(OSError), path.open("rb+") as file:
             if time.time() - path.stat().st_mtime > _NEW and _locked(file):
                 path.unlink()
+    for path in folder.glob(Path(_TEMPORARY.format("*")).with_suffix(_FOLDER).name):
+        if not path.with_suffix(".tmp").exists():
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def temporary_folder(path: Path) -> AbstractContextManager[Path]:
+    """Return a context of a new folder beside `path`, to be filled and renamed; what is left in the end is removed.
+
+    `remove_leftovers` knows the folder of a process that was killed.
+
+    Raises:
+        PidSamplerError: `path` is no path.
+        OSError: The folder cannot be made, when the context is entered.
+    """
+    return _filled(file_path("path", path))
+
+
+@contextmanager
+def _filled(path: Path) -> Iterator[Path]:
+    lock = temporary_path(path)
+    folder = lock.with_suffix(_FOLDER)
+    with _removed(lock), lock.open("xb") as file:
+        _locked(file)
+        try:
+            folder.mkdir()
+            yield folder
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def temporary_path(path: Path) -> Path:

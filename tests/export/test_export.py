@@ -2,6 +2,7 @@
 
 import json
 import math
+import os
 import subprocess
 import sys
 import types
@@ -25,9 +26,11 @@ from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.network import build_network
 from pidsampler.export.projection import build_projection
 from pidsampler.export.published import ALIASES, PUBLISHED, get_published
+from pidsampler.export.recover import Network
 from pidsampler.export.reference import velocity
 from pidsampler.export.tensors import Stored, check_tensors
 from pidsampler.export.vae import ENCODERS, random_encoder
+from pidsampler.export.verify import verify
 from pidsampler.onnx import Model
 
 sys.path.insert(0, str(PARITY))
@@ -270,7 +273,8 @@ def test_a_fixed_size(run):
     model = Model.load("m", get_backend("numpy"))
     assert model.contract.fixed_size == (16, 24)
     assert [tensor.shape for tensor in model.network.inputs if tensor.name == "x"] == [(1, 3, 64, 96)]
-    assert "has a fixed size" in run(*RANDOM, "-o", "m", "--size", "96x64", "--overwrite", "--verify")[2]
+    with pytest.raises(PidSamplerError, match="m has a fixed size, too large for numpy"):
+        verify(Path("m"))
 
 
 def test_without_an_encoder_it_takes_latents(run):
@@ -307,11 +311,14 @@ def _small(monkeypatch):
 @pytest.mark.usefixtures("small")
 @pytest.mark.parametrize("prefix", ["net.", ""])
 def test_a_checkpoint_and_its_encoder(run, prefix):
-    checkpoint("c.safetensors", prefix)
+    Path("c").mkdir()
+    path = "c" if prefix else "c/net.safetensors"
+    checkpoint("c/net.safetensors", prefix)
     encoder = ENCODERS["sdxl"].reduced()
     save_file({name: one.load() for name, one in random_encoder(encoder, 1).items()}, "sdxl_vae.safetensors")
-    code, out, err = run("--checkpoint", "c.safetensors", "--vae", "sdxl_vae.safetensors", "-o", "m", "--verify")
+    code, out, err = run("--checkpoint", path, "--vae", "sdxl_vae.safetensors", "-o", "m", "--verify")
     assert (code, err) == (0, "")
+    assert ("c: net.safetensors is taken of this folder\n" in out) == (path == "c")
     assert "licence: NVIDIA Source Code License v1 (non-commercial)" in out
     assert Upscaler.load("m", "cpu")(np.zeros((8, 8, 3), np.uint8)).array.shape == (32, 32, 3)
 
@@ -374,7 +381,7 @@ BAD = {
     "no caption": ([*RANDOM, "--caption", "none.npy"], {}, "cannot read none.npy: No such file"),
     "a small caption": ([*RANDOM, "--caption", "small.npy"], {}, "(4, 5), but the network takes one of (300, 2304)"),
     "a flat caption": ([*RANDOM, "--caption", "flat.npy"], {}, "the caption is float32 (4,), expected floats"),
-    "bf16 on the CPU": ([*RANDOM, "--dtype", "bfloat16", "--verify"], {}, "does not run bfloat16: verify a float32"),
+    "a fixed size to verify": ([*RANDOM, "--size", "96x64", "--verify"], {}, "a fixed size is too large for numpy"),
 }  # fmt: skip
 
 
@@ -392,9 +399,7 @@ def test_bad_input_is_one_line_and_leaves_no_folder(run, name):
     assert err.startswith("pidsampler: error: ")
     assert err.count("\n") == 1
     assert message in err
-    left = [path for path in sorted(Path().rglob("*")) if not str(path).startswith("m/") and str(path) != "m"]
-    assert left == before
-    assert Path("m").exists() == (name == "bf16 on the CPU")
+    assert sorted(Path().rglob("*")) == before
 
 
 def test_a_caption_changes_the_picture(run):
@@ -411,6 +416,10 @@ def test_nothing_half_written_stays(run, monkeypatch):
     def fail(*_, **__):
         raise OSError(28, "No space left on device")
 
+    Path(".pidsampler-0.folder").mkdir()  # of an export that was killed, with its lock
+    Path(".pidsampler-0.folder/pid_upscaler.onnx.data").write_bytes(bytes(9))
+    Path(".pidsampler-0.tmp").touch()
+    os.utime(".pidsampler-0.tmp", (0, 0))
     run(*RANDOM, "-o", "m")
     before = {path: path.read_bytes() for path in Path("m").iterdir()}
     assert "m holds a model already: pass --overwrite" in run(*RANDOM, "-o", "m")[2]
@@ -429,13 +438,98 @@ def test_a_disk_that_is_too_small_is_said_before(run, monkeypatch):
     assert "needs 0.0 GB, but . has 0.0 GB free: make room" in run(*RANDOM, "-o", "m")[2]
 
 
-def test_a_wrong_graph_is_found(run, monkeypatch):
+@pytest.mark.parametrize(("dtype", "bound"), [("float32", "1e-05"), ("bfloat16", "0.001")])
+def test_a_wrong_graph_is_found_and_stays_nowhere(run, monkeypatch, dtype, bound):
     from pidsampler.export import layers
 
     monkeypatch.setattr(layers, "ROPE_EXTENT", 15.9)
-    code, _, err = run(*RANDOM, "-o", "m", "--verify")
+    code, out, err = run(*RANDOM, "-o", "m", "--verify", "--dtype", dtype)
     assert code == 1
-    assert "off its evaluation in float64, more than the 1e-05 that float32 explains" in err
+    assert err.startswith("pidsampler: error: m is 0.00")
+    assert f"off its evaluation in float64, more than the {bound} that {dtype} explains" in err
+    assert "licence" not in out
+    assert list(Path().iterdir()) == []
+
+
+def written(architecture, form, folder):
+    """The graphs of random weights, and what they were made of."""
+    tensors = random_tensors(architecture, SEED)
+    if form.split:
+        build_projection(architecture, tensors, form=form).save(folder / "lq_projection.onnx")
+    build_network(architecture, tensors, form=form).save(folder / "pid_upscaler.onnx")
+    return Network(architecture, tensors, form.dtype, form.caption)
+
+
+@pytest.mark.parametrize(("architecture", "target"), [(V1, "tensorrt"), (V15, "onnx")])
+def test_bfloat16_is_verified(architecture, target, tmp_path):
+    """From its own weights as near as float32, but for TensorRT's factor of attention; and as far as bf16 is coarse."""
+    small = replace(architecture, depth=2, pixel_depth=1, residuals=1, latent_factor=4)
+    caption = given("v1.5")[4][0] if target == "onnx" else None
+    form = Form(target=target, dtype="bfloat16", split=target != "onnx", takes_caption=caption is None, caption=caption)
+    network = written(small, form, tmp_path)
+    assert verify(tmp_path) < (1e-3 if target == "tensorrt" else 3e-6)
+    assert 1e-3 < verify(tmp_path, network) < 2e-2
+    other = {name: Stored.of(one.load() * np.float32(1.05)) for name, one in network.tensors.items()}
+    with pytest.raises(PidSamplerError, match=r"more than the 0\.04 that bfloat16 explains"):
+        verify(tmp_path, network._replace(tensors=other))
+
+
+def test_a_bfloat16_folder_of_others_reads_no_file_elsewhere_and_fails_in_words(tmp_path):
+    (tmp_path / "m").mkdir()
+    written(V1, Form(dtype="bfloat16", split=False), tmp_path / "m")
+    graph = tmp_path / "m" / "pid_upscaler.onnx"
+    graph.with_name("pid_upscaler.onnx.data").rename(tmp_path / "secret")
+    model = onnx.load(graph, load_external_data=False)
+    for place in [place for weight in model.graph.initializer for place in weight.external_data]:
+        place.value = "../secret" if place.key == "location" else place.value
+    onnx.save(model, graph)
+    with pytest.raises(PidSamplerError, match=r"cannot be run in float32: .*escapes model directory"):
+        verify(tmp_path / "m")
+    next(one for one in model.graph.input if one.name == "t").name = "time"
+    (tmp_path / "secret").rename(tmp_path / "m" / "secret")
+    for place in [place for weight in model.graph.initializer for place in weight.external_data]:
+        place.value = "secret" if place.key == "location" else place.value
+    for node in model.graph.node:
+        node.input[:] = ["time" if name == "t" else name for name in node.input]
+    onnx.save(model, graph)
+    with pytest.raises(PidSamplerError, match=r"pid_upscaler\.onnx failed to run: .*time"):
+        verify(tmp_path / "m")
+    model.metadata_props.add(key="pidsampler.dtype", value="\a8")
+    onnx.save(model, graph)
+    with pytest.raises(PidSamplerError, match=r"m works in '\\x078', expected float32, float16, bfloat16"):
+        verify(tmp_path / "m")
+    graph.write_bytes(b"<html>")
+    with pytest.raises(PidSamplerError, match=r"pid_upscaler\.onnx is not an ONNX graph"):
+        verify(tmp_path / "m")
+    graph.unlink()
+    with pytest.raises(PidSamplerError, match=r"cannot read .*pid_upscaler\.onnx: No such file"):
+        verify(tmp_path / "m")
+
+
+@pytest.mark.usefixtures("small")
+@pytest.mark.parametrize(
+    ("value", "dtype", "said"),
+    [
+        (np.nan, "float32", "y_pos_embedding holds NaN or infinity: copy or download"),
+        (7e4, "float16", "y_pos_embedding holds 7e+04, too large for float16: pass --dtype bfloat16 or"),
+    ],
+)
+def test_weights_that_are_no_numbers_are_said_before_anything_is_written(run, value, dtype, said):
+    checkpoint("c.safetensors", y_pos_embedding=np.full((1, 300, 64), value, np.float32))
+    before = sorted(Path().iterdir())
+    code, out, err = run("--checkpoint", "c.safetensors", "-o", "m", "--dtype", dtype)
+    assert (code, out) == (1, "")
+    assert f"c.safetensors as sdxl 2kto4k: {said}" in err
+    assert sorted(Path().iterdir()) == before
+
+
+def test_weights_that_the_export_itself_takes_too_far(tmp_path):
+    """log_alpha is a number, but its exponential is not."""
+    tensors = dict(random_tensors(V1, SEED))
+    tensors["lq_proj.gate_modules.0.log_alpha"] = Stored.of(np.float32([90]))
+    graph = build_network(V1, tensors, form=Form(dtype="float16"))
+    with pytest.raises(PidSamplerError, match=r"the weights lq_proj\.gate_modules\.0\.alpha are not finite in float32"):
+        graph.save(tmp_path / "g.onnx")
 
 
 def test_the_command_line_starts_without_it():

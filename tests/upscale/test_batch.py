@@ -1,6 +1,7 @@
 """Many files: folders in, folders out; what is there already, and what fails. Five hundred are in test_folders.py."""
 
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -239,6 +240,25 @@ def test_only_what_nobody_writes_is_left_over(tmp_path, monkeypatch):
     atomic.place(tmp_path / "new.png", write, overwrite=False)
     assert seen == [0]
     assert written(tmp_path) == ["mine.tmp", "new.png"]
+
+
+def test_a_folder_of_a_killed_process_is_left_over(tmp_path):
+    """It is removed with all that is in it; the folder of a process that lives is not."""
+    code = (
+        "import os, pathlib, signal; from pidsampler.io import atomic\n"
+        "with atomic.temporary_folder(pathlib.Path('m')) as folder:\n"
+        "    (folder / 'half.onnx.data').write_bytes(bytes(100)); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    ended = subprocess.run([sys.executable, "-P", "-c", code], check=False, cwd=tmp_path)
+    assert ended.returncode == -signal.SIGKILL
+    lock, half = sorted(tmp_path.iterdir(), reverse=True)
+    assert list(half.iterdir()) == [half / "half.onnx.data"]
+    os.utime(lock, (0, 0))
+    with atomic.temporary_folder(tmp_path / "n") as living:
+        atomic.remove_leftovers(tmp_path)
+        assert sorted(tmp_path.iterdir()) == [living, living.with_suffix(".tmp")]
+        living.rename(tmp_path / "n")
+    assert list(tmp_path.iterdir()) == [tmp_path / "n"]
 
 
 def test_a_worker_of_a_cluster(here):
