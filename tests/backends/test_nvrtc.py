@@ -1,8 +1,9 @@
 """Every kernel compiled by NVRTC for every architecture, as CuPy would: no GPU and no driver are needed."""
 
 import re
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from itertools import groupby
+from operator import itemgetter
 
 import nvrtc
 import pytest
@@ -14,6 +15,7 @@ pytestmark = pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvr
 
 ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
 ALIKE = (86, 89)  # 80's instructions: a part of the variants will do
+TOGETHER = 4
 FILL_FLAGS = [definitions(x=x, keep=keep, vector=vector) for x, keep, vector in FILLS]
 IMAGE_FLAGS = [definitions(pixel=f"pid_u{p}", channels=c, bgr=bgr, x=x, despeckle=x != 1) for p, c, bgr, x in IMAGES]
 EVERY = [
@@ -28,14 +30,17 @@ EVERY = [
 def test_every_variant_compiles_without_spills_or_local_memory(architecture, record_property):
     """At most 64 registers, so that four blocks of 256 threads fit a multiprocessor; nothing in float64."""
 
-    def compiled(job):
-        name, flags = job
-        return nvrtc.compiled(source(name), [*OPTIONS, "-ftz=true", *flags, f"-arch=sm_{architecture}"])
+    def compiled(batch):
+        (name, _), *_ = batch
+        return nvrtc.together(
+            source(name), [flags for _, flags in batch], [*OPTIONS, "-ftz=true", f"-arch=sm_{architecture}"]
+        )
 
     assert len(EVERY) > 60
     jobs = EVERY[::5] if architecture in ALIKE else EVERY
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(compiled, jobs))
+    files = [list(same) for _, same in groupby(jobs, key=itemgetter(0))]
+    batches = [same[k : k + TOGETHER] for same in files for k in range(0, len(same), TOGETHER)]
+    results = [result for batch in batches for result in compiled(batch)]
     for (name, flags), (usage, ptx) in zip(jobs, results, strict=True):
         assert set(usage) == ({"pid_to_tensor", "pid_to_image"} if name == "image.cu" else {f"pid_{name[:-3]}"})
         assert ".f64" not in ptx, flags
@@ -43,6 +48,12 @@ def test_every_variant_compiles_without_spills_or_local_memory(architecture, rec
             record_property(f"{kernel} {' '.join(flags)}", used["registers"])
             assert (used["stack"], used["spills"]) == (0, 0), (kernel, flags)
             assert used["registers"] <= 64, (kernel, flags)
+
+
+def test_variants_compiled_together_are_those_compiled_alone():
+    some, options = [flags for name, flags in EVERY if name == "image.cu"][:3], [*OPTIONS, "-arch=sm_80"]
+    alone = [nvrtc.compiled(source("image.cu"), [*options, *flags])[0] for flags in some]
+    assert [usage for usage, _ in nvrtc.together(source("image.cu"), some, options)] == alone
 
 
 @pytest.mark.parametrize(

@@ -39,3 +39,20 @@ def compiled(text, options):
         registers = int(re.search(r"Used (\d+) registers", part)[1])
         usage[re.match(r" '(\w+)'", part)[1]] = {"registers": registers, "stack": stack, "spills": stores + loads}
     return usage, ptx.value.decode()
+
+
+def together(text, variants, options):
+    """Compile variants of a source, each its own list of -D options, in one go; return what `compiled` would for each.
+
+    It takes half the time. The PTX is that of all.
+    """
+    kernels = re.findall(r"__global__ void __launch_bounds__\(\d+\)\s+(\w+)\(", text)
+    parts = []
+    for k, flags in enumerate(variants):
+        macros = [flag.removeprefix("-D").split("=") for flag in flags] + [[name, f"{name}_{k}"] for name in kernels]
+        parts += [f"#define {name} {value}" for name, value in macros]
+        parts += [f"namespace variant_{k} {{", text, "}"]
+        parts += [f"#undef {name}" for name, _ in macros]
+    usage, ptx = compiled("\n".join(parts), options)
+    assert len(usage) == len(variants) * len(kernels)
+    return [({name: usage[f"{name}_{k}"] for name in kernels}, ptx) for k in range(len(variants))]
