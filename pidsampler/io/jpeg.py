@@ -11,22 +11,23 @@ _END, _SCAN = b"\xff\xd9", 0xDA
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB)
 _PROGRESSIVE = (0xC2, 0xCA)
 _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
-_PADDING = bytes((0xFE, 0x5A, 0xC3, 0x3C, 0xA5, 0x69, 0x96, 0x0F)) * 16
+_PADDINGS = (0xFE5AC33C, 0x55CC0FA5, 0xAA33F069, 0x963C5AC3)  # bits unlike each other from the first on
 
 
-def with_end(data: bytes) -> tuple[bytes, bytes] | None:
-    """Return two ways to end a JPEG that has no end marker, or None where more is lacking for certain.
+def with_end(data: bytes) -> list[bytes]:
+    """Return ways to end a JPEG that has no end marker, or none where more is lacking for certain.
 
-    Both decode to the same picture if the data of all pixels is there: the decoder has no use for what follows. The
-    first ends at once, where a decoder takes zeros for what lacks; the second has other bits there.
+    All decode to the same picture if the data of all pixels is there: the decoder has no use for what follows. The
+    first ends at once, where a decoder takes zeros for what lacks; the others have other bits there.
     """
     if not _all_scans(data):
-        return None
+        return []
     data = data.rstrip(b"\xff")
     restarts = re.findall(rb"\xff[\xd0-\xd7]", data[data.rfind(b"\xff\xda") :])
     # In the place of a restart marker that lacks, a decoder looks for the next in turn.
     restart = bytes((0xFF, 0xD0 + len(restarts) % 8))
-    return data + _END, data + _PADDING + restart + _PADDING + _END
+    paddings = [padding.to_bytes(4, "big") * 32 for padding in _PADDINGS]
+    return [data + _END, *(data + padding + restart + padding + _END for padding in paddings)]
 
 
 def _all_scans(data: bytes) -> bool:

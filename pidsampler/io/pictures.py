@@ -351,13 +351,10 @@ def _decode_jpeg(data: bytes) -> Picture:
     try:
         return _decode_with_pillow(data, "JPEG")
     except OSError:
-        ends = jpeg.with_end(data)
-        if ends is None:
+        ways = [_decode_with_pillow(whole, "JPEG") for whole in jpeg.with_end(data)]
+        if not ways or not all(np.array_equal(ways[0].pixels, way.pixels) for way in ways):
             raise
-        picture, other = (_decode_with_pillow(whole, "JPEG") for whole in ends)
-        if not np.array_equal(picture.pixels, other.pixels):
-            raise
-        return picture
+        return ways[0]
 
 
 def _dpi(dpi: Any) -> tuple[float, float] | None:

@@ -24,10 +24,10 @@ SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
 _TURNS = (b"XML:com.adobe.xmp", b"Raw profile type exif")  # texts that may say how the picture is turned
-_LONGEST_TEXT = 1 << 20  # of those, where compressed: Pillow refuses the picture for a longer one
+_LONGEST_TEXT = 1 << 25  # of those; Pillow itself refuses a picture for 1 MB that was compressed
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Png:
     """A PNG taken apart.
 
@@ -69,17 +69,18 @@ def parse(data: bytes) -> Png:
     for name, body, whole in _chunks(data):
         if name == b"IHDR" and two_bytes:  # as many bytes a pixel, so the filters are the same
             whole = chunk(name, body[:8] + b"\x08\x06" + body[10:])
-        turns = name in (b"iTXt", b"zTXt", b"tEXt") and _readable(name, body)
-        if name in _CRITICAL or name == b"eXIf" or (name == b"tRNS" and color_type == 3 and body) or turns:
+        if name in _CRITICAL or name == b"eXIf" or (name == b"tRNS" and color_type == 3 and body):
             kept.append(whole)
-        elif whole == chunk(name, body):
+        elif whole == chunk(name, body):  # its checksum is right
             found.setdefault(name, body)
+            kept.append(_turning_text(name, body))
     frames = int.from_bytes(found.get(b"acTL", b"")[:4], "big")
     if frames > 1:
         raise FileError(f"holds {frames} frames or pages: extract the one to enlarge")
     icc, cicp = _colors(found, gray)
     key = _key(found.get(b"tRNS", b""), depth, color_type)
-    return Png(b"".join(kept), two_bytes, key, icc, cicp, _dpi(found.get(b"pHYs", b"")))
+    dpi = _dpi(found.get(b"pHYs", b""))
+    return Png(data=b"".join(kept), two_bytes=two_bytes, key=key, icc=icc, cicp=cicp, dpi=dpi)
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -101,38 +102,41 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
         at = end
 
 
-def _readable(name: bytes, body: bytes) -> bool:
+def _turning_text(name: bytes, body: bytes) -> bytes:
+    """Return the chunk of a text that may say how the picture is turned, not compressed; of any other nothing."""
     keyword, _, rest = body.partition(b"\0")
-    if keyword not in _TURNS:
-        return False
+    if keyword not in _TURNS or name not in (b"tEXt", b"zTXt", b"iTXt"):
+        return b""
+    head, text, compressed = keyword + b"\0", rest, False
     if name == b"zTXt":
-        packed = rest[1:]
-    elif name == b"iTXt" and rest[:1] == b"\1":
-        packed = rest[2:].split(b"\0", 2)[-1]
-    else:
-        return len(body) <= _LONGEST_TEXT
-    return _inflated(packed, _LONGEST_TEXT) is not None
+        name, text, compressed = b"tEXt", rest[1:], True
+    elif name == b"iTXt":
+        head, text, compressed = head + bytes(4), rest[2:].split(b"\0", 2)[-1], rest[:1] == b"\1"
+    if compressed:
+        text, whole = _inflated(text, _LONGEST_TEXT)
+        text = text if whole else b""
+    return chunk(name, head + text) if len(text) <= _LONGEST_TEXT else b""
 
 
-def _inflated(packed: bytes, most: int) -> bytes | None:
-    """Return what was compressed, or None where it is damaged or longer than `most` bytes."""
+def _inflated(packed: bytes, most: int) -> tuple[bytes, bool]:
+    """Return the first bytes of what was compressed, at most so many, and whether that is all of it."""
     unpacker = zlib.decompressobj()
     try:
-        text = unpacker.decompress(packed, most)
+        return unpacker.decompress(packed, most), unpacker.eof
     except zlib.error:
-        return None
-    return text if unpacker.eof else None
+        return b"", False
 
 
 def _colors(found: dict[bytes, bytes], gray: bool) -> tuple[bytes | None, bytes | None]:
     """Return profile and code points."""
-    profile = None
+    profile: bytes | None = None
     if b"iCCP" in found:
         packed = found[b"iCCP"].partition(b"\0")[2][1:]
-        profile = _inflated(packed, profiles.LARGEST + 1)
-        if profile is not None and len(profile) > profiles.LARGEST:
+        profile, whole = _inflated(packed, profiles.LARGEST + 1)
+        if len(profile) > profiles.LARGEST:
             raise FileError(f"has a color profile of more than {profiles.LARGEST} bytes: remove it")
-        profile = profile if profiles.space(profile) else None
+        if not whole or profiles.space(profile) is None:
+            profile = None
     cicp = found.get(b"cICP", b"")
     if len(cicp) == 4 and cicp[2] == 0 and cicp[3] <= 1:  # RGB is the only model that PNG has
         if cicp == b"\x01\x0d\0\x01":  # sRGB

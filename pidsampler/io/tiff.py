@@ -44,7 +44,7 @@ _BAND = 1 << 25  # bytes that are unpacked at once
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1], axis=1)[:, 0]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Tiff:
     """A TIFF's picture.
 
@@ -80,7 +80,8 @@ def read(data: bytes, *, most: int) -> Tiff:
     if layout.width * layout.height > most:
         raise FileError(f"is {layout.width}x{layout.height}: at most {most} pixels are accepted")
     samples = upright(_samples(layout), page.number(_ORIENTATION, 1)) if layout.is_plain() else None
-    return Tiff(index, samples, inks=layout.photometric == _CMYK, icc=page.raw(_ICC) or None, dpi=_dpi(page))
+    icc, inks = page.raw(_ICC) or None, layout.photometric == _CMYK
+    return Tiff(page=index, samples=samples, inks=inks, icc=icc, dpi=_dpi(page))
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:

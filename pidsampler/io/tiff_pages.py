@@ -38,7 +38,7 @@ class Page:
         entries: Tag -> type, count, and where its value is.
     """
 
-    def __init__(self, data: bytes, order: str, entries: dict[int, tuple[int, int, int]]) -> None:
+    def __init__(self, data: bytes, *, order: str, entries: dict[int, tuple[int, int, int]]) -> None:
         self.data, self.order, self._entries = data, order, entries
 
     def __contains__(self, tag: int) -> bool:
@@ -94,7 +94,7 @@ def pages(data: bytes) -> list[Page]:
                 if n * _TYPES.get(kind, ("", 0))[1] * (2 if kind in (5, 10) else 1) > inline:
                     value = struct.unpack_from(order + offset, data, value)[0]
                 entries.setdefault(tag, (kind, n, value))
-            found.append(Page(data, order, entries))
+            found.append(Page(data, order=order, entries=entries))
             at = struct.unpack_from(order + offset, data, at + count * (head + inline))[0]
     except struct.error as error:
         if not found:
