@@ -11,6 +11,7 @@ from typing import NamedTuple
 import attrs
 import numpy as np
 import pytest
+from PIL import Image
 
 import pidsampler
 from pidsampler import (
@@ -467,6 +468,7 @@ CALLS |= {
         "new_size": Takes((4, 4)),
         "backend": Takes(NUMPY),
     },
+    "image.hidden.spread": {"color": Takes(PHOTO[:, :, :3]), "alpha": Takes(PHOTO[:, :, 0])},
     "image.lanczos.taps": {"size": anything(8), "new_size": anything(4)},
     "image.pixels.to_tensor": {"image": Takes(PHOTO), "size": Takes((8, 8)), "backend": Takes(NUMPY)},
     "image.pixels.to_image": {
@@ -593,7 +595,7 @@ MODULES = (
     *("study.plan", "study.file", "study.run", "study.measures"),
     *("io.times", "io.tables", "io.latents", "io.captions", "io.pictures", "io.atomic"),
     *("upscale.tiles", "upscale.batch", "onnx", "jobs.run"),
-    *("bench", "study.statistics", "plugins", "image.color", "image.lanczos", "image.pixels"),
+    *("bench", "study.statistics", "plugins", "image.color", "image.hidden", "image.lanczos", "image.pixels"),
 )
 OBJECTS = {
     "Upscaler": UP,

@@ -13,6 +13,21 @@ from ..errors import FileError
 _ALIKE = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 
 
+def upright(image: Any) -> Any:
+    """Return a `PIL.Image.Image` turned as its EXIF orientation, or that of its XMP, says.
+
+    Raises:
+        Exception: Any of a decoder. Orientation that cannot be read is none.
+    """
+    from PIL import ImageOps
+
+    image.load()
+    try:
+        return ImageOps.exif_transpose(image)
+    except Exception:  # a damaged EXIF block is no damaged picture
+        return image
+
+
 def pixels_of(image: Any, icc: bytes | None) -> tuple[NDArray[Any], bytes | None]:
     """Return pixels (H, W, C) of uint8 or uint16, and the profile if it still describes them.
 

@@ -305,15 +305,13 @@ def _decode_with_pillow(data: bytes, form: str, page: int = 0) -> Picture:
 
 
 def _of_image(image: Any) -> Picture:
-    from PIL import ImageOps
-
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise FileError(f"is {width}x{height}: at most {MAX_PIXELS} pixels are accepted")
     if not width or not height:
         raise FileError(f"is {width}x{height}: expected at least one pixel")
     info = image.info  # before it is turned, since that drops some
-    pixels, icc = modes.pixels_of(ImageOps.exif_transpose(image), info.get("icc_profile") or None)
+    pixels, icc = modes.pixels_of(modes.upright(image), info.get("icc_profile") or None)
     return _described(Picture(pixels, icc=icc, dpi=_dpi(info.get("dpi"))))
 
 
@@ -340,7 +338,8 @@ def _decode_tiff(data: bytes) -> Picture:
     found = tiff.read(data, most=MAX_PIXELS)
     samples, icc = found.samples, found.icc
     if samples is None:
-        return _decode_with_pillow(data, "TIFF", found.page)
+        # Pillow takes a resolution that is not given for 1.
+        return replace(_decode_with_pillow(data, "TIFF", found.page), dpi=_dpi(found.dpi))
     if found.inks:
         rgb, alpha, icc = modes.inks_to_rgb(samples[:, :, :4], icc), samples[:, :, 4:], None
         samples = np.concatenate([rgb, alpha if alpha.dtype == np.uint8 else (alpha >> 8).astype(np.uint8)], axis=2)

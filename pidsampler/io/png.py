@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..errors import FileError
 from . import profiles
-from .modes import with_key
+from .modes import upright, with_key
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
@@ -172,7 +172,7 @@ def _low_bytes(data: bytes) -> NDArray[np.uint8] | None:
 
     Pillow keeps only the high byte of such pixels. Its unpacker for the other byte order keeps the other one.
     """
-    from PIL import Image, ImageOps
+    from PIL import Image
 
     with Image.open(io.BytesIO(data), formats=["PNG"]) as image:
         tiles = []
@@ -184,4 +184,4 @@ def _low_bytes(data: bytes) -> NDArray[np.uint8] | None:
         if not tiles:
             return None
         image.tile = tiles
-        return np.asarray(ImageOps.exif_transpose(image))
+        return np.asarray(upright(image))
