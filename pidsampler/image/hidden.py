@@ -40,11 +40,11 @@ def spread(color: NDArray[Any], alpha: NDArray[Any]) -> NDArray[Any]:
     hidden = alpha <= (0 if alpha.dtype == np.uint8 else 128)  # of 65535, what rounds to 0 of 255
     if not hidden.any() or hidden.all():
         return color
-    weight = _enlarged(_blurred(alpha.astype(np.float32)), alpha.shape)[hidden]
+    weight = _enlarged(_blurred(alpha.astype(np.float32)), alpha.shape)
     result = color.copy()
     for c in range(color.shape[2]):
-        blurred = _blurred(color[:, :, c].astype(np.float32) * alpha)
-        result[hidden, c] = np.rint(_enlarged(blurred, alpha.shape)[hidden] / weight)
+        spread_color = _enlarged(_blurred(color[:, :, c] * alpha.astype(np.float32)), alpha.shape) / weight
+        np.copyto(result[:, :, c], np.rint(spread_color).astype(color.dtype), where=hidden)
     return result
 
 

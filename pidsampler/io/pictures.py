@@ -79,7 +79,7 @@ def read(path: Path) -> Picture:
         PidSamplerError: No such file, not a picture, damaged, animated or multi-page, of an unsupported pixel
             type, or of more than MAX_PIXELS pixels.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     path = file_path("path", path)
     data = _load(path, _MOST_BYTES + 1)
@@ -93,6 +93,8 @@ def read(path: Path) -> Picture:
         raise FileError(f"{path} is too large: {error}; at most {MAX_PIXELS} pixels are accepted") from error
     except PidSamplerError as error:
         raise FileError(f"{path} {error}") from error
+    except UnidentifiedImageError as error:
+        raise FileError(f"{path} is damaged: its header cannot be read") from error
     except MemoryError as error:
         raise FileError(f"{path}: there is not enough memory to decode it") from error
     except Exception as error:  # decoders raise anything at all on damaged data
@@ -335,11 +337,18 @@ def _decode_png(data: bytes) -> Picture:
 
 
 def _decode_tiff(data: bytes) -> Picture:
+    from PIL import UnidentifiedImageError
+
     found = tiff.read(data, most=MAX_PIXELS)
     samples, icc = found.samples, found.icc
     if samples is None:
-        # Pillow takes a resolution that is not given for 1.
-        return replace(_decode_with_pillow(data, "TIFF", found.page), dpi=_dpi(found.dpi))
+        try:
+            picture = _decode_with_pillow(data, "TIFF", found.page)
+        except UnidentifiedImageError as error:
+            raise FileError(
+                f"has {found.layout}, which is not read: convert it to 8 or 16 bits, gray or RGB"
+            ) from error
+        return replace(picture, dpi=_dpi(found.dpi))  # Pillow takes a resolution that is not given for 1
     if found.inks:
         rgb, alpha, icc = modes.inks_to_rgb(samples[:, :, :4], icc), samples[:, :, 4:], None
         samples = np.concatenate([rgb, alpha if alpha.dtype == np.uint8 else (alpha >> 8).astype(np.uint8)], axis=2)

@@ -55,6 +55,7 @@ class Tiff:
         inks: Whether the samples are cyan, magenta, yellow and black.
         icc: Profile.
         dpi: Resolution (horizontal, vertical) in dots per inch.
+        layout: Color space, samples and compression in words.
     """
 
     page: int
@@ -62,6 +63,7 @@ class Tiff:
     inks: bool
     icc: bytes | None
     dpi: tuple[Any, Any] | None
+    layout: str
 
 
 def read(data: bytes, *, most: int) -> Tiff:
@@ -81,7 +83,7 @@ def read(data: bytes, *, most: int) -> Tiff:
         raise FileError(f"is {layout.width}x{layout.height}: at most {most} pixels are accepted")
     samples = upright(_samples(layout), page.number(_ORIENTATION, 1)) if layout.is_plain() else None
     icc, inks = page.raw(_ICC) or None, layout.photometric == _CMYK
-    return Tiff(page=index, samples=samples, inks=inks, icc=icc, dpi=_dpi(page))
+    return Tiff(page=index, samples=samples, inks=inks, icc=icc, dpi=_dpi(page), layout=layout.words)
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -128,6 +130,14 @@ class _Layout:
         extra = self.page.numbers(_EXTRA)[: self.count - self.colors]
         return next(((self.colors + k, n == _ASSOCIATED) for k, n in enumerate(extra) if n in _ALPHAS), (None, False))
 
+    @property
+    def words(self) -> str:
+        """What a message says of it, by the numbers of TIFF's tags."""
+        return (
+            f"{self.count} x {self.bits[0]} bits a pixel{' in planes' * self.planes}, color space "
+            f"{self.photometric} and compression {self.page.number(_COMPRESSION, 1)}"
+        )
+
     def is_plain(self) -> bool:
         """Return whether the samples are read here; if not, Pillow does.
 
@@ -150,11 +160,7 @@ class _Layout:
         if plain and self.photometric in (_WHITE_IS_ZERO, _CMYK) and self.alpha[1]:
             raise FileError(f"has colors whose 0 is white, multiplied by alpha, which no standard defines: {_CONVERT}")
         if not plain and (16 in bits or self.planes):
-            what = "separate planes" if self.planes else "16 bits"
-            raise FileError(
-                f"has {what} in color space {self.photometric} with compression {compression}, which is not read: "
-                f"{_CONVERT}"
-            )
+            raise FileError(f"has {self.words}, which is not read: {_CONVERT}")
         return plain
 
 

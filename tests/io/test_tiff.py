@@ -111,10 +111,10 @@ def changed(tmp_path, array, tags, **options):
     [
         ({258: 12}, "samples of 12 bits"),
         ({258: 0}, "samples of 0 bits"),
-        ({262: 3}, "16 bits in color space 3 with compression 1"),
-        ({262: 8}, "16 bits in color space 8"),
+        ({262: 3}, "1 x 16 bits a pixel, color space 3 and compression 1, which is not read"),
+        ({262: 8}, "16 bits a pixel, color space 8"),
         ({262: 32803}, "camera's raw file"),
-        ({259: 7}, "16 bits in color space 1 with compression 7"),
+        ({259: 7}, "color space 1 and compression 7"),
         ({277: 40}, "40 samples a pixel, of which at most 16"),
         ({256: 0}, "does not say its size"),
         ({256: 90}, "is damaged: it ends within its pixels"),
@@ -129,6 +129,15 @@ def changed(tmp_path, array, tags, **options):
 def test_refuses(tmp_path, tags, message):
     with pytest.raises(PidSamplerError, match=message):
         pictures.read(changed(tmp_path, np.zeros((4, 4), np.uint16), tags))
+
+
+def test_refuses_what_pillow_does_not_know(tmp_path):
+    path = changed(tmp_path, np.zeros((4, 4), np.uint8), {262: 9})
+    with pytest.raises(PidSamplerError, match="has 1 x 8 bits a pixel, color space 9 and compression 1, which is not"):
+        pictures.read(path)
+    path = changed(tmp_path, np.zeros((3, 4, 4), np.uint8), {262: 8}, photometric="rgb", planarconfig="separate")
+    with pytest.raises(PidSamplerError, match="has 3 x 8 bits a pixel in planes, color space 8"):
+        pictures.read(path)
 
 
 def test_refuses_what_is_packed_in_other_ways(tmp_path):
@@ -243,6 +252,14 @@ def test_what_pillow_writes(tmp_path, mode, compression):
     found = picture.pixels
     off = np.abs(found.astype(int) - expected.reshape(found.shape)).max()
     assert off <= (2 if mode in ("LAB", "YCbCr") else 0)  # libtiff and littleCMS round in their own ways
+
+
+@pytest.mark.parametrize("mode", ["L", "RGB", "CMYK"])
+def test_jpeg_in_tiff(tmp_path, mode):
+    image = Image.fromarray(np.full((16, 16, 3), (200, 100, 50), np.uint8)).convert(mode)
+    image.save(tmp_path / "a.tif", compression="jpeg", quality=95)
+    expected = np.asarray(image.convert("L" if mode == "L" else "RGB"), int)[0, 0]
+    assert np.abs(pictures.read(tmp_path / "a.tif").pixels - expected).max() <= 4
 
 
 @pytest.mark.parametrize(
