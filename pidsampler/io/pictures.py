@@ -320,7 +320,7 @@ def _of_image(image: Any) -> Picture:
 def _described(picture: Picture) -> Picture:
     """Return a picture whose profile is for its own kind of numbers, or which has none."""
     gray = picture.pixels.shape[2] <= 2
-    if gray and picture.icc is not None and profiles.space(picture.icc) == "RGB ":
+    if gray and picture.cicp is None and picture.icc is not None and profiles.space(picture.icc) == "RGB ":
         return replace(picture, pixels=_gray_as_srgb(picture.pixels, picture.icc), icc=None)
     return replace(picture, icc=profiles.fitting(picture.icc, gray=gray))
 

@@ -89,7 +89,7 @@ def chunk(name: bytes, body: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
-    """Yield each chunk's name, body and all of it; a damaged rest is one of pixels, for Pillow to judge."""
+    """Yield each chunk's name, body and all of it; what is damaged is the last one, as it is, for Pillow to judge."""
     at = len(SIGNATURE)
     while at < len(data):
         length, name = int.from_bytes(data[at : at + 4], "big"), data[at + 4 : at + 8]

@@ -204,6 +204,15 @@ def test_what_names_the_colors_is_kept_where_that_is_not_srgb(tmp_path, chunks, 
     assert picture.cicp is None
 
 
+def test_code_points_are_asked_before_a_profile(tmp_path):
+    """Gray is not converted by a profile for RGB where that does not name its colors."""
+    array, cicp = noise(2, 2, 1), bytes([1, 8, 0, 1])
+    linear = chunk(b"iCCP", b"x\0\0" + zlib.compress(profiles.of_gamma(0.3, None, gray=False)))
+    picture = read(tmp_path, png(array, linear, chunk(b"cICP", cicp)))
+    assert np.array_equal(picture.pixels, array)
+    assert (picture.icc, picture.cicp) == (None, cicp)
+
+
 def test_a_profile_is_asked_before_gamma(tmp_path):
     profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(SRGB))
     assert read(tmp_path, png(noise(2, 2, 3), chunk(b"gAMA", LINEAR), profile)).icc == SRGB
