@@ -141,7 +141,7 @@ def _colors(found: dict[bytes, bytes], gray: bool) -> tuple[bytes | None, bytes 
     if len(cicp) == 4 and cicp[2] == 0 and cicp[3] <= 1:  # RGB is the only model that PNG has
         if cicp == b"\x01\x0d\0\x01":  # sRGB
             return None, None
-        return profile or profiles.of_code_points(cicp, gray=gray), cicp
+        return profiles.fitting(profile, gray=gray) or profiles.of_code_points(cicp, gray=gray), cicp
     if profile is not None or b"sRGB" in found:
         return profile, None
     gamma, points = found.get(b"gAMA", b""), found.get(b"cHRM", b"")

@@ -210,7 +210,7 @@ def test_code_points_are_asked_before_a_profile(tmp_path):
     linear = chunk(b"iCCP", b"x\0\0" + zlib.compress(profiles.of_gamma(0.3, None, gray=False)))
     picture = read(tmp_path, png(array, linear, chunk(b"cICP", cicp)))
     assert np.array_equal(picture.pixels, array)
-    assert (picture.icc, picture.cicp) == (None, cicp)
+    assert (picture.icc, picture.cicp) == (profiles.of_gamma(1.0, None, gray=True), cicp)
 
 
 def test_a_profile_is_asked_before_gamma(tmp_path):
