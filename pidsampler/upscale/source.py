@@ -74,7 +74,7 @@ class Source:
         if array.dtype.kind == "f":
             if not _is_float_picture(array):
                 return cls._of_latent(latents.batched(array), {})
-            array = np.rint(np.clip(array.astype(np.float64), 0.0, 1.0) * 65535.0).astype(np.uint16)
+            array = _whole_numbers(array)
         pixels = array[:, :, None] if array.ndim == 2 else array
         if array.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
             raise ConfigError(
@@ -155,6 +155,15 @@ def _is_float_picture(array: NDArray[Any]) -> bool:
             f"channels: pass the picture as uint8, or the latent as (1, {height}, {width}, {channels})"
         )
     return within
+
+
+def _whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
+    """Return floats of 0..1 as uint8 if they were that, so that the result is the same, and as uint16 if not."""
+    values = np.clip(array.astype(np.float64), 0.0, 1.0)
+    eight = np.rint(values * 255.0)
+    if np.abs(values * 255.0 - eight).max() < 255.0 * _SLACK:
+        return eight.astype(np.uint8)
+    return np.rint(values * 65535.0).astype(np.uint16)
 
 
 def _sha256(path: Path) -> str:

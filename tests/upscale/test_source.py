@@ -32,11 +32,18 @@ def test_floats_of_0_to_1_are_a_picture(dtype, channels):
     found, wanted = Source.of(floats), Source.of(array)
     assert found.described == {"width": 14, "height": 12}
     assert found.channels == wanted.channels
-    assert np.array_equal(found.rgb, wanted.rgb * np.uint16(257))
+    assert found.rgb.dtype == np.uint8
+    assert np.array_equal(found.rgb, wanted.rgb)
 
 
 def test_floats_give_the_result_of_their_eight_bits(gaussian):
     assert np.array_equal(gaussian(RGB / 255.0).array, gaussian(RGB).array)
+
+
+def test_floats_between_eight_bits_are_kept_to_sixteen():
+    array = noise(12, 14, 3, dtype=np.uint16)
+    assert np.array_equal(Source.of(array / 65535.0).rgb, array)
+    assert Source.of(np.array([[0.25, 0.5]])).rgb[0, :, 0].tolist() == [16384, 32768]
 
 
 @pytest.mark.parametrize(
