@@ -139,6 +139,19 @@ def test_no_module_is_long(name):
     assert lines <= 400
 
 
+def test_pillow_opens_only_named_formats():
+    """Without a list it tries all readers, and that of PostScript starts a program."""
+    opened = [
+        (name, ast.unparse(call))
+        for name, tree in TREES.items()
+        for call in ast.walk(tree)
+        if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("Image.open")
+    ]
+    assert opened
+    assert [call for call in opened if "formats=[" not in call[1]] == []
+    assert [name for name, tree in TREES.items() if "imread" in ast.unparse(tree)] == []
+
+
 def test_the_upscaler_is_a_short_composition():
     (upscaler,) = (node for node in TREES["upscale/upscaler.py"].body if getattr(node, "name", "") == "Upscaler")
     assert upscaler.end_lineno - upscaler.lineno + 1 < 120

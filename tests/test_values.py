@@ -11,6 +11,7 @@ from typing import NamedTuple
 import attrs
 import numpy as np
 import pytest
+from PIL import Image
 
 import pidsampler
 from pidsampler import (
@@ -474,6 +475,7 @@ CALLS |= {
         "new_size": Takes((4, 4)),
         "backend": Takes(NUMPY),
     },
+    "image.hidden.spread": {"color": Takes(PHOTO[:, :, :3]), "alpha": Takes(PHOTO[:, :, 0])},
     "image.lanczos.taps": {"size": anything(8), "new_size": anything(4)},
     "image.pixels.to_tensor": {"image": Takes(PHOTO), "size": Takes((8, 8)), "backend": Takes(NUMPY)},
     "image.pixels.to_image": {
@@ -515,10 +517,17 @@ CALLS |= {
         "taker": text("tiny"),
     },
     "io.captions.described": {"caption": Takes(LATENT[0, 0], (None,))},
-    "io.pictures.Picture": {"pixels": anything(PHOTO), "icc": anything(None), "dpi": anything(None)},
+    "io.pictures.Picture": {
+        "pixels": anything(PHOTO),
+        "icc": anything(None),
+        "dpi": anything(None),
+        "cicp": anything(None),
+    },
+    "io.pictures.is_picture": {"path": Takes("cat.png")},
+    "io.pictures.of_image": {"image": Takes(Image.fromarray(PHOTO))},
     "io.pictures.read": {"path": Takes("cat.png")},
     "io.pictures.check_output": {"path": Takes("out.png"), "overwrite": flag()},
-    "io.pictures.check_fits": {"path": text("out.png"), "size": Takes((4, 4)), "alpha": flag()},
+    "io.pictures.check_fits": {"path": text("out.png"), "size": Takes((4, 4)), "alpha": flag(), "cicp": flag()},
     "io.pictures.write": {
         "path": Takes("out.png"),
         "picture": Takes(Picture(PHOTO)),
@@ -600,7 +609,7 @@ MODULES = (
     *("study.plan", "study.file", "study.run", "study.measures"),
     *("io.times", "io.tables", "io.latents", "io.captions", "io.pictures", "io.atomic"),
     *("upscale.tiles", "upscale.batch", "onnx", "jobs.run"),
-    *("bench", "study.statistics", "plugins", "image.color", "image.lanczos", "image.pixels"),
+    *("bench", "study.statistics", "plugins", "image.color", "image.hidden", "image.lanczos", "image.pixels"),
 )
 OBJECTS = {
     "Upscaler": UP,

@@ -1,13 +1,16 @@
-"""Picture files in and out: PNG, JPEG, WebP and TIFF, with what a photograph carries beside its pixels."""
+"""Picture files in and out: PNG, JPEG, WebP and TIFF, with what a photograph carries beside its pixels.
+
+What a file is, its first bytes say; no other of Pillow's readers is tried, since some start programs.
+"""
 
 from __future__ import annotations
 
 import io
 import json
 import os
+import stat
 import struct
-import warnings
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,14 +18,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved
-from ..errors import FileError, PidSamplerError, reason
+from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
+from . import jpeg, kinds, modes, png, profiles, tiff
 from .atomic import place, temporary_path
 
 _RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
 
 MAX_PIXELS = 1 << 26  # of an input: its 4x result has a thousand million pixels, 26 GB while sampled
+_MOST_BYTES = 1 << 30  # of a file: twice what so many pixels of RGBA and 16 bits need
 
 # Suffix -> Pillow's save options. PNG by Z_RLE, which is 3 here: zlib then looks for runs only. An enlarged photo of
 # 1024x1024 takes 60 ms and 1.13 MB; without it, level 1 takes 62 ms and 1.25 MB, level 6 270 ms and 1.11 MB. A drawing
@@ -37,7 +42,6 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 SUFFIXES = tuple(_FORMATS)
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
-_OTHER_BYTE_ORDER = {"B": "L", "L": "B", "N": "B" if np.little_endian else "L"}
 
 
 @moved.keywords()
@@ -47,14 +51,25 @@ class Picture:
 
     Args:
         pixels: uint8 or uint16 (H, W, C): gray, gray + alpha, RGB or RGB + alpha for C = 1, 2, 3, 4.
-        icc: ICC colour profile, if it still describes the pixels.
+        icc: ICC color profile, if it still describes the pixels.
         dpi: Resolution (horizontal, vertical) in dots per inch.
+        cicp: The four code points (ITU-T H.273) that name the colors in a PNG, before a profile does.
     """
 
     pixels: NDArray[np.uint8] | NDArray[np.uint16]
     _: KW_ONLY
     icc: bytes | None = None
     dpi: tuple[float, float] | None = None
+    cicp: bytes | None = None
+
+
+def is_picture(path: Path) -> bool:
+    """Return whether a file is a PNG, JPEG, WebP or TIFF by its first bytes, whatever its name.
+
+    Raises:
+        PidSamplerError: No such file, or it cannot be read.
+    """
+    return kinds.picture_format(_load(file_path("path", path), kinds.HEAD)) is not None
 
 
 def read(path: Path) -> Picture:
@@ -67,24 +82,41 @@ def read(path: Path) -> Picture:
     from PIL import Image, UnidentifiedImageError
 
     path = file_path("path", path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {reason(error)}") from error
+    data = _load(path, _MOST_BYTES + 1)
     if not data:
         raise FileError(f"{path} is empty (0 bytes), expected a picture")
+    if len(data) > _MOST_BYTES:
+        raise FileError(f"{path} is of more than {_MOST_BYTES} bytes, the most that is accepted")
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's doubts about metadata; what matters to us raises below
-            return _decode(data)
-    except UnidentifiedImageError as error:
-        raise FileError(f"{path} is not a picture that can be read: expected PNG, JPEG, WebP or TIFF") from error
-    except Image.DecompressionBombError as error:
+        return _decode(data)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
         raise FileError(f"{path} is too large: {error}; at most {MAX_PIXELS} pixels are accepted") from error
     except PidSamplerError as error:
         raise FileError(f"{path} {error}") from error
+    except UnidentifiedImageError as error:
+        raise FileError(f"{path} is damaged: its header cannot be read") from error
+    except MemoryError as error:
+        raise FileError(f"{path}: there is not enough memory to decode it") from error
     except Exception as error:  # decoders raise anything at all on damaged data
         raise FileError(f"{path} is damaged: {' '.join(str(error).split())}") from error
+
+
+def of_image(image: Any) -> Picture:
+    """Take a `PIL.Image.Image` of any mode as a picture, turned as its EXIF orientation says.
+
+    Raises:
+        PidSamplerError: The mode does not say what is white, the file behind the image is damaged, or it has more than
+            MAX_PIXELS pixels.
+    """
+    from PIL import Image
+
+    instance("image", image, kind=Image.Image, words="a PIL image")
+    try:
+        return _of_image(image)
+    except PidSamplerError as error:
+        raise ConfigError(f"the image {error}") from error
+    except Exception as error:  # an image that was opened is decoded only here
+        raise ConfigError(f"the image is damaged: {' '.join(str(error).split())}") from error
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -111,16 +143,26 @@ def check_output(path: Path, overwrite: bool) -> None:
         raise FileError(f"cannot write {path}: {reason(error)}") from error
 
 
-def check_fits(path: Path, size: tuple[int, int], *, alpha: bool) -> None:
+def check_fits(path: Path, size: tuple[int, int], *, alpha: bool, cicp: bool = False) -> None:
     """Check before any work that the file format of `path` can hold a picture of that size, (height, width).
 
+    Args:
+        path: The extension chooses the format.
+        size: Of the picture.
+        alpha: Whether it has alpha.
+        cicp: Whether code points name its colors, and no profile does.
+
     Raises:
-        PidSamplerError: The format has no alpha channel, or a side is too long for it.
+        PidSamplerError: The format has no alpha channel or no code points, or a side is too long for it.
     """
     suffix, (height, width) = file_path("path", path).suffix.lower(), sides("size", size)
-    flag("alpha", alpha)
-    if alpha and suffix in (".jpg", ".jpeg"):
+    if flag("alpha", alpha) and suffix in (".jpg", ".jpeg"):
         raise FileError(f"{path}: JPEG cannot hold the input's transparency: write .png, .webp or .tiff")
+    if flag("cicp", cicp) and suffix != ".png":
+        raise FileError(
+            f"{path}: the input's colors are named by PNG's cICP, as PQ, HLG or a range of video, and {suffix} cannot "
+            "hold that: write .png"
+        )
     if max(height, width) > _LONGEST_SIDE.get(suffix, 1 << 31):
         raise FileError(
             f"{path}: the result is {width}x{height}, and {suffix} holds at most "
@@ -148,19 +190,23 @@ def write(path: Path, picture: Picture, *, record: str, overwrite: bool = False)
     path, record = file_path("path", path), word("record", record)
     check_output(path, overwrite)
     height, width, channels = picture.pixels.shape
-    check_fits(path, (height, width), alpha=channels in (2, 4))
+    check_fits(path, (height, width), alpha=channels in (2, 4), cicp=picture.cicp is not None and picture.icc is None)
     suffix = path.suffix.lower()
     options = dict(_FORMATS[suffix])
-    # WebP has no gray: Pillow stores RGB, which a gray profile would not describe.
-    if picture.icc is not None and not (suffix == ".webp" and channels <= 2):
-        options["icc_profile"] = picture.icc
+    pixels, icc = picture.pixels, profiles.fitting(picture.icc, gray=channels <= 2)
+    if suffix == ".webp" and channels <= 2 and icc is not None:  # WebP has no gray, and stores RGB
+        pixels, icc = _gray_as_srgb(pixels, icc), None
+    if icc is not None:
+        options["icc_profile"] = icc
     if picture.dpi is not None and suffix != ".webp":
         options["dpi"] = picture.dpi
     if holds_text(path):
         text = PngInfo()
         text.add_itxt("pidsampler", record)
+        if picture.cicp is not None:
+            text.add(b"cICP", picture.cicp)
         options["pnginfo"] = text
-    pixels = picture.pixels[:, :, 0] if channels == 1 else picture.pixels
+    pixels = pixels[:, :, 0] if channels == 1 else pixels
 
     def encode(file: IO[bytes]) -> None:
         buffer = io.BytesIO()  # formats seek in what they write; this keeps imageio away from the file
@@ -217,79 +263,106 @@ def enlarge_plane(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint
     return large.astype(np.uint8)
 
 
+def _load(path: Path, most: int) -> bytes:
+    """Return a file's first bytes; pipes and devices, which may have no end, are not read."""
+    try:
+        mode = path.stat().st_mode
+        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
+            raise FileError(f"{path} is a pipe or a device, expected a file")
+        with path.open("rb") as file:
+            return file.read(most)
+    except OSError as error:
+        if isinstance(error, PidSamplerError):
+            raise
+        raise FileError(f"cannot read {path}: {reason(error)}") from error
+
+
 def _decode(data: bytes) -> Picture:
-    from PIL import Image, ImageOps
+    head = data[: kinds.HEAD]
+    form = kinds.picture_format(head)
+    if form == "PNG":
+        return _decode_png(data)
+    if form == "TIFF":
+        return _decode_tiff(data)
+    if form == "JPEG":
+        return _decode_jpeg(data)
+    if form is not None:
+        return _decode_with_pillow(data, form)
+    held = kinds.other(head)
+    words = f"it holds {held}; " if held else ""
+    raise FileError(f"is not a picture that can be read: {words}expected PNG, JPEG, WebP or TIFF")
 
-    with Image.open(io.BytesIO(data)) as image:
-        width, height = image.size
-        if width * height > MAX_PIXELS:
-            raise FileError(f"is {width}x{height}: at most {MAX_PIXELS} pixels are accepted")
+
+def _decode_with_pillow(data: bytes, form: str, page: int = 0) -> Picture:
+    """Decode a picture of a format; of TIFF a page."""
+    from PIL import Image
+
+    with Image.open(io.BytesIO(data), formats=[form]) as image:
         frames = getattr(image, "n_frames", 1)
-        if frames > 1 and image.format != "MPO":  # a phone's JPEG; the further frames are previews and gain maps
+        if form == "TIFF":
+            image.seek(page)
+        elif frames > 1 and image.format != "MPO":  # a phone's JPEG; the further frames are previews and gain maps
             raise FileError(f"holds {frames} frames or pages: extract the one to enlarge")
-        info = image.info
-        low = _low_bytes(data)
-        upright = ImageOps.exif_transpose(image)
-        icc = info.get("icc_profile") or None
-        if upright.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
-            upright, icc = _to_rgb(upright, icc), None
-        pixels = _pixels(upright)
-    if low is not None:
-        pixels = (pixels.astype(np.uint16) << 8) | low
-    return Picture(pixels, icc=icc, dpi=_dpi(info.get("dpi")))
+        return _of_image(image)
 
 
-def _pixels(image: Any) -> NDArray[Any]:
-    """Return (H, W, C) pixels of an upright image in any mode but the CMYK kind."""
-    mode = image.mode
-    if mode == "P" or (mode in ("1", "L", "RGB") and "transparency" in image.info):
-        # A gray palette image may become RGB here; its colours are the same.
-        mode = "RGBA" if "transparency" in image.info else image.palette.mode
-    mode = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}.get(mode, mode)
-    if mode.startswith("I;16"):
-        pixels = np.asarray(image).astype(np.uint16)
-    elif mode in ("L", "LA", "RGB", "RGBA"):
-        pixels = np.array(image if image.mode == mode else image.convert(mode))
-    else:
-        raise FileError(f"has pixels of type {image.mode!r}: convert it to 8 or 16 bits per channel")
-    return pixels[:, :, None] if pixels.ndim == 2 else pixels
+def _of_image(image: Any) -> Picture:
+    width, height = image.size
+    if width * height > MAX_PIXELS:
+        raise FileError(f"is {width}x{height}: at most {MAX_PIXELS} pixels are accepted")
+    if not width or not height:
+        raise FileError(f"is {width}x{height}: expected at least one pixel")
+    info = image.info  # before it is turned, since that drops some
+    pixels, icc = modes.pixels_of(modes.upright(image), info.get("icc_profile") or None)
+    return _described(Picture(pixels, icc=icc, dpi=_dpi(info.get("dpi"))))
 
 
-def _low_bytes(data: bytes) -> NDArray[np.uint8] | None:
-    """Return the low bytes of a 16-bit colour image, upright, or None for any other.
-
-    Pillow keeps only the high byte of such pixels. Its unpacker for the other byte order keeps the other one.
-    """
-    from PIL import Image, ImageOps
-
-    with Image.open(io.BytesIO(data)) as image:
-        tiles = []
-        for tile in image.tile:
-            args = tile.args if isinstance(tile.args, tuple) else (tile.args,)
-            kind = str(args[0]) if args else ""
-            if kind[:-1] not in ("RGB;16", "RGBA;16") or kind[-1] not in _OTHER_BYTE_ORDER:
-                return None
-            other = (kind[:-1] + _OTHER_BYTE_ORDER[kind[-1]], *args[1:])
-            tiles.append(tile._replace(args=other if isinstance(tile.args, tuple) else other[0]))
-        if not tiles:
-            return None
-        image.tile = tiles
-        return np.asarray(ImageOps.exif_transpose(image))
+def _described(picture: Picture) -> Picture:
+    """Return a picture whose profile is for its own kind of numbers, or which has none."""
+    gray = picture.pixels.shape[2] <= 2
+    if gray and picture.cicp is None and picture.icc is not None and profiles.space(picture.icc) == "RGB ":
+        return replace(picture, pixels=_gray_as_srgb(picture.pixels, picture.icc), icc=None)
+    return replace(picture, icc=profiles.fitting(picture.icc, gray=gray))
 
 
-def _to_rgb(image: Any, icc: bytes | None) -> Any:
-    """Convert to sRGB, through the picture's own profile where it has a good one."""
-    from PIL import ImageCms
+def _gray_as_srgb(pixels: NDArray[Any], icc: bytes) -> NDArray[Any]:
+    return np.concatenate([profiles.gray_to_srgb(pixels[:, :, :1], icc), pixels[:, :, 1:]], axis=2)
 
-    if icc is not None:
+
+def _decode_png(data: bytes) -> Picture:
+    parts = png.parse(data)
+    picture = _decode_with_pillow(parts.data, "PNG")
+    pixels = parts.finish(picture.pixels)
+    return _described(replace(picture, pixels=pixels, icc=parts.icc, dpi=_dpi(parts.dpi), cicp=parts.cicp))
+
+
+def _decode_tiff(data: bytes) -> Picture:
+    from PIL import UnidentifiedImageError
+
+    found = tiff.read(data, most=MAX_PIXELS)
+    samples, icc = found.samples, found.icc
+    if samples is None:
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
-        except (ImageCms.PyCMSError, OSError):
-            pass  # a broken profile, or one of another colour space: the plain conversion is what is left
-        else:
-            return converted
-    return image.convert("RGB")
+            picture = _decode_with_pillow(data, "TIFF", found.page)
+        except UnidentifiedImageError as error:
+            raise FileError(
+                f"has {found.layout}, which is not read: convert it to 8 or 16 bits, gray or RGB"
+            ) from error
+        return replace(picture, dpi=_dpi(found.dpi))  # Pillow takes a resolution that is not given for 1
+    if found.inks:
+        rgb, alpha, icc = modes.inks_to_rgb(samples[:, :, :4], icc), samples[:, :, 4:], None
+        samples = np.concatenate([rgb, alpha if alpha.dtype == np.uint8 else (alpha >> 8).astype(np.uint8)], axis=2)
+    return _described(Picture(samples, icc=icc, dpi=_dpi(found.dpi)))
+
+
+def _decode_jpeg(data: bytes) -> Picture:
+    try:
+        return _decode_with_pillow(data, "JPEG")
+    except OSError:
+        ways = [_decode_with_pillow(whole, "JPEG") for whole in jpeg.with_end(data)]
+        if not ways or not all(np.array_equal(ways[0].pixels, way.pixels) for way in ways):
+            raise
+        return ways[0]
 
 
 def _dpi(dpi: Any) -> tuple[float, float] | None:

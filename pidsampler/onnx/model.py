@@ -127,8 +127,9 @@ class Model:
         least = c.fixed_size and tuple(n // c.vae_factor for n in c.fixed_size)
         h, w = (f">={n}" for n in least) if least else ("height", "width")
         if latent.ndim != 4 or latent.shape[0] != 1 or latent.shape[1] != c.latent_channels or 0 in latent.shape:
+            hint = "; floats of a picture are (height, width, 1..4) in 0..1" if latent.shape[-1:] <= (4,) else ""
             raise ConfigError(
-                f"the latent has shape {latent.shape}, but {c.name} takes (1, {c.latent_channels}, {h}, {w})"
+                f"the latent has shape {latent.shape}, but {c.name} takes (1, {c.latent_channels}, {h}, {w}){hint}"
             )
         if least and any(n < m for n, m in zip(latent.shape[2:], least, strict=True)):
             raise ConfigError(f"the latent is {latent.shape[2:]} in size, but {c.name} takes {least} at least")

@@ -20,7 +20,7 @@ from typing import Any
 
 from .. import moved
 from ..errors import ConfigError, PidSamplerError, missing_extra
-from ..io import atomic, latents
+from ..io import atomic, latents, pictures
 from ..jobs.base import check_engine
 from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
@@ -198,15 +198,12 @@ def _timed(job: StudyJob, device: str, processes: int) -> tuple[float, float]:
 
 def _size(job: StudyJob) -> float:
     """Pixels of the input; a latent counts as one."""
-    from PIL import Image
-
     if job.input.flow is not None:
         return float(math.prod(job.input.flow.shape))
     assert job.input.path is not None
     if job.input.path.suffix.lower() in latents.SUFFIXES:
         return 1.0
-    with Image.open(job.input.path) as image:
-        return float(image.width * image.height)
+    return float(math.prod(pictures.read(job.input.path).pixels.shape[:2]))
 
 
 class _Preparation:

@@ -228,7 +228,12 @@ def _read(up: Upscaler, settings: Settings, file: File) -> _Read | FileOutcome:
             f"{file.target} exists already, not made from {file.path} with these settings: pass overwrite=True to "
             "replace it, or another folder"
         )
-    pictures.check_fits(file.target, up.output_size(source, settings.finish.size), alpha=source.alpha is not None)
+    pictures.check_fits(
+        file.target,
+        up.output_size(source, settings.finish.size),
+        alpha=source.alpha is not None,
+        cicp=source.cicp is not None and source.icc is None,
+    )
     return _Read(source, time.perf_counter() - began)
 
 

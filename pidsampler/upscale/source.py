@@ -1,10 +1,11 @@
-"""Reading: a picture or a latent, from a file or an array."""
+"""Reading: a picture or a latent, from a file, an array or a PIL image."""
 
 from __future__ import annotations
 
 import hashlib
+import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import attrs
 import numpy as np
@@ -12,7 +13,20 @@ from numpy.typing import NDArray
 
 from .. import moved
 from ..errors import ConfigError, FileError, reason
+from ..image import hidden
 from ..io import latents, pictures
+
+_SLACK = 1e-6  # by which rounding takes floats of 0..1 beyond that
+
+
+class PILImage(Protocol):
+    """`PIL.Image.Image`, of any mode, which is imported only where it is used."""
+
+    @property
+    def mode(self) -> str: ...  # noqa: D102
+
+    @property
+    def size(self) -> tuple[int, int]: ...  # noqa: D102
 
 
 @moved.keywords()
@@ -22,12 +36,13 @@ class Source:
 
     Args:
         described: Entry of the record.
-        rgb: uint8 or uint16 (H, W, 3); empty for a latent.
+        rgb: uint8 or uint16 (H, W, 3), the visible colors spread into what alpha hides; empty for a latent.
         channels: Channels of the picture: 1 gray, 2 gray + alpha, 3 RGB, 4 RGB + alpha.
         alpha: (H, W), or None.
         latent: float32 (1, C, h, w), or None for a picture.
         icc: ICC color profile.
         dpi: Resolution.
+        cicp: Code points of a PNG's colors, see `Picture`.
     """
 
     described: dict[str, Any]
@@ -37,28 +52,35 @@ class Source:
     latent: NDArray[np.float32] | None = attrs.field(default=None, kw_only=True)
     icc: bytes | None = attrs.field(default=None, kw_only=True)
     dpi: tuple[float, float] | None = attrs.field(default=None, kw_only=True)
+    cicp: bytes | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
-    def of(cls, image: str | Path | NDArray[Any]) -> Source:
-        """Read a picture or latent file, or take an array; see `Upscaler.__call__`.
+    def of(cls, image: str | Path | NDArray[Any] | PILImage) -> Source:
+        """Read a picture or latent file, or take an array or a PIL image; see `Upscaler.__call__`.
 
         Raises:
             PidSamplerError: The file cannot be read, or the array is neither.
         """
         if isinstance(image, str | Path):
             path = Path(image)
+            is_latent = not pictures.is_picture(path) and path.suffix.lower() in latents.SUFFIXES
             described = {"name": path.name, "sha256": _sha256(path)}
-            if path.suffix.lower() in latents.SUFFIXES:
+            if is_latent:
                 return cls._of_latent(latents.read(path), described)
             return cls._of_picture(pictures.read(path), described)
+        if "PIL.Image" in sys.modules and isinstance(image, sys.modules["PIL.Image"].Image):
+            return cls._of_picture(pictures.of_image(image), {})
         array = np.asarray(image)
         if array.dtype.kind == "f":
-            return cls._of_latent(latents.batched(array), {})
+            if not _is_float_picture(array):
+                return cls._of_latent(latents.batched(array), {})
+            array = _whole_numbers(array)
         pixels = array[:, :, None] if array.ndim == 2 else array
         if array.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
             raise ConfigError(
                 f"the image is {array.dtype} of shape {array.shape}, expected uint8 or uint16 of shape (height, "
-                "width) or (height, width, 1..4), or floats (channels, height, width) for a latent"
+                "width) or (height, width, 1..4), floats of 0..1 of these shapes, a PIL image, or floats (channels, "
+                "height, width) for a latent"
             )
         if 0 in pixels.shape or pixels.shape[0] * pixels.shape[1] > pictures.MAX_PIXELS:
             raise ConfigError(f"the image has shape {array.shape}, expected 1 to {pictures.MAX_PIXELS} pixels")
@@ -73,14 +95,15 @@ class Source:
     def _of_picture(cls, picture: pictures.Picture, described: dict[str, Any]) -> Source:
         pixels = picture.pixels
         height, width, channels = pixels.shape
-        color = pixels[:, :, : 1 if channels <= 2 else 3]
+        color, alpha = pixels[:, :, : 1 if channels <= 2 else 3], pixels[:, :, -1] if channels in (2, 4) else None
         return cls(
             {**described, "width": width, "height": height},
-            rgb=np.broadcast_to(color, (height, width, 3)),
+            rgb=np.broadcast_to(color if alpha is None else hidden.spread(color, alpha), (height, width, 3)),
             channels=channels,
-            alpha=pixels[:, :, -1] if channels in (2, 4) else None,
+            alpha=alpha,
             icc=picture.icc,
             dpi=picture.dpi,
+            cicp=picture.cicp,
         )
 
     def like(self, rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:
@@ -94,7 +117,7 @@ class Source:
         return np.concatenate([color, alpha[:, :, None]], axis=2)
 
 
-ImageLike = str | Path | NDArray[Any] | Source
+ImageLike = str | Path | NDArray[Any] | PILImage | Source
 
 
 def read(image: ImageLike) -> Source:
@@ -104,6 +127,43 @@ def read(image: ImageLike) -> Source:
         PidSamplerError: As `Source.of`.
     """
     return image if isinstance(image, Source) else Source.of(image)
+
+
+def _is_float_picture(array: NDArray[Any]) -> bool:
+    """Return whether floats are a picture (H, W) or (H, W, 1..4) of 0..1, as scikit-image has them; if not, a latent.
+
+    A latent (C, h, w) has values below 0 too, unless it is all zeros, and is hardly 4 wide and twice as high.
+
+    Raises:
+        PidSamplerError: They may be either, or have two axes, as only a picture has, and go beyond 0..1.
+    """
+    if array.ndim not in (2, 3) or 0 in array.shape or (array.ndim == 3 and array.shape[2] > 4):
+        return False
+    low, high = float(array.min()), float(array.max())
+    within = -_SLACK <= low <= high <= 1.0 + _SLACK
+    if array.ndim == 2 and not within:
+        raise ConfigError(
+            f"the image is {array.dtype} of shape {array.shape} with values in {low:.4g}..{high:.4g}, expected 0..1: "
+            "divide it by its white, or np.clip(image, 0, 1)"
+        )
+    if array.ndim == 3 and within and array.shape[1] < 2 * array.shape[2]:
+        if high == 0.0:
+            return False
+        height, width, channels = array.shape
+        raise ConfigError(
+            f"floats of shape {array.shape} in 0..1 may be a picture of {width}x{height} or a latent of {height} "
+            f"channels: pass the picture as uint8, or the latent as (1, {height}, {width}, {channels})"
+        )
+    return within
+
+
+def _whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
+    """Return floats of 0..1 as uint8 if they were that, so that the result is the same, and as uint16 if not."""
+    values = np.clip(array.astype(np.float64), 0.0, 1.0)
+    eight = np.rint(values * 255.0)
+    if np.abs(values * 255.0 - eight).max() < 255.0 * _SLACK:
+        return eight.astype(np.uint8)
+    return np.rint(values * 65535.0).astype(np.uint16)
 
 
 def _sha256(path: Path) -> str:

@@ -56,6 +56,7 @@ class Result:
     plan: TilePlan = attrs.field(kw_only=True)
     _icc: bytes | None = attrs.field(default=None, repr=False, kw_only=True)
     _dpi: tuple[float, float] | None = attrs.field(default=None, repr=False, kw_only=True)
+    _cicp: bytes | None = attrs.field(default=None, repr=False, kw_only=True)
 
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write a PNG, JPEG, WebP or TIFF, whole or not at all.
@@ -66,7 +67,7 @@ class Result:
             PidSamplerError: The file exists and `overwrite` is false, cannot be written, or its format cannot
                 hold the picture.
         """
-        picture = pictures.Picture(self.array, icc=self._icc, dpi=self._dpi)
+        picture = pictures.Picture(self.array, icc=self._icc, dpi=self._dpi, cicp=self._cicp)
         flag("overwrite", overwrite)
         pictures.write(
             file_path("path", path), picture, record=json.dumps(self.record, sort_keys=True), overwrite=overwrite
@@ -148,8 +149,8 @@ class Upscaler:
         """Enlarge one picture, or decode one latent.
 
         Args:
-            image: A picture file, or a uint8 or uint16 array (H, W) or (H, W, 1..4) of any size from 1x1; a latent,
-                as a .npy, .npz or .safetensors file or floats (C, h, w) or (1, C, h, w); or a `Source`.
+            image: A picture file, a PIL image, or an array (H, W) or (H, W, 1..4) of uint8, uint16 or floats in 0..1;
+                a latent, as a .npy, .npz or .safetensors file or floats (C, h, w) or (1, C, h, w); or a `Source`.
             sampler: As in `Options`.
             on_step: As in `sample`.
             progress: Called after each call of the network, of which tiles need several a step, with its share of all.
@@ -167,7 +168,7 @@ class Upscaler:
         make = partial(_made, source, asked, resolved=resolved, up=self, on_step=on_step, progress=progress)
         (array, drift), plan = self._planner.retry_on_oom(make, source, tiling=self.tiling, tensors=resolved.tensors)
         record |= {"tiles": plan.described, "drift": drift, "ran_out_of_memory": plan.tiling != self.tiling}
-        return Result(array, record, plan=plan, icc=source.icc, dpi=source.dpi)
+        return Result(array, record, plan=plan, icc=source.icc, dpi=source.dpi, cicp=source.cicp)
 
     def plan(self, source: Source, tensors: int = 2) -> TilePlan:
         """Return how a result is cut up, see `Planner.plan`."""

@@ -2,6 +2,7 @@ import io
 import json
 import os
 import struct
+import warnings
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from encoded import encoded, header_only, noise, png16
 from PIL import Image, ImageCms
 
 from pidsampler import PidSamplerError
-from pidsampler.io import pictures
+from pidsampler.io import pictures, profiles
 from pidsampler.io.pictures import Picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -66,7 +67,7 @@ def test_eight_bits_round_trip(tmp_path, name, channels):
         assert np.array_equal(picture.pixels, array)
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
 def test_sixteen_bits_png(tmp_path, channels):
     array = noise(7, 5, channels, dtype=np.uint16)
     (tmp_path / "a.png").write_bytes(png16(array))
@@ -83,13 +84,9 @@ def test_sixteen_bits_tiff(tmp_path, channels, order):
     assert np.array_equal(pictures.read(tmp_path / "a.tiff").pixels, array)
 
 
-def test_sixteen_bits_gray_tiff_and_gray_with_alpha(tmp_path):
+def test_sixteen_bits_gray_tiff(tmp_path):
     array = noise(7, 5, 1, dtype=np.uint16)
     assert np.array_equal(pictures.read(saved(tmp_path, Image.fromarray(array[:, :, 0]), "a.tif")).pixels, array)
-    both = noise(7, 5, 2, dtype=np.uint16)
-    (tmp_path / "a.png").write_bytes(png16(both))  # Pillow keeps the high bytes of this rare kind, as RGBA
-    picture = pictures.read(tmp_path / "a.png").pixels
-    assert np.array_equal(picture[:, :, [0, 3]], (both >> 8).astype(np.uint8))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -128,6 +125,20 @@ def test_orientation_is_applied(tmp_path, orientation, kind):
     assert np.array_equal(pictures.read(path).pixels, turns[orientation](array))
 
 
+@pytest.mark.parametrize("name", ["a.png", "a.jpg", "a.webp"])
+@pytest.mark.parametrize(
+    "exif", [b"no EXIF", b"", b"II*\0\xff\xff\0\0", b"II*\0\x08\0\0\0\1\0\x12\1\2\0\1\0\0\0\6\0\0\0"]
+)
+def test_orientation_that_cannot_be_read_is_none(tmp_path, name, exif):
+    image = Image.fromarray(np.full((4, 6, 3), 90, np.uint8))
+    (tmp_path / name).write_bytes(
+        encoded({"jpg": "JPEG"}.get(name[2:], name[2:].upper()), image, exif=b"Exif\0\0" + exif)
+    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's, of damaged EXIF
+        assert pictures.read(tmp_path / name).pixels.shape == (4, 6, 3)
+
+
 def test_palettes(tmp_path):
     image = Image.fromarray(noise(6, 6, 3)).quantize(16)
     assert np.array_equal(pictures.read(saved(tmp_path, image, "p.png")).pixels, np.asarray(image.convert("RGB")))
@@ -144,8 +155,8 @@ def test_color_keys_become_alpha(tmp_path, mode):
     key = {"1": 1, "L": image.getpixel((2, 2)), "RGB": image.getpixel((2, 2))}[mode]
     path = saved(tmp_path, image, "k.png", transparency=key)
     pixels = pictures.read(path).pixels
-    assert pixels.shape[2] == 4
-    assert pixels[2, 2, 3] == (0 if mode != "1" or image.getpixel((2, 2)) else 255)
+    assert pixels.shape[2] == (4 if mode == "RGB" else 2)  # gray stays gray
+    assert pixels[2, 2, -1] == (0 if mode != "1" or image.getpixel((2, 2)) else 255)
 
 
 def test_bilevel_and_premultiplied(tmp_path):
@@ -186,12 +197,6 @@ def test_profile_and_resolution_are_kept(tmp_path, name):
         assert back.dpi is None
     else:
         assert back.dpi == pytest.approx((300, 150), abs=0.1)
-
-
-@pytest.mark.parametrize("channels", [1, 2])
-def test_a_gray_profile_is_not_put_on_webps_rgb(tmp_path, channels):
-    pictures.write(tmp_path / "a.webp", Picture(noise(6, 6, channels), icc=b"gray profile"), record="{}")
-    assert pictures.read(tmp_path / "a.webp").icc is None
 
 
 @pytest.mark.parametrize("dpi", [(0, 0), (72,), None, "x", (float("nan"), 1)])
@@ -347,12 +352,11 @@ def frames(kind, **options):
         (encoded("PNG")[:20], "is damaged|is not a picture"),
         (header_only(100_000, 100_000), r"is too large: Image size \(10000000000 pixels\)"),
         (header_only(10_000, 7_000), "is 10000x7000: at most 67108864 pixels are accepted"),
-        (frames("GIF"), "holds 3 frames or pages: extract the one to enlarge"),
-        (frames("PNG"), "holds 3 frames or pages"),
+        (frames("PNG"), "holds 3 frames or pages: extract the one to enlarge"),
         (frames("WEBP", lossless=True), "holds 3 frames or pages"),
         (frames("TIFF"), "holds 3 frames or pages"),
-        (encoded("TIFF", Image.fromarray(np.zeros((4, 4), np.float32))), "has pixels of type 'F': convert it to 8"),
-        (encoded("TIFF", Image.fromarray(np.zeros((4, 4), np.int32))), "has pixels of type 'I': convert it to 8"),
+        (encoded("TIFF", Image.fromarray(np.zeros((4, 4), np.float32))), "has floating-point samples"),
+        (encoded("TIFF", Image.fromarray(np.zeros((4, 4), np.int32))), "has signed samples"),
     ],
     ids=lambda value: value[:8] if isinstance(value, bytes) else value[:30],
 )  # fmt: skip
@@ -363,6 +367,104 @@ def test_refuses_to_read(tmp_path, data, message):
         pictures.read(path)
     assert str(path) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("data", "held"),
+    [
+        (b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 16 16\n%%EOF\n", "PostScript"),
+        (b"\xc5\xd0\xd3\xc6" + bytes(30), "PostScript"),
+        (frames("GIF"), "a GIF"),
+        (encoded("BMP"), "a BMP"),
+        (b"\0\0\0\x1cftypavif\0\0\0\0", "AVIF"),
+        (b"\0\0\0\x0cjP  \r\n\x87\n", "JPEG 2000"),
+        (encoded("PDF"), "a PDF"),
+        (b"\0\0\0\x18ftypheic\0\0\0\0", "HEIF"),
+        (b"<!DOCTYPE html><html></html>", "a web page"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, not the file: git lfs pull"),
+        (b"\x93NUMPY\1\0", "a NumPy array: a latent's name ends with .npy"),
+        (encoded("PPM"), ""),
+        (encoded("TGA"), ""),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_only_four_formats_are_read_whatever_the_name_and_the_others_named(tmp_path, data, held, monkeypatch):
+    def never(*_, **__):
+        raise AssertionError("a program was started")
+
+    monkeypatch.setattr("subprocess.Popen", never)
+    for name in ("photo.png", "photo.eps"):
+        (tmp_path / name).write_bytes(data)
+        words = f"it holds {held}; " if held else ""
+        with pytest.raises(
+            PidSamplerError, match=f"not a picture that can be read: {words}expected PNG, JPEG, WebP or T"
+        ):
+            pictures.read(tmp_path / name)
+        assert not pictures.is_picture(tmp_path / name)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "JPEG", "WEBP", "TIFF"])
+def test_a_name_does_not_matter(tmp_path, kind):
+    data = encoded(kind)
+    for name in ("a.png", "a.jpg", "a.npy", "a"):
+        (tmp_path / name).write_bytes(data)
+        assert pictures.is_picture(tmp_path / name)
+        assert pictures.read(tmp_path / name).pixels.shape == (64, 64, 3)
+
+
+def test_pipes_and_devices_are_not_read(tmp_path):
+    os.mkfifo(tmp_path / "pipe.png")
+    for path in (tmp_path / "pipe.png", "/dev/zero"):
+        with pytest.raises(PidSamplerError, match="is a pipe or a device, expected a file"):
+            pictures.read(path)
+
+
+def test_a_file_larger_than_any_picture_is_not_read(tmp_path, monkeypatch):
+    monkeypatch.setattr(pictures, "_MOST_BYTES", 1000)
+    path = tmp_path / "a.png"
+    path.write_bytes(encoded("PNG"))
+    with pytest.raises(PidSamplerError, match="is of more than 1000 bytes"):
+        pictures.read(path)
+
+
+GRAY_PROFILE = SRGB[:16] + b"GRAY" + SRGB[20:]
+
+
+@pytest.mark.parametrize(
+    ("mode", "icc", "kept"),
+    [
+        ("RGB", SRGB, True),
+        ("RGB", GRAY_PROFILE, False),
+        ("RGB", b"no profile", False),
+        ("L", GRAY_PROFILE, True),
+        ("L", SRGB, False),  # sRGB's gray is that of no profile
+        ("P", GRAY_PROFILE, False),
+        ("P", SRGB, True),
+    ],
+)
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".webp"])
+def test_a_profile_of_another_color_space_is_dropped(tmp_path, mode, icc, kept, suffix):
+    image = Image.fromarray(np.full((8, 8, 3), 120, np.uint8))
+    image = image.quantize(2) if mode == "P" else image.convert(mode)
+    image = image.convert("RGB") if suffix == ".jpg" and mode == "P" else image
+    if suffix == ".webp" and mode == "L":
+        kept = icc == SRGB  # WebP holds RGB
+    picture = pictures.read(saved(tmp_path, image, f"a{suffix}", icc_profile=icc))
+    assert picture.icc == (icc if kept else None)
+    assert np.abs(picture.pixels.astype(int) - 120).max() <= 1
+    wrong = Picture(picture.pixels, icc=icc)
+    pictures.write(tmp_path / "b.png", wrong, record="{}")
+    with Image.open(tmp_path / "b.png") as back:
+        assert ("icc_profile" in back.info) == kept
+
+
+def test_gray_of_an_rgb_profile_becomes_srgb(tmp_path):
+    """0, 4, 31, 128 and 255 of linear light are 0, 34, 99, 188 and 255 in sRGB."""
+    linear = profiles.of_gamma(1.0, None, gray=False)
+    image = Image.fromarray(np.array([[0, 4, 31, 128, 255]], np.uint8))
+    picture = pictures.read(saved(tmp_path, image, "a.png", icc_profile=linear))
+    assert picture.icc is None
+    assert np.abs(picture.pixels[0, :, 0].astype(int) - [0, 34, 99, 188, 255]).max() <= 1
 
 
 def test_refuses_a_missing_file_and_a_folder(tmp_path):

@@ -34,7 +34,7 @@ def header_only(width, height):
     return bytes(data)
 
 
-def encoded(kind, image=None):
+def encoded(kind, image=None, **options):
     buffer = io.BytesIO()
-    (image or Image.fromarray(noise(64, 64, 3))).save(buffer, kind)
+    (image or Image.fromarray(noise(64, 64, 3))).save(buffer, kind, **options)
     return buffer.getvalue()

@@ -79,7 +79,7 @@ def album(folder: Path, shown: Shown, *, megabytes: float) -> Album:
 def _read(path: Path) -> NDArray[np.uint8]:
     from PIL import Image
 
-    with Image.open(path) as image:
+    with Image.open(path, formats=["PNG"]) as image:
         return np.asarray(image.convert("RGB"))
 
 

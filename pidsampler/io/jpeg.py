@@ -1,0 +1,62 @@
+"""JPEG files (ITU-T T.81) that end early: whether only the end marker is lacking."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+SIGNATURE = b"\xff\xd8\xff"
+
+_END, _SCAN = b"\xff\xd9", 0xDA
+_FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB)
+_PROGRESSIVE = (0xC2, 0xCA)
+_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_PADDINGS = (0xFE5AC33C, 0x55CC0FA5, 0xAA33F069, 0x963C5AC3)  # bits unlike each other from the first on
+
+
+def with_end(data: bytes) -> list[bytes]:
+    """Return ways to end a JPEG that has no end marker, or none where more is lacking for certain.
+
+    All decode to the same picture if the data of all pixels is there: the decoder has no use for what follows. The
+    first ends at once, where a decoder takes zeros for what lacks; the others have other bits there.
+    """
+    if not _all_scans(data):
+        return []
+    data = data.rstrip(b"\xff")
+    restarts = re.findall(rb"\xff[\xd0-\xd7]", data[data.rfind(b"\xff\xda") :])
+    # In the place of a restart marker that lacks, a decoder looks for the next in turn.
+    restart = bytes((0xFF, 0xD0 + len(restarts) % 8))
+    paddings = [padding.to_bytes(4, "big") * 32 for padding in _PADDINGS]
+    return [data + _END, *(data + padding + restart + padding + _END for padding in paddings)]
+
+
+def _all_scans(data: bytes) -> bool:
+    """Return whether the scans bring each bit of each coefficient of each component (section G.1.1.1)."""
+    components, progressive = 0, False
+    done: dict[int, set[int]] = {}
+    for kind, body in _segments(data):
+        if kind in _FRAMES and len(body) >= 6:
+            components, progressive = body[5], kind in _PROGRESSIVE
+        elif kind == _SCAN and body and len(body) >= 4 + 2 * body[0]:
+            first, last, bits = body[1 + 2 * body[0] :][:3]
+            for component in body[1 : 1 + 2 * body[0] : 2]:
+                whole = range(64) if not progressive else range(first, last + 1) if bits & 15 == 0 else ()
+                done.setdefault(component, set()).update(whole)
+        elif kind == _END[1]:
+            return False
+    return len(done) == components > 0 and all(len(found) == 64 for found in done.values())
+
+
+def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
+    """Yield each marker's second byte and what its segment holds; the data of a scan is skipped."""
+    at = 2
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        kind, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
+        if kind == 0xFF:  # a fill byte
+            at += 1
+            continue
+        yield kind, data[at + 4 : end]
+        at = end
+        if kind == _SCAN:
+            found = _AFTER_SCAN.search(data, at)
+            at = len(data) if found is None else found.end() - 2
