@@ -37,6 +37,7 @@ SCHEDULERS: Registry[Any] = Registry(
     "pidsampler.schedulers",
     names=lambda thing: (thing.info.name, *thing.info.aliases),
     wrong=_lacks_info,
+    where="list_schedulers()",
 )
 # Every class of `schedulers` that has an `info` of its own, the cheapest first.
 for _cls in sorted(
