@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..values import file_path
+from .files import opened
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -24,7 +25,10 @@ def read(path: Path) -> NDArray[np.float32]:
     """
     path = file_path("path", path)
     try:
-        return checked(np.load(path, allow_pickle=False))
+        with opened(path) as file:
+            return checked(np.load(file, allow_pickle=False))
+    except FileError:
+        raise
     except PidSamplerError as error:
         raise FileError(f"{path}: {error}") from error
     except OSError as error:

@@ -19,6 +19,7 @@ from ..errors import FileError, PidSamplerError, reason
 from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
 from .atomic import place, temporary_path
+from .files import opened, read_bytes
 
 _RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
 
@@ -67,10 +68,7 @@ def read(path: Path) -> Picture:
     from PIL import Image, UnidentifiedImageError
 
     path = file_path("path", path)
-    try:
-        data = path.read_bytes()
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {reason(error)}") from error
+    data = read_bytes(path)
     if not data:
         raise FileError(f"{path} is empty (0 bytes), expected a picture")
     try:
@@ -190,7 +188,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """
     path = file_path("path", path)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             kind, text = file.read(8), b""
             while kind != b"IDAT" and not text.startswith(_RECORD):
                 length, kind = struct.unpack(">I4s", file.read(8))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import Any
 
 from .. import moved, timesteps
 from ..errors import FileError, ModelError, PidSamplerError, unknown_name
+from ..io.files import read_text
 from ..table import PREDICTIONS
 
 NAME = "pidsampler.json"
@@ -70,11 +72,11 @@ def read_manifest(folder: Path) -> Manifest:
         PidSamplerError: The file is no JSON object, or a key is unknown or has a wrong value.
     """
     path = folder / NAME
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):  # that there is no such folder is said where it is loaded
+    if not os.path.exists(path):  # that there is no such folder is said where it is loaded
         return Manifest()
-    except (OSError, ValueError) as error:
+    try:
+        data = json.loads(read_text(path, expected="JSON"))
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds a {type(data).__name__}, expected an object with the model's facts")

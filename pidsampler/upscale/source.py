@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from .. import moved
 from ..errors import ConfigError, FileError, reason
-from ..io import latents, pictures
+from ..io import files, latents, pictures
 
 
 @moved.keywords()
@@ -108,7 +108,9 @@ def read(image: ImageLike) -> Source:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"cannot read {path}: {reason(error)}") from error
