@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, optional
 from ..io import captions
+from .output import say, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -71,24 +71,24 @@ def run(arguments: argparse.Namespace) -> int:
     plan, assumed = _plan(arguments)
     if not arguments.quiet:
         for line in assumed:
-            print(f"pidsampler: assumed: {line}", file=sys.stderr)
+            tell(f"pidsampler: assumed: {line}")
 
     def note(name: str) -> None:
         if not arguments.quiet:
-            print(f"{arguments.output / name} ...", flush=True)
+            say(f"{arguments.output / name} ...", flush=True)
 
     write_folder(plan, arguments.output, overwrite=arguments.overwrite, note=note)
     if not arguments.quiet:
         seconds = time.perf_counter() - began
-        print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
-        print(f"licence: {plan.manifest.license}")
+        say(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
+        say(f"licence: {plan.manifest.license}")
     if arguments.verify:
         from ..export.recover import Network
         from ..export.verify import verify
 
         made_of = Network(plan.architecture, plan.tensors, plan.form.dtype, plan.form.caption)
         error = verify(arguments.output, made_of)
-        print(f"{arguments.output}: {error:.1e} off its evaluation in float64")
+        say(f"{arguments.output}: {error:.1e} off its evaluation in float64")
     return 0
 
 

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..image.despeckle import DESPECKLE
-from .common import FAILED, OK, add_times, checking, chosen_scheduler, fail
+from .common import FAILED, GOES_ON, OK, add_times, checking, chosen_scheduler, fail, other_inputs, resuming
+from .output import say, tell
 from .progress import progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from ..table import Scheduler
-    from ..upscale.batch import File, FileOutcome, Settings
+    from ..upscale.batch import File, FileOutcome, LeftOut, Settings
     from ..upscale.memory import Tiling
 
+_SHOWN = 10  # of what is left out, by name
 _DESPECKLE = f"remove isolated pixels that stand out by that many of 255 (default: {DESPECKLE:g})"
 
 
@@ -27,7 +30,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="IN",
-        help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors; folders of them",
+        help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors, .latent; folders of them",
     )
     parser.add_argument(
         "-o",
@@ -95,14 +98,23 @@ def run(arguments: argparse.Namespace) -> int:
         download_model(arguments.model)
     # The model may be large: what is wrong on the command line is said before its graphs are loaded.
     own = model_manifest(arguments.model).own_timesteps
+    left_out: list[LeftOut] = []
     with checking():
         scheduler = chosen_scheduler(arguments, own)
-        settings, tiling, files = _asked(arguments, scheduler)
-    folders = {file.target.parent for file in files}
+        settings, tiling, files = _asked(arguments, scheduler, left_out)
+    # Where a target is a link, its new content is written beside what it leads to.
+    folders = {path.parent for file in files for path in (file.target, atomic.real_path(file.target))}
     for folder in folders:
         atomic.remove_leftovers(folder)
+    unread = _tell_left_out(left_out, arguments.quiet)
     calls, failed, done = len(scheduler.table()), [], dict[Path, float]()
-    with progress_bar(arguments.quiet, len(files) * calls) as advance:
+    again = GOES_ON
+    if arguments.overwrite:
+        again = "the same command makes all again; without --overwrite it goes on where it was"
+    with (
+        resuming(again) if files[0].resume else nullcontext(),
+        progress_bar(arguments.quiet, len(files) * calls) as advance,
+    ):
 
         def progress(path: Path, share: float) -> None:
             done[path] = done.get(path, 0.0) + share
@@ -121,16 +133,30 @@ def run(arguments: argparse.Namespace) -> int:
                 failed.append(str(outcome.file.path))
                 fail(outcome.error, arguments=arguments)
             elif not arguments.quiet:
-                print(_said(outcome))
+                say(_said(outcome))
     for folder in folders:  # again, for those that were too new to be told from what is being written
         atomic.remove_leftovers(folder)
     if len(files) > 1 and failed:
         fail(f"{len(failed)} of {len(files)} failed: {', '.join(failed)}")
-    return FAILED if failed else OK
+    return FAILED if failed or unread else OK
 
 
-def _asked(arguments: argparse.Namespace, scheduler: Scheduler) -> tuple[Settings, Tiling, list[File]]:
-    """Return what the arguments ask for beside the scheduler, checked."""
+def _tell_left_out(left_out: list[LeftOut], quiet: bool) -> bool:
+    """Say what folders hold that is not enlarged; whether some of it could not be looked into."""
+    unread = [what for what in left_out if what.failed]
+    for what in unread:
+        fail(f"cannot read {what.path}: {what.why}; what is in it is left out")
+    others = [str(what) for what in left_out if not what.failed]
+    if others and not quiet:
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        tell(f"pidsampler: left out: {', '.join(others[:_SHOWN])}{more}: name what is meant to be enlarged too")
+    return bool(unread)
+
+
+def _asked(
+    arguments: argparse.Namespace, scheduler: Scheduler, left_out: list[LeftOut]
+) -> tuple[Settings, Tiling, list[File]]:
+    """Return what the arguments ask for beside the scheduler, checked; what folders leave out is added to a list."""
     from ..image.size import Size
     from ..io import captions, pictures
     from ..jobs.base import check_engine
@@ -158,9 +184,12 @@ def _asked(arguments: argparse.Namespace, scheduler: Scheduler) -> tuple[Setting
     tiling = Tiling.parse(arguments.tile, arguments.overlap, max_memory=arguments.max_memory)
     check_engine(arguments.engine)
     resolve_device(arguments.device)
-    files = batch.find_files(arguments.inputs, arguments.output)
+    files = batch.find_files(
+        arguments.inputs, arguments.output, left_out=left_out.append, others=other_inputs(arguments)
+    )
     for file in files:
-        pictures.check_output(file.target, arguments.overwrite or file.resume)
+        if not file.resume:  # of many each is checked when its turn comes, and fails alone
+            pictures.check_output(file.target, arguments.overwrite)
     return settings, tiling, files
 
 

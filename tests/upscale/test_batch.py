@@ -118,6 +118,11 @@ def test_what_was_made_otherwise_is_not_touched(here, run, change):
         "pidsampler: error: out/b.png exists already, not made from in/b.png with these settings: pass --overwrite to "
         "replace it, or another folder"
     )
+    if change == "damaged":
+        why = (
+            "pidsampler: error: out/b.png, made from in/b.png, is damaged (it ends early): pass --overwrite to make it "
+            "again"
+        )
     assert why in err
     assert len(out) == (0 if options else 3)
     assert run("in", "-o", "out", *options, "--overwrite")[0] == 0
