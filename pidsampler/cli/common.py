@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import argparse
 import re
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 from .. import timesteps
@@ -65,8 +67,13 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
             text = re.sub(rf"(?<![\w.]){name}\b(?!=)", option, text)
         given = getattr(arguments, name) != action.default
         before = r"(?<![\w(.])" if given else r"(?<=pass )"
-        text = re.sub(rf"{before}{name}='?((?<=')[^']*|[^\s:,;)']+)'?", rf"{option} \1", text)
+        typed = partial(_typed, option)
+        text = re.sub(rf"{before}{name}='?((?<=')[^']*|[^\s:,;)']+)'?", typed, text)
     return text
+
+
+def _typed(option: str, found: re.Match[str]) -> str:
+    return f"{option} {shlex.quote(found[1])}"
 
 
 def other_inputs(arguments: argparse.Namespace) -> list[Path]:
@@ -91,7 +98,12 @@ def print_columns(header: list[str], rows: list[list[str]]) -> None:
 def add_times(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose timesteps, noise and eta."""
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--steps", type=int, metavar="N", help="that many of the model's own timesteps")
+    where.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="that many of the model's own timesteps, or more of them for all schedulers but flow-sde and flow-ode",
+    )
     where.add_argument(
         "--timesteps",
         metavar="T,T,...",

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from .. import moved
 from ..errors import ConfigError, FileError, reason
 from ..io import files, latents, pictures
+from ..values import file_path
 
 
 @moved.keywords()
@@ -46,7 +47,7 @@ class Source:
             PidSamplerError: The file cannot be read, or the array is neither.
         """
         if isinstance(image, str | Path):
-            path = Path(image)
+            path = file_path("image", image)
             described = {"name": path.name, "sha256": _sha256(path)}
             if path.suffix.lower() in latents.SUFFIXES:
                 return cls._of_latent(latents.read(path), described)
