@@ -15,7 +15,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from ..errors import PidSamplerError
+from ..errors import PidSamplerError, reason
 from ..version import __version__
 from . import bench, doctor, export, inspect, models, output, schedulers, search, study, table, upscale
 from .common import FAILED, INTERRUPTED, USAGE, UsageError, as_typed, fail
@@ -57,6 +57,8 @@ def _run(argv: Sequence[str] | None) -> int:
         return fail(": ".join(["interrupted", *map(str, interrupt.args)]), INTERRUPTED)
     except MemoryError:
         return fail("not enough memory")
+    except OSError as error:  # of a name that no system call takes, or a disk that fails
+        return fail(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
     return code
 
 

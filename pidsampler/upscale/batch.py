@@ -110,7 +110,7 @@ def upscale_files(
 def _upscaled(
     up: Upscaler, remaining: Iterator[File], settings: Settings, progress: Callable[[Path, float], object]
 ) -> Generator[FileOutcome, None, Upscaler]:
-    with _thread() as reader, _thread() as writer, _claims() as claims:
+    with _claims() as claims, _thread() as reader, _thread() as writer:
 
         def read(file: File, waits: bool = True) -> tuple[File, Future[Any]]:
             instance("files", file, kind=File, words="an iterable of File")

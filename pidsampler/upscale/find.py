@@ -7,6 +7,7 @@ import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from os.path import exists, isdir  # False for a name that is too long, where Path raises
 from pathlib import Path
 
 import attrs
@@ -95,14 +96,14 @@ def find_files(
     others = [file_path("others", other) for other in items("others", others, words="paths")]
     left_out = callback("left_out", left_out, takes="(what)") or _raise_failed
     output = os.fspath(output)
-    if len(inputs) == 1 and not inputs[0].is_dir() and not folder.is_dir() and not output.endswith(("/", os.sep)):
+    if len(inputs) == 1 and not isdir(inputs[0]) and not isdir(folder) and not output.endswith(("/", os.sep)):
         return _checked([File(inputs[0], folder)], others)
-    if not folder.is_dir() and (folder.exists() or Path(output).suffix.lower() in pictures.SUFFIXES):
-        what = "is a file" if folder.exists() else "names a picture"
+    if not isdir(folder) and (exists(folder) or Path(output).suffix.lower() in pictures.SUFFIXES):
+        what = "is a file" if exists(folder) else "names a picture"
         raise ConfigError(f"{output} {what}, but several inputs need a folder: pass -o FOLDER")
     found: dict[str, File] = {}
     for given in inputs:
-        for path, place in _below(given, folder, left_out) if given.is_dir() else [(given, Path(given.name))]:
+        for path, place in _below(given, folder, left_out) if isdir(given) else [(given, Path(given.name))]:
             file = File(path, folder / place.with_suffix(".png"), resume=True)
             other = found.setdefault(_one_name(file.target), file)
             if other is not file:

@@ -71,7 +71,7 @@ READERS = {
 @pytest.mark.parametrize("name", READERS)
 def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
-    with pytest.raises(PidSamplerError, match="it is a pipe or a device|it is no file"):
+    with pytest.raises(PidSamplerError, match=r"it is a pipe or a device|it is no file"):
         READERS[name](tmp_path / name)
 
 
