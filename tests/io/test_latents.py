@@ -1,5 +1,7 @@
 """Latent files: the types, forms and names that diffusion models leave."""
 
+import zipfile
+
 import ml_dtypes
 import numpy as np
 import pytest
@@ -70,3 +72,71 @@ def test_bfloat16_in_npy_is_what_numpy_makes_of_it(tmp_path):
     np.save(tmp_path / "a.npy", Z.astype(ml_dtypes.bfloat16))
     with pytest.raises(PidSamplerError, match="bfloat16 perhaps"):
         latents.read(tmp_path / "a.npy")
+
+
+def npy_header(shape, descr="<f4"):
+    text = f"{{'descr': {descr!r}, 'fortran_order': False, 'shape': {shape!r}}}".ljust(117) + "\n"
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text.encode()
+
+
+def test_of_several_arrays_the_others_are_not_read(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        with archive.open("bomb.npy", "w") as file:
+            file.write(npy_header((1 << 40,)))
+        with archive.open("latent.npy", "w") as file:
+            np.save(file, Z)
+    assert np.array_equal(latents.read(tmp_path / "a.npz"), Z)
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz"])
+@pytest.mark.parametrize(
+    ("header", "message"),
+    [
+        (npy_header((4, 1 << 20, 1 << 20)), "has 17592186044416 bytes, expected at most 536870912"),
+        (npy_header((4, -2, 3)), "it is an array of float32 and shape"),
+        (npy_header((4, 2, 3)), "not a readable"),
+        (npy_header((4, 2, 3), "|O"), "it is an array of object"),
+        (npy_header((4, 2, 3), [("a", "<f4")]), "it is an array of"),
+        (b"\x93NUMPY\x03\x00", "not a readable"),
+    ],
+)
+def test_headers_promise_nothing(tmp_path, suffix, header, message):
+    path = tmp_path / f"a{suffix}"
+    if suffix == ".npy":
+        path.write_bytes(header + bytes(8))
+    else:
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("latent.npy", header + bytes(8))
+    with pytest.raises(PidSamplerError, match=message):
+        latents.read(path)
+
+
+def safetensors(head, data=b""):
+    return len(head).to_bytes(8, "little") + head + data
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (safetensors(b"{}"), "holds no arrays: name one of them 'latent'"),
+        ((1 << 23).to_bytes(8, "little") + b"{}", "its header has 8388608 bytes, expected at most 4194304"),
+        (
+            safetensors(b'{"latent":{"dtype":"F8_E4M3","shape":[1,2,2],"data_offsets":[0,4]}}', bytes(4)),
+            "its tensor latent is F8_E4M3, expected one of F64, F32, F16, BF16",
+        ),
+        (
+            safetensors(b'{"latent":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+                        b'"latent":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+            "it has two tensors of one name",
+        ),
+    ],
+)  # fmt: skip
+def test_hostile_safetensors(tmp_path, data, message):
+    (tmp_path / "a.safetensors").write_bytes(data)
+    with pytest.raises(PidSamplerError, match=message):
+        latents.read(tmp_path / "a.safetensors")
+
+
+def test_fortran_order_is_kept(tmp_path):
+    np.save(tmp_path / "a.npy", np.asfortranarray(Z))
+    assert np.array_equal(latents.read(tmp_path / "a.npy"), Z)
