@@ -97,9 +97,9 @@ def check_output(path: Path, overwrite: bool) -> None:
         known = ", ".join(_FORMATS)
         raise FileError(f"{path}: unknown picture extension {path.suffix!r}, expected one of {known}")
     for target in (path, *([] if holds_text(path) else [sidecar(path)])):
-        if target.is_dir():
+        if os.path.isdir(target):  # no error for a name that is too long, which is told below
             raise FileError(f"{target} is a folder, expected a file name")
-        if target.exists() and not overwrite:
+        if os.path.lexists(target) and not overwrite:
             raise FileError(f"{target} exists already: pass overwrite=True to replace it")
     probe = temporary_path(path)
     try:
