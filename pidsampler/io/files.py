@@ -86,9 +86,9 @@ def matching(pattern: Path) -> list[Path]:
     So brackets in the names of folders and pictures stand for themselves.
     """
     pattern = file_path("pattern", pattern)
-    if pattern.exists():
+    if os.path.exists(pattern):  # False for a name that is too long, where Path raises
         return [pattern]
-    there = next((folder for folder in pattern.parents if folder.exists()), Path())
+    there = next((folder for folder in pattern.parents if os.path.exists(folder)), Path())
     rest = str(pattern.relative_to(there))
     return [Path(path) for path in sorted(glob.glob(os.path.join(glob.escape(str(there)), rest)))]
 

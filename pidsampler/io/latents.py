@@ -33,7 +33,8 @@ def read(path: Path) -> NDArray[np.float32]:
     """Read the latent of a .npy, .npz, .safetensors or .latent file.
 
     Of several arrays in a file the one named latent, latents, lq_latent, latent_tensor or samples is taken. A .latent
-    is ComfyUI's: safetensors with latent_tensor, divided by 0.18215 where there is no latent_format_version_0.
+    is ComfyUI's: safetensors with latent_tensor, divided by 0.18215 where there is no latent_format_version_0. Its
+    values are those that ComfyUI's VAE decodes, before any scaling factor.
 
     Returns:
         float32 (1, C, h, w) as stored; see `batched`.

@@ -199,9 +199,7 @@ def _read(up: Upscaler, settings: Settings, claims: _Claims | None, file: File) 
 def _made(file: File, wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the record of a target that is there already, was made in the wanted way, and is whole."""
     if (wrong := png.damage(file.target)) is not None:
-        raise FileError(
-            f"{file.target}, made from {file.path}, is damaged ({wrong}): pass overwrite=True to make it again"
-        )
+        raise FileError(f"{file.target}, for {file.path}, is damaged ({wrong}): pass overwrite=True to make it again")
     made, wanted = pictures.read_record(file.target), json.loads(json.dumps(wanted))
     if made is not None and all(made.get(key) == wanted[key] for key in SAME):
         return made

@@ -123,8 +123,7 @@ def test_what_was_made_otherwise_is_not_touched(here, run, change):
     )
     if change == "damaged":
         why = (
-            "pidsampler: error: out/b.png, made from in/b.png, is damaged (it ends early): pass --overwrite to make it "
-            "again"
+            "pidsampler: error: out/b.png, for in/b.png, is damaged (it ends early): pass --overwrite to make it again"
         )
     assert why in err
     assert len(out) == (0 if options else 3)
@@ -329,7 +328,7 @@ def test_a_result_that_was_cut_off_is_not_there(here, run):
         code, out, err = run("in", "-o", "out")
         assert (code, len(out), len(err)) == (1, 3, 2)
         assert re.fullmatch(
-            r"pidsampler: error: out/b\.png, made from in/b\.png, is damaged \(.*\): pass --overwrite to make it again",
+            r"pidsampler: error: out/b\.png, for in/b\.png, is damaged \(.*\): pass --overwrite to make it again",
             err[0],
         )
         assert Path("out/b.png").read_bytes() == damaged
