@@ -198,6 +198,8 @@ def _read(up: Upscaler, settings: Settings, claims: _Claims | None, file: File) 
 
 def _made(file: File, wanted: dict[str, Any]) -> dict[str, Any]:
     """Return the record of a target that is there already, was made in the wanted way, and is whole."""
+    if not os.path.exists(file.target):
+        raise FileError(f"{file.target} is a link to nothing: pass overwrite=True to make what it leads to")
     if (wrong := png.damage(file.target)) is not None:
         raise FileError(f"{file.target}, for {file.path}, is damaged ({wrong}): pass overwrite=True to make it again")
     made, wanted = pictures.read_record(file.target), json.loads(json.dumps(wanted))

@@ -1,5 +1,6 @@
 """ONNX Runtime reports to nobody: no file of its own, no look-up of a host."""
 
+import ast
 import os
 import shutil
 import subprocess
@@ -60,6 +61,19 @@ def test_a_run_reports_to_nobody(tmp_path):
     found, hosts, watched = made_by_a_run(tmp_path)
     assert found == []
     assert hosts == ({"a.host.of.this.test"} if watched else set())
+
+
+def test_one_place_imports_it(repository):
+    own = repository / "pidsampler" / "onnx" / "providers.py"
+    for folder in ("pidsampler", "examples", "bench"):
+        for path in (repository / folder).rglob("*.py"):
+            names = {
+                alias.name.split(".")[0]
+                for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+                if isinstance(node, ast.Import | ast.ImportFrom)
+                for alias in (node.names if isinstance(node, ast.Import) else [ast.alias(node.module or "")])
+            }
+            assert "onnxruntime" not in names or path == own, path
 
 
 @pytest.mark.parametrize(("before", "after"), [(None, "1"), ("0", "0"), ("1", "1")])

@@ -336,6 +336,17 @@ def test_a_result_that_was_cut_off_is_not_there(here, run):
     assert Path("out/b.png").read_bytes() == data
 
 
+def test_a_link_to_nothing_is_written_through_with_overwrite_alone(here, run):
+    Path("out").mkdir()
+    Path("out/b.png").symlink_to("nothing.png")
+    code, out, err = run("in", "-o", "out")
+    assert (code, len(out), len(err)) == (1, 3, 2)
+    assert "out/b.png is a link to nothing: pass --overwrite to make what it leads to" in err[0]
+    assert run("in", "-o", "out", "--overwrite")[0] == 0
+    assert Path("out/nothing.png").is_file()
+    assert Path("out/b.png").is_symlink()
+
+
 def test_what_is_replaced_stays_a_link_and_keeps_its_mode(here, run):
     Path("elsewhere").mkdir()
     run("in/b.png", "-o", "elsewhere/real.png")
