@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import re
+import unicodedata
 from collections.abc import Iterable
 from types import ModuleType
+
+_FEW = 20  # names that an error still lists
+
+
+def printable(text: str) -> str:
+    """Return a text in which nothing controls a terminal: line breaks, escapes and the like as \\n, \\x1b, \\u202e.
+
+    Letters of all scripts and spaces stay.
+    """
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text)
+    return "".join(shown)
 
 
 class PidSamplerError(Exception):
     """The base of every error that a user can cause.
 
-    The message names the value found, what was expected, and what to pass instead, in one line.
+    The message names the value found, what was expected, and what to pass instead, in one line. Names in it may come
+    from a stranger's file: what would control a terminal is shown as an escape, see `printable`.
     """
+
+    def __str__(self) -> str:
+        return printable(super().__str__())
 
 
 class ConfigError(PidSamplerError, ValueError):
@@ -43,12 +62,31 @@ class PidSamplerWarning(UserWarning):
     """What the package warns of: a result that may not be what was meant."""
 
 
-def unknown_name(kind: str, name: str, *, known: Iterable[str]) -> ConfigError:
-    """Return the error for a name that is not among `known`, with the three nearest suggested."""
-    names = sorted(known)
-    *others, last = [repr(near) for near in difflib.get_close_matches(str(name), names, n=3)] or [""]
+def unknown_name(kind: str, name: str, *, known: Iterable[str], where: str | None = None) -> ConfigError:
+    """Return the error for a name that is not among `known`, with the three nearest suggested.
+
+    Case and the separators space, ".", "-" and "_" do not count in what is near.
+
+    Args:
+        kind: What an error calls such a thing, such as "scheduler".
+        name: Name that was given.
+        known: Names that there are; of several that differ by separators or case the first is suggested.
+        where: What lists the names, where they are too many for an error, such as "list_schedulers()".
+    """
+    names = list(dict.fromkeys(known))
+    folded: dict[str, str] = {}
+    for each in names:
+        folded.setdefault(_folded(each), each)
+    many = where is not None and len(names) > _FEW
+    near = difflib.get_close_matches(_folded(str(name)), folded, n=3, cutoff=0.2 if many else 0.6)
+    *others, last = [repr(folded[word]) for word in near] or [""]
     hint = f"did you mean {', '.join(others)}{' or ' if others else ''}{last}? " if last else ""
-    return ConfigError(f"unknown {kind} {name!r}: {hint}known are {', '.join(names)}")
+    listed = f"see {where}" if many else f"known are {', '.join(sorted(names))}"
+    return ConfigError(f"unknown {kind} {name!r}: {hint}{listed}")
+
+
+def _folded(name: str) -> str:
+    return re.sub(r"[\s._-]", "", name).casefold()
 
 
 def missing_extra(module: str, extra: str) -> MissingDependencyError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import stat
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
@@ -42,6 +43,7 @@ class Registry(Mapping[str, T]):
         names: Returns the names a thing has by itself, its aliases after its own; by default its `__name__`.
         wrong: Called with a thing and its name; returns what is wrong, such as "is no function", or None.
         beside: What else can be passed where a name is unknown, such as "or a file", for the error.
+        where: What lists the names, where they are too many for an error, such as "list_schedulers()".
     """
 
     def __init__(
@@ -52,11 +54,13 @@ class Registry(Mapping[str, T]):
         names: Callable[[Any], tuple[str, ...]] = _own_name,
         wrong: Callable[[Any, str], str | None] = _not_callable,
         beside: str = "",
+        where: str = "",
     ) -> None:
         self._kind, self._group, beside = word("kind", kind), word("group", group), word("beside", beside)
         self._names = function("names", names, takes="(thing)")
         self._wrong = function("wrong", wrong, takes="(thing, name)")
         self._beside = f", {beside}" if beside else ""
+        self._where = word("where", where) or None
         self._things: dict[str, T] = {}
         self._aliases: dict[str, str] = {}
 
@@ -135,7 +139,8 @@ class Registry(Mapping[str, T]):
             return self._things[own]
         points = self._entry_points()
         if name not in points:
-            error = unknown_name(self._kind, name, known=[*self._things, *self._aliases, *others, *points])
+            known = [*self._things, *self._aliases, *others, *points]
+            error = unknown_name(self._kind, name, known=known, where=self._where)
             raise ConfigError(f"{error}{self._beside}")
         return self._loaded(points[name])
 
@@ -190,11 +195,13 @@ def load_from_file(path: str | Path, name: str, *, kind: str) -> Any:
     file_path("path", path)
     word("kind", kind)
     try:
-        changed = Path(path).stat().st_mtime_ns
+        about = Path(path).stat()
+        if not stat.S_ISREG(about.st_mode):  # a pipe would not end
+            raise ValueError("it is no file")
     except (OSError, ValueError) as error:  # ValueError of a null byte
         why = getattr(error, "strerror", None) or error
         raise FileError(f"cannot read {str(path)!r}, to take a {kind} from: {why}") from error
-    found = getattr(_run_file(str(path), changed), word("name", name), None)
+    found = getattr(_run_file(str(path), about.st_mtime_ns), word("name", name), None)
     if found is None:
         raise ConfigError(f"{path} has no function {name!r}, to take a {kind} from")
     return found

@@ -273,7 +273,7 @@ class StepTable:
             return Row(**head, **combination(d), saves=saves)
 
         try:
-            data = json.loads(text)
+            data = json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
             if data["format"] != _FORMAT:
                 raise ConfigError(f"table format {data['format']!r}, expected {_FORMAT!r}")
             return cls(row(d) for d in data["rows"])

@@ -161,6 +161,8 @@ def file_path(name: str, value: object) -> Path:
     """Return a path, from a text too."""
     if not isinstance(value, str | os.PathLike):
         raise ConfigError(f"{name}={shown(value)} must be a path")
+    if not os.fspath(value):
+        raise ConfigError(f"{name}={value!r} is empty, expected a path")
     return Path(value)
 
 

@@ -22,6 +22,7 @@ from pidsampler.errors import (
     OutOfMemoryError,
     PidSamplerWarning,
     optional,
+    unknown_name,
 )
 from pidsampler.io import latents, pictures
 from pidsampler.io.times import read_list
@@ -122,6 +123,8 @@ def test_library_code_names_parameters():
         ([], "seed=-1 must be a whole number", "seed=-1 must be a whole number"),
         (["--eta", "2"], "eta=2.0 is outside 0..1: 0 is", "--eta 2.0 is outside 0..1: 0 is"),
         ([], "FlowSDE([0.9, 0.0], eta=2.0)", "FlowSDE([0.9, 0.0], eta=2.0)"),
+        (["--steps", "8"], "pass timesteps='0.9,0.5,0'", "pass --timesteps 0.9,0.5,0"),
+        (["--steps", "8"], "pass timesteps='log_snr(t_max=0.9):8'", "pass --timesteps 'log_snr(t_max=0.9):8'"),
         (["--scale", "two"], "scale='two' is not a number", "--scale two is not a number"),
         ([], "my overwritten_file.png", "my overwritten_file.png"),
     ],
@@ -130,4 +133,26 @@ def test_messages_are_said_as_they_are_typed(words, text, said):
     arguments = build_parser().parse_args(["upscale", "a.png", "-o", "b.png", *words])
     assert common.as_typed(text, arguments) == said
     assert common.as_typed(text, None) == text
+    assert common.as_typed("see list_schedulers()", None) == "see 'pidsampler schedulers'"
     assert common.as_typed(text, argparse.Namespace()) == text
+
+
+def test_unknown_names_are_answered_by_the_nearest():
+    many = [f"scheme-{k}" for k in range(30)]
+    cases = [
+        (
+            ("dpmpp-2m", "heun", "dpmpp_2m"),
+            None,
+            "DPMPP 2M",
+            "did you mean 'dpmpp-2m'? known are dpmpp-2m, dpmpp_2m, heun",
+        ),
+        (("match", "off"), None, "zzz", "known are match, off"),
+        (["heun", *many], "things()", "HEUN", "did you mean 'heun', "),
+        (["heun", *many], "things()", "he.un", "? see things()"),
+        (many, "things()", "", "see things()"),
+    ]
+    for known, where, name, message in cases:
+        error = unknown_name("thing", name, known=known, where=where)
+        assert f"unknown thing {name!r}: " in str(error)
+        assert message in str(error)
+        assert str(error).count("scheme-") <= 3

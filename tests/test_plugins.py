@@ -236,7 +236,9 @@ def test_a_broken_package_is_named(tmp_path, monkeypatch, group, use, value, mes
 
 
 def test_the_three_nearest_names_are_told():
-    with pytest.raises(PidSamplerError, match=r"'dpmp-2': did you mean '[^']+', '[^']+' or '[^']+'\? known are"):
+    with pytest.raises(
+        PidSamplerError, match=r"'dpmp-2': did you mean '[^']+', '[^']+' or '[^']+'\? see list_schedulers\(\)$"
+    ):
         get_scheduler("dpmp-2")
 
 

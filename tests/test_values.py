@@ -448,6 +448,7 @@ CALLS |= {
         "names": Takes(print_nothing),
         "wrong": Takes(print_nothing),
         "beside": text("or a file"),
+        "where": text("things()"),
     },
     "plugins.Registry.register": {"thing": Takes(print_nothing), "name": text("mine"), "aliases": Takes(())},
     "plugins.Registry.unregister": {"name": Takes("old")},
@@ -542,6 +543,12 @@ CALLS |= {
     "io.atomic.remove_leftovers": {"folder": text(".")},
     "io.atomic.temporary_folder": {"path": text("out")},
     "io.atomic.temporary_path": {"path": text("out.png")},
+    "io.atomic.real_path": {"path": text("out.png")},
+    "io.files.read_bytes": {"path": Takes("times.txt"), "most": Takes(1000, (None,))},
+    "io.files.read_text": {"path": Takes("times.txt"), "expected": text("times"), "most": Takes(1000)},
+    "io.files.matching": {"pattern": text("*.txt")},
+    "io.files.check_outputs": {"outputs": Takes(["out.png"]), "inputs": Takes(["times.txt"])},
+    "io.whole.damage": {"path": Takes("cat.png")},
     "upscale.tiles.Tile": {"top": Takes(0), "left": Takes(0), "height": Takes(8), "width": Takes(8)},
     "upscale.tiles.Axis": {"length": Takes(8), "size": Takes(8), "starts": Takes((0,))},
     "upscale.tiles.Axis.reduced": {"factor": Takes(2)},
@@ -563,12 +570,18 @@ CALLS |= {
         "backend": Takes(NUMPY),
         "on_tile": Takes(None),
     },
-    "upscale.batch.File": {"path": text("in.png"), "target": text("out.png"), "resume": flag()},
+    "upscale.find.File": {"path": text("in.png"), "target": text("out.png"), "resume": flag()},
     "upscale.batch.Settings": {**SAMPLED, "sampler": text("flow-sde"), "noise": text("fixed"), "overwrite": flag()},
     "upscale.batch.Settings.of": {"given": Takes({"seed": 1}), "names": Takes(["seed"])},
     "upscale.batch.FileJob": {"files": Takes([FILE]), "settings": Takes(Settings()), "again": flag()},
     "upscale.batch.FileWorker": {"model": text("gaussian"), "device": Takes("cpu"), "tiling": Takes(Tiling())},
-    "upscale.batch.find_files": {"inputs": Takes(["cat.png"]), "output": text("out")},
+    "upscale.find.LeftOut": {"path": text("in"), "why": text("a link"), "failed": flag()},
+    "upscale.find.find_files": {
+        "inputs": Takes(["cat.png"]),
+        "output": text("out"),
+        "left_out": Takes(print_nothing, (None,)),
+        "others": Takes(["times.txt"]),
+    },
     "upscale.batch.upscale_files": {
         "up": Takes(UP),
         "files": Takes([FILE], ([1], "x", b"x")),
@@ -590,8 +603,9 @@ CALLS |= {
     },
 }
 
-# Made by others of ours only; or called for each tile or step; or in need of Ray.
+# Made by others of ours only; or called for each tile or step; or in need of Ray; or what holds a file open.
 LATER = {
+    *("io.atomic.claim", "io.files.opened"),
     *("Result", "Run", "Upscaler", "search.Found", "search.Rival", "search.problem.Problem", "search.problem.Solution"),
     *("search.problem.Subject", "search.problem.Trials", "search.problem.Trials.cost", "search.problem.Trials.values"),
     *("search.problem.cheapest", "search.problem.step_errors", "study.measures.Measure", "study.plan.Cell"),
@@ -607,8 +621,8 @@ MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
     *("schedulers.base", "schedulers.exact", "schedulers", "search", "search.problem"),
     *("study.plan", "study.file", "study.run", "study.measures"),
-    *("io.times", "io.tables", "io.latents", "io.captions", "io.pictures", "io.atomic"),
-    *("upscale.tiles", "upscale.batch", "onnx", "jobs.run"),
+    *("io.times", "io.tables", "io.latents", "io.captions", "io.pictures", "io.atomic", "io.files", "io.whole"),
+    *("upscale.tiles", "upscale.find", "upscale.batch", "onnx", "jobs.run"),
     *("bench", "study.statistics", "plugins", "image.color", "image.hidden", "image.lanczos", "image.pixels"),
 )
 OBJECTS = {

@@ -12,11 +12,12 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from network import SCALE, STUDENT_TIMES, TinyPiD, enlarging_weights
 from onnx import TensorProto, helper, numpy_helper
 from torch import Tensor
+
+from pidsampler.onnx.providers import import_onnxruntime
 
 FOLD = 8
 OPSET, IR = 18, 9  # old enough for ONNX Runtime 1.24 and TensorRT 10
@@ -120,7 +121,7 @@ def check(net: TinyPiD, path: Path) -> None:
     # ONNX folds block by block, with the channel last.
     latent = picture.reshape(1, 3, 3, FOLD, 2, FOLD).permute(0, 3, 5, 1, 2, 4).reshape(1, -1, 3, 2)
     feeds = {"x": x, "t": 1000 * t, "lq_latent": latent, "degrade_sigma": sigma}
-    session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
+    session = import_onnxruntime().InferenceSession(path, providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {name: value.numpy() for name, value in feeds.items()})
     if not np.abs(found - expected.numpy()).max() < 0.02:
         raise SystemExit(

@@ -91,10 +91,10 @@ def check_columns(path: Path) -> None:
     Raises:
         PidSamplerError: The file has other columns, or cannot be read.
     """
-    if path.is_char_device():  # it has no columns, and may never end a line
+    if path.is_char_device() or path.is_fifo():  # it has no columns, and may never end a line
         return
     try:
-        with path.open(newline="", encoding="utf-8") as file:
+        with path.open(newline="", encoding="utf-8-sig") as file:
             header = next(csv.reader(file), list(COLUMNS))
     except FileNotFoundError:
         return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -20,6 +19,7 @@ from ..bench.steps import Variant, variants
 from ..bench.timing import Effort
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from .common import OK, checking
+from .output import say, tell
 
 _SIDES = {"cpu": "512,1024", "cuda": "512,1024,2048,4096"}
 _TYPES = {"cpu": "float32,float32/float16", "cuda": "float32,float32/float16,float16,bfloat16"}
@@ -89,11 +89,11 @@ def carry_out(asked: BenchPlan, output: Path | None) -> None:
     Raises:
         PidSamplerError: Something does not compute what it is timed for, or the file cannot be written.
     """
-    print(f"{'side':>5}  {'x/m':17}  {'row':34}  {'by':13}  {'ms':>9}  {'± IQR':>8}  {'n':>3}  {'GB/s':>6}  of a copy")
+    say(f"{'side':>5}  {'x/m':17}  {'row':34}  {'by':13}  {'ms':>9}  {'± IQR':>8}  {'n':>3}  {'GB/s':>6}  of a copy")
     with appending(output) if output is not None else nullcontext(lambda row: None) as append:
-        for row in measure(asked, lambda text: print(text, file=sys.stderr)):
+        for row in measure(asked, tell):
+            say(_line(row), flush=True)
             append(row)
-            print(_line(row), flush=True)
 
 
 def _line(row: dict[str, Any]) -> str:

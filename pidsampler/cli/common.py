@@ -4,16 +4,22 @@ from __future__ import annotations
 
 import argparse
 import re
-import sys
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
 
-from ..errors import PidSamplerError
+from ..errors import PidSamplerError, printable
 from ..noise import NOISES
+from ..plugins import split_file
 from ..schedulers.registry import OwnLike, as_scheduler
+from ..schedulers.spec import reference
 from ..table import Scheduler
+from .output import say, tell
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+GOES_ON = "the same command goes on where it was"
 
 
 class UsageError(PidSamplerError):
@@ -29,9 +35,18 @@ def checking() -> Iterator[None]:
         raise UsageError(str(error)) from error
 
 
+@contextmanager
+def resuming(how: str) -> Iterator[None]:
+    """Ctrl-C inside is answered by how to go on, such as "the same command goes on where it was"."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        raise KeyboardInterrupt(how) from interrupt
+
+
 def fail(error: object, code: int = FAILED, arguments: argparse.Namespace | None = None) -> int:
     """Print an error as one line on stderr, with options named as the command line has them; return the exit code."""
-    print(f"pidsampler: error: {as_typed(str(error), arguments)}", file=sys.stderr)
+    tell(f"pidsampler: error: {as_typed(str(error), arguments)}")
     return code
 
 
@@ -40,6 +55,7 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
 
     A parameter with a value is an option where the user gave that option, or is told to pass it.
     """
+    text = text.replace("list_schedulers()", "'pidsampler schedulers'")
     command = getattr(arguments, "command", None)
     if command is None:
         return text
@@ -50,21 +66,43 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
             text = re.sub(rf"(?<![\w.]){name}\b(?!=)", option, text)
         given = getattr(arguments, name) != action.default
         before = r"(?<![\w(.])" if given else r"(?<=pass )"
-        text = re.sub(rf"{before}{name}='?((?<=')[^']*|[^\s:,;)']+)'?", rf"{option} \1", text)
+        typed = partial(_typed, option)
+        text = re.sub(rf"{before}{name}='?((?<=')[^']*|[^\s:,;)']+)'?", typed, text)
     return text
+
+
+def _typed(option: str, found: re.Match[str]) -> str:
+    return f"{option} {shlex.quote(found[1])}"
+
+
+def other_inputs(arguments: argparse.Namespace) -> list[Path]:
+    """Return the files that a command reads beside its pictures: of a sampler, a list, a caption, a model."""
+    found = [Path(path) for path in (getattr(arguments, "caption", None),) if path is not None]
+    for name in ("scheduler", "timesteps"):
+        text = getattr(arguments, name, None) or ""
+        file = reference(text) or (split_file(text) or (None,))[0]
+        found += [] if file is None else [Path(file)]
+    model = Path(getattr(arguments, "model", "tiny"))
+    return [*found, *(model.iterdir() if model.is_dir() else ())]
 
 
 def print_columns(header: list[str], rows: list[list[str]]) -> None:
     """Print rows below their header, each column as wide as its longest cell."""
+    rows = [[printable(cell) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
     for line in [header, *rows]:
-        print("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+        say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
 def add_times(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose timesteps, noise and eta."""
     where = parser.add_mutually_exclusive_group()
-    where.add_argument("--steps", type=int, metavar="N", help="that many of the model's own timesteps")
+    where.add_argument(
+        "--steps",
+        type=int,
+        metavar="N",
+        help="that many of the model's own timesteps, or more of them for all schedulers but flow-sde and flow-ode",
+    )
     where.add_argument(
         "--timesteps",
         metavar="T,T,...",

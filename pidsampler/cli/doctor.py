@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from .common import FAILED, OK
+from .output import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -15,7 +16,7 @@ def run(arguments: argparse.Namespace) -> int:
     """Print the report; 0 where a GPU run works."""
     from ..onnx.doctor import report
 
-    return OK if report(_upscale_something) else FAILED
+    return OK if report(_upscale_something, say=lambda text: say(*text.split("\n"))) else FAILED
 
 
 def _upscale_something() -> None:

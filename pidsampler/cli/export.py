@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 import time
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, optional
 from ..io import captions
+from .output import say, tell
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -79,11 +79,11 @@ def run(arguments: argparse.Namespace) -> int:
     plan, assumed = _plan(arguments)
     if not arguments.quiet:
         for line in assumed:
-            print(f"pidsampler: assumed: {line}", file=sys.stderr)
+            tell(f"pidsampler: assumed: {line}")
 
     def note(name: str) -> None:
         if not arguments.quiet:
-            print(f"{arguments.output / name} ...", flush=True)
+            say(f"{arguments.output / name} ...", flush=True)
 
     off: list[float] = []
 
@@ -99,13 +99,13 @@ def run(arguments: argparse.Namespace) -> int:
     )
     if not arguments.quiet:
         seconds = time.perf_counter() - began
-        print(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
-        print(f"licence: {plan.manifest.license}")
+        say(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
+        say(f"licence: {plan.manifest.license}")
         if plan.form.caption is None and plan.null_caption is None:
             where = "where no caption is given" if plan.form.takes_caption else "in the graph"
-            print(f"caption: zeros {where}, which NVIDIA's inference never uses: see examples/caption.py")
+            say(f"caption: zeros {where}, which NVIDIA's inference never uses: see examples/caption.py")
     if off:
-        print(f"{arguments.output}: {off[0]:.1e} off its evaluation in float64")
+        say(f"{arguments.output}: {off[0]:.1e} off its evaluation in float64")
     return 0
 
 
@@ -213,7 +213,7 @@ def _noted(path: Path, quiet: bool) -> Callable[[str], object]:
 
     def note(text: str) -> None:
         if not quiet:
-            print(f"{path}: {text}", flush=True)
+            say(f"{path}: {text}", flush=True)
 
     return note
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from ..errors import optional
 from .common import OK, print_columns
+from .output import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -33,7 +34,7 @@ def run(arguments: argparse.Namespace) -> int:
         optional("onnx_ir", "onnx-ir", extra="export")
         from ..export.verify import verify
 
-        print(f"{verify(model.path):.1e} off its evaluation in float64")
+        say(f"{verify(model.path):.1e} off its evaluation in float64")
     return OK
 
 

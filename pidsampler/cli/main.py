@@ -7,18 +7,19 @@ done; 130 interrupted.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import warnings
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from ..errors import PidSamplerError
+from ..errors import PidSamplerError, reason
 from ..version import __version__
-from . import bench, doctor, export, inspect, models, schedulers, search, study, table, upscale
+from . import bench, doctor, export, inspect, models, output, schedulers, search, study, table, upscale
 from .common import FAILED, INTERRUPTED, USAGE, UsageError, as_typed, fail
+from .output import say, tell
 
 _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "upscale": (upscale, "enlarge pictures, or decode latents"),
@@ -36,21 +37,28 @@ _COMMANDS: dict[str, tuple[ModuleType, str]] = {
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line and return its exit code."""
+    output.begin()
+    try:
+        code = _run(argv)
+    except SystemExit as ended:  # of the parser: help, the version, or a wrong command line
+        raise SystemExit(ended.code if output.close() else ended.code or FAILED) from ended
+    return code if output.close() else code or FAILED
+
+
+def _run(argv: Sequence[str] | None) -> int:
     arguments = None
     try:
         arguments = build_parser().parse_args(argv)
         warnings.showwarning = partial(_show_warning, arguments)
         code: int = arguments.run(arguments)
-        sys.stdout.flush()
     except PidSamplerError as error:
         return fail(error, USAGE if isinstance(error, UsageError) else FAILED, arguments)
-    except KeyboardInterrupt:
-        return fail("interrupted", INTERRUPTED)
+    except KeyboardInterrupt as interrupt:
+        return fail(": ".join(["interrupted", *map(str, interrupt.args)]), INTERRUPTED)
     except MemoryError:
         return fail("not enough memory")
-    except BrokenPipeError:  # the reader of our output, such as head, is gone
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return FAILED
+    except OSError as error:  # of a name that no system call takes, or a disk that fails
+        return fail(f"{error.filename}: {reason(error)}" if error.filename else reason(error))
     return code
 
 
@@ -66,13 +74,27 @@ def build_parser() -> argparse.ArgumentParser:
     return parser
 
 
+def _given(text: str) -> str:
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty: is a variable not set?")
+    return text
+
+
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.register("type", None, _given)
+        self.register("type", Path, lambda text: Path(_given(text)))
+
     def option_actions(self) -> list[argparse.Action]:
         return [action for action in self._actions if action.option_strings and action.dest != "help"]
+
+    def _print_message(self, message: str, file: Any = None) -> None:
+        (say if file is sys.stdout else tell)(*message.removesuffix("\n").split("\n"))
 
     def error(self, message: str) -> NoReturn:
         self.exit(USAGE, f"pidsampler: error: {message} (see {self.prog} --help)\n")
 
 
 def _show_warning(arguments: argparse.Namespace, message: Warning | str, *details: Any, **more: Any) -> None:
-    print(f"pidsampler: warning: {as_typed(str(message), arguments)}", file=sys.stderr)
+    tell(f"pidsampler: warning: {as_typed(str(message), arguments)}")

@@ -6,7 +6,10 @@ import argparse
 from pathlib import Path
 
 from ..errors import FileError
+from ..io.files import check_outputs
 from ..io.times import write_list
+from .common import other_inputs
+from .output import say
 from .progress import progress_bar
 
 
@@ -57,6 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         free_start=arguments.free_start,
     )
     # The search may take long: what would keep the file from being written is said before.
+    check_outputs([output], inputs=[*arguments.images, *other_inputs(arguments)])
     if output.exists() and not arguments.overwrite:
         raise FileError(f"{output} exists already: pass --overwrite to replace it")
     if output.is_dir() or not output.parent.is_dir():
@@ -65,8 +69,15 @@ def run(arguments: argparse.Namespace) -> int:
     problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
     with progress_bar(arguments.quiet) as advance:
         found = search.run(problem, lambda most: advance("searching", total=most))
-    comments = [*found.made, *found.table]
-    write_list(output, found.times, comments=comments, overwrite=arguments.overwrite)
+    result = [*found.table, "", ",".join(map(repr, found.times.tolist()))]
     if not arguments.quiet:
-        print(*found.table, "", ",".join(map(repr, found.times.tolist())), f"written to {output}", sep="\n")
+        say(*result, flush=True)
+    try:
+        write_list(output, found.times, comments=[*found.made, *found.table], overwrite=arguments.overwrite)
+    except FileError:
+        if arguments.quiet:  # then it would be lost
+            say(*result)
+        raise
+    if not arguments.quiet:
+        say(f"written to {output}")
     return 0

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import sys
 
 from ..errors import ConfigError
 from ..threads import count_cores
+from .common import GOES_ON, resuming
+from .output import say, tell
 from .progress import progress_bar
 
 
@@ -44,12 +45,12 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         found = estimate(study, arguments.output, device=arguments.device, processes=count or 1)
         saved = f", {found.calls_alone} if nothing were shared" if found.calls < found.calls_alone else ""
-        print(f"{found.cells} cells, {found.runs} runs to do, {found.calls} model calls{saved}")
-        print(f"about {_duration(found.seconds)} with {count or 1} at once on {arguments.device}")
+        say(f"{found.cells} cells, {found.runs} runs to do, {found.calls} model calls{saved}")
+        say(f"about {_duration(found.seconds)} with {count or 1} at once on {arguments.device}")
         for label, error in found.errors.items():
-            print(f"will fail: {label}: {error}")
+            say(f"will fail: {label}: {error}")
         return 0
-    with progress_bar(arguments.quiet) as advance:
+    with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
 
         def on_progress(progress: Progress) -> None:
             _, image, seed = progress.outcome.run
@@ -64,9 +65,9 @@ def run(arguments: argparse.Namespace) -> int:
             engine=arguments.engine,
         )
     if not arguments.quiet:
-        print(f"{finished.report}: {finished.runs} runs of {len(study.all_cells)} cells")
+        say(f"{finished.report}: {finished.runs} runs of {len(study.all_cells)} cells")
     if finished.failed:
-        print(f"pidsampler: error: {finished.failed} runs failed; the first: {finished.error}", file=sys.stderr)
+        tell(f"pidsampler: error: {finished.failed} runs failed; the first: {finished.error}")
     return 1 if finished.failed else 0
 
 

@@ -6,8 +6,10 @@ import argparse
 from pathlib import Path
 
 from .. import timesteps
+from ..io.files import check_outputs
 from ..noise import with_noise
-from .common import OK, add_times, checking, chosen_scheduler
+from .common import OK, add_times, checking, chosen_scheduler, other_inputs
+from .output import say
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -28,9 +30,11 @@ def run(arguments: argparse.Namespace) -> int:
     with checking():
         scheduler = chosen_scheduler(arguments, timesteps.pid())
         table, _ = with_noise(scheduler.table(), arguments.noise)
+        if arguments.plot is not None:
+            check_outputs([arguments.plot], inputs=other_inputs(arguments))
     if arguments.plot is not None:
         from ..schedulers.plot import plot_table
 
         plot_table(table, arguments.plot, title=str(scheduler), overwrite=arguments.overwrite)
-    print(table.to_json(indent=2) if arguments.json else f"{scheduler}\n\n{table}")
+    say(*(table.to_json(indent=2) if arguments.json else f"{scheduler}\n\n{table}").split("\n"))
     return OK

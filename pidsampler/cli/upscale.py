@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +12,8 @@ from attrs import evolve
 
 from ..image.despeckle import DESPECKLE
 from ..schedulers.spec import Spec
-from .common import FAILED, OK, add_times, checking, chosen_scheduler, fail
+from .common import FAILED, GOES_ON, OK, add_times, checking, chosen_scheduler, fail, other_inputs, resuming
+from .output import say, tell
 from .progress import progress_bar
 
 if TYPE_CHECKING:
@@ -20,9 +22,10 @@ if TYPE_CHECKING:
     from ..onnx.manifest import Manifest
     from ..schedulers.making import SamplerLike
     from ..table import Scheduler
-    from ..upscale.batch import File, FileOutcome, Settings
+    from ..upscale.batch import File, FileOutcome, LeftOut, Settings
     from ..upscale.memory import Tiling
 
+_SHOWN = 10  # of what is left out, by name
 _DESPECKLE = f"remove isolated pixels that stand out by that many of 255 (default: {DESPECKLE:g})"
 
 
@@ -33,7 +36,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="IN",
-        help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors; folders of them",
+        help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors, .latent; folders of them",
     )
     parser.add_argument(
         "-o",
@@ -107,15 +110,24 @@ def run(arguments: argparse.Namespace) -> int:
         download_model(arguments.model)
     # The model may be large: what is wrong on the command line is said before its graphs are loaded.
     manifest = model_manifest(arguments.model)
+    left_out: list[LeftOut] = []
     with checking():
         scheduler, sampler = _samplers(arguments, manifest)
-        settings, tiling, files = _asked(arguments, scheduler, sampler=sampler)
+        settings, tiling, files = _asked(arguments, scheduler, sampler=sampler, left_out=left_out)
         guided = guidance_scale(settings, manifest.guidance) is not None
-    folders = {file.target.parent for file in files}
+    # Where a target is a link, its new content is written beside what it leads to.
+    folders = {path.parent for file in files for path in (file.target, atomic.real_path(file.target))}
     for folder in folders:
         atomic.remove_leftovers(folder)
+    unread = _tell_left_out(left_out, arguments.quiet)
     calls, failed, done = len(scheduler.table()) * (2 if guided else 1), [], dict[Path, float]()
-    with progress_bar(arguments.quiet, len(files) * calls) as advance:
+    again = GOES_ON
+    if arguments.overwrite:
+        again = "the same command makes all again; without --overwrite it goes on where it was"
+    with (
+        resuming(again) if files[0].resume else nullcontext(),
+        progress_bar(arguments.quiet, len(files) * calls) as advance,
+    ):
 
         def progress(path: Path, share: float) -> None:
             done[path] = done.get(path, 0.0) + share
@@ -134,12 +146,12 @@ def run(arguments: argparse.Namespace) -> int:
                 failed.append(str(outcome.file.path))
                 fail(outcome.error, arguments=arguments)
             elif not arguments.quiet:
-                print(_said(outcome))
+                say(_said(outcome))
     for folder in folders:  # again, for those that were too new to be told from what is being written
         atomic.remove_leftovers(folder)
     if len(files) > 1 and failed:
         fail(f"{len(failed)} of {len(files)} failed: {', '.join(failed)}")
-    return FAILED if failed else OK
+    return FAILED if failed or unread else OK
 
 
 def _samplers(arguments: argparse.Namespace, manifest: Manifest) -> tuple[Scheduler, SamplerLike]:
@@ -163,10 +175,22 @@ def _samplers(arguments: argparse.Namespace, manifest: Manifest) -> tuple[Schedu
     return scheduler, str(evolve(spec, options={**spec.options, "eta": arguments.eta}))
 
 
+def _tell_left_out(left_out: list[LeftOut], quiet: bool) -> bool:
+    """Say what folders hold that is not enlarged; whether some of it could not be looked into."""
+    unread = [what for what in left_out if what.failed]
+    for what in unread:
+        fail(f"cannot read {what.path}: {what.why}; what is in it is left out")
+    others = [str(what) for what in left_out if not what.failed]
+    if others and not quiet:
+        more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
+        tell(f"pidsampler: left out: {', '.join(others[:_SHOWN])}{more}: name what is meant to be enlarged too")
+    return bool(unread)
+
+
 def _asked(
-    arguments: argparse.Namespace, scheduler: Scheduler, *, sampler: SamplerLike
+    arguments: argparse.Namespace, scheduler: Scheduler, *, sampler: SamplerLike, left_out: list[LeftOut]
 ) -> tuple[Settings, Tiling, list[File]]:
-    """Return what the arguments ask for, checked."""
+    """Return what the arguments ask for, checked; what folders leave out is added to a list."""
     from ..image.size import Size
     from ..io import captions, pictures
     from ..jobs.base import check_engine
@@ -197,9 +221,12 @@ def _asked(
     tiling = Tiling.parse(arguments.tile, arguments.overlap, max_memory=arguments.max_memory)
     check_engine(arguments.engine)
     resolve_device(arguments.device)
-    files = batch.find_files(arguments.inputs, arguments.output)
+    files = batch.find_files(
+        arguments.inputs, arguments.output, left_out=left_out.append, others=other_inputs(arguments)
+    )
     for file in files:
-        pictures.check_output(file.target, arguments.overwrite or file.resume)
+        if not file.resume:  # of many each is checked when its turn comes, and fails alone
+            pictures.check_output(file.target, arguments.overwrite)
     return settings, tiling, files
 
 

@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 
 from .. import schedulers, timesteps
-from ..errors import ConfigError, FileError, PidSamplerWarning, missing_extra, reason, unknown_name
+from ..errors import ConfigError, FileError, PidSamplerWarning, missing_extra, unknown_name
+from ..io.files import read_text
 from ..schedulers import TimesScheduler
 from ..timesteps import Times, TimesLike
 from ..values import number, numbers, shown, whole
@@ -90,10 +91,8 @@ def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     path = Path(config)
     path = path / "scheduler_config.json" if path.is_dir() else path
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {reason(error)}") from error
-    except ValueError as error:
+        content = json.loads(read_text(path, expected="JSON"))
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is not JSON: {error}") from error
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a scheduler's config")

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
+import stat
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
@@ -24,23 +26,29 @@ def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) 
     Args:
         path: The file.
         write: Called with the open temporary file.
-        overwrite: Replace an existing file.
+        overwrite: Replace an existing file. Its permissions stay, and so does a link: the file that it leads to is
+            replaced.
 
     Raises:
         PidSamplerError: The file exists and `overwrite` is false, or cannot be written.
     """
     path, overwrite = file_path("path", path), flag("overwrite", overwrite)
     function("write", write, takes="(file)")
-    temporary = temporary_path(path)
+    target = real_path(path) if overwrite else path
+    temporary = temporary_path(target)
     with _removed(temporary):
         try:
+            if overwrite and target.exists() and not target.is_file() and not target.is_dir():
+                raise FileError(f"{path} is a pipe or a device, expected the name of a file")
             with temporary.open("xb") as file:
                 _locked(file)
                 write(file)
+                if overwrite:
+                    _keep_mode(file, target)
                 file.flush()
                 os.fsync(file.fileno())
             if overwrite:
-                temporary.replace(path)
+                temporary.replace(target)
             else:
                 _rename_to_new(temporary, path)
         except PidSamplerError:  # of `write`
@@ -88,9 +96,53 @@ def _filled(path: Path) -> Iterator[Path]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+def claim(path: Path) -> Callable[[], None] | None:
+    """Claim the making of a file, so that other processes make others first; None where one of them has the claim.
+
+    It is a courtesy and no lock: it ends with its process, and where the system locks no files nobody has one.
+
+    Returns:
+        What ends the claim.
+    """
+    path = file_path("path", path)
+    beside = path.with_name(_TEMPORARY.format(hashlib.sha256(os.fsencode(path.name)).hexdigest()[:16]))
+    try:
+        file = beside.open("ab")
+    except OSError:  # that nothing can be written there is said where it is tried
+        return lambda: None
+    try:
+        held = _locked(file) and os.path.samestat(os.fstat(file.fileno()), beside.stat())
+    except OSError:  # another process has ended its claim meanwhile
+        held = False
+    if not held:
+        file.close()
+        return None
+
+    def release() -> None:
+        if os.name == "nt":  # it removes no file that is open
+            file.close()
+        with suppress(OSError):
+            beside.unlink()
+        file.close()
+
+    return release
+
+
 def temporary_path(path: Path) -> Path:
     """Return a name beside `path` that no file has, and that `remove_leftovers` knows."""
     return file_path("path", path).with_name(_TEMPORARY.format(os.urandom(8).hex()))
+
+
+def real_path(path: Path) -> Path:
+    """Return the file that a name leads to, through links; it need not exist."""
+    return Path(os.path.realpath(file_path("path", path)))
+
+
+def _keep_mode(file: IO[bytes], path: Path) -> None:
+    """Give a new file the permissions of the one that it is to replace."""
+    if hasattr(os, "fchmod"):
+        with suppress(OSError):  # there is none, or the file system has no permissions
+            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
 
 
 def _locked(file: IO[bytes]) -> bool:
@@ -123,4 +175,5 @@ def _removed(path: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        path.unlink(missing_ok=True)
+        with suppress(OSError):  # it is not there
+            path.unlink()

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..values import array as array_
 from ..values import file_path, wholes, word
+from .files import opened
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -25,9 +26,12 @@ def read(path: Path) -> NDArray[np.float32]:
     """
     path = file_path("path", path)
     try:
+        opened(path).close()  # a pipe is refused before numpy waits for it
         with np.errstate(over="ignore"):  # mapped: memory is taken for what the file holds, not what it claims
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         return checked(mapped).copy()
+    except FileError:
+        raise
     except PidSamplerError as error:
         raise FileError(f"{path}: {error}") from error
     except OSError as error:

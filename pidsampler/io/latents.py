@@ -2,74 +2,161 @@
 
 from __future__ import annotations
 
+import json
+import math
+import os
+import struct
+import zipfile
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import values
-from ..errors import ConfigError, FileError, PidSamplerError, reason
+from ..errors import ConfigError, FileError, PidSamplerError, printable, reason
+from .files import opened
 
-SUFFIXES = (".npy", ".npz", ".safetensors")
+SUFFIXES = (".npy", ".npz", ".safetensors", ".latent")
+_MOST = 1 << 29  # bytes of a latent: 45 megapixels of a picture by the largest latents that there are
+_LONGEST_HEADER = 1 << 22  # of safetensors; ComfyUI keeps a whole workflow in it
 _FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
-_NAMES = ("latent", "latents", "lq_latent", "latent_tensor", "samples")  # latent_tensor is ComfyUI's
+_COMFY, _COMFY_MARK = "latent_tensor", "latent_format_version_0"
+_COMFY_SCALE = 0.18215  # of Stable Diffusion 1's VAE: what files without the mark were multiplied by
+_NAMES = ("latent", "latents", "lq_latent", _COMFY, "samples")
 
 
 def read(path: Path) -> NDArray[np.float32]:
-    """Read the latent of a .npy, .npz or .safetensors file.
+    """Read the latent of a .npy, .npz, .safetensors or .latent file.
 
-    Of several arrays in a file the one named latent, latents, lq_latent, latent_tensor or samples is taken.
+    Of several arrays in a file the one named latent, latents, lq_latent, latent_tensor or samples is taken. A .latent
+    is ComfyUI's: safetensors with latent_tensor, divided by 0.18215 where there is no latent_format_version_0. Its
+    values are those that ComfyUI's VAE decodes, before any scaling factor.
 
     Returns:
-        float32 array as stored, of 3 or 4 axes; see `batched`.
+        float32 (1, C, h, w) as stored; see `batched`.
 
     Raises:
         PidSamplerError: The file cannot be read, or it is not clear which array is the latent.
+
+    Source: ComfyUI, nodes.py (SaveLatent, LoadLatent).
     """
     path = values.file_path("path", path)
     try:
-        arrays = _load(path)
+        stored = _READERS.get(path.suffix.lower(), _npy)(path)
+        name = next((n for n in _NAMES if n in stored), None)
+        if len(stored) != 1 and name is None:
+            raise FileError(f"{path} holds {', '.join(sorted(stored)) or 'no arrays'}: name one of them 'latent'")
+        latent = batched(stored[next(iter(stored)) if name is None else name]())
+    except PidSamplerError as error:
+        raise FileError(str(error) if printable(str(path)) in str(error) else f"{path}: {error}") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {reason(error)}") from error
     except Exception as error:  # each of the three readers has error types of its own
         raise FileError(f"{path} is not a readable {path.suffix} file: {error}") from error
-    name = next((n for n in _NAMES if n in arrays), None)
-    if len(arrays) != 1 and name is None:
-        raise FileError(f"{path} holds {', '.join(sorted(arrays)) or 'no floats'}: name one of them 'latent'")
-    array = arrays[name] if name is not None else next(iter(arrays.values()))
-    try:
-        return batched(array)
-    except PidSamplerError as error:
-        raise FileError(f"{path}: {error}") from error
+    if path.suffix.lower() == ".latent" and _COMFY_MARK not in stored:
+        latent /= np.float32(_COMFY_SCALE)
+    return latent
 
 
 def batched(array: NDArray[Any]) -> NDArray[np.float32]:
-    """Return a latent as float32 (1, C, h, w), from (C, h, w) or (1, C, h, w) of a floating type.
+    """Return a latent as float32 (1, C, h, w), from (C, h, w), (1, C, h, w) or one frame (1, C, 1, h, w) of floats.
 
     Raises:
-        PidSamplerError: The array has another type or number of axes.
+        PidSamplerError: The array has another type or number of axes, or several frames.
     """
     values.array("array", array)
-    if array.dtype.kind not in "fV" or array.ndim not in (3, 4):
-        raise ConfigError(
-            f"the latent is {array.dtype} of shape {array.shape}, expected floats of shape (channels, height, width)"
-        )
+    what = f"the latent is {array.dtype} of shape {array.shape}"
+    if array.dtype.type is np.void:  # what numpy makes of types that are not its own
+        raise ConfigError(f"{what}: bfloat16 perhaps, which .npy cannot say; save float32, or a .safetensors")
+    if not _is_float(array.dtype) or array.ndim not in (3, 4, 5):
+        raise ConfigError(f"{what}, expected floats of shape (channels, height, width)")
+    if array.ndim == 5:
+        if array.shape[2] != 1:
+            raise ConfigError(f"{what}, a video of {array.shape[2]} frames: pass one, (1, channels, 1, height, width)")
+        array = array[:, :, 0]
     array = array.astype(np.float32)
     return np.ascontiguousarray(array if array.ndim == 4 else array[None])
 
 
-def _load(path: Path) -> dict[str, NDArray[Any]]:
-    suffix = path.suffix.lower()
-    if suffix == ".safetensors":
-        from safetensors import deserialize  # its numpy loader has no bfloat16, the type of most latents
+def _is_float(dtype: np.dtype[Any]) -> bool:
+    try:
+        ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
+    except (TypeError, ValueError):
+        return False
+    return dtype.kind != "c"
 
-        stored = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-        tensors = ((name, t) for name, t in stored if t["dtype"] in _FLOATS)
-        return {n: np.frombuffer(t["data"], _FLOATS[t["dtype"]]).reshape(t["shape"]) for n, t in tensors}
-    loaded = np.load(path, allow_pickle=False)
-    if suffix == ".npy":
-        return {"latent": loaded}
-    with loaded:
-        return dict(loaded)
+
+_Stored = dict[str, Callable[[], NDArray[Any]]]  # name of an array -> what reads it
+
+
+def _npy(path: Path) -> _Stored:
+    def read() -> NDArray[Any]:
+        with opened(path) as file:
+            return _array(file)
+
+    return {"latent": read}
+
+
+def _npz(path: Path) -> _Stored:
+    with opened(path) as file, zipfile.ZipFile(file) as archive:
+        names = [name for name in archive.namelist() if name.endswith(".npy")]
+
+    def read(name: str) -> NDArray[Any]:
+        with opened(path) as file, zipfile.ZipFile(file) as archive, archive.open(name) as member:
+            return _array(member)
+
+    return {name.removesuffix(".npy"): partial(read, name) for name in names}
+
+
+def _array(file: IO[bytes]) -> NDArray[Any]:
+    """Read an array of numpy's format once its header, which may promise anything, is found good."""
+    shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    if dtype.hasobject or dtype.names or min(shape, default=0) < 0:
+        raise ValueError(f"it is an array of {dtype} and shape {shape}, expected floats")
+    _check_size(math.prod(shape) * dtype.itemsize)
+    data = file.read(math.prod(shape) * dtype.itemsize)
+    array = np.frombuffer(data, dtype, math.prod(shape))
+    return array.reshape(shape[::-1]).transpose() if fortran else array.reshape(shape)
+
+
+def _safetensors(path: Path) -> _Stored:
+    from safetensors import deserialize  # its numpy loader has no bfloat16, the type of most latents
+
+    with opened(path) as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        if length > _LONGEST_HEADER:
+            raise ValueError(f"its header has {length} bytes, expected at most {_LONGEST_HEADER}")
+        _check_size(os.fstat(file.fileno()).st_size)
+        json.loads(file.read(length), object_pairs_hook=_unique)  # safetensors' own reader keeps the last of a name
+        file.seek(0)
+        stored = deserialize(file.read())  # type: ignore[no-untyped-call]
+
+    def read(name: str, held: dict[str, Any]) -> NDArray[Any]:
+        if held["dtype"] not in _FLOATS:
+            raise FileError(f"its tensor {name} is {held['dtype']}, expected one of {', '.join(_FLOATS)}")
+        return np.frombuffer(held["data"], _FLOATS[held["dtype"]]).reshape(held["shape"])
+
+    return {name: partial(read, name, held) for name, held in stored}
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("it has two tensors of one name")
+    return found
+
+
+def _check_size(size: int) -> None:
+    if size > _MOST:
+        raise FileError(f"the latent has {size} bytes, expected at most {_MOST}")
+
+
+_READERS: dict[str, Callable[[Path], _Stored]] = {".npz": _npz, ".safetensors": _safetensors, ".latent": _safetensors}
+_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {  # the third version is for fields with names
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}

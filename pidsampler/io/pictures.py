@@ -8,7 +8,6 @@ from __future__ import annotations
 import io
 import json
 import os
-import stat
 import struct
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -23,6 +22,7 @@ from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
 from . import jpeg, kinds, modes, png, profiles, tiff
 from .atomic import place, temporary_path
+from .files import opened
 
 _RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
 
@@ -131,9 +131,9 @@ def check_output(path: Path, overwrite: bool) -> None:
         known = ", ".join(_FORMATS)
         raise FileError(f"{path}: unknown picture extension {path.suffix!r}, expected one of {known}")
     for target in (path, *([] if holds_text(path) else [sidecar(path)])):
-        if target.is_dir():
+        if os.path.isdir(target):  # no error for a name that is too long, which is told below
             raise FileError(f"{target} is a folder, expected a file name")
-        if target.exists() and not overwrite:
+        if os.path.lexists(target) and not overwrite:
             raise FileError(f"{target} exists already: pass overwrite=True to replace it")
     probe = temporary_path(path)
     try:
@@ -236,7 +236,7 @@ def read_record(path: Path) -> dict[str, Any] | None:
     """
     path = file_path("path", path)
     try:
-        with path.open("rb") as file:
+        with opened(path) as file:
             kind, text = file.read(8), b""
             while kind != b"IDAT" and not text.startswith(_RECORD):
                 length, kind = struct.unpack(">I4s", file.read(8))
@@ -265,16 +265,11 @@ def enlarge_plane(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint
 
 def _load(path: Path, most: int) -> bytes:
     """Return a file's first bytes; pipes and devices, which may have no end, are not read."""
-    try:
-        mode = path.stat().st_mode
-        if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):
-            raise FileError(f"{path} is a pipe or a device, expected a file")
-        with path.open("rb") as file:
+    with opened(path) as file:
+        try:
             return file.read(most)
-    except OSError as error:
-        if isinstance(error, PidSamplerError):
-            raise
-        raise FileError(f"cannot read {path}: {reason(error)}") from error
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {reason(error)}") from error
 
 
 def _decode(data: bytes) -> Picture:

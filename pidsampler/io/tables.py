@@ -7,6 +7,7 @@ from pathlib import Path
 from ..errors import FileError, PidSamplerError
 from ..table import StepTable
 from ..values import file_path
+from .files import read_text
 
 MOST_BYTES = 64_000_000
 
@@ -18,18 +19,9 @@ def read_table(path: str | Path) -> StepTable:
         PidSamplerError: The file cannot be read, is larger than 64 MB, or holds no such table.
     """
     path = file_path("path", path)
+    text = read_text(path, expected="a table in JSON", most=MOST_BYTES)
     try:
-        with path.open("rb") as file:
-            data = file.read(MOST_BYTES + 1)
-        if len(data) > MOST_BYTES:
-            raise FileError(f"{path} is larger than {MOST_BYTES // 10**6} MB, which no table is")
-        return StepTable.from_json(data.decode())
-    except FileError:
-        raise
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path} is not a text file, expected a table in JSON") from error
+        return StepTable.from_json(text)
     except (PidSamplerError, ArithmeticError, AttributeError, RecursionError) as error:
         why = error if isinstance(error, PidSamplerError) else f"not a table in JSON: {type(error).__name__}: {error}"
         raise FileError(f"{path}: {why}") from error
-    except (OSError, ValueError) as error:  # ValueError of a null byte in the name
-        raise FileError(f"cannot read {path}: {getattr(error, 'strerror', None) or error}") from error

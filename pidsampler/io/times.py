@@ -6,10 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import moved, timesteps
-from ..errors import FileError, PidSamplerError, reason
+from ..errors import FileError, PidSamplerError
 from ..timesteps import Times, TimesLike
 from ..values import file_path, words
 from .atomic import place
+from .files import read_text
 
 
 def read_list(path: str | Path) -> Times:
@@ -19,12 +20,7 @@ def read_list(path: str | Path) -> Times:
         PidSamplerError: The file cannot be read, a line is no number, or the times are no list, see `custom`.
     """
     path = file_path("path", path)
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError as error:
-        raise FileError(f"{path} is not a text file, expected one time a line") from error
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {reason(error)}") from error
+    text = read_text(path, expected="one time a line")
     times = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line and not line.startswith("#"):

@@ -6,6 +6,7 @@ import os
 import pickle
 import queue
 import signal
+import struct
 import subprocess
 import sys
 import threading
@@ -29,6 +30,8 @@ class _Done:
 class _Dead:
     """A worker has ended."""
 
+
+_HEAD = struct.Struct("<Q")  # before each thing that a worker is sent: its length
 
 _Said = queue.SimpleQueue[tuple["_Process", Any]]  # a worker, and an outcome or one of the above
 
@@ -108,7 +111,8 @@ class _Process:
     def _send(self, what: object) -> None:
         assert self._process.stdin is not None
         with suppress(OSError):  # that it is dead is heard by _listen
-            pickle.dump(what, self._process.stdin)
+            data = pickle.dumps(what)
+            self._process.stdin.write(_HEAD.pack(len(data)) + data)
             self._process.stdin.flush()
 
     def _listen(self, said: _Said) -> None:
@@ -120,18 +124,31 @@ class _Process:
 
 
 def serve(cores: list[int]) -> None:
-    """Be a worker: what makes one and then jobs from stdin, outcomes to stdout, until stdin ends."""
+    """Be a worker: what makes one and then jobs from stdin, outcomes to stdout, until stdin ends.
+
+    It ends with its parent, however that ended, and in the middle of a job too: then its stdin ends.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to see
     if cores:
         os.sched_setaffinity(0, cores)
-    with os.fdopen(os.dup(1), "wb") as stream, suppress(EOFError, BrokenPipeError):
+    with os.fdopen(os.dup(1), "wb") as stream, suppress(BrokenPipeError):
         os.dup2(2, 1)  # what a library prints must not come between
-        worker = pickle.load(sys.stdin.buffer)()
+        given: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        threading.Thread(target=_take, args=(os.fdopen(os.dup(0), "rb"), given), daemon=True).start()
+        worker = pickle.loads(given.get())()
         _say(stream, _Ready())
         while True:
-            for outcome in worker.run(pickle.load(sys.stdin.buffer)):
+            for outcome in worker.run(pickle.loads(given.get())):
                 _say(stream, outcome)
             _say(stream, _Done())
+
+
+def _take(stream: IO[bytes], given: queue.SimpleQueue[bytes]) -> None:
+    """Take what the parent sends as it comes, and end the process once nothing can come."""
+    with suppress(OSError):
+        while len(head := stream.read(_HEAD.size)) == _HEAD.size:
+            given.put(stream.read(*_HEAD.unpack(head)))
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def _say(stream: IO[bytes], word: object) -> None:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import os
 import re
 from pathlib import Path
 from typing import Any
 
 from ..errors import ConfigError, FileError, PidSamplerError, optional
+from ..io.files import user_cache
 
 PREFIX = "hf:"
 _FILES = ["*.onnx", "*.onnx.data", "*.onnx_data", "*.data", "pidsampler.json", "null_caption.npy"]
@@ -23,7 +23,7 @@ def model_folder(model: str) -> Path:
         PidSamplerError: The name is none such, or it was not downloaded; the message says its licence.
     """
     repository = _repository(model)
-    folder = _cache() / repository
+    folder = user_cache() / repository
     if not folder.is_dir():
         raise FileError(
             f"{model} is not on this machine; {_license(repository)}: pass accept_license=True to download it"
@@ -38,7 +38,7 @@ def download_model(model: str) -> None:
         PidSamplerError: The name is none such, huggingface_hub is not installed, or the hub does not give them.
     """
     repository = _repository(model)
-    target = _cache() / repository
+    target = user_cache() / repository
     try:
         _hub().snapshot_download(repository, local_dir=target, allow_patterns=_FILES)
     except Exception as error:  # the hub's, the network's, and the system's
@@ -66,10 +66,6 @@ def _repository(model: str) -> str:
     if not _NAME.fullmatch(repository) or ".." in repository:
         raise ConfigError(f"{model!r} is no model of Hugging Face: pass {PREFIX}OWNER/NAME")
     return repository
-
-
-def _cache() -> Path:
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "pidsampler"
 
 
 def _license(repository: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +13,7 @@ import attrs
 
 from .. import moved, timesteps
 from ..errors import ConfigError, FileError, ModelError, PidSamplerError, unknown_name
+from ..io.files import read_text
 from ..schedulers.registry import OwnLike, as_scheduler
 from ..schedulers.spec import Spec, names_file
 from ..table import PREDICTIONS
@@ -151,11 +153,11 @@ def read_manifest(folder: Path) -> Manifest:
         PidSamplerError: The file is no JSON object, or a key is unknown or has a wrong value.
     """
     path = folder / NAME
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, NotADirectoryError):  # that there is no such folder is said where it is loaded
+    if not os.path.exists(path):  # that there is no such folder is said where it is loaded
         return Manifest()
-    except (OSError, ValueError) as error:
+    try:
+        data = json.loads(read_text(path, expected="JSON"))
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds a {type(data).__name__}, expected an object with the model's facts")

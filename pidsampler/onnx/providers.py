@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from contextlib import redirect_stdout
+from functools import cache
 from io import StringIO
-from pathlib import Path
 from typing import Any
 
 import attrs
@@ -14,9 +14,13 @@ import attrs
 from .. import moved
 from ..backends import Backend
 from ..errors import MissingDependencyError, missing_extra
+from ..io.files import user_cache
 from ..values import field, flag, whole, word
 
 CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider"
+
+
+_SILENT = "ORT_DISABLE_TELEMETRY"
 
 
 @moved.keywords()
@@ -46,16 +50,32 @@ class CudaOptions:
 
 
 def import_onnxruntime() -> Any:
-    """Return the onnxruntime module.
+    """Return the onnxruntime module, with its telemetry off unless the user has it on.
+
+    Since 1.29 its builds for Linux and macOS write an identifier of the machine into the user's cache folder and report
+    to Microsoft. The environment variable ORT_DISABLE_TELEMETRY, which is set to 1 here where it is not set, keeps them
+    from it if it is there before the import; its builds for Windows know `disable_telemetry_events` alone.
 
     Raises:
         PidSamplerError: onnxruntime is not installed; the message names the extra.
+
+    Source: microsoft/onnxruntime, docs/Privacy.md.
     """
+    silent = os.environ.setdefault(_SILENT, "1") == "1"
     try:
         import onnxruntime
     except ImportError as error:
         raise missing_extra("onnxruntime", "cpu") from error
+    if silent:
+        _disable_events()
     return onnxruntime
+
+
+@cache  # once: who turns them on afterwards by ONNX Runtime's own function has them on
+def _disable_events() -> None:
+    import onnxruntime
+
+    onnxruntime.disable_telemetry_events()
 
 
 def check_cuda() -> None:
@@ -97,13 +117,13 @@ def providers(backend: Backend, options: CudaOptions, *, network: bool) -> Seque
         cuda["gpu_mem_limit"] = str(options.memory_limit)
     if options.provider == "cuda":
         return [(CUDA, cuda)]
-    cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "pidsampler" / "tensorrt"
+    folder = user_cache() / "tensorrt"
     tensorrt = {
         **shared,
         "trt_engine_cache_enable": "1",
-        "trt_engine_cache_path": str(cache),
+        "trt_engine_cache_path": str(folder),
         "trt_timing_cache_enable": "1",
-        "trt_timing_cache_path": str(cache),
+        "trt_timing_cache_path": str(folder),
         "trt_bf16_enable": str(int(network)),  # in half precision the VAE of SDXL overflows
         "trt_cuda_graph_enable": str(int(options.cuda_graph and network)),
     }

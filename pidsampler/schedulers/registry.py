@@ -5,18 +5,19 @@ from __future__ import annotations
 import inspect
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from attrs import evolve
 
 from .. import moved, schedulers
 from .. import timesteps as lists
-from ..errors import ConfigError
+from ..errors import ConfigError, PidSamplerError
 from ..io.tables import read_table
 from ..io.times import read_list
 from ..plugins import Registry, load_from_file
 from ..table import Scheduler, as_table
 from ..timesteps import Times, TimesLike
+from ..values import whole
 from . import SchedulerInfo, TimesScheduler
 from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, unchanged
 from .spec import Spec, parse_times, reference
@@ -39,6 +40,7 @@ SCHEDULERS: Registry[Any] = Registry(
     "pidsampler.schedulers",
     names=lambda thing: (thing.info.name, *thing.info.aliases),
     wrong=_lacks_info,
+    where="list_schedulers()",
 )
 # Every class of `schedulers` that has an `info` of its own, the cheapest first.
 for _cls in sorted(
@@ -55,6 +57,8 @@ for _list in (
     *(lists.ddim_uniform, lists.beta, lists.discrete, lists.teacher, lists.pid_one_step),
 ):
     LISTS.register(_list)
+
+_LONGEST = 33  # times that an error still lists
 
 # Names elsewhere for a method with other options than its own defaults.
 _VARIANTS = {
@@ -107,6 +111,7 @@ def as_times(
     own: OwnLike | None = None,
     folder: Path = Path(),
     partial: bool = False,
+    stretch: bool = False,
 ) -> Times:
     """Return a list of times, whatever form it was given in.
 
@@ -114,10 +119,12 @@ def as_times(
         timesteps: Times; or a text: a list's name and options, such as "karras(rho=5):8"; "FILE.py:NAME", a list or a
             function of steps in a Python file, with options and steps likewise; "@FILE", see `io.times.read_list`; or
             "T,T,...". None takes `own`.
-        steps: Number of steps; of times that are given, a `timesteps.subset`.
+        steps: Number of steps; of times that are given, a `timesteps.subset`, or with `stretch` a `resample` where they
+            are fewer.
         own: A model's timesteps, or a function of `steps` that makes them; None is `timesteps.pid()`.
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
+        stretch: Whether times that are given may be resampled to more steps than they have.
 
     Raises:
         PidSamplerError: The text cannot be read, a name or file is unknown or fails, or the times are no list.
@@ -142,7 +149,37 @@ def as_times(
             return _list_of(f"{parsed.file}:{parsed.list}", found, count, parsed.list_options)
         check_options(None, timesteps, options=parsed.list_options)
         times, steps = lists.custom(found), count
-    return times if steps is None else lists.subset(times, steps)
+    if steps is None:
+        return times
+    if whole("steps", steps) < len(times):
+        return lists.subset(times, steps)
+    return lists.resample(times, steps) if stretch else _too_many(times, steps)
+
+
+def _too_many(times: Times, steps: int) -> NoReturn:
+    """Say by what list a student could make more steps than it was trained for."""
+    try:
+        more = _as_text(lists.resample(times, steps))
+    except PidSamplerError:  # it starts at 1, or has one step
+        lists.subset(times, steps)  # raises
+        raise
+    n = len(times) - 1
+    raise ConfigError(
+        f"steps={steps} would repeat times of a list of {n}: pass 1..{n}, or for that list resampled to "
+        f"{steps} steps pass timesteps={more!r}"
+    )
+
+
+def _as_text(times: Times) -> str:
+    """A list as it is typed: short, or by a name where it is long."""
+    if len(times) > _LONGEST:
+        return f"log_snr(t_max={float(times[0])!r},t_min={float(times[-2])!r}):{len(times) - 1}"
+    rounded = [float(f"{t:.4g}") for t in times]
+    return ",".join(map(_shortest, rounded if len(set(rounded)) == len(times) else times.tolist()))
+
+
+def _shortest(t: float) -> str:
+    return repr(t).removesuffix(".0")
 
 
 @moved.keywords(spec="sampler")
@@ -179,7 +216,8 @@ def as_scheduler(
     Args:
         sampler: As in `get_scheduler`.
         timesteps: As in `as_times`, and so are `steps`, `own`, `folder`, also of the sampler's file, and `partial`.
-        steps: Number of steps, where `timesteps` has none.
+        steps: Number of steps, where `timesteps` has none. More than the list has resample it, see
+            `timesteps.resample`; but not for flow-sde and flow-ode, which are for a student's own times.
         own: The model's timesteps, where nothing else says which.
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
@@ -189,12 +227,15 @@ def as_scheduler(
         PidSamplerError: As `get_scheduler`.
     """
     given, asked = dict(options or {}), timesteps is not None or steps is not None
+
+    def times_for(maker: Any) -> Times:
+        stretch = maker not in (schedulers.FlowSDE, schedulers.FlowODE)
+        return as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretch)
+
     if not isinstance(sampler, str):
         if is_made(sampler):
             return unchanged(sampler, asked=asked, options=given)
-        return made_by(
-            sampler, as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial), options=given
-        )
+        return made_by(sampler, times_for(sampler), options=given)
     if (path := reference(sampler)) is not None:
         table = read_table(folder / path)
         unchanged(table, sampler, asked=asked, options=given)
@@ -210,10 +251,10 @@ def as_scheduler(
             count = _one_of(timesteps, listed.steps, steps)
             spec = evolve(spec, list=listed.list, list_options=listed.list_options, steps=count)
 
-    def times() -> Times:
+    def times(maker: Any) -> Times:
         if spec.list is not None:
             return get_timesteps(spec.list, spec.steps, **spec.list_options)
-        return as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial)
+        return times_for(maker)
 
     if spec.file is None:
         return _registered(spec, times, given)
@@ -223,12 +264,12 @@ def as_scheduler(
         table = as_table(unchanged(found, name, asked=asked or spec.list is not None, options=given))
         own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
         return FileSampler(name, table, timesteps=own_times)
-    over = times()
+    over = times(found)
     table = as_table(made_by(found, over, options=given, name=name))
     return FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
 
 
-def _registered(spec: Spec, times: Callable[[], Times], options: dict[str, Any]) -> Scheduler:
+def _registered(spec: Spec, times: Callable[[Any], Times], options: dict[str, Any]) -> Scheduler:
     """The scheduler of a spec's name, over times; the name is looked at first."""
     if spec.name in _VARIANTS:
         variant = Spec.parse(_VARIANTS[spec.name])
@@ -236,7 +277,7 @@ def _registered(spec: Spec, times: Callable[[], Times], options: dict[str, Any])
     cls = SCHEDULERS.find(spec.name, others=_VARIANTS)
     options = options | spec.options
     check_options(cls, spec.name, options=options)
-    scheduler = made_by(cls, times(), options=options, name=spec.name)
+    scheduler = made_by(cls, times(cls), options=options, name=spec.name)
     if spec.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
         spec = evolve(spec, name=name, options=_in_order(cls, options), list_options=list_options)

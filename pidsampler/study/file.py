@@ -7,7 +7,8 @@ from pathlib import Path
 
 import attrs
 
-from ..errors import ConfigError, FileError, PidSamplerError, reason, unknown_name
+from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
+from ..io.files import read_text
 from ..values import file_path
 from .plan import ReportOptions, Study, Truth
 
@@ -37,11 +38,10 @@ def read_study(path: str | Path) -> Study:
         PidSamplerError: The file cannot be read, or is no study.
     """
     path = file_path("path", path)
+    text = read_text(path, expected="a study in TOML")
     try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {reason(error)}") from error
-    except ValueError as error:  # of TOML or UTF-8
+        data = tomllib.loads(text)
+    except (ValueError, RecursionError) as error:
         raise FileError(f"{path} is not TOML: {error}") from error
     for key, value in data.items():
         if key not in _KINDS:

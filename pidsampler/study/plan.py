@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import glob
 import hashlib
 import itertools
 import json
@@ -18,6 +17,7 @@ import numpy as np
 from .. import moved, timesteps
 from ..denoiser import GaussianMixture
 from ..errors import ConfigError, PidSamplerError, unknown_name
+from ..io.files import matching
 from ..noise import NoiseFunction, with_noise
 from ..noise.philox import check_seeds
 from ..schedulers.registry import as_scheduler
@@ -272,10 +272,10 @@ class Study:
         patterns = _of(cell)["images"]
         found: dict[str, Path] = {}
         for pattern in [patterns] if isinstance(patterns, str) else patterns:
-            whole = str(self.folder / pattern)
-            paths = [Path(path) for path in (sorted(glob.glob(whole)) if glob.has_magic(whole) else [whole])]
+            whole = self.folder / pattern
+            paths = matching(whole)
             if not paths or not all(path.is_file() for path in paths):
-                raise ConfigError(f"no picture {whole!r}: pass a file, or a pattern of some")
+                raise ConfigError(f"no picture {str(whole)!r}: pass a file, or a pattern of some")
             for path in paths:
                 if found.setdefault(path.stem, path) != path:
                     raise ConfigError(f"{found[path.stem]} and {path} are both named {path.stem!r}: rename one")

@@ -20,7 +20,7 @@ from typing import Any
 
 from .. import moved
 from ..errors import ConfigError, PidSamplerError, missing_extra
-from ..io import atomic, latents, pictures
+from ..io import atomic, files, latents, pictures
 from ..jobs.base import check_engine
 from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
@@ -325,5 +325,5 @@ class _Preparation:
 
 
 def _digest(file: Path) -> str:
-    with file.open("rb") as opened:
-        return hashlib.file_digest(opened, "sha256").hexdigest()
+    with files.opened(file) as content:
+        return hashlib.file_digest(content, "sha256").hexdigest()

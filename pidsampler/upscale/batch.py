@@ -17,35 +17,32 @@ from typing import Any
 import attrs
 
 from .. import moved
-from ..errors import ConfigError, FileError, PidSamplerError, reason
-from ..io import latents, pictures
+from ..errors import ConfigError, FileError, PidSamplerError, printable
+from ..io import atomic, pictures, whole
 from ..jobs.run import outcomes
 from ..values import callback, field, file_path, flag, instance, items, shown, word
+from .find import File, LeftOut, find_files
 from .memory import Tiling
 from .options import Options
 from .record import SAME
 from .source import Source
 from .upscaler import Result, Upscaler
 
+__all__ = [
+    "File",
+    "FileJob",
+    "FileOutcome",
+    "FileWorker",
+    "LeftOut",
+    "Settings",
+    "find_files",
+    "upscale_files",
+    "upscale_on_cluster",
+]
+
 _AHEAD, _BEHIND = 2, 2  # files read and not yet computed, computed and not yet written
 _TOGETHER = 4  # files that a worker of a cluster takes at once, where there are many
 _MANY = 64
-
-
-@moved.keywords()
-@attrs.frozen
-class File:
-    """A picture or latent to be enlarged.
-
-    Args:
-        path: Input.
-        target: Output path.
-        resume: Whether a target that was made from it in the same way is left as it is.
-    """
-
-    path: Path = field(file_path)
-    target: Path = field(file_path)
-    resume: bool = field(flag, default=False, kw_only=True)
 
 
 @moved.keywords(scheduler="sampler")
@@ -77,62 +74,6 @@ class FileOutcome:
     seconds: float = attrs.field(default=0.0, kw_only=True)
 
 
-def find_files(inputs: Sequence[Path], output: str) -> list[File]:
-    """Pair each input with what it becomes.
-
-    Args:
-        inputs: Files, and folders: those stand for all pictures and latents in them and in their folders, but for
-            hidden ones.
-        output: A file for a single file; else a folder of PNGs, with the folders that the inputs have. A name that
-            ends with a slash is a folder's.
-
-    Raises:
-        PidSamplerError: Two inputs would become one file, a folder of inputs holds none or is the output, or the
-            output is a file where a folder is needed.
-    """
-    folder = file_path("output", output)
-    inputs = [file_path("inputs", given) for given in items("inputs", inputs, words="paths")]
-    output = os.fspath(output)
-    if len(inputs) == 1 and not inputs[0].is_dir() and not folder.is_dir() and not output.endswith(("/", os.sep)):
-        return [File(inputs[0], folder)]
-    if not folder.is_dir() and (folder.exists() or Path(output).suffix.lower() in pictures.SUFFIXES):
-        what = "is a file" if folder.exists() else "names a picture"
-        raise ConfigError(f"{output} {what}, but several inputs need a folder: pass -o FOLDER")
-    found: dict[Path, Path] = {}
-    for given in inputs:
-        for path, place in _below(given, folder) if given.is_dir() else [(given, Path(given.name))]:
-            target = folder / place.with_suffix(".png")
-            if target in found:
-                raise ConfigError(f"{found[target]} and {path} would both become {target}: rename one")
-            found[target] = path
-    for parent in {folder, *(target.parent for target in found)}:
-        try:
-            parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise FileError(f"cannot make the folder {parent}: {reason(error)}") from error
-    return [File(path, target, resume=True) for target, path in found.items()]
-
-
-def _below(given: Path, output: Path) -> Iterator[tuple[Path, Path]]:
-    """Yield the pictures and latents below a folder, and where in it they are; without those below the output."""
-    if given.resolve() == output.resolve():
-        raise ConfigError(f"{output} is the folder of the inputs: pass another, such as -o {output / 'large'}")
-    none = True
-    for name, folders, files in os.walk(given):
-        here = Path(name)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (here / f).resolve() != output.resolve())
-        for file in sorted(files):
-            path = here / file
-            if not file.startswith(".") and path.suffix.lower() in (*pictures.SUFFIXES, *latents.SUFFIXES):
-                none = False
-                yield path, path.relative_to(given)
-    if none:
-        raise FileError(f"{given} holds no picture or latent: expected {_KNOWN}")
-
-
-_KNOWN = ", ".join((*pictures.SUFFIXES, *latents.SUFFIXES))
-
-
 @moved.keywords()
 def upscale_files(
     up: Upscaler,
@@ -143,7 +84,8 @@ def upscale_files(
 ) -> Generator[FileOutcome, None, Upscaler]:
     """Enlarge files and yield what comes of each, in order; one that fails does not keep the others.
 
-    Decoding and encoding are done in a thread each, beside the network. No more than five files are in memory.
+    Decoding and encoding are done in a thread each, beside the network. No more than five files are in memory. Of files
+    with `resume` those that another process is at come last: by then they may be there.
 
     Args:
         up: Loaded model. After one file that ran out of memory, the rest is made in the smaller tiles that it took.
@@ -168,18 +110,22 @@ def upscale_files(
 def _upscaled(
     up: Upscaler, remaining: Iterator[File], settings: Settings, progress: Callable[[Path, float], object]
 ) -> Generator[FileOutcome, None, Upscaler]:
-    with _thread() as reader, _thread() as writer:
+    with _claims() as claims, _thread() as reader, _thread() as writer:
 
-        def read(file: File) -> tuple[File, Future[Any]]:
+        def read(file: File, waits: bool = True) -> tuple[File, Future[Any]]:
             instance("files", file, kind=File, words="an iterable of File")
-            return file, reader.submit(_guarded, partial(_read, up, settings), file)
+            return file, reader.submit(_guarded, partial(_read, up, settings, claims if waits else None), file)
 
         ahead = deque(map(read, islice(remaining, _AHEAD)))
         behind: deque[Future[FileOutcome] | FileOutcome] = deque()
-        while ahead:
-            file, waiting = ahead.popleft()
+        later: deque[File] = deque()  # of another process
+        while ahead or later:
+            file, waiting = ahead.popleft() if ahead else read(later.popleft(), waits=False)
             found: Any = waiting.result()
             ahead.extend(map(read, islice(remaining, 1)))
+            if found is None:
+                later.append(file)
+                continue
             if isinstance(found, _Read):
                 found = _guarded(partial(_compute, up, settings, progress, found), file)
             if isinstance(found, _Computed):
@@ -187,10 +133,23 @@ def _upscaled(
                 found = writer.submit(_guarded, partial(_write, settings, found), file)
             behind.append(found)
             while len(behind) > _BEHIND:
-                yield _ended(behind.popleft())
+                yield _ended(behind.popleft(), claims)
         while behind:
-            yield _ended(behind.popleft())
+            yield _ended(behind.popleft(), claims)
     return up
+
+
+_Claims = dict[File, Callable[[], None]]  # what ends each claim
+
+
+@contextmanager
+def _claims() -> Iterator[_Claims]:
+    claims: _Claims = {}
+    try:
+        yield claims
+    finally:
+        for release in claims.values():
+            release()
 
 
 @attrs.frozen
@@ -206,28 +165,33 @@ class _Computed:
 
 
 def _guarded(stage: Callable[[File], Any], file: File) -> Any:
-    """What a stage returns, or the outcome of a file that failed in it."""
+    """What a stage returns, or the outcome of a file that failed in it, in whatever way."""
     try:
         return stage(file)
     except PidSamplerError as error:
-        named = str(file.path) in str(error)
+        named = printable(str(file.path)) in str(error)
         return FileOutcome(file, error=str(error) if named else f"{file.path}: {error}")
     except MemoryError:
         return FileOutcome(file, error=f"{file.path}: not enough memory for its result")
+    except Exception as error:  # of a reader or of ours: the other files are still to be made
+        return FileOutcome(file, error=f"{file.path}: {type(error).__name__}: {error}")
 
 
-def _read(up: Upscaler, settings: Settings, file: File) -> _Read | FileOutcome:
+def _read(up: Upscaler, settings: Settings, claims: _Claims | None, file: File) -> _Read | FileOutcome | None:
+    """Read a file; None where another process is at it."""
     began = time.perf_counter()
+    new = not os.path.lexists(file.target)
+    if file.resume and claims is not None and (new or settings.overwrite):
+        release = atomic.claim(file.target)
+        if release is None:
+            return None
+        claims[file] = release
+        new = not os.path.lexists(file.target)
     source = Source.of(file.path)
-    if file.resume and file.target.exists() and not settings.overwrite:
-        made = pictures.read_record(file.target)
-        wanted = json.loads(json.dumps(up.record(source, **settings.keywords())))
-        if made is not None and all(made.get(key) == wanted[key] for key in SAME):
-            return FileOutcome(file, record=made)
-        raise FileError(
-            f"{file.target} exists already, not made from {file.path} with these settings: pass overwrite=True to "
-            "replace it, or another folder"
-        )
+    if file.resume:
+        if not new and not settings.overwrite:
+            return FileOutcome(file, record=_made(file, up.record(source, **settings.keywords())))
+        pictures.check_output(file.target, settings.overwrite)
     pictures.check_fits(
         file.target,
         up.output_size(source, settings.finish.size),
@@ -235,6 +199,21 @@ def _read(up: Upscaler, settings: Settings, file: File) -> _Read | FileOutcome:
         cicp=source.cicp is not None and source.icc is None,
     )
     return _Read(source, time.perf_counter() - began)
+
+
+def _made(file: File, wanted: dict[str, Any]) -> dict[str, Any]:
+    """Return the record of a target that is there already, was made in the wanted way, and is whole."""
+    if not os.path.exists(file.target):
+        raise FileError(f"{file.target} is a link to nothing: pass overwrite=True to make what it leads to")
+    if (wrong := whole.damage(file.target)) is not None:
+        raise FileError(f"{file.target}, for {file.path}, is damaged ({wrong}): pass overwrite=True to make it again")
+    made, wanted = pictures.read_record(file.target), json.loads(json.dumps(wanted))
+    if made is not None and all(made.get(key) == wanted[key] for key in SAME):
+        return made
+    raise FileError(
+        f"{file.target} exists already, not made from {file.path} with these settings: pass overwrite=True to replace "
+        "it, or another folder"
+    )
 
 
 def _compute(
@@ -247,13 +226,21 @@ def _compute(
 
 def _write(settings: Settings, computed: _Computed, file: File) -> FileOutcome:
     began = time.perf_counter()
-    computed.result.save(file.target, settings.overwrite)
+    try:
+        computed.result.save(file.target, settings.overwrite)
+    except FileError:
+        if not file.resume or settings.overwrite or not os.path.lexists(file.target):
+            raise
+        return FileOutcome(file, record=_made(file, computed.result.record))  # by another process meanwhile
     seconds = computed.seconds + time.perf_counter() - began
     return FileOutcome(file, record=computed.result.record, seconds=seconds)
 
 
-def _ended(written: Future[FileOutcome] | FileOutcome) -> FileOutcome:
-    return written if isinstance(written, FileOutcome) else written.result()
+def _ended(written: Future[FileOutcome] | FileOutcome, claims: _Claims) -> FileOutcome:
+    outcome = written if isinstance(written, FileOutcome) else written.result()
+    if (release := claims.pop(outcome.file, None)) is not None:
+        release()
+    return outcome
 
 
 @contextmanager

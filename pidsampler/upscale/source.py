@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from .. import moved
 from ..errors import ConfigError, FileError, reason
 from ..image import hidden
-from ..io import latents, pictures
+from ..io import files, latents, pictures
+from ..values import file_path
 
 _SLACK = 1e-6  # by which rounding takes floats of 0..1 beyond that
 
@@ -62,7 +63,7 @@ class Source:
             PidSamplerError: The file cannot be read, or the array is neither.
         """
         if isinstance(image, str | Path):
-            path = Path(image)
+            path = file_path("image", image)
             is_latent = not pictures.is_picture(path) and path.suffix.lower() in latents.SUFFIXES
             described = {"name": path.name, "sha256": _sha256(path)}
             if is_latent:
@@ -168,7 +169,9 @@ def _whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
 
 def _sha256(path: Path) -> str:
     try:
-        with path.open("rb") as file:
+        with files.opened(path) as file:
             return hashlib.file_digest(file, "sha256").hexdigest()
+    except FileError:
+        raise
     except OSError as error:
         raise FileError(f"cannot read {path}: {reason(error)}") from error

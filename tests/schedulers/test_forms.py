@@ -7,7 +7,18 @@ import numpy as np
 import pytest
 from numpy.testing import assert_array_equal
 
-from pidsampler import FlowODE, FlowSDE, PidSamplerError, Row, StepTable, get_scheduler, sample, start, timesteps
+from pidsampler import (
+    FlowODE,
+    FlowSDE,
+    PidSamplerError,
+    Row,
+    StepTable,
+    get_scheduler,
+    sample,
+    schedulers,
+    start,
+    timesteps,
+)
 from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.io.tables import read_table
@@ -246,6 +257,41 @@ def test_a_file_that_is_no_table_is_named(tmp_path, text):
     (tmp_path / "table.json").write_bytes(text)
     with pytest.raises(PidSamplerError, match=r"table\.json"):
         read_table(tmp_path / "table.json")
+
+
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp-2m", "flow-ancestral", schedulers.Heun, "my.py:two"])
+@pytest.mark.parametrize("own", [None, [0.9, 0.6, 0.3, 0.1, 0.05, 0.0]])
+def test_more_steps_than_a_list_has_resample_it(tmp_path, sampler, own):
+    (tmp_path / "my.py").write_text("from pidsampler import FlowODE\ndef two(times): return FlowODE(times)")
+    listed = timesteps.pid() if own is None else own
+    for steps in (8, 20):
+        made = as_scheduler(sampler, steps=steps, own=own, folder=tmp_path)
+        assert list(made.timesteps) == timesteps.resample(listed, steps).tolist()
+    fewer = as_scheduler(sampler, steps=2, own=own, folder=tmp_path)
+    assert list(fewer.timesteps) == timesteps.subset(listed, 2).tolist()
+
+
+@pytest.mark.parametrize("sampler", ["flow-sde", "flow-ode", "euler", "ddim", "lcm", "flow-sde(eta=0.5)", FlowSDE])
+def test_a_students_own_samplers_say_how_to_have_more_steps(sampler):
+    for steps in (5, 8, 32, 33, 100):
+        with pytest.raises(PidSamplerError, match=f"steps={steps} would repeat times of a list of 4: pass 1..4, or"):
+            as_scheduler(sampler, steps=steps)
+        try:
+            as_scheduler(sampler, steps=steps)
+        except PidSamplerError as error:
+            told = str(error).partition("pass timesteps=")[2].strip("'")
+        times = as_times(told)
+        assert len(times) == steps + 1
+        assert (times[0], times[-2]) == (0.999, 0.342)
+        if steps < 33:
+            assert np.allclose(times, timesteps.resample(timesteps.pid(), steps), rtol=2e-4, atol=0)
+
+
+def test_a_list_that_cannot_be_resampled_says_so():
+    with pytest.raises(PidSamplerError, match="steps=5 would repeat times of a list of 2"):
+        as_scheduler("flow-sde", steps=5, own=[1.0, 0.5, 0.0])
+    with pytest.raises(PidSamplerError, match="where log-SNR is infinite: start below 1"):
+        as_scheduler("heun", steps=5, own=[1.0, 0.5, 0.0])
 
 
 def test_a_file_too_large_for_a_table_is_not_read(tmp_path):

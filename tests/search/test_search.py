@@ -14,6 +14,7 @@ from PIL import Image
 from pidsampler import FlowODE, PidSamplerError, get_scheduler, noise, sample, timesteps
 from pidsampler.cli import search as command
 from pidsampler.denoiser import GaussianMixture
+from pidsampler.errors import FileError
 from pidsampler.io.times import read_list, write_list
 from pidsampler.schedulers.registry import get_timesteps
 from pidsampler.search import Search, from_gaps, refine
@@ -435,6 +436,18 @@ def test_the_command(files, tmp_path, capsys):
     assert run(*files, *options, "--overwrite", "--quiet") == 0
     assert capsys.readouterr().out == ""
     assert output.read_text() == text
+
+
+@pytest.mark.parametrize("quiet", [[], ["--quiet"]])
+def test_what_was_found_is_printed_though_it_cannot_be_written(files, tmp_path, capsys, monkeypatch, quiet):
+    def fail(*arguments, **options):
+        raise FileError("cannot write list.txt: No space left on device")
+
+    monkeypatch.setattr(command, "write_list", fail)
+    with pytest.raises(PidSamplerError, match="No space left"):
+        run(*files, "--calls", 2, "--seeds", 2, "--evaluations", 1, "-o", tmp_path / "list.txt", *quiet)
+    *_, times = capsys.readouterr().out.splitlines()
+    assert len([float(t) for t in times.split(",")]) == 3
 
 
 def test_the_command_by_a_reference(picture, tmp_path):

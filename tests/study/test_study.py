@@ -488,7 +488,8 @@ def test_interrupted_it_says_so_and_goes_on(study, tmp_path):
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
     _, error = process.communicate()
-    assert (process.returncode, error) == (130, "pidsampler: error: interrupted\n")
+    goes_on = "pidsampler: error: interrupted: the same command goes on where it was\n"
+    assert (process.returncode, error) == (130, goes_on)
     some = untimed(tmp_path / "out")
     assert 0 < len(some) < 32
     run_study(read_study(plan), tmp_path / "out", device="cpu", processes=2)

@@ -1,6 +1,8 @@
 """Many files: folders in, folders out; what is there already, and what fails. Five hundred are in test_folders.py."""
 
+import errno
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -8,11 +10,12 @@ import threading
 import time
 from pathlib import Path
 
+import ml_dtypes
 import numpy as np
 import pytest
 from PIL import Image
 
-from pidsampler import FlowSDE, Upscaler
+from pidsampler import FlowSDE, PidSamplerError, Upscaler
 from pidsampler.cli import main
 from pidsampler.io import atomic, pictures
 from pidsampler.upscale import batch
@@ -119,6 +122,10 @@ def test_what_was_made_otherwise_is_not_touched(here, run, change):
         "pidsampler: error: out/b.png exists already, not made from in/b.png with these settings: pass --overwrite to "
         "replace it, or another folder"
     )
+    if change == "damaged":
+        why = (
+            "pidsampler: error: out/b.png, for in/b.png, is damaged (it ends early): pass --overwrite to make it again"
+        )
     assert why in err
     assert len(out) == (0 if options else 3)
     assert run("in", "-o", "out", *options, "--overwrite")[0] == 0
@@ -285,3 +292,245 @@ def test_the_record_is_known_before_anything_is_computed():
     known = up.record(source, **options)
     assert found == found | known
     assert found.keys() - known.keys() == {"tiles", "drift", "ran_out_of_memory"}
+
+
+def contents(*names):
+    return {name: Path(name).read_bytes() for name in names}
+
+
+@pytest.mark.parametrize("output", [".", "", "./", "in/..", "linked"])
+@pytest.mark.parametrize("more", [[], ["--overwrite"]])
+def test_no_input_is_replaced(here, capsys, output, more):
+    for seed, name in enumerate(("x.png", "y.png")):
+        Image.fromarray(picture(seed)).save(name)
+    Path("linked").symlink_to(".")
+    before, names = contents("x.png", "y.png"), written(".")
+    try:
+        code = main(["upscale", "x.png", "y.png", "-o", output, "--model", "gaussian", *more])
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert "is empty" in (err := capsys.readouterr().err) or "never replaced" in err
+    assert (contents("x.png", "y.png"), written(".")) == (before, names)
+
+
+@pytest.mark.parametrize(
+    ("link", "inputs", "output", "more"),
+    [
+        (("out/b.png", "in/b.png", "soft"), ["in"], "out", []),
+        (("out/b.png", "in/b.png", "hard"), ["in"], "out", []),
+        (("one.png", "in/b.png", "soft"), ["in/b.png"], "one.png", []),
+        (("one.jpg.json", "table.json", "soft"), ["in/b.png"], "one.jpg", ["--scheduler", "@table.json"]),
+        (("one.png", "list.txt", "hard"), ["in/b.png"], "one.png", ["--timesteps", "@list.txt"]),
+    ],
+)
+def test_an_input_by_another_name_is_one(here, run, link, inputs, output, more):
+    name, real, kind = link
+    Path("list.txt").write_text("0.9\n0\n")
+    Path("table.json").write_text(SCHEDULER.table().to_json())
+    Path("out").mkdir()
+    if kind == "soft":
+        Path(name).symlink_to(Path(real).resolve())
+    else:
+        os.link(real, name)
+    before = contents(real)
+    code, out, (error,) = run(*inputs, "-o", output, "--overwrite", *more)
+    assert (code, out) == (2, [])
+    assert f"{name} is the input {real} by another name, which is never replaced" in error
+    assert contents(real) == before
+
+
+def test_a_result_that_was_cut_off_is_not_there(here, run):
+    run("in", "-o", "out")
+    data = Path("out/b.png").read_bytes()
+    for damaged in (data[:-1], data[: len(data) // 2], data[:-40] + bytes(8) + data[-32:], b""):
+        Path("out/b.png").write_bytes(damaged)
+        code, out, err = run("in", "-o", "out")
+        assert (code, len(out), len(err)) == (1, 3, 2)
+        assert re.fullmatch(
+            r"pidsampler: error: out/b\.png, for in/b\.png, is damaged \(.*\): pass --overwrite to make it again",
+            err[0],
+        )
+        assert Path("out/b.png").read_bytes() == damaged
+    assert run("in", "-o", "out", "--overwrite")[0] == 0
+    assert Path("out/b.png").read_bytes() == data
+
+
+def test_a_link_to_nothing_is_written_through_with_overwrite_alone(here, run):
+    Path("out").mkdir()
+    Path("out/b.png").symlink_to("nothing.png")
+    code, out, err = run("in", "-o", "out")
+    assert (code, len(out), len(err)) == (1, 3, 2)
+    assert "out/b.png is a link to nothing: pass --overwrite to make what it leads to" in err[0]
+    assert run("in", "-o", "out", "--overwrite")[0] == 0
+    assert Path("out/nothing.png").is_file()
+    assert Path("out/b.png").is_symlink()
+
+
+def test_what_is_replaced_stays_a_link_and_keeps_its_mode(here, run):
+    Path("elsewhere").mkdir()
+    run("in/b.png", "-o", "elsewhere/real.png")
+    Path("elsewhere/real.png").chmod(0o600)
+    Path("out").mkdir()
+    Path("out/b.png").symlink_to("../elsewhere/real.png")
+    before = Path("elsewhere/real.png").read_bytes()
+    assert run("in/b.png", "-o", "out/b.png", "--seed", "3", "--overwrite")[0] == 0
+    assert Path("out/b.png").is_symlink()
+    assert Path("elsewhere/real.png").read_bytes() != before
+    assert Path("elsewhere/real.png").stat().st_mode & 0o777 == 0o600
+    assert written("elsewhere") == ["real.png"]
+
+
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [("A.png", "a.webp"), ("Sub/c.png", "sub/c.png"), ("é.png", "e\u0301.webp"), ("ß.png", "SS.png")],
+)
+def test_results_that_differ_by_case_alone_are_refused(tmp_path, monkeypatch, run, first, second):
+    monkeypatch.chdir(tmp_path)
+    for name in (first, second):
+        Path("in", name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(picture(0)).save(Path("in", name))
+    if len(written("in")) < 2:
+        pytest.skip("this file system has one of them alone")
+    code, out, (error,) = run("in", "-o", "out")
+    assert (code, out) == (2, [])
+    assert f"in/{first}" in error
+    assert f"in/{second}" in error
+    assert "one file where case does not count" in error
+    assert not Path("out").exists()
+
+
+def test_whatever_a_file_does_the_others_are_made(here, run, monkeypatch):
+    of = Source.of
+
+    def fail(path):
+        if path.name == "b.png":
+            raise ValueError("setting an array\nelement")
+        return of(path)
+
+    monkeypatch.setattr(batch.Source, "of", staticmethod(fail))
+    np.save("in/bf16.npy", np.zeros((192, 1, 2), ml_dtypes.bfloat16))
+    Path("out/deep").mkdir(parents=True)
+    Path("out/deep/er").write_text("no folder")
+    Path("out/deep/z.png").mkdir()
+    code, out, err = run("in", "-o", "out")
+    assert (code, len(out)) == (1, 1)
+    assert out[0].startswith("out/a.png")
+    assert err[0] == r"pidsampler: error: in/b.png: ValueError: setting an array\nelement"
+    assert err[1].startswith("pidsampler: error: in/bf16.npy: the latent is |V2 of shape (192, 1, 2): bfloat16 perhaps")
+    assert "z.png" in err[2]
+    assert err[3] == "pidsampler: error: in/deep/er/c.tif: cannot write out/deep/er/c.png: Not a directory"
+    assert err[4] == "pidsampler: error: 4 of 5 failed: in/b.png, in/bf16.npy, in/deep/z.npy, in/deep/er/c.tif"
+
+
+def test_a_name_too_long_is_its_own_failure(here, run):
+    code, out, err = run("in", "x" * 300 + ".png", "-o", "out")
+    assert (code, len(out), len(err)) == (1, 4, 2)
+    assert "File name too long" in err[0]
+
+
+def test_what_a_folder_leaves_out_is_said(here, run):
+    Image.fromarray(picture(1)).save("in/j.jfif", format="JPEG")
+    Image.fromarray(picture(1)).save("in/deep/b.BMP", format="BMP")
+    Path("in/bm.txt").write_text("BMW is no bitmap")
+    Path("other").mkdir()
+    Path("in/link").symlink_to("../other")
+    if hasattr(os, "mkfifo"):
+        os.mkfifo("in/pipe.jfif")
+    code, out, err = run("in", "-o", "out")
+    assert (code, len(out)) == (0, 4)
+    known = "but not one of .png, .jpg, .jpeg, .webp, .tif, .tiff"
+    left = f"in/link (a link to a folder), in/j.jfif (JPEG, {known}), in/deep/b.BMP (BMP, {known})"
+    assert err == [f"pidsampler: left out: {left}: name what is meant to be enlarged too"]
+    assert run("in", "-o", "out", "--quiet") == (0, [], [])
+    Path("only").mkdir()
+    Path("only/j.jfif").write_bytes(Path("in/j.jfif").read_bytes())
+    code, out, (error,) = run("only", "-o", "out")
+    assert code == 2
+    assert f"left out: only/j.jfif (JPEG, {known})" in error
+
+
+def test_a_folder_that_cannot_be_read_is_a_failure(here, run, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith(("deep", "locked")):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return scandir(path)
+
+    Path("locked").mkdir()
+    monkeypatch.setattr(os, "scandir", refuse)
+    code, out, err = run("in", "-o", "out")
+    assert (code, len(out)) == (1, 2)
+    assert err == ["pidsampler: error: cannot read in/deep: Permission denied; what is in it is left out"]
+    code, out, (error,) = run("locked", "-o", "out")
+    assert code == 2
+    assert "locked holds no picture or latent" in error
+    assert "left out: locked (Permission denied)" in error
+    with pytest.raises(PidSamplerError, match="cannot read in/deep: Permission denied"):
+        batch.find_files([Path("in")], "out")
+
+
+def claimed(path):
+    """Another process that is at a file."""
+    code = "import sys, pathlib; from pidsampler.io import atomic; r = atomic.claim(pathlib.Path(sys.argv[1]))"
+    code += "; print(r is not None, flush=True); sys.stdin.read(); r()"
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, path], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+    assert process.stdout.readline() == "True\n"
+    return process
+
+
+@pytest.mark.skipif(os.name == "nt", reason="it has no such locks")
+def test_two_runs_share_a_folder(here, run, sampled):
+    """What another run is at comes last; it is made all the same where that one does not make it."""
+    Path("out").mkdir()
+    other = claimed("out/a.png")
+    code, out, err = run("in", "-o", "out")
+    assert (code, err, len(sampled)) == (0, [], 4)
+    assert [line.split(":")[0] for line in out] == ["out/b.png", "out/deep/z.png", "out/deep/er/c.png", "out/a.png"]
+    other.communicate()
+    assert written("out") == ALL
+
+
+def test_what_another_run_makes_meanwhile_is_left(here, run, monkeypatch):
+    run("in", "-o", "theirs")
+    save = batch.Result.save
+
+    def late(result, path, overwrite):
+        if path.name != "a.png":
+            path.write_bytes(Path("theirs", path.relative_to("out")).read_bytes())
+        save(result, path, overwrite)
+
+    monkeypatch.setattr(batch.Result, "save", late)
+    code, out, err = run("in", "-o", "out")
+    assert (code, err) == (0, [])
+    assert [line.partition(": ")[2] for line in out][1:] == [
+        "36x24, there already",
+        "64x32, there already",
+        "36x24, there already",
+    ]
+    monkeypatch.setattr(batch.Result, "save", save)
+    run("in", "-o", "theirs", "--overwrite", "--seed", "1")
+    monkeypatch.setattr(batch.Result, "save", late)
+    for path in Path("out").rglob("*.png"):
+        path.unlink()
+    code, out, err = run("in", "-o", "out")
+    assert (code, len(out), len(err)) == (1, 1, 4)
+    assert "out/b.png exists already, not made from in/b.png with these settings" in err[0]
+
+
+def test_interrupted_it_says_how_to_go_on(here, run, monkeypatch):
+    def fail(*arguments, **options):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("pidsampler.upscale.upscaler.sample", fail)
+    assert run("in", "-o", "out") == (
+        130,
+        [],
+        ["pidsampler: error: interrupted: the same command goes on where it was"],
+    )
+    again = "the same command makes all again; without --overwrite it goes on where it was"
+    assert run("in", "-o", "out", "--overwrite")[2] == [f"pidsampler: error: interrupted: {again}"]
+    assert written("out") == []

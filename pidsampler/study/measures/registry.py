@@ -20,6 +20,7 @@ MEASURES: Registry[Measure] = Registry(
     names=lambda thing: (thing.name,),
     wrong=_undecorated,
     beside="or file.py:function of your own",
+    where="list(study.measures.MEASURES)",
 )
 for _module in (pictures, flows):
     for _found in vars(_module).values():

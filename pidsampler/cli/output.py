@@ -1,0 +1,76 @@
+"""The one place that prints.
+
+What is printed may hold names from a stranger's file, and whoever reads it may be gone: a text cannot control the
+terminal, and one that cannot be written ends no work. `close` says at the end whether all of it went out.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from contextlib import suppress
+from typing import Any
+
+from ..errors import printable, reason
+
+_failed: dict[str, str] = {}  # name of a stream -> why it takes no more; empty where its reader has only gone
+
+
+def say(*lines: str, flush: bool = False) -> None:
+    """Print lines on stdout; a line break inside of one is shown as an escape."""
+    _write("stdout", lines, flush=flush)
+
+
+def tell(*lines: str) -> None:
+    """Print lines on stderr, likewise."""
+    _write("stderr", lines, flush=True)
+
+
+def on_terminal(stream: Any) -> bool:
+    """Return whether a stream is there, open, and a terminal."""
+    return stream is not None and not stream.closed and stream.isatty()
+
+
+def begin() -> None:
+    """Forget earlier failures, and open what is closed of the streams, so that no file takes their numbers."""
+    _failed.clear()
+    for number in (0, 1, 2):
+        try:
+            os.fstat(number)
+        except OSError:
+            with suppress(OSError):
+                os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+
+
+def close() -> bool:
+    """Write out what is still buffered; whether all that was said went out."""
+    _write("stdout", (), flush=True)
+    why = _failed.get("stdout")
+    if why:
+        tell(f"pidsampler: error: cannot write to stdout: {why}")
+    return not _failed
+
+
+def _write(name: str, lines: tuple[str, ...], *, flush: bool) -> None:
+    stream = getattr(sys, name)
+    if stream is None or name in _failed:  # None where it was closed before we began: nobody listens
+        return
+    encoding = getattr(stream, "encoding", None) or "utf-8"
+    try:
+        for line in lines:
+            stream.write(printable(line).encode(encoding, "backslashreplace").decode(encoding) + "\n")
+        if flush:
+            stream.flush()
+    except BrokenPipeError:  # its reader, such as head, has enough
+        _give_up(stream, name, "")
+    except OSError as error:
+        _give_up(stream, name, reason(error))
+    except ValueError:  # closed by the program that called us: nobody listens
+        return
+
+
+def _give_up(stream: Any, name: str, why: str) -> None:
+    """Let what is left in a stream's buffer go nowhere, or its end would raise once more."""
+    _failed[name] = why
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
