@@ -175,6 +175,7 @@ BUILD = {
     ),
     "fp8 without scales": lambda f: safe(f, SMALL),
     "fp8, a scale is missing": lambda f: safe(f, SMALL | beside("weight_scale", SCALE)),
+    "fp8 with a scale of 0": lambda f: fp8(f, beside("weight_scale", np.float32(0))),
     "int8, marked": lambda f: fp8(
         f, beside("weight", np.ones((6, 4), np.int8)), beside("weight_scale", SCALE), marker(format="int8_tensorwise")
     ),
@@ -306,6 +307,16 @@ def test_an_average_without_names_is_said(tmp_path):
 def test_two_networks_without_a_known_name_are_refused(tmp_path):
     with pytest.raises(PidSamplerError, match=r"whose names begin with a\. \(3\), b\. \(3\)"):
         network_tensors(read_checkpoint(torch(tmp_path, {"a": PLAIN, "b": OTHER})).tensors)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("scale", [SCALE, ROWS])
+def test_a_scale_is_a_positive_number(tmp_path, wrong, scale):
+    scale = np.array(scale)
+    scale.reshape(-1)[-1] = wrong
+    path = fp8(tmp_path, beside("weight_scale", scale))
+    with pytest.raises(PidSamplerError, match=r"qkv_x\.weight_scale holds .*, expected numbers above 0: take the bf16"):
+        network_tensors(read_checkpoint(path).tensors)
 
 
 # The same for an encoder
