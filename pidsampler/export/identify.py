@@ -151,8 +151,8 @@ def identify(
     told, source = _weighed(file, texts)
     if source and shaped and not _common(told, shaped):
         raise ConfigError(
-            f"{file} is {_said(told)} {source}, but its tensors have the shapes of {_said(shaped)}: rename it, or give "
-            "a link to it with another name"
+            f"{file} is {_said(told)} {source}, but its tensors have the shapes of {_said(shaped)}: if "
+            f"{_to_correct(source)}"
         )
     known = _common(told, shaped) if shaped else told
     wanted = _wanted(backbone, kind)
@@ -161,8 +161,7 @@ def identify(
         raise ConfigError(f"{file} has the shapes of {_said(shaped)}, not of {_said(wanted)}: {_to_pass(known)}")
     if not found:
         raise ConfigError(
-            f"{file} is {_said(known)} {source}, not {_said(wanted)}: {_to_pass(known)}, or if the name is wrong, "
-            "rename it, or give a link to it with another name"
+            f"{file} is {_said(known)} {source}, not {_said(wanted)}: {_to_pass(known)}, or if {_to_correct(source)}"
         )
     if len(found) > 1:
         shapes = "by the shapes of its tensors" if shaped else "and its tensors have the shapes of none"
@@ -301,6 +300,13 @@ def _common(some: Candidates, others: Candidates) -> Candidates:
 def _said(ones: Iterable[Published]) -> str:
     *names, last = [f"{one.backbone} {one.type}" for one in ones]
     return f"{', '.join(names)} or {last}" if names else last
+
+
+def _to_correct(source: str) -> str:
+    """Return what to do where the names, or else the metadata, by which a file was recognised are wrong."""
+    if source.startswith("by the name"):
+        return "the name is wrong, rename it, or give a link to it with another name"
+    return "its metadata are wrong, save it without them"
 
 
 def _to_pass(ones: Candidates) -> str:

@@ -11,6 +11,7 @@ from .tensors import Stored
 
 # torch.compile, FSDP and activation checkpointing put these anywhere into a name.
 _INSIDE = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_NAMED = 6  # copies that are left out, in a line
 _PLAIN = (
     *("net", "core", "model", "diffusion_model", "module", "online_model"),
     *("state_dict", "model_state_dict", "params"),
@@ -77,6 +78,7 @@ def place(name: str, prefixes: Iterable[str]) -> str | None:
 def say_copies(prefixes: list[str], note: Callable[[str], object]) -> None:
     """Say which copy is taken, if there are several: the first."""
     if len(prefixes) > 1:
-        first, *others = (printable(prefix) or "what has no prefix" for prefix in prefixes)
+        first, *others = (printable(prefix) or "what has no prefix" for prefix in prefixes[: _NAMED + 1])
+        others += [f"{len(prefixes) - 1 - _NAMED} more"] * (len(prefixes) > _NAMED + 1)
         why = ", the average of training" if averaged(prefixes[0]) else ""
         note(f"it holds the model more than once: {first} is taken{why}; not {' and '.join(others)}")

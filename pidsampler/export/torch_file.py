@@ -6,7 +6,7 @@ import io
 import sys
 import zipfile
 import zlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from itertools import dropwhile
 from pathlib import Path
 from typing import Any
@@ -39,7 +39,7 @@ def read_torch(path: Path, *, note: Callable[[str], object] = str) -> dict[str, 
     A dict of tensors gives these. A dict around one dict of tensors, at any depth ({"state_dict": ...}, beside numbers
     and such, or fewer tensors of its own), gives the inner one; around several, the keys stand before their names, with
     dots. Where some of these are called as models are (`layouts.is_weights`), they are taken alone, and the others are
-    left out, with a note if they have the same tensors. What is no tensor is left out.
+    left out, with a note if they have the same names in them. What is no tensor is left out.
 
     Args:
         path: The file.
@@ -188,18 +188,20 @@ def _named(top: Any, note: Callable[[str], object]) -> dict[str, PickledTensor]:
         keys = ", ".join(printable(key) for key, _ in top[:12] if isinstance(key, str))
         raise FileError(f"it holds no tensors by name, only {keys or 'nothing'}: expected a model's state_dict")
     largest = max(found, key=lambda path: len(found[path]))
-    models = [path for path in found if all(map(is_weights, path)) and (path or not largest)]
+    models = {path for path in found if all(map(is_weights, path)) and (path or not largest)}
     if not models:
         inner = sorted((path for path in found if path), key=len)
         return _joined(found, [path for path in inner if len(path) == len(inner[0])])
-    main = max(models, key=lambda path: len(found[path]))
-    same = [path for path in found if path == main or _share(found[path], found[main])]
+    main = max((path for path in found if path in models), key=lambda path: len(found[path]))
+    names = {path: {_own(name) for name in tensors} for path, tensors in found.items()}
+    shared = {path: len(own & names[main]) for path, own in names.items()}
+    same = [path for path in found if 2 * shared[path] >= min(len(names[path]), len(names[main]))]
+    whole = {path for path in same if 2 * len(names[path]) >= len(names[main])}
     around = {path[:end] for path in (*found, *lists) for end in range(len(path))}  # which may have bare tensors only
-    whole = [path for path in same if 2 * len(found[path]) >= len(found[main])]
-    taken = [
-        path for path in found if (path in models or not path) and (path in whole or (main and path not in around))
-    ]
-    others = [_prefix(path) for path in same if path and path not in taken]
+    known = models | {()}
+    taken = [path for path in found if path in known and (path in whole or (main and path not in around))]
+    left = whole.union(path for path in same if path and averaged(_prefix(path))).difference(taken)
+    others = [_prefix(path) for path in same if path in left]
     others += [
         f"{_prefix(path)} (a list without names)"
         for path, count in lists.items()
@@ -243,12 +245,6 @@ def _joined(found: Mapping[_Keys, dict[str, PickledTensor]], paths: list[_Keys])
 
 def _prefix(path: _Keys) -> str:
     return "".join(f"{key.replace('.', '_')}." for key in path)
-
-
-def _share(some: Iterable[str], others: Iterable[str]) -> bool:
-    """Return whether the names of two dicts are those of one model, as far as the smaller one has them."""
-    one, other = ({_own(name) for name in names} for names in (some, others))
-    return 2 * len(one & other) >= min(len(one), len(other))
 
 
 def _own(name: str) -> str:

@@ -304,6 +304,16 @@ def test_an_average_without_names_is_said(tmp_path):
     ]
 
 
+def test_many_copies_are_said_in_a_short_line(tmp_path):
+    notes = []
+    tree = {"model": PLAIN} | {f"{k}\n" + "x" * 200: PLAIN for k in range(40)}
+    read_checkpoint(torch(tmp_path, tree), note=notes.append)
+    assert len(notes) == 1
+    assert notes[0].isprintable()
+    assert notes[0].endswith(" and 34 more")
+    assert len(notes[0]) < 1000
+
+
 def test_two_networks_without_a_known_name_are_refused(tmp_path):
     with pytest.raises(PidSamplerError, match=r"whose names begin with a\. \(3\), b\. \(3\)"):
         network_tensors(read_checkpoint(torch(tmp_path, {"a": PLAIN, "b": OTHER})).tensors)
