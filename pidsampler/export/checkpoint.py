@@ -85,7 +85,7 @@ def read_checkpoint(path: Path, *, note: Callable[[str], object] = str) -> Check
 
     Returns:
         The tensors by name. Of a file of torch.save around one dict of tensors ({"state_dict": ...}), that dict's;
-        around several, names joined by a dot; what is no tensor is left out.
+        around several, see `torch_file.read_torch`; what is no tensor is left out.
 
     Raises:
         PidSamplerError: A file is missing, none of these, damaged, or wants to run anything; a folder holds none or
@@ -102,10 +102,10 @@ def read_checkpoint(path: Path, *, note: Callable[[str], object] = str) -> Check
         if not file.is_file():
             raise FileError("it is a device or a pipe: name the checkpoint file itself")
         if file.name.endswith(INDEX):
-            tensors = _sharded(file)
+            tensors = _sharded(file, note)
         else:
             check_whole(file)
-            tensors = _read(file)
+            tensors = _read(file, note)
         if not tensors:
             raise FileError("it holds no tensors")
         for name in tensors:
@@ -124,7 +124,7 @@ def network_tensors(tensors: Mapping[str, Stored], *, note: Callable[[str], obje
     The layouts are those of NVIDIA's training and release files (`net.`; load_state_dict of pid_distill_model.py and
     pixeldit_model.py), PixelDiT's (`core.`, same place), redistributions without a prefix, files that ComfyUI saved
     (`model.diffusion_model.` and two halves of the pixel blocks' modulation; PixelDiTT2I in its supported_models.py),
-    and an average (`net_ema.`; dcp.py), each of them also below what `layouts.WEIGHTS` lists, such as `module.`. Of a
+    and an average (`net_ema.`; dcp.py), each of them also below what `layouts.is_weights` says, such as `module.`. Of a
     model and its average, the average is taken. What else training kept is left out (`fake_score.`, `discriminator.`,
     `teacher.`, ..., the projection's `lq_aux_rgb_head`), and so are the other parts of a ComfyUI checkpoint (`vae.`,
     `text_encoders.`). fp8 becomes float32, see `fp8.dequantized`. Whatever remains keeps its name.
@@ -212,7 +212,7 @@ def _interleaved(first: Stored, second: Stored, width: int) -> Stored:
     return Stored(shape=(2 * rows, *rest), dtype=first.dtype, load=load)
 
 
-def _sharded(index: Path) -> dict[str, Stored]:
+def _sharded(index: Path, note: Callable[[str], object]) -> dict[str, Stored]:
     places = read_index(index)
     tensors: dict[str, Stored] = {}
     inside: dict[str, list[str]] = {}
@@ -220,7 +220,7 @@ def _sharded(index: Path) -> dict[str, Stored]:
         inside.setdefault(shard, []).append(name)
     for shard, names in inside.items():
         try:
-            found = _read(index.with_name(shard))
+            found = _read(index.with_name(shard), note)
         except PidSamplerError as error:
             raise FileError(f"its shard {shard}: {error}") from error
         check_shard(shard, found=found, expected=names)
@@ -228,7 +228,7 @@ def _sharded(index: Path) -> dict[str, Stored]:
     return {name: tensors[name] for name in places}
 
 
-def _read(path: Path) -> dict[str, Stored]:
+def _read(path: Path, note: Callable[[str], object]) -> dict[str, Stored]:
     with path.open("rb") as file:
         head = file.read(_HEAD)
     if not head:
@@ -239,7 +239,7 @@ def _read(path: Path) -> dict[str, Stored]:
         raise FileError("it is a GGUF file, quantised for other programs: take the bf16 or fp32 .safetensors")
     if not is_torch(head) and (path.suffix.lower() in _SAFETENSORS or head[8:9] == b"{"):
         return _safetensors(path)
-    return read_torch(path)
+    return read_torch(path, note=note)
 
 
 def _safetensors(path: Path) -> dict[str, Stored]:

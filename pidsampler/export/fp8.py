@@ -43,8 +43,8 @@ def dequantized(tensors: Mapping[str, Stored], *, note: Callable[[str], object] 
         note: Called with a line about what 8 bits cost, where there are such weights.
 
     Raises:
-        PidSamplerError: A marker names another format, or a scale is missing. Scales of other kinds or shapes stay
-            where they are, and 8-bit floats with them.
+        PidSamplerError: A marker names another format, or a scale is missing or not above 0. Scales of other kinds or
+            shapes stay where they are, and 8-bit floats with them.
     """
     found = dict(tensors)
     marked = [found.pop(name) for name in tensors if name.rpartition(".")[2] == _FILE_MARKER]
@@ -80,6 +80,10 @@ def _scale(found: dict[str, Stored], name: str) -> bool:
     floats = scale.dtype.kind == "f" or scale.dtype == ml_dtypes.bfloat16
     if scale.dtype in _FLOAT8 or not floats or not (one or scale.shape in ((rows,), (rows, 1))):
         return False
+    numbers = scale.load().astype(np.float64)
+    wrong = numbers[~(np.isfinite(numbers) & (numbers > 0))]
+    if wrong.size:
+        raise FileError(f"{printable(names[0])} holds {wrong[0]:g}, expected numbers above 0: {_BETTER}")
     for other in (names[0], *(layer + end for end in _INPUT_SCALES)):
         found.pop(other, None)
     found[name] = _product(weight, scale)

@@ -15,14 +15,13 @@ from typing import Any
 
 from .. import values
 from ..errors import ConfigError
-from .identify import backbones_in, metadata_texts, name_parts
+from .identify import COPY, backbones_in, metadata_texts, name_parts
 from .pickles import printable
 from .vae import ENCODERS, Encoder
 
 _CONFIG = "config.json"
 _CONFIG_BYTES = 1_000_000
 _LARGEST = 1e6  # of a factor; a whole number of JSON may be too large for a float
-_WEIGHTS = "diffusion_pytorch_model"  # how diffusers calls the file that its config.json is of
 _CLASSES = {
     "kl": ("AutoencoderKL",),
     "flux2": ("AutoencoderKLFlux2",),
@@ -38,17 +37,17 @@ _DEFAULTS = {  # of diffusers' AutoencoderKL, also where the file has null
 _OLD = "Stable Diffusion 1 or 2"
 _IS_OLD = re.compile(
     r"(?<![a-z0-9])(?:sd[^a-z0-9]?v?[12](?:[^a-z0-9]?[0145])?(?![0-9a-z])|stable[^a-z0-9]?diffusion[^a-z0-9]?v?[12]"
-    r"|ft[^a-z0-9](?:mse|ema)|kl[^a-z0-9]f8)|^v[12]-[0145](?![0-9])"
+    r"|ft[^a-z0-9](?:mse|ema)|kl[^a-z0-9]f8)|^v[12]-[0145][-_]"
 )
-_IS_FLUX = re.compile(r"(?<![a-z0-9])ae\.(?:safetensors|sft)$")  # Black Forest Labs' name of FLUX.1's
+_IS_FLUX = re.compile(r"ae\.(?:safetensors|sft)")  # Black Forest Labs' name of FLUX.1's
 _ALIKE = {"sdxl": _OLD, "flux": "sd3", "sd3": "flux"}  # of equal shapes
 
 
 def vae_named(path: str | os.PathLike[str]) -> str | None:
     """Return whose VAE the names in a path say a file is.
 
-    The file's own name counts first. Then its folder counts if that names a VAE, the one above a folder "vae", and a
-    repository in Hugging Face's cache.
+    These are the file's own name, its folder's, that of the folder above a folder "vae", and a repository in Hugging
+    Face's cache. A folder that names no VAE counts where the file's own name tells nothing.
 
     Args:
         path: Path of a VAE's weights.
@@ -59,15 +58,16 @@ def vae_named(path: str | os.PathLike[str]) -> str | None:
     Raises:
         PidSamplerError: The path is no path.
     """
-    return _by_names(path)[0]
+    found = {whose for whose, _ in _by_names(path)}
+    return found.pop() if len(found) == 1 else None
 
 
 def check_vae(path: str | os.PathLike[str], encoder: Encoder) -> str | None:
     """Check that a file is the VAE of an encoder, as far as anything tells.
 
     Args:
-        path: Path of the VAE's weights. A config.json beside a file that is called as diffusers calls it counts, then
-            names, then the metadata of a .safetensors file.
+        path: Path of the VAE's weights. Its own name counts, the metadata of a .safetensors file, and a config.json
+            beside it. Where there is none, its folders count too, see `vae_named`.
         encoder: Encoder that the file is to be.
 
     Returns:
@@ -75,65 +75,71 @@ def check_vae(path: str | os.PathLike[str], encoder: Encoder) -> str | None:
         has these shapes.
 
     Raises:
-        PidSamplerError: The file is another model's VAE.
+        PidSamplerError: The file is another model's VAE, by one of these.
     """
     file = values.file_path("path", path)
     config = _config(file)
     if config is not None:
         _check_config(file, config, encoder)
-        return None
-    found, part = _by_names(os.path.abspath(file))
-    by = f"the name {part!r}; pass the VAE of {encoder.name}, or if the name is wrong, rename it"
-    if found is None:
-        texts = metadata_texts(file)
-        found = next((whose for text in texts if (whose := _whose(text)) is not None), None)
-        by = f"its metadata; pass the VAE of {encoder.name}"
-    if found is not None and found != encoder.name:
-        raise ConfigError(f"{file} is the VAE of {found}, not of {encoder.name}, by {by}")
-    if found is None and encoder.name in _ALIKE:
+    names = _by_names(file.name if config is not None else os.path.abspath(file))
+    rename = "or if the name is wrong, rename it"
+    told = [(whose, f"by the name {part!r}; pass the VAE of {encoder.name}, {rename}") for whose, part in names]
+    for text in metadata_texts(file):
+        if (whose := _whose(text)) is not None:
+            told.append((whose, f"by its metadata; pass the VAE of {encoder.name}, or save it without its metadata"))
+    for whose, why in told:
+        if whose != encoder.name:
+            raise ConfigError(f"{file} is the VAE of {whose}, not of {encoder.name}, {why}")
+    if config is None and not told and encoder.name in _ALIKE:
         return f"the VAE is taken for that of {encoder.name}: that of {_ALIKE[encoder.name]} has the same shapes"
     return None
 
 
-def _by_names(path: str | os.PathLike[str]) -> tuple[str | None, str]:
-    """Return whose VAE a path's names say, and the name that does."""
+def _by_names(path: str | os.PathLike[str]) -> list[tuple[str, str]]:
+    """Return whose VAE a path's names say, each with the name that does."""
+    found: list[tuple[str, str]] = []
     parts = name_parts(path)
     for i, part in enumerate(parts):
-        holds = i == 0 or (i == 1 and "vae" in part) or parts[i - 1] == "vae" or part.startswith("models--")
-        if holds and (found := _whose(part)) is not None:
-            return found, part
-    return None, ""
+        holds = i == 0 or (i == 1 and ("vae" in part or not found)) or parts[i - 1] == "vae"
+        if (holds or part.startswith("models--")) and (whose := _whose(part)) is not None:
+            found.append((whose, part))
+    return found
 
 
 def _whose(text: str) -> str | None:
-    found = [name for name in backbones_in(text) if name in ENCODERS]
-    found += [_OLD] if _IS_OLD.search(text) and not found else []
-    found += ["flux"] if _IS_FLUX.search(text) and not found else []
-    return found[0] if len(found) == 1 else None
+    """Return whose VAE one name says; None where it tells nothing, or several."""
+    said = [backbones] if (backbones := backbones_in(text)) is not None else []
+    said += [frozenset({_OLD})] if _IS_OLD.search(text) else []
+    said += [frozenset({"flux"})] if _IS_FLUX.fullmatch(COPY.sub("", text)) else []
+    whose = frozenset.intersection(*said) if said else ()
+    return next((name for name in whose if name in (*ENCODERS, _OLD)), None) if len(whose) == 1 else None
 
 
 def _config(file: Path) -> dict[str, Any] | None:
-    """Return the config.json that is of a file, or of a folder; None where there is none of a VAE."""
+    """Return the config.json beside a file, or in a folder; None where there is none of a VAE."""
     try:
-        folder = file.is_dir()
-        if not folder and not file.name.startswith(_WEIGHTS):
+        path = (file if file.is_dir() else file.parent) / _CONFIG
+        if not path.is_file():  # a pipe would wait for a writer
             return None
-        path = (file if folder else file.parent) / _CONFIG
         with path.open("rb") as opened:
             found = json.loads(opened.read(_CONFIG_BYTES))
     except (OSError, ValueError, RecursionError):
         return None
-    is_vae = isinstance(found, dict) and str(found.get("_class_name")).startswith("Autoencoder")
+    if not isinstance(found, dict):
+        return None
+    name = found.get("_class_name")
+    is_vae = name.startswith("Autoencoder") if isinstance(name, str) else "scaling_factor" in found
     return found if is_vae else None
 
 
 def _check_config(file: Path, config: dict[str, Any], encoder: Encoder) -> None:
     where = f"{_CONFIG} beside {file}"
-    name = config["_class_name"]
-    if name not in _CLASSES[encoder.kind]:
+    way = f"pass the VAE of {encoder.name}, or if it is of another file, move that {_CONFIG} away"
+    name = config.get("_class_name")
+    if isinstance(name, str) and name not in _CLASSES[encoder.kind]:
         raise ConfigError(
             f"{where} is of an {printable(name)}, expected {' or '.join(_CLASSES[encoder.kind])} for {encoder.name}: "
-            f"pass the VAE of {encoder.name}"
+            f"{way}"
         )
     if encoder.kind == "flux2":  # its normalisation lies with the weights
         return
@@ -144,7 +150,7 @@ def _check_config(file: Path, config: dict[str, Any], encoder: Encoder) -> None:
         if not _equal(found, expected):
             raise ConfigError(
                 f"{where} has {key} {_short(found)}, expected {_short(expected)} for {encoder.name}: it is the VAE of "
-                f"another model, so pass the VAE of {encoder.name}"
+                f"another model, so {way}"
             )
 
 

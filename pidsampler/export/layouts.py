@@ -6,20 +6,26 @@ import re
 from collections.abc import Callable, Collection, Iterable, Mapping
 
 from ..errors import FileError
+from .pickles import printable
 from .tensors import Stored
 
 # torch.compile, FSDP and activation checkpointing put these anywhere into a name.
 _INSIDE = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)\.")
+_NAMED = 6  # copies that are left out, in a line
 _PLAIN = (
     *("net", "core", "model", "diffusion_model", "module", "online_model"),
     *("state_dict", "model_state_dict", "params"),
 )
-_AVERAGED = (
-    *("net_ema", "ema", "ema_model", "model_ema", "params_ema"),
-    *("state_dict_ema", "ema_state_dict", "model_ema_state_dict"),
-)
-WEIGHTS = frozenset((*_PLAIN, *_AVERAGED))
-"""Names under which a file holds a model, or the average of its training; also one under another."""
+_AVERAGED = re.compile(r"(?<![a-z])(?:ema|avg|swa|shadow)(?![a-z])|averag")  # in a name of small letters
+
+
+def is_weights(name: str) -> bool:
+    """Return whether a name is one under which files hold a model, or the average of its training.
+
+    A model may stand under several of them, one in another. Names of an average are those that say `ema`, `avg`,
+    `average`, `swa` or `shadow`, such as `net_ema`. Capitals do not matter.
+    """
+    return name.lower() in _PLAIN or averaged(name)
 
 
 def unwrapped(tensors: Mapping[str, Stored]) -> dict[str, Stored]:
@@ -46,7 +52,7 @@ def copies(names: Iterable[str], mark: str, *, more: Collection[str] = ()) -> li
     Args:
         names: Names of tensors.
         mark: How some of the model's own names begin, such as "encoder.".
-        more: Names that may stand before it beside `WEIGHTS`.
+        more: Names that may stand before it beside those of `is_weights`.
     """
     found: dict[str, None] = {}
     for name in names:
@@ -54,14 +60,14 @@ def copies(names: Iterable[str], mark: str, *, more: Collection[str] = ()) -> li
         for end, part in enumerate(parts[:-1]):
             if f"{part}." == mark:
                 found[".".join([*parts[:end], ""]) if end else ""] = None
-            if part not in WEIGHTS and part not in more:
+            if not is_weights(part) and part not in more:
                 break
     return sorted(found, key=lambda prefix: (not averaged(prefix), not prefix))
 
 
 def averaged(prefix: str) -> bool:
     """Return whether a prefix is that of an average."""
-    return any(part in _AVERAGED for part in prefix.split("."))
+    return _AVERAGED.search(prefix.lower()) is not None
 
 
 def place(name: str, prefixes: Iterable[str]) -> str | None:
@@ -70,8 +76,9 @@ def place(name: str, prefixes: Iterable[str]) -> str | None:
 
 
 def say_copies(prefixes: list[str], note: Callable[[str], object]) -> None:
-    """Say which copy is taken, if there are several."""
+    """Say which copy is taken, if there are several: the first."""
     if len(prefixes) > 1:
-        others = " and ".join(prefix or "names without a prefix" for prefix in prefixes[1:])
+        first, *others = (printable(prefix) or "what has no prefix" for prefix in prefixes[: _NAMED + 1])
+        others += [f"{len(prefixes) - 1 - _NAMED} more"] * (len(prefixes) > _NAMED + 1)
         why = ", the average of training" if averaged(prefixes[0]) else ""
-        note(f"it holds the model more than once: {prefixes[0]} is taken{why}; not {others}")
+        note(f"it holds the model more than once: {first} is taken{why}; not {' and '.join(others)}")

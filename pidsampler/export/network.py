@@ -19,6 +19,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError
 from .architecture import ROPE_THETA, Architecture, time_frequencies
 from .build import ARCHITECTURE, DTYPE, FLOAT, Graph, Value, data_type
 from .layers import Form, Size, pair_order, part_of
@@ -124,7 +125,7 @@ class _Network(Projection):
         of_x = self._affine(f"{layer}.x", x, part_of(weight, half, change=lambda w: w[:, :d]), bias)
         of_feature = self._affine(f"{layer}.lq", feature, part_of(weight, half, change=lambda w: w[:, d:]), None)
         log_alpha = self._tensors[f"{name}.log_alpha"]
-        alpha = part_of(log_alpha, (1, 1, 1), change=lambda w: np.exp(w.astype(np.float64)))
+        alpha = part_of(log_alpha, (1, 1, 1), change=lambda w: _exponential(f"{name}.log_alpha", w))
         offset = g("Mul", sigma, g.weight(f"{name}.alpha", alpha, dtype=FLOAT))
         logit = g("Sub", self._cast(g("Add", of_x, of_feature), FLOAT), offset)
         gate = self._cast(g("Sigmoid", logit), self.stream)
@@ -264,3 +265,14 @@ def _rates(width: int, *, first: bool) -> NDArray[np.float64]:
     quarter = width // 4
     rates, nothing = np.tile(10000.0 ** (-np.arange(quarter) / quarter), 2), np.zeros(2 * quarter)
     return np.concatenate([rates, nothing] if first else [nothing, rates])
+
+
+def _exponential(name: str, weight: NDArray[Any]) -> NDArray[np.float64]:
+    with np.errstate(over="ignore"):
+        made = np.exp(weight.astype(np.float64))
+        if not np.isfinite(made.astype(np.float32)).all():
+            raise ModelError(
+                f"{name} holds {float(weight.max()):.3g}, whose exponential is too large for float32: copy or download "
+                "the file again"
+            )
+    return made

@@ -31,6 +31,11 @@ VAE_FILES = {
     "sdxl": "checkpoints/sdxl_vae.safetensors",
     "qwenimage": "checkpoints/QwenImage_VAE_2d.pth",
 }
+_SCENEWORKS = (  # what its `image_jobs/pid.rs` takes
+    *(("flux", "2k"), ("flux", "2kto4k"), ("flux", "2kto4k_v1pt5")),
+    *(("flux2", "2k"), ("flux2", "2kto4k_2606"), ("flux2", "2kto4k_v1pt5")),
+    *(("sdxl", "2kto4k"), ("qwenimage", "2kto4k")),
+)
 # The teachers' dynamic_shift, and the steps, guidance and solver of docs/inference.md and `pid_model.py`.
 _TEACHER_RULE = TeacherRule(base=6.0, size=2048, steps=25)
 _TEACHER_SAMPLER, _TEACHER_GUIDANCE = "dpmpp-2m", 5.0
@@ -61,6 +66,19 @@ class Published:
         end = "distill_4step" if distilled else "undistilled"
         end += "_2606" if self.type.endswith("_2606") else ""
         return f"PiD_{version}res{resolution}_sr{scale}x_official_{self.backbone}_{end}"
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """All names of it on disk, without endings: NVIDIA's, Comfy-Org's and SceneWorks' (docs/checkpoints.md)."""
+        found = [self.name]
+        resolution, june = self.type.split("_")[0], self.type.endswith("_2606")
+        if self.encoder is not None:
+            version, ends = "1.5_" * ("v1pt5" in self.type), "_4step" * (not self.is_teacher) + "_2606" * june
+            sizes = {"2k": "512_to_2048", "2kto4k": "1024_to_4096"}[resolution]
+            found.append(f"pid_{version}{self.backbone}{'1' * (self.backbone == 'flux')}_{sizes}{ends}")
+        if (self.backbone, self.type) in _SCENEWORKS:
+            found.append(f"pid_{self.backbone}_{self.type.removesuffix('_2606')}")
+        return tuple(found)
 
     @property
     def file(self) -> str:

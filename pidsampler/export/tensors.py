@@ -6,11 +6,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
 
+_LARGER = {"bfloat16": np.dtype(ml_dtypes.bfloat16), "float32": np.dtype(np.float32)}  # than float16
 _NAMED = 12  # tensors of a kind that an error lists by name
 
 
@@ -79,13 +81,17 @@ def check_values(tensors: Mapping[str, Stored], *, dtype: np.dtype[Any], where: 
         ends = np.array([wide.min(), wide.max()])
         if not np.isfinite(ends).all():
             raise ModelError(f"{where}: {name} holds NaN or infinity: copy or download the file again")
-        with np.errstate(over="ignore"):
-            fits = np.isfinite(ends.astype(dtype)).all()
-        if not fits:
-            raise ModelError(
-                f"{where}: {name} holds {max(ends, key=abs):.3g}, too large for {dtype}: pass dtype='bfloat16' or "
-                "dtype='float32'"
-            )
+        if not _fits(ends, dtype):
+            others = [name for name, other in _LARGER.items() if _fits(ends, other)]
+            way = "no type holds it, copy or download the file again"
+            if others:
+                way = f"pass dtype={others[0]!r}" + ", or float32" * (len(others) > 1)
+            raise ModelError(f"{where}: {name} holds {max(ends, key=abs):.3g}, too large for {dtype}: {way}")
+
+
+def _fits(ends: NDArray[Any], dtype: np.dtype[Any]) -> bool:
+    with np.errstate(over="ignore"):
+        return bool(np.isfinite(ends.astype(dtype)).all())
 
 
 def _listed(names: list[str]) -> str:

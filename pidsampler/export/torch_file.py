@@ -6,6 +6,8 @@ import io
 import sys
 import zipfile
 import zlib
+from collections.abc import Callable, Mapping
+from itertools import dropwhile
 from pathlib import Path
 from typing import Any
 
@@ -13,14 +15,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, PidSamplerError, reason
-from .layouts import WEIGHTS
+from .layouts import averaged, is_weights, say_copies
 from .pickles import Entries, PickledTensor, printable, read_pickle
 from .tensors import Stored
 
 _LEGACY = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."  # the magic number of PyTorch's files before 1.6
 _PICKLE_BYTES = 2**26
 _CHUNK = 2**20
+_DEPTH = 8  # of dicts in dicts
 _LOCAL_HEADER = 30  # bytes, of which the last four are the lengths of the name and of what follows it
+
+_Keys = tuple[str, ...]  # that lead to a dict inside others
 
 
 def is_torch(head: bytes) -> bool:
@@ -28,19 +33,24 @@ def is_torch(head: bytes) -> bool:
     return head.startswith((b"PK\x03\x04", _LEGACY))
 
 
-def read_torch(path: Path) -> dict[str, Stored]:
+def read_torch(path: Path, *, note: Callable[[str], object] = str) -> dict[str, Stored]:
     """Read what a file of torch.save holds, without its tensors' data.
 
-    A dict of tensors gives these. A dict around one dict of tensors ({"state_dict": ...}, beside numbers and such, or
-    fewer tensors of its own) gives the inner one; around several, their names are joined by a dot, and where some of
-    them are called as models are (`layouts.WEIGHTS`), the others are left out. So is everything that is no tensor.
+    A dict of tensors gives these. A dict around one dict of tensors, at any depth ({"state_dict": ...}, beside numbers
+    and such, or fewer tensors of its own), gives the inner one; around several, the keys stand before their names, with
+    dots. Where some of these are called as models are (`layouts.is_weights`), they are taken alone, and the others are
+    left out, with a note if they have the same names in them. What is no tensor is left out.
+
+    Args:
+        path: The file.
+        note: Called with a line about copies of the model that are left out.
 
     Raises:
         PidSamplerError: The file is no .pth, is damaged, or its pickle wants to run something.
         OSError: The file cannot be read.
     """
     archive = _Archive(path)
-    return {name: archive.stored(tensor) for name, tensor in _named(archive.top()).items()}
+    return {name: archive.stored(tensor) for name, tensor in _named(archive.top(), note).items()}
 
 
 class _Archive:
@@ -169,26 +179,78 @@ def _records(path: Path) -> dict[str, zipfile.ZipInfo]:
     return {info.filename.removeprefix(folders[0]): info for info in found if info.filename.startswith(folders[0])}
 
 
-def _named(top: Any) -> dict[str, PickledTensor]:
+def _named(top: Any, note: Callable[[str], object]) -> dict[str, PickledTensor]:
     if not isinstance(top, Entries):
         kind = "tensor" if isinstance(top, PickledTensor) else type(top).__name__
         raise FileError(f"it holds no dict but a {kind}: expected tensors by name, or a dict of these")
-    tensors = _tensors(top)
-    inner = {key: _tensors(value) for key, value in top if isinstance(key, str) and isinstance(value, Entries)}
-    inner = {key: tensors for key, tensors in inner.items() if tensors}
-    inner = {key: tensors for key, tensors in inner.items() if key in WEIGHTS} or inner
-    if tensors and len(tensors) >= max(map(len, inner.values()), default=0):
-        return tensors
-    if not inner:
+    found, lists = _dicts(top)
+    if not found:
         keys = ", ".join(printable(key) for key, _ in top[:12] if isinstance(key, str))
         raise FileError(f"it holds no tensors by name, only {keys or 'nothing'}: expected a model's state_dict")
-    if len(inner) == 1:
-        return next(iter(inner.values()))
-    return {f"{outer}.{name}": tensor for outer, tensors in inner.items() for name, tensor in tensors.items()}
+    largest = max(found, key=lambda path: len(found[path]))
+    models = {path for path in found if all(map(is_weights, path)) and (path or not largest)}
+    if not models:
+        inner = sorted((path for path in found if path), key=len)
+        return _joined(found, [path for path in inner if len(path) == len(inner[0])])
+    main = max((path for path in found if path in models), key=lambda path: len(found[path]))
+    names = {path: {_own(name) for name in tensors} for path, tensors in found.items()}
+    shared = {path: len(own & names[main]) for path, own in names.items()}
+    same = [path for path in found if 2 * shared[path] >= min(len(names[path]), len(names[main]))]
+    whole = {path for path in same if 2 * len(names[path]) >= len(names[main])}
+    around = {path[:end] for path in (*found, *lists) for end in range(len(path))}  # which may have bare tensors only
+    known = models | {()}
+    taken = [path for path in found if path in known and (path in whole or (main and path not in around))]
+    left = whole.union(path for path in same if path and averaged(_prefix(path))).difference(taken)
+    others = [_prefix(path) for path in same if path in left]
+    others += [
+        f"{_prefix(path)} (a list without names)"
+        for path, count in lists.items()
+        if averaged(_prefix(path)) and 2 * count >= len(found[main])
+    ]
+    first = next((path for path in taken if path in same and averaged(_prefix(path))), main)
+    say_copies([_prefix(first), *others], note)
+    return _joined(found, taken)
 
 
-def _tensors(entries: Entries) -> dict[str, PickledTensor]:
-    return {key: value for key, value in entries if isinstance(key, str) and isinstance(value, PickledTensor)}
+def _dicts(top: Entries) -> tuple[dict[_Keys, dict[str, PickledTensor]], dict[_Keys, int]]:
+    """Return the dicts of tensors by name at any depth, and how many tensors lists have, each by the keys to it."""
+    dicts: dict[_Keys, dict[str, PickledTensor]] = {}
+    lists: dict[_Keys, int] = {}
+    waiting: list[tuple[_Keys, Any]] = [((), top)]
+    seen: set[int] = set()  # a hostile file may hold a dict in itself, or many times
+    for path, value in waiting:
+        if id(value) in seen or len(path) > _DEPTH:
+            continue
+        seen.add(id(value))
+        entries = value if isinstance(value, Entries) else [(None, one) for one in value]
+        named = {key: one for key, one in entries if isinstance(key, str) and isinstance(one, PickledTensor)}
+        if named:
+            dicts[path] = named
+        elif not isinstance(value, Entries):
+            lists[path] = sum(isinstance(one, PickledTensor) for one in value)
+        waiting += [
+            ((*path, key if isinstance(key, str) else str(i)), one)
+            for i, (key, one) in enumerate(entries)
+            if isinstance(one, list | tuple)
+        ]
+    return dicts, lists
+
+
+def _joined(found: Mapping[_Keys, dict[str, PickledTensor]], paths: list[_Keys]) -> dict[str, PickledTensor]:
+    """Return the tensors of one dict, or of several with the keys to each before their names."""
+    if len(paths) == 1:
+        return found[paths[0]]
+    return {_prefix(path) + name: tensor for path in paths for name, tensor in found[path].items()}
+
+
+def _prefix(path: _Keys) -> str:
+    return "".join(f"{key.replace('.', '_')}." for key in path)
+
+
+def _own(name: str) -> str:
+    """Return a tensor's name without what stands before the model's own names."""
+    parts = name.split(".")
+    return ".".join(dropwhile(lambda part: part.startswith("_") or is_weights(part), parts[:-1])) + f".{parts[-1]}"
 
 
 def _crc(file: io.BufferedReader, count: int) -> int:

@@ -252,7 +252,7 @@ def canonical(
     """Return an encoder's tensors under the names and shapes of `encoder_shapes`, from any of the layouts they come in.
 
     These are diffusers' and the LDM's (NVIDIA's, BFL's, ComfyUI's), the latter under `first_stage_model.` or `vae.` if
-    the file holds more than the VAE, and each below what `layouts.WEIGHTS` lists. For Qwen-Image they are diffusers',
+    the file holds more than the VAE, and each below what `layouts.is_weights` says. For Qwen-Image they are diffusers',
     Wan's and the 2-D one of NVIDIA. Of a causal 3-D convolution the last slice is taken: a single frame meets no other,
     the others see zeros before it. The decoder's tensors are dropped.
 

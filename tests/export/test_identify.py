@@ -98,10 +98,14 @@ PARTIAL = {
     "pid-flux2/transformer/model.pth": lambda one: one.backbone == "flux2",
     "pid-flux2/a/b/model.pth": lambda one: True,
     "pid-flux2/pid_2k.pth": lambda one: (one.backbone, one.type) == ("flux2", "2k"),
-    "pid-flux2/pid_sd3.pth": lambda one: one.backbone == "sd3",  # the nearest name counts
+    "pid-flux2/pid_sd3.pth": lambda one: False,  # a contradiction
     "pid_sr8x.pth": lambda one: one.backbone == "siglip",
     "pid_qwenimage_2k.pth": lambda one: one.backbone == "qwenimage",  # not published: the rest counts
     "step_2606.pth": lambda one: True,
+    "pid_flux2_2kto4k_step_2606.pth": lambda one: one.backbone == "flux2" and one.type.startswith("2kto4k"),
+    "my_pid_flux2_2kto4k_2606.pth": lambda one: one.type == "2kto4k_2606",
+    "pid_flux_2_steps_2k.pth": lambda one: one.type == "2k" and one.backbone in ("flux", "flux2"),
+    "flux-2-klein.pth": lambda one: one.backbone == "flux2",
     "": lambda one: True,
 }
 
@@ -111,12 +115,101 @@ def test_a_name_that_tells_a_part(path):
     assert named(path) == tuple(filter(PARTIAL[path], PUBLISHED.values()))
 
 
+# Names that nobody published tell student or teacher in clear words alone, and sizes only where these agree.
+FLUX15 = ("2kto4k_v1pt5", "2kto4k_v1pt5_undistilled")
+UNCLEAR = {
+    **dict.fromkeys(
+        [
+            "pid_v1.5_flux1_1024_to_4096_bf16",
+            "pid_flux_2kto4k_v1pt5_25step",
+            "pid_flux_2kto4k_v1pt5_base",
+            "pid_1.5_flux1_1024_to_4096_8step",
+            "my_pid_1.5_flux1_1024_to_4096_bf16",
+            "pid_flux_2kto4k_v1pt5_teacher_distilled",
+            "pid_flux_v1.5_2kto4k_before_distill",
+            "pid_flux_v1.5_2kto4k_student_of_the_teacher",
+        ],
+        FLUX15,
+    ),
+    **dict.fromkeys(
+        [
+            "PiD_v1pt5_res2kto4k_sr4x_official_flux_un_distilled",
+            "pid_flux_v1.5_2kto4k_non-distilled",
+            "pid_flux_v1.5_2kto4k_not_distilled",
+            "pid_flux_v1.5_2kto4k_un-distilled",
+            "pid_flux_v1.5_teacher",
+            "pid-1.5-flux1-1024-to-4096-bf16",
+            "PID 1.5 FLUX1 1024 to 4096 (1)",
+        ],
+        FLUX15[1:],
+    ),
+    **dict.fromkeys(
+        [
+            "pid_flux_v1.5_2kto4k_distilled",
+            "my_pid_1.5_flux1_1024_to_4096_4steps",
+            "pid_flux_v1pt5_student",
+            "pid-flux-2kto4k-v1pt5",
+        ],
+        FLUX15[:1],
+    ),
+    **dict.fromkeys(
+        [
+            "pid_flux_v1_2k-4k_student",
+            "pid_flux_2k_4k_4step",
+            "pid_flux_4k_from_2k_4step",
+            "pid_flux_2kto4k_to_2k_4step",
+            "pid_flux_1024_4096_512_to_2048_4step",
+        ],
+        ("2k", "2kto4k", "2kto4k_v1pt5"),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UNCLEAR)
+def test_a_name_that_nobody_published_tells_what_it_says(name):
+    for path in (f"{name}.pth", f"{name.upper()}.safetensors", f"pid-flux/{name}/model.pth"):
+        assert {one.backbone for one in named(path)} == {"flux"}
+        assert {one.type for one in named(path)} == set(UNCLEAR[name])
+
+
+@pytest.mark.parametrize("name", ["my_pid_flux2_2kto4k", "pid_flux2_2kto4k_old", "flux.2_1024_to_4096"])
+def test_only_the_published_name_leaves_out_its_date(name):
+    found = {("flux2", "2kto4k"), ("flux2", "2kto4k_2606")}
+    assert set(keys(named(f"{name}.pth"))) & found == found
+    for same in ("pid_flux2_2kto4k", "pid-flux2-2kto4k", "PID FLUX2 2Kto4K", "pid_flux2_2kto4k (1)"):
+        assert keys(named(f"{same}.safetensors")) == [("flux2", "2kto4k_2606")]
+
+
+@pytest.mark.parametrize("kind", FLUX15)
+def test_what_a_name_leaves_open_is_said(kind):
+    tensors = tensors_of(("flux", kind))
+    with pytest.raises(PidSamplerError, match="may be flux 2kto4k_v1pt5 or flux 2kto4k_v1pt5_undistilled"):
+        identify("pid_v1.5_flux1_1024_to_4096_bf16.safetensors", tensors)
+    assert "could be flux" in identify("pid_flux_2kto4k_v1pt5_base.pth", tensors, kind=kind).assumption
+
+
+CONTRADICTIONS = [
+    "PiD_res2k_sr4x_official_sd3_distill_4step/pid_flux_2k.safetensors",
+    "PiD_res2k_sr4x_official_flux_distill_4step/sd3_2k.safetensors",
+    "PiD_res2k_sr4x_official_flux_distill_4step/sd3_model.pth",
+    "pid_sd3_2k/pid_flux_2k/model.pth",
+    "models--x--pid-sd3/snapshots/0/pid_flux_2k.pth",
+]
+
+
+@pytest.mark.parametrize("path", CONTRADICTIONS)
+@pytest.mark.parametrize("options", [{}, {"backbone": "sd3", "kind": "2k"}, {"backbone": "flux", "kind": "2k"}])
+def test_names_that_contradict_each_other_are_refused(path, options):
+    with pytest.raises(PidSamplerError, match=r"is .* by the name .*, but .* by the name .*: rename what is wrong, or"):
+        identify(path, tensors_of(("flux", "2k")), **options)
+    assert named(path) == ()
+
+
 @given(st.text())
 @example("\0/\\..pid_1.5_")
 @example("2606" * 1000)
 def test_any_text_is_a_path(text):
     found = named(text)
-    assert found
     assert set(found) <= set(PUBLISHED.values())
     assert named(text.replace("/", "\\")) == found
     assert vae_named(text) in {None, "Stable Diffusion 1 or 2", *ENCODERS}
@@ -228,6 +321,23 @@ def test_metadata_tell(tmp_path):
         identify(path, tensors, backbone="sd3")
 
 
+def test_the_metadata_of_shards_tell(tmp_path):
+    title = {"modelspec.title": "PiD_res2k_sr4x_official_flux_distill_4step"}
+    index = tmp_path / "model.safetensors.index.json"
+    index.write_text(json.dumps({"weight_map": {"x": "a.safetensors", "y": "b.safetensors"}}))
+    for part in "ab":
+        with_metadata(tmp_path / f"{part}.safetensors", **(title if part == "b" else {}))
+    tensors = tensors_of(("flux", "2k"))
+    assert keys([identify(index, tensors).published]) == [("flux", "2k")]
+    with pytest.raises(PidSamplerError, match=r"is flux 2k by the metadata .*, not sd3 2k: .* save it without them"):
+        identify(index, tensors, backbone="sd3", kind="2k")
+    with_metadata(tmp_path / "a.safetensors", title="pid_sd3_2k")
+    with pytest.raises(
+        PidSamplerError, match=r"is sd3 2k by the metadata .*, but flux 2k .*: save it without its meta"
+    ):
+        identify(index, tensors)
+
+
 @settings(max_examples=20)
 @given(st.binary(max_size=40))
 def test_a_header_of_any_bytes_tells_nothing(tmp_path_factory, data):
@@ -259,7 +369,15 @@ def test_a_header_of_any_bytes_tells_nothing(tmp_path_factory, data):
         ("sd15_vae.safetensors", "Stable Diffusion 1 or 2"),
         ("sd2.1-vae.safetensors", "Stable Diffusion 1 or 2"),
         ("my_vae_v1.5.safetensors", None),
-        ("flux/vae.safetensors", None),
+        ("flux/vae.safetensors", "flux"),
+        ("stable-diffusion-v1-5/vae.safetensors", "Stable Diffusion 1 or 2"),
+        ("stable-diffusion-v1-5/sdxl_decoder.safetensors", "sdxl"),  # the folder names no VAE
+        ("sd15_vae/sdxl_vae.safetensors", None),
+        ("sd1-vae-sdxl.safetensors", None),
+        ("sd1.5 fine-tuned for SDXL users/vae/diffusion_pytorch_model.safetensors", None),
+        ("ae (1).safetensors", "flux"),
+        ("my_ae.safetensors", None),
+        ("release/v1-0/vae.safetensors", None),
         ("flux_or_sd3_vae.safetensors", None),
         ("vae.safetensors", None),
     ],
@@ -319,7 +437,36 @@ def test_the_factor_is_said(tmp_path):
     (tmp_path / "config.json").write_text(json.dumps(CONFIGS["the first Stable Diffusion"]))
     with pytest.raises(PidSamplerError, match=r"has scaling_factor 0\.18215, expected 0\.13025 for sdxl"):
         check_vae(tmp_path / "diffusion_pytorch_model.safetensors", ENCODERS["sdxl"])
-    assert check_vae(tmp_path / "vae.safetensors", ENCODERS["sdxl"])  # another file is not what it is of
+
+
+@pytest.mark.parametrize("file", ["vae.safetensors", "diffusion_pytorch_model.fp16.safetensors", "model.bin"])
+@pytest.mark.parametrize("given", [{"_class_name": "AutoencoderKL"}, {}])
+def test_a_config_counts_beside_a_file_of_any_name(file, given, tmp_path):
+    sizes = {"sdxl": (4, 0.18215, 0.0), "flux": (16, 1.5305, 0.0609)}
+    for name, (channels, scale, shift) in sizes.items():
+        config = {**given, "latent_channels": channels, "scaling_factor": scale, "shift_factor": shift}
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        with pytest.raises(PidSamplerError, match=f"has scaling_factor {scale}, .*, or if it is of another file, move"):
+            check_vae(tmp_path / file, ENCODERS[name])
+        (tmp_path / "config.json").write_text(json.dumps({**CONFIGS[name], **given}))
+        assert check_vae(tmp_path / file, ENCODERS[name]) is None
+
+
+def test_a_config_does_not_hide_what_the_file_says(tmp_path):
+    (tmp_path / "config.json").write_text(json.dumps(CONFIGS["sdxl"]))
+    with pytest.raises(PidSamplerError, match="is the VAE of Stable Diffusion 1 or 2, not of sdxl, by the name"):
+        check_vae(tmp_path / "vae-ft-mse-840000.safetensors", ENCODERS["sdxl"])
+    with pytest.raises(PidSamplerError, match=r"by its metadata; pass the VAE of sdxl, or save it without"):
+        check_vae(with_metadata(tmp_path / "vae.safetensors", title="stable diffusion v1"), ENCODERS["sdxl"])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="no pipes here")
+@pytest.mark.parametrize("name", ["config.json", "diffusion_pytorch_model.safetensors"])
+def test_a_pipe_tells_nothing(name, tmp_path):
+    os.mkfifo(tmp_path / name)
+    path = tmp_path / "diffusion_pytorch_model.safetensors"
+    assert "the VAE is taken for that of sdxl" in check_vae(path, ENCODERS["sdxl"])
+    assert keys([identify(path, tensors_of(("sdxl", "2kto4k"))).published]) == [("sdxl", "2kto4k")]
 
 
 @pytest.mark.parametrize("text", ["", "[", "[1]", "{}", '{"_class_name": "UNet2DModel"}', "\0", "[" * 9000])
@@ -432,6 +579,7 @@ def test_the_documented_table_is_true():
         sizes = one.architecture
         assert (scale, latent) == (str(sizes.scale), f"{sizes.latent_channels}, 1/{sizes.latent_factor}")
         main = {name for name in OTHERS if not name.endswith(("mxfp8", "convrot"))}
+        assert set(one.names) == {one.name, *(n.removesuffix("_bf16") for n in main if OTHERS[n] == (backbone, kind))}
         assert set(others.replace("`", "").split()) - {"-"} == {
             other for other in main if OTHERS[other] == (backbone, kind)
         }

@@ -157,6 +157,12 @@ BUILD = {
     '{"model": ..., "ema": ...} of names below net.': lambda f: torch(
         f, {"model": below("net.", OTHER), "ema": below("net.")}
     ),
+    '{"net": ..., "ema_net": ...}': lambda f: torch(f, {"net": OTHER, "ema_net": PLAIN}),
+    '{"model": ..., "ema": {"shadow": ...}}': lambda f: torch(f, {"model": OTHER, "ema": {"shadow": PLAIN}}),
+    'names without a prefix beside {"ema": ...}': lambda f: torch(f, OTHER | {"ema": PLAIN}),
+    '{"generator": ..., "ema": ...}': lambda f: torch(f, {"generator": OTHER, "ema": PLAIN}),
+    '{"model": ..., "teacher": ...}': lambda f: torch(f, {"model": PLAIN, "teacher": OTHER}),
+    '{"model": ..., "ema": [...]}': lambda f: torch(f, {"model": PLAIN, "ema": list(OTHER.values())}),
     "fp8 with weight_scale": lambda f: fp8(
         f,
         beside("weight_scale", SCALE),
@@ -169,6 +175,7 @@ BUILD = {
     ),
     "fp8 without scales": lambda f: safe(f, SMALL),
     "fp8, a scale is missing": lambda f: safe(f, SMALL | beside("weight_scale", SCALE)),
+    "fp8 with a scale of 0": lambda f: fp8(f, beside("weight_scale", np.float32(0))),
     "int8, marked": lambda f: fp8(
         f, beside("weight", np.ones((6, 4), np.int8)), beside("weight_scale", SCALE), marker(format="int8_tensorwise")
     ),
@@ -245,6 +252,81 @@ def test_each_line_of_the_table(tmp_path, layout, result, words):
     found = read()
     assert [words in note for note in notes] == [True] * (result == "said")
     assert {key: found[key].load().tolist() for key in found} == {k: v.tolist() for k, v in expected(layout).items()}
+
+
+# Which copy: the average wherever it lies, and nothing is left out in silence
+AVERAGES = {
+    "ema.shadow.": lambda a, b: {"model": a, "ema": {"shadow": b}},
+    "averaged_model.": lambda a, b: {"model": a, "averaged_model": b},
+    "averaged_state_dict.": lambda a, b: {"state_dict": a, "averaged_state_dict": b},
+    "ema_weights.": lambda a, b: {"model": a, "ema_weights": b},
+    "ema_params.": lambda a, b: {"net": a, "ema_params": b},
+    "EMA.": lambda a, b: {"model": a, "EMA": b},
+    "ema.module.": lambda a, b: {"model": a, "ema": {"module": b, "decay": 0.9}},
+    "ema_0_999.": lambda a, b: {"model": below("net.", a), "ema_0.999": b},
+    "swa.": lambda a, b: {"swa": b, "last": {"model": a}, "optimizer": {"state": [{"exp_avg": a[ROW]}]}},
+}
+
+
+@pytest.mark.parametrize("prefix", AVERAGES)
+def test_the_average_is_taken_by_any_name(tmp_path, prefix):
+    notes = []
+    path = torch(tmp_path, AVERAGES[prefix](OTHER, PLAIN))
+    found = network_tensors(read_checkpoint(path, note=notes.append).tensors, note=notes.append)
+    assert {key: found[key].load().tolist() for key in found} == {key: PLAIN[key].tolist() for key in PLAIN}
+    assert len(notes) == 1
+    assert f"it holds the model more than once: {prefix} is taken, the average of training; not " in notes[0]
+
+
+@pytest.mark.parametrize(
+    "tree",
+    [
+        {"state_dict": {"model": PLAIN}},
+        {"generator": PLAIN, "optimizer": {"state": [{"exp_avg": OTHER[ROW]}]}},
+        {"model": PLAIN, "optimizer": {"state": {0: {"exp_avg": OTHER[ROW]}}}},
+        {"model": PLAIN | {"step": np.int64(3)}, "step": np.int64(3)},
+    ],
+)
+def test_one_copy_is_no_choice(tmp_path, tree):
+    notes = []
+    found = network_tensors(read_checkpoint(torch(tmp_path, tree), note=notes.append).tensors, note=notes.append)
+    assert {key: found[key].load().tolist() for key in found} == {key: PLAIN[key].tolist() for key in PLAIN}
+    assert notes == []
+
+
+def test_an_average_without_names_is_said(tmp_path):
+    notes = []
+    tree = {"model": PLAIN, "ema": {"decay": np.float32(0.9), "shadow_params": list(OTHER.values())}}
+    found = read_checkpoint(torch(tmp_path, tree), note=notes.append).tensors
+    assert list(found) == list(PLAIN)
+    assert [note.partition(": ")[2] for note in notes] == [
+        "model. is taken; not ema.shadow_params. (a list without names)"
+    ]
+
+
+def test_many_copies_are_said_in_a_short_line(tmp_path):
+    notes = []
+    tree = {"model": PLAIN} | {f"{k}\n" + "x" * 200: PLAIN for k in range(40)}
+    read_checkpoint(torch(tmp_path, tree), note=notes.append)
+    assert len(notes) == 1
+    assert notes[0].isprintable()
+    assert notes[0].endswith(" and 34 more")
+    assert len(notes[0]) < 1000
+
+
+def test_two_networks_without_a_known_name_are_refused(tmp_path):
+    with pytest.raises(PidSamplerError, match=r"whose names begin with a\. \(3\), b\. \(3\)"):
+        network_tensors(read_checkpoint(torch(tmp_path, {"a": PLAIN, "b": OTHER})).tensors)
+
+
+@pytest.mark.parametrize("wrong", [0.0, -0.0, -1.0, np.nan, np.inf])
+@pytest.mark.parametrize("scale", [SCALE, ROWS])
+def test_a_scale_is_a_positive_number(tmp_path, wrong, scale):
+    scale = np.array(scale)
+    scale.reshape(-1)[-1] = wrong
+    path = fp8(tmp_path, beside("weight_scale", scale))
+    with pytest.raises(PidSamplerError, match=r"qkv_x\.weight_scale holds .*, expected numbers above 0: take the bf16"):
+        network_tensors(read_checkpoint(path).tensors)
 
 
 # The same for an encoder

@@ -1,5 +1,6 @@
 """Files of torch.save, written by hand: pickles instruction by instruction, in the zip archive that holds them."""
 
+import operator
 import pickle
 import struct
 import zipfile
@@ -58,7 +59,8 @@ def tensor(key, dtype, count, shape, strides, offset=0):
 
 
 def mapping(entries):
-    return b"}(" + b"".join(text(key) + value for key, value in entries.items()) + b"u"
+    keys = [text(key) if isinstance(key, str) else number(key) for key in entries]
+    return b"}(" + b"".join(map(operator.add, keys, entries.values())) + b"u"
 
 
 ONE = {"w": tensor("0", "float32", 2, (2,), (1,))}
@@ -77,12 +79,14 @@ def write(path, body, records=None, byteorder="little", protocol=2, compress=zip
 
 
 def save_torch(path, tree):
-    """Write a dict of arrays, or of such dicts, as torch.save does."""
+    """Write a dict of arrays, or of such dicts and lists, as torch.save does."""
     records = {}
 
     def body(node):
         if isinstance(node, dict):
             return mapping({key: body(value) for key, value in node.items()})
+        if isinstance(node, list):
+            return b"](" + b"".join(map(body, node)) + b"e"
         array = np.ascontiguousarray(node)
         key = str(len(records))
         records[key] = array.tobytes()
