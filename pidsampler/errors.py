@@ -4,8 +4,20 @@ from __future__ import annotations
 
 import difflib
 import importlib
+import unicodedata
 from collections.abc import Iterable
 from types import ModuleType
+
+
+def printable(text: str) -> str:
+    """Return a text in which nothing controls a terminal: line breaks, escapes and the like as \\n, \\x1b, \\u202e.
+
+    Letters of all scripts and spaces stay.
+    """
+    if text.isprintable():
+        return text
+    shown = (c if c.isprintable() or unicodedata.category(c) == "Zs" else ascii(c)[1:-1] for c in text)
+    return "".join(shown)
 
 
 class PidSamplerError(Exception):

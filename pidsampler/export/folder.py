@@ -22,7 +22,7 @@ from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
 from .architecture import Architecture
 from .build import TYPES
-from .layers import Form
+from .layers import Form, check_form
 from .network import build_network
 from .projection import build_projection
 from .tensors import Stored
@@ -49,7 +49,8 @@ class ExportPlan:
             None is zeros, which NVIDIA's inference never uses.
 
     Raises:
-        PidSamplerError: The null caption has another shape, holds NaN or infinity, or the form takes no caption.
+        PidSamplerError: The null caption has another shape, holds NaN or infinity, or numbers too large for the type of
+            the form; or the form takes no caption.
     """
 
     architecture: Architecture
@@ -66,7 +67,9 @@ class ExportPlan:
         if not self.form.takes_caption:
             raise ConfigError("null_caption is for a network that takes a caption: pass caption=input with it")
         a = self.architecture
-        captions.check_shape(captions.checked(self.null_caption), (a.text_length, a.text_width))
+        captions.check_shape(null := captions.checked(self.null_caption), (a.text_length, a.text_width))
+        check_form(a, self.form)
+        captions.check_fits(null, TYPES[self.form.dtype])  # in which the network works
 
     @property
     def size(self) -> int:

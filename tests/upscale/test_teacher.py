@@ -192,7 +192,7 @@ def runs(monkeypatch):
         ({"caption": CAPTION}, 2),  # by the manifest's guidance
         ({"caption": CAPTION, "guidance": 1}, 1),
         ({"caption": CAPTION, "guidance": 2.5}, 2),
-        ({"negative": NEGATIVE}, 2),
+        ({"caption": CAPTION, "negative": NEGATIVE}, 2),
     ],
 )
 def test_how_often_the_network_is_called(up, runs, options, calls):
@@ -219,7 +219,8 @@ def test_guidance_is_of_the_text_alone(up):
     for negative, away in ((NEGATIVE, untold), (None, zeros)):
         guided = velocity(caption=CAPTION, negative=negative)
         np.testing.assert_allclose(guided, away + 5.0 * (told - away), atol=2e-5)
-    np.testing.assert_allclose(velocity(negative=NEGATIVE, guidance=3), untold + 3 * (zeros - untold), atol=2e-5)
+    guided = velocity(caption=np.zeros_like(CAPTION), negative=NEGATIVE, guidance=3)
+    np.testing.assert_allclose(guided, untold + 3 * (zeros - untold), atol=2e-5)
     assert np.abs(told - untold).max() > 0.1
 
 
@@ -234,6 +235,23 @@ def test_the_negative_is_the_folders_null_caption_where_none_is_given(folder, up
     assert stored.record["negative"] == given.record["negative"] != zeros.record["negative"]
 
 
+def test_the_null_caption_stands_for_a_caption_where_a_negative_is_given(folder, up, tmp_path, monkeypatch):
+    stored = tmp_path / "stored"
+    shutil.copytree(folder, stored)
+    np.save(stored / "null_caption.npy", CAPTION)
+    latent, null = latent_of(64, 64), Upscaler.load(stored, "cpu")
+    for options in ({}, {"guidance": 0.5}):
+        found = null(latent, negative=NEGATIVE, **options)
+        assert np.array_equal(found.array, up(latent, caption=CAPTION, negative=NEGATIVE, **options).array)
+    with pytest.raises(PidSamplerError, match="guidance=3 leads towards a caption, but none is given"):
+        null(latent, guidance=3)  # away from what it leads to
+    monkeypatch.chdir(tmp_path)
+    np.save("n.npy", NEGATIVE)
+    np.save("a.npy", latent)
+    assert main(["upscale", "a.npy", "-o", "o.png", "--model", "stored", "--negative", "n.npy", "--device", "cpu"]) == 0
+    assert read_record(Path("o.png"))["guidance"] == 5.0
+
+
 def test_a_sampler_that_saves_counts_the_second_output(up):
     contract = up.model.contract
     plain, guided = (
@@ -246,7 +264,12 @@ def test_a_sampler_that_saves_counts_the_second_output(up):
     ("options", "message"),
     [
         ({"guidance": 5}, "guidance=5 leads towards a caption, but none is given: pass a caption too"),
-        ({"negative": NEGATIVE, "guidance": 1}, "a negative has an effect with guidance alone: pass guidance above 1"),
+        ({"negative": NEGATIVE}, "a negative leads towards a caption, but none is given: pass a caption too"),
+        ({"negative": NEGATIVE, "guidance": 3}, "guidance=3 leads towards a caption, but none is given"),
+        (
+            {"caption": CAPTION, "negative": NEGATIVE, "guidance": 1},
+            "a negative has an effect with guidance alone: pass a guidance other than 1, or no negative",
+        ),
         (
             {"caption": CAPTION, "negative": CAPTION[:2]},
             r"the caption has shape \(2, 24\), but .* takes one of \(5, 24\)",
@@ -321,6 +344,7 @@ def test_the_commands_sampler_over_a_rule(here, options, scheduler, times):
     ("options", "message"),
     [
         (["--guidance", "5"], "--guidance 5 leads towards a caption, but none is given: pass a caption too"),
+        (["--negative", "n.npy"], "a negative leads towards a caption, but none is given: pass a caption too"),
         (["--negative", "n.npy", "--guidance", "1"], "a negative has an effect with guidance alone"),
         (["--scheduler", "heun@uniform:2", "--steps", "2"], "names a timestep list and timesteps were given too"),
         (["--negative", "none.npy"], "cannot read none.npy"),
