@@ -1,6 +1,7 @@
 """Teachers as NVIDIA runs them: a rule for the timesteps, DPM-Solver++ 2M, guidance on the caption alone."""
 
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -405,11 +406,14 @@ RULES = {"shift": {"base": 6, "size": 2048}, "steps": 25}
         ({"timesteps": {}}, "timesteps is {}, expected a list of times, or a rule such as"),
         ({"timesteps": {"shift": 6, "steps": 25}}, "expected a list of times, or a rule such as"),
         ({"timesteps": {**RULES, "stops": 3}}, "expected a list of times, or a rule such as"),
-        ({"timesteps": {**RULES, "steps": 0}}, r"steps=0 must be a whole number in 1\.\.1000"),
-        ({"timesteps": {**RULES, "steps": 10**9}}, "steps=1000000000 must be a whole number"),
-        ({"timesteps": {**RULES, "shift": {"base": 0, "size": 1}}}, r"base=0 must be a finite number in \(0, 1000\]"),
-        ({"timesteps": {**RULES, "shift": {"base": "6", "size": 1}}}, "base='6' must be a finite number"),
-        ({"timesteps": {**RULES, "shift": {"base": 6, "size": 2.5}}}, "size=2.5 must be a whole number"),
+        (
+            {"timesteps": {**RULES, "steps": 0}},
+            r"'steps': 0}, expected a base above 0 and at most 1000, a size .* and 1\.\.1000 steps",
+        ),
+        ({"timesteps": {**RULES, "steps": 10**9}}, r"'steps': 1000000000}, expected .* 1\.\.1000 steps"),
+        ({"timesteps": {**RULES, "shift": {"base": 0, "size": 1}}}, "expected a base above 0"),
+        ({"timesteps": {**RULES, "shift": {"base": "6", "size": 1}}}, "expected a base above 0"),
+        ({"timesteps": {**RULES, "shift": {"base": 6, "size": 2.5}}}, "expected a base above 0"),
         ({"sampler": "dpmp-2m"}, "sampler is 'dpmp-2m', expected a scheduler's name and options, such as 'dpmpp-2m'"),
         ({"sampler": "evil.py:run"}, "sampler is 'evil.py:run', expected a scheduler's name"),
         ({"sampler": "@table.json"}, "sampler is '@table.json', expected a scheduler's name"),
@@ -417,6 +421,28 @@ RULES = {"shift": {"base": 6, "size": 2048}, "steps": 25}
         ({"sampler": "restart(repeats=1000000000)"}, "expected a scheduler's name"),
         ({"sampler": "dpmpp-2m\x1b[2J"}, r"sampler is 'dpmpp-2m\\x1b\[2J', expected a scheduler's name"),
         ({"sampler": 3}, "sampler is 3, expected a scheduler's name"),
+        ({"sampler": "restart(repeats=1000)"}, "expected a scheduler's name"),
+        ({"sampler": "restart(t_max=0.5)"}, "expected a scheduler's name .*, that suits the timesteps"),
+        ({"sampler": "restart", "timesteps": [0.5, 0]}, "expected a scheduler's name .*, that suits the timesteps"),
+        ({"timesteps": [1, *(0.5**k for k in range(1, 1001)), 0]}, "expected a list of at most 1001 times, or a rule"),
+        ({"timesteps": "abc"}, "timesteps is 'abc', expected a list of at most 1001 times, or a rule"),
+        ({"timesteps": [10**400, 0]}, "timesteps must be a list of numbers"),
+        ({"guidance": 10**400}, "guidance is 1000.*, expected a number above 0 and at most 1000"),
+        ({"guidance": 1e308}, r"guidance is 1e\+308, expected"),
+        ({"guidance": float("nan")}, "guidance is nan, expected"),
+        ({"guidance": None}, "guidance is None, expected"),
+        ({"guidance": True}, "guidance is True, expected"),
+        ({"timescale": 10**400}, "timescale is 1000.*, expected a number above 0 and at most 1e6"),
+        ({"network_bytes": 10**400}, "network_bytes is 1000.*, expected a number above 0 and at most 1e9"),
+        ({"encoder_bytes": 0}, "encoder_bytes is 0, expected"),
+        ({"scale": 10**400}, r"scale is 1000.*, expected a whole number in 1\.\.64"),
+        ({"vae_factor": 257}, r"vae_factor is 257, expected a whole number in 1\.\.256"),
+        ({"position_limit": 1 << 21}, r"position_limit is 2097152, expected a whole number in 1\.\.2\^20"),
+        ({"prediction": {}}, "prediction is {}, expected one of velocity, x0, eps"),
+        ({"noise_frame": []}, r"noise_frame is \[\], expected one of flow, vp"),
+        ({"drifts": 1}, "drifts is 1, expected true or false"),
+        ({"name": "x" * 4001}, r"name is 'xxx.*\.\.\., expected a text of at most 4000 characters"),
+        ({"x" * 4001: 1}, "unknown key 'x{100}': "),
         ({"guidance": 0}, "guidance is 0, expected a number above 0"),
         ({"guidance": "5"}, "guidance is '5', expected a number above 0"),
     ],
@@ -427,6 +453,63 @@ def test_a_manifest_of_a_stranger(tmp_path, monkeypatch, facts, message):
     Path("pidsampler.json").write_text(json.dumps(facts))
     with pytest.raises(PidSamplerError, match=message):
         read_manifest(Path())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "cannot be read as JSON: it is nested too deeply"),
+        ('{"timesteps":' + "[" * 100_000 + "]" * 100_000 + "}", "cannot be read as JSON: it is nested too deeply"),
+        ('{"guidance": 5, "guidance": 1}', "cannot be read as JSON: the key 'guidance' occurs twice"),
+        ('{"timesteps": {"shift": {"base": 6, "size": 1, "base": 7}, "steps": 2}}', "the key 'base' occurs twice"),
+        ('{"name": "' + "x" * 1_000_000 + '"}', "is larger than 1 MB"),
+        ('{"scale": ' + "1" * 5000 + "}", "cannot be read as JSON"),
+        ("\udcff", "is not a text file, expected JSON"),
+    ],
+    ids=["nested", "nested list", "twice", "twice inside", "large", "digits", "bytes"],
+)
+def test_a_manifest_that_is_no_plain_json(tmp_path, content, message):
+    (tmp_path / "pidsampler.json").write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(PidSamplerError, match=message):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_a_manifest_that_is_there_is_never_left_out(tmp_path, kind):
+    """It would become the facts of a student of PiD."""
+    path = tmp_path / "pidsampler.json"
+    if kind == "link":
+        path.symlink_to("nowhere.json")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(PidSamplerError, match=r"cannot read .*pidsampler\.json"):
+        read_manifest(tmp_path)
+
+
+def test_texts_of_a_manifest_control_no_terminal(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "m")
+    path = tmp_path / "m" / "pidsampler.json"
+    texts = {"name": "\x1b[31mred\n\ud800 x", "description": "ein\u202e größerer Name", "licence": "MIT\r\n"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **texts}))
+    assert main(["inspect", str(tmp_path / "m")]) == 0
+    out = capsys.readouterr().out
+    for found in (r"\x1b[31mred\n\ud800 x", r"ein\u202e größerer Name", r"MIT\r\n"):
+        assert found in out
+    assert out.replace("\n", "").isprintable()
+
+
+def test_what_a_manifest_may_say_can_be_said(tmp_path):
+    """The ends of the ranges, with a byte order mark before them."""
+    most = {"scale": 64, "vae_factor": 256, "timescale": 1e6, "guidance": 1000, "position_limit": 1 << 20}
+    (tmp_path / "pidsampler.json").write_text("\ufeff" + json.dumps({**most, "network_bytes": 1e9, "drifts": True}))
+    found = read_manifest(tmp_path)
+    assert {key: getattr(found, key) for key in most} == most
+    (tmp_path / "pidsampler.json").write_text(
+        json.dumps({"sampler": "restart(t_max=0.5)", "timesteps": [0.9, 0.5, 0.2, 0]})
+    )
+    assert read_manifest(tmp_path).own_sampler == "restart(t_max=0.5)"
 
 
 def test_a_list_as_before(tmp_path):
