@@ -531,6 +531,20 @@ def test_a_study_needs_one_list_for_pictures_of_all_sizes(folder, tmp_path):
     assert study.scheduler(study.preset_cell).timesteps.tolist() == timesteps.teacher(4, 2).tolist()
 
 
+def test_a_study_runs_each_model_by_its_own_scheduler(folder, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    preset = {"model": str(folder), "images": "a.png", "timesteps": "teacher(shift=6)", "steps": 2}
+    axes = {"model": [str(folder), "tiny", "nowhere"], "scheduler": ["dpmpp-2m", "flow-sde"]}
+    study = Study(preset=preset, axes=axes, cells="one-at-a-time", folder=tmp_path)
+    cells = study.all_cells
+    assert [cell.settings["scheduler"] for cell in cells] == ["dpmpp-2m", "flow-sde", "flow-sde", "flow-sde"]
+    assert str(study.scheduler(cells[0])) == "dpmpp-2m@teacher(shift=6):2"
+    said = Study(preset={**preset, "scheduler": "dpmpp-2m"}, folder=tmp_path)
+    assert said.preset_cell.id == study.preset_cell.id
+    again = pickle.loads(pickle.dumps(study))
+    assert (again.preset_cell, again.all_cells) == (study.preset_cell, cells)
+
+
 def test_a_search_needs_pictures_of_one_size(folder, tmp_path):
     for name, width in (("a", 64), ("b", 64), ("c", 96)):
         np.save(tmp_path / f"{name}.npy", latent_of(64, width))
