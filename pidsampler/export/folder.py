@@ -42,7 +42,8 @@ class ExportPlan:
         architecture: Sizes of the network.
         tensors: Weights by name, see `Architecture.shapes`.
         form: Form of the network: types, sizes, inputs.
-        manifest: Facts that the graphs do not say; its position_limit becomes the architecture's.
+        manifest: Facts that the graphs do not say; its position_limit becomes the architecture's, and its
+            stored_caption the form's.
         encoder: The image's encoder, or None for latents only.
         encoder_tensors: Weights of the encoder, see `encoder_shapes`.
         null_caption: Floats (text_length, text_width) of a network that takes a caption: the one where none is given.
@@ -159,8 +160,16 @@ def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> Non
     if plan.null_caption is not None:
         note(NULL_CAPTION)
         np.save(folder / NULL_CAPTION, captions.checked(plan.null_caption))
-    manifest = replace(plan.manifest, position_limit=plan.architecture.position_limit)
+    manifest = replace(
+        plan.manifest, position_limit=plan.architecture.position_limit, stored_caption=_stored(plan.form)
+    )
     (folder / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _stored(form: Form) -> str | None:
+    """What tells the caption in a graph from zeros."""
+    said = None if form.takes_caption else captions.described(form.caption)
+    return None if said is None else str(said["sha256"])
 
 
 __getattr__ = moved.names(__name__)

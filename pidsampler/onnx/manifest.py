@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
 from functools import partial
@@ -100,6 +101,8 @@ class Manifest:
         noise_frame: Form of a latent with noise of level s: "flow" (1-s)*z + s*eps, or "vp" sqrt(1-s^2)*z + s*eps.
         scale: Output pixels per input pixel, along a side.
         vae_factor: Input pixels per latent pixel, along a side.
+        stored_caption: SHA-256, in hex, of the float32 values of the caption's embedding that the network holds; None
+            where it holds zeros, or is given one. It decides nothing, and goes into the record.
         position_limit: Pixels a side beyond which the network scales pixel positions down, see
             `export.architecture.Architecture`; None where it scales none.
         drifts: Whether its colours are known to drift: results then get those of their input, unless told otherwise.
@@ -118,6 +121,7 @@ class Manifest:
     noise_frame: str | None = None
     scale: int | None = None
     vae_factor: int | None = None
+    stored_caption: str | None = None
     position_limit: int | None = None
     drifts: bool | None = None
     network_bytes: float | None = None
@@ -225,6 +229,13 @@ def _text(name: str, value: object) -> str:
     return printable(text)
 
 
+def _digest(name: str, value: object) -> str:
+    text = word(name, value)
+    if re.fullmatch("[0-9a-f]{64}", text) is None:
+        raise ConfigError(f"{name} is no SHA-256")
+    return text
+
+
 def _times(name: str, value: object) -> OwnTimes:
     if isinstance(value, dict):
         return TeacherRule.of(value)
@@ -259,6 +270,7 @@ _RULES: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "noise_frame": (f"one of {', '.join(FRAMES)}", partial(word, choices=FRAMES)),
     "scale": ("a whole number in 1..64", partial(whole, low=1, high=64)),
     "vae_factor": ("a whole number in 1..256", partial(whole, low=1, high=256)),
+    "stored_caption": ("64 hex digits, a SHA-256", _digest),
     "position_limit": ("a whole number in 1..2^20", partial(whole, low=1, high=1 << 20)),
     "drifts": ("true or false", flag),
     "network_bytes": _BYTES,

@@ -244,6 +244,18 @@ def test_the_null_caption_of_a_folder_is_its_default(caption, latent, capsys):
     assert not (folder / "null_caption.npy").exists()
 
 
+def test_a_stored_caption_is_told_from_zeros(caption, latent, capsys):
+    digest = captions.described(caption)["sha256"]
+    for given, expected in ((caption, digest), (None, None)):
+        folder = write(V15, Form(caption=given))
+        assert Model.load(folder, get_backend("numpy")).contract.stored_caption == expected
+        assert Upscaler.load(folder, "cpu")(latent).record["model"].get("stored_caption") == expected
+        assert main(["inspect", "m"]) == 0
+        shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert ["stored", "caption", expected or "none"] in shown
+    assert "stored_caption" not in json.loads(Path("m/pidsampler.json").read_text())
+
+
 def test_a_record_of_a_network_that_takes_no_caption(latent):
     record = Upscaler.load(write(V15, Form()), "cpu")(latent).record
     assert (record["caption"], record["caption_source"]) == (None, None)

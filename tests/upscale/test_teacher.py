@@ -168,7 +168,7 @@ def test_the_list_is_made_anew_for_each_size_and_for_the_whole_picture(up):
         assert up.record(Source.of(latent_of(height, width)))["timesteps"] == expected
     assert up.record(Source.of(latent_of(64, 64)), steps=2)["timesteps"] == list(RULE.at((64, 64), 2))
     assert up.record(Source.of(latent_of(64, 64)), "heun@uniform:3")["timesteps"] == timesteps.uniform(3).tolist()
-    with pytest.raises(PidSamplerError, match=r"'heun@uniform:3' names a timestep list and timesteps were given too"):
+    with pytest.raises(PidSamplerError, match=r"'heun@uniform:3' names a timestep list and steps were given too"):
         up.record(Source.of(latent_of(64, 64)), "heun@uniform:3", steps=2)
 
 
@@ -347,7 +347,7 @@ def test_the_commands_sampler_over_a_rule(here, options, scheduler, times):
         (["--guidance", "5"], "--guidance 5 leads towards a caption, but none is given: pass a caption too"),
         (["--negative", "n.npy"], "a negative leads towards a caption, but none is given: pass a caption too"),
         (["--negative", "n.npy", "--guidance", "1"], "a negative has an effect with guidance alone"),
-        (["--scheduler", "heun@uniform:2", "--steps", "2"], "names a timestep list and timesteps were given too"),
+        (["--scheduler", "heun@uniform:2", "--steps", "2"], "names a timestep list and steps were given too"),
         (["--negative", "none.npy"], "cannot read none.npy"),
         (["--guidance", "-1", "--caption", "c.npy"], "must be a finite number from 0"),
     ],
@@ -440,6 +440,7 @@ RULES = {"shift": {"base": 6, "size": 2048}, "steps": 25}
         ({"position_limit": 1 << 21}, r"position_limit is 2097152, expected a whole number in 1\.\.2\^20"),
         ({"prediction": {}}, "prediction is {}, expected one of velocity, x0, eps"),
         ({"noise_frame": []}, r"noise_frame is \[\], expected one of flow, vp"),
+        ({"stored_caption": "0" * 63}, "expected 64 hex digits, a SHA-256"),
         ({"drifts": 1}, "drifts is 1, expected true or false"),
         ({"name": "x" * 4001}, r"name is 'xxx.*\.\.\., expected a text of at most 4000 characters"),
         ({"x" * 4001: 1}, "unknown key 'x{100}': "),
