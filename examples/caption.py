@@ -11,6 +11,8 @@ docs/captions.md says what happens to the prompt. The encoder is Gemma-2-2B-it, 
 """
 
 import argparse
+import os
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -69,10 +71,24 @@ def load(name):
     try:
         tokenizer = AutoTokenizer.from_pretrained(name, padding_side="right")
         encoder = AutoModel.from_pretrained(name, dtype=torch.bfloat16)
-    except OSError as error:
-        raise SystemExit(f"caption.py: no encoder {name!r} can be had: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # transformers raises errors of many kinds
+        why = (str(error).splitlines() or [type(error).__name__])[0]
+        raise SystemExit(f"caption.py: no encoder {name!r} can be had: {why}") from error
     torch.set_grad_enabled(False)
     return tokenizer, encoder.eval()
+
+
+def obstacle(files):
+    """Return why files of one folder cannot be written, or None; the encoder need not be loaded to know it."""
+    for file in files:
+        if os.path.lexists(file):
+            return f"{file} exists: move it, or pass another name"
+    there = next(folder for folder in files[0].absolute().parents if os.path.lexists(folder))
+    try:
+        with tempfile.TemporaryFile(dir=there):
+            return None
+    except OSError as error:
+        return f"cannot write {files[0]}: {there}: {error.strerror}"
 
 
 def main(argv=None, load=load):
@@ -91,12 +107,16 @@ def main(argv=None, load=load):
         files = [arguments.output / f"{i:04}.npy" for i in range(len(prompts))]
     elif arguments.output.suffix != ".npy":
         parser.error(f"one embedding goes to a file: {arguments.output} does not end in .npy")
-    if there := [file for file in files if file.exists()]:
-        parser.error(f"{there[0]} exists: move it, or pass another name")
+    if (wrong := obstacle(files)) is not None:
+        parser.error(wrong)
     tokenizer, encoder = load(arguments.encoder)
     for prompt, file in zip(prompts, files, strict=True):
-        file.parent.mkdir(parents=True, exist_ok=True)
-        np.save(file, embedding(prompt, tokenizer, encoder))
+        made = embedding(prompt, tokenizer, encoder)
+        try:
+            file.parent.mkdir(parents=True, exist_ok=True)
+            np.save(file, made)
+        except OSError as error:
+            raise SystemExit(f"caption.py: cannot write {file}: {error.strerror or error}") from error
         print(f"{file}: {prompt or '(null caption)'}")
 
 

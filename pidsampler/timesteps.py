@@ -3,9 +3,9 @@
 t is the noise level of the flow: x_t = (1 - t)*x0 + t*eps. A list of n + 1 times makes n steps. Every function
 here returns a new float64 array; `custom` checks a list of the user's own and changes no bit of it.
 
-Arguments that recur: `times` is a list that `custom` accepts; `steps` is at least 1; `t_max` and `t_min` are the first
-and the last time before 0, 0 < t_min < t_max <= 1; `shift`, above 0, is the model's own (see `shift`). An argument
-outside its range raises PidSamplerError.
+Arguments that recur: `times` is a list that `custom` accepts; `steps` is at least 1 and at most a million; `t_max` and
+`t_min` are the first and the last time before 0, 0 < t_min < t_max <= 1; `shift`, above 0, is the model's own (see
+`shift`). An argument outside its range raises PidSamplerError.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from .values import flag, number, shown, whole, word
 Times = NDArray[np.float64]
 TimesLike = Sequence[float] | NDArray[Any]
 
+_MOST = 1_000_000  # steps of a list
 _PID = (0.999, 0.866, 0.634, 0.342, 0.0)
 
 
@@ -141,18 +142,20 @@ def flux_mu(tokens: int) -> float:
 
     Source: black-forest-labs/flux, sampling.py (get_schedule).
     """
-    return 0.5 + (1.15 - 0.5) * (whole("tokens", tokens, low=1) - 256) / (4096 - 256)
+    return 0.5 + (1.15 - 0.5) * (whole("tokens", tokens, low=1, high=1 << 40) - 256) / (4096 - 256)
 
 
 def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> float:
     """Return PiD's resolution-dependent shift, base * sqrt(sqrt(height * width) / size), of a result in pixels.
 
-    `base`, the shift at a square of `size` pixels a side, is 4 at 1024 for v1 and 6 at 2048 for v1.5.
+    `base`, the shift at a square of `size` pixels a side, is 4 at 1024 for v1 and 6 at 2048 for v1.5. A side has 1 to
+    2^31-1 pixels.
 
     Source: nv-tlabs/PiD, pid_model.py and pixeldit_model.py (dynamic_shift).
     """
-    side = math.sqrt(whole("height", height, low=1) * whole("width", width, low=1))
-    return _positive("base", base) * math.sqrt(side / whole("size", size, low=1))
+    most = (1 << 31) - 1
+    side = math.sqrt(whole("height", height, low=1, high=most) * whole("width", width, low=1, high=most))
+    return _positive("base", base) * math.sqrt(side / whole("size", size, low=1, high=most))
 
 
 def teacher(steps: int, shift: float = 6.0) -> Times:
@@ -214,7 +217,7 @@ def resample(times: TimesLike, steps: int) -> Times:
 
     Source: the log-linear interpolation of "Align your steps" (arXiv 2404.14507), in log-SNR.
     """
-    t, steps = custom(times)[:-1], whole("steps", steps)
+    t, steps = custom(times)[:-1], whole("steps", steps, high=_MOST)
     if t[0] == 1.0:
         raise ConfigError("timesteps start at 1.0, where log-SNR is infinite: start below 1, such as at 0.999")
     if len(t) < 2 or steps < 2:
@@ -337,7 +340,7 @@ _shift = shift  # for the functions with an argument of that name
 
 
 def _count(steps: int, most: int | None = None) -> int:
-    return whole("steps", steps, low=1, high=most)
+    return whole("steps", whole("steps", steps, low=1, high=most), high=_MOST)
 
 
 def _positive(name: str, value: float) -> float:

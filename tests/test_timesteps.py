@@ -197,6 +197,15 @@ def test_shift_multiplies_the_odds(times, factor):
             assert after == before
 
 
+@pytest.mark.parametrize("steps", [1_000_001, 1 << 62, 10**400])
+def test_no_list_is_endless(steps):
+    for name in LISTS:
+        with pytest.raises(PidSamplerError, match="steps="):
+            get_timesteps(name, steps)
+    with pytest.raises(PidSamplerError, match=r"steps=.* must be a whole number of at most 1000000"):
+        timesteps.resample([0.9, 0.5, 0], steps)
+
+
 def test_resolution_dependent_shifts():
     assert timesteps.flux_mu(256) == 0.5
     assert timesteps.flux_mu(4096) == pytest.approx(1.15)
@@ -206,6 +215,13 @@ def test_resolution_dependent_shifts():
     assert timesteps.pid_shift(512, 4096) == pytest.approx(4.757, abs=5e-4)
     assert timesteps.pid_shift(4096, 512) == timesteps.pid_shift(512, 4096)
     assert timesteps.pid_shift(2160, 3840, base=6, size=2048) == pytest.approx(7.115, abs=5e-4)
+    for sides in ((10**400, 1), (4, 1 << 31), (0, 1)):
+        with pytest.raises(PidSamplerError, match=r"must be a whole number in 1\.\.2\^31-1"):
+            timesteps.pid_shift(*sides)
+    with pytest.raises(PidSamplerError, match=r"size=1000.* must be a whole number in 1\.\.2\^31-1"):
+        timesteps.pid_shift(4, 4, size=10**400)
+    with pytest.raises(PidSamplerError, match=r"tokens=1000.* must be a whole number"):
+        timesteps.flux_mu(10**400)
     assert timesteps.pid_shift(1448, 1448, base=6, size=2048) == 6 * math.sqrt(1448 / 2048)
 
 

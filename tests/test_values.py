@@ -512,6 +512,7 @@ CALLS |= {
     "io.latents.batched": {"array": Takes(LATENT)},
     "io.captions.read": {"path": Takes("caption.npy")},
     "io.captions.checked": {"array": Takes(LATENT[0, 0])},
+    "io.captions.check_fits": {"caption": Takes(LATENT[0, 0]), "dtype": Takes(np.dtype(np.float16))},
     "io.captions.check_shape": {
         "caption": Takes(LATENT[0, 0]),
         "shape": Takes(LATENT[0, 0].shape),
@@ -592,6 +593,7 @@ CALLS |= {
     "onnx.Model.load": {"model": Takes("gaussian"), "backend": Takes(NUMPY), "options": Takes(CudaOptions())},
     "onnx.Model.encode": {"image": Takes(np.zeros((1, 3, 8, 8), np.float32))},
     "onnx.Model.check_latent": {"latent": Takes(np.zeros((1, 192, 8, 8), np.float32))},
+    "onnx.model_has_null_caption": {"model": text("gaussian")},
     "onnx.model_hashes": {"model": Takes("gaussian")},
     "onnx.model_manifest": {"model": text("gaussian")},
     "jobs.run.outcomes": {

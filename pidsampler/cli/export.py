@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from ..export.published import Published
     from ..export.tensors import Stored
 
+_LONGEST = 400  # characters of what a description says of one file
 _DTYPES = {"ort-cpu": "float32", "ort-cuda": "bfloat16", "tensorrt": "bfloat16", "onnx": "float32"}
 
 
@@ -122,7 +123,8 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
     from ..export.vae import ENCODERS, canonical, encoder_shapes, random_encoder
     from ..onnx.manifest import Manifest
 
-    published, tensors, assumed = _recognised(arguments)
+    noted: list[str] = []
+    published, tensors, assumed = _recognised(arguments, noted)
     architecture = published.architecture
     encoder = ENCODERS[published.encoder] if published.encoder is not None else None
     if arguments.reduced:
@@ -148,14 +150,14 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
         tensors = random_tensors(architecture, arguments.random_weights)
     else:
         if tensors is None:
-            note = _noted(files[0], arguments.quiet)
+            note = _noting(files[0], noted, quiet=arguments.quiet)
             tensors = network_tensors(read_checkpoint(files[0], note=note).tensors, note=note)
         where = f"{files[0]} as {published.backbone} {published.type}"
         check_tensors(tensors, architecture.shapes(), where=where)
         check_values(tensors, dtype=TYPES[form.dtype], where=where)
     encoder_tensors = None
     if encoder is not None and files[1] is not None:
-        note = _noted(files[1], arguments.quiet)
+        note = _noting(files[1], noted, quiet=arguments.quiet)
         found = read_checkpoint(files[1], note=note)
         if arguments.vae is not None and (assumption := check_vae(found.path, encoder)) is not None:
             assumed.append(assumption)
@@ -167,7 +169,7 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
         encoder_tensors = random_encoder(encoder, arguments.random_weights)
     manifest = Manifest(
         name=name,
-        description="; ".join([published.description, *assumed]),
+        description="; ".join([published.description, *map(_cut, [*assumed, *noted])]),
         license=license_line,
         prediction="velocity",
         timescale=1000.0,
@@ -191,14 +193,16 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
     return plan, assumed
 
 
-def _recognised(arguments: argparse.Namespace) -> tuple[Published, Mapping[str, Stored] | None, list[str]]:
+def _recognised(
+    arguments: argparse.Namespace, noted: list[str]
+) -> tuple[Published, Mapping[str, Stored] | None, list[str]]:
     """Which published checkpoint is meant, the tensors of the user's file, and what was assumed of it."""
     from ..export.checkpoint import network_tensors, read_checkpoint
     from ..export.identify import identify
     from ..export.published import get_published
 
     if arguments.checkpoint is not None:
-        note = _noted(arguments.checkpoint, arguments.quiet)
+        note = _noting(arguments.checkpoint, noted, quiet=arguments.quiet)
         read = read_checkpoint(arguments.checkpoint, note=note)
         tensors = network_tensors(read.tensors, note=note)
         found = identify(read.path, tensors, backbone=arguments.backbone, kind=arguments.kind)
@@ -208,14 +212,20 @@ def _recognised(arguments: argparse.Namespace) -> tuple[Published, Mapping[str, 
     return get_published(arguments.backbone, arguments.kind), None, []
 
 
-def _noted(path: Path, quiet: bool) -> Callable[[str], object]:
-    """Return what prints a line about a checkpoint."""
+def _noting(path: Path, noted: list[str], *, quiet: bool) -> Callable[[str], object]:
+    """Return what takes a line about a checkpoint: it is for the manifest, and printed unless all is to be quiet."""
 
     def note(text: str) -> None:
+        noted.append(f"{path.name}: {text}")
         if not quiet:
-            say(f"{path}: {text}", flush=True)
+            tell(f"pidsampler: {path}: {text}")
 
     return note
+
+
+def _cut(text: str) -> str:
+    """What a description has room for: names in the text may be a stranger's."""
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 
 def _form(arguments: argparse.Namespace) -> Form:

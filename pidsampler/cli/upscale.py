@@ -100,7 +100,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Enlarge the inputs; 0, or 1 where one failed, or 2 where an option is wrong."""
     from ..io import atomic
-    from ..onnx import model_manifest
+    from ..onnx import model_has_null_caption, model_manifest
     from ..onnx.hub import PREFIX, download_model
     from ..upscale import batch
     from ..upscale.guidance import guidance_scale
@@ -114,7 +114,8 @@ def run(arguments: argparse.Namespace) -> int:
     with checking():
         scheduler, sampler = _samplers(arguments, manifest)
         settings, tiling, files = _asked(arguments, scheduler, sampler=sampler, left_out=left_out)
-        guided = guidance_scale(settings, manifest.guidance) is not None
+        null_caption = model_has_null_caption(arguments.model)
+        guided = guidance_scale(settings, manifest.guidance, null_caption=null_caption) is not None
     # Where a target is a link, its new content is written beside what it leads to.
     folders = {path.parent for file in files for path in (file.target, atomic.real_path(file.target))}
     for folder in folders:

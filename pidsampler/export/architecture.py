@@ -101,7 +101,7 @@ class Architecture:
         if self.rope not in ("plain", "ntk"):
             wrong.append(f"rope={self.rope!r} is neither 'plain' nor 'ntk'")
         if self.position_limit is not None:
-            whole("position_limit", self.position_limit, low=1)
+            whole("position_limit", self.position_limit, low=1, high=1 << 20)  # as in pidsampler.json
         if wrong:
             raise ConfigError(f"no such network: {'; '.join(wrong)}")
 

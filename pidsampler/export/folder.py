@@ -22,7 +22,7 @@ from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
 from .architecture import Architecture
 from .build import TYPES
-from .layers import Form
+from .layers import Form, check_form
 from .network import build_network
 from .projection import build_projection
 from .tensors import Stored
@@ -42,14 +42,16 @@ class ExportPlan:
         architecture: Sizes of the network.
         tensors: Weights by name, see `Architecture.shapes`.
         form: Form of the network: types, sizes, inputs.
-        manifest: Facts that the graphs do not say; its position_limit becomes the architecture's.
+        manifest: Facts that the graphs do not say; its position_limit becomes the architecture's, and its
+            stored_caption the form's.
         encoder: The image's encoder, or None for latents only.
         encoder_tensors: Weights of the encoder, see `encoder_shapes`.
         null_caption: Floats (text_length, text_width) of a network that takes a caption: the one where none is given.
             None is zeros, which NVIDIA's inference never uses.
 
     Raises:
-        PidSamplerError: The null caption has another shape, holds NaN or infinity, or the form takes no caption.
+        PidSamplerError: The null caption has another shape, holds NaN or infinity, or numbers too large for the type of
+            the form; or the form takes no caption.
     """
 
     architecture: Architecture
@@ -66,7 +68,9 @@ class ExportPlan:
         if not self.form.takes_caption:
             raise ConfigError("null_caption is for a network that takes a caption: pass caption=input with it")
         a = self.architecture
-        captions.check_shape(captions.checked(self.null_caption), (a.text_length, a.text_width))
+        captions.check_shape(null := captions.checked(self.null_caption), (a.text_length, a.text_width))
+        check_form(a, self.form)
+        captions.check_fits(null, TYPES[self.form.dtype])  # in which the network works
 
     @property
     def size(self) -> int:
@@ -156,8 +160,16 @@ def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> Non
     if plan.null_caption is not None:
         note(NULL_CAPTION)
         np.save(folder / NULL_CAPTION, captions.checked(plan.null_caption))
-    manifest = replace(plan.manifest, position_limit=plan.architecture.position_limit)
+    manifest = replace(
+        plan.manifest, position_limit=plan.architecture.position_limit, stored_caption=_stored(plan.form)
+    )
     (folder / MANIFEST).write_text(json.dumps(manifest.to_dict(), indent=2) + "\n", encoding="utf-8")
+
+
+def _stored(form: Form) -> str | None:
+    """What tells the caption in a graph from zeros."""
+    said = None if form.takes_caption else captions.described(form.caption)
+    return None if said is None else str(said["sha256"])
 
 
 __getattr__ = moved.names(__name__)

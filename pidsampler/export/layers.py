@@ -64,6 +64,7 @@ def check_form(a: Architecture, form: Form) -> None:
         raise ConfigError(f"the size {width}x{height} is no multiple of {step} pixels, which the network needs")
     if form.caption is not None:
         captions.check_shape(form.caption, (a.text_length, a.text_width))
+        captions.check_fits(form.caption, TYPES[form.dtype])
 
 
 Size = int | Value

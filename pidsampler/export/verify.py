@@ -73,7 +73,7 @@ def verify(folder: Path, network: Network | None = None, *, name: Path | None = 
         raise ModelError(f"{name} works in {printable(dtype)}, expected {', '.join(TOLERANCES)}")
     graphs = _wide(folder) if narrow else _opened(folder)
     if graphs.fixed:
-        raise ModelError(f"{name} has a fixed size, too large for numpy: verify an export of dynamic size")
+        raise ModelError(f"{name} has a fixed size: numpy is compared with exports of dynamic size alone")
     own = recovered(folder) if network is None or narrow else network
     found = _found(own.architecture, graphs)
     del graphs  # and their memory
@@ -88,7 +88,7 @@ def check_verifiable(size: tuple[int, int] | None) -> None:
         PidSamplerError: The export is of a fixed size.
     """
     if size is not None:
-        raise ModelError("a fixed size is too large for numpy to verify: verify an export of dynamic size")
+        raise ModelError("numpy is compared with exports of dynamic size alone: leave the size out, or verify")
 
 
 def _found(a: Architecture, graphs: _Graphs) -> _Found:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..values import array as array_
-from ..values import file_path, wholes, word
+from ..values import file_path, instance, wholes, word
 from .files import opened
 
 
@@ -25,8 +25,8 @@ def read(path: Path) -> NDArray[np.float32]:
         PidSamplerError: The file cannot be read, or does not hold floats of such a shape.
     """
     path = file_path("path", path)
+    opened(path).close()  # a pipe would be waited for
     try:
-        opened(path).close()  # a pipe is refused before numpy waits for it
         with np.errstate(over="ignore"):  # mapped: memory is taken for what the file holds, not what it claims
             mapped = np.load(path, mmap_mode="r", allow_pickle=False)
         return checked(mapped).copy()
@@ -44,14 +44,29 @@ def checked(array: Any) -> NDArray[np.float32]:
     """Return an embedding as float32 (tokens, width), from floats of that shape or of (1, tokens, width).
 
     Raises:
-        PidSamplerError: The array has another type or shape, or a value is not finite.
+        PidSamplerError: The array has another type or shape, or a value is not finite, or too large for float32.
     """
     array = np.asarray(array)
     if array.dtype.kind != "f" or array.ndim not in (2, 3) or (array.ndim == 3 and len(array) != 1):
         raise ConfigError(f"the caption is {array.dtype} {array.shape}, expected floats (tokens, width)")
     if not np.isfinite(array).all():
         raise ConfigError("the caption holds NaN or infinity")
+    check_fits(array, np.dtype(np.float32))
     return np.ascontiguousarray(array.reshape(array.shape[-2:]), np.float32)
+
+
+def check_fits(caption: NDArray[Any], dtype: np.dtype[Any]) -> None:
+    """Check that no finite number of an embedding becomes infinite in another type of floats.
+
+    Raises:
+        PidSamplerError: One does; the message names the largest, and the type.
+    """
+    caption, dtype = array_("caption", caption), instance("dtype", dtype, kind=np.dtype, words="a numpy dtype")
+    with np.errstate(over="ignore"):
+        fits = np.isfinite(caption.astype(dtype)).all()
+    if not fits:
+        largest = float(np.abs(caption).max())
+        raise ConfigError(f"the caption holds numbers up to {largest:.3g}, too large for {dtype}")
 
 
 def check_shape(caption: Any, shape: tuple[int, int], *, taker: str = "the network") -> None:

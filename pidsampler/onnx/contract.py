@@ -18,6 +18,7 @@ dynamic.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +29,7 @@ from numpy.typing import NDArray
 from .. import moved
 from ..errors import ModelError, PidSamplerError
 from ..io import captions
+from ..values import file_path
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, OwnTimes
 from .session import Session, Tensor
@@ -61,6 +63,8 @@ class Contract:
         latent_channels: C of the latent.
         fixed_size: (height, width) of the only image the graphs take, or None if they are dynamic.
         caption: (tokens, width) of the caption's embedding, or None where the network takes none.
+        null_caption: Whether the folder has a null caption, the one where none is given.
+        stored_caption: SHA-256 of the embedding that the network holds, or None where the manifest says of none.
         position_limit: Pixels a side beyond which the network scales pixel positions down, or None where it scales
             none.
         drifts: Whether its colours are known to drift.
@@ -82,6 +86,8 @@ class Contract:
     latent_channels: int
     fixed_size: tuple[int, int] | None
     caption: tuple[int, int] | None
+    null_caption: bool
+    stored_caption: str | None
     position_limit: int | None
     drifts: bool
     network_bytes: float | None
@@ -119,6 +125,11 @@ def read_contract(
     return _Reader(folder, manifest, encoder, network, projection).contract()
 
 
+def has_null_caption(folder: Path) -> bool:
+    """Return whether a model folder has something by the name of the null caption, whether or not it can be read."""
+    return os.path.lexists(file_path("folder", folder) / NULL_CAPTION)
+
+
 def read_null_caption(folder: Path, contract: Contract) -> NDArray[np.float32] | None:
     """Read the null caption of a model folder: float32 (tokens, width), read-only, or None where there is none.
 
@@ -126,7 +137,7 @@ def read_null_caption(folder: Path, contract: Contract) -> NDArray[np.float32] |
         PidSamplerError: It cannot be read, or is none that the network takes.
     """
     path = folder / NULL_CAPTION
-    if not path.is_file():
+    if not has_null_caption(folder):
         return None
     if contract.caption is None:
         raise ModelError(f"{path}: the network takes no caption: delete the file, or export with caption=input")
@@ -186,6 +197,8 @@ class _Reader:
             latent_channels=channels,
             fixed_size=(height, width) if height and width else None,
             caption=self._caption(),
+            null_caption=has_null_caption(self.folder),
+            stored_caption=manifest.stored_caption,
             position_limit=manifest.position_limit,
             drifts=manifest.drifts or False,
             network_bytes=manifest.network_bytes,

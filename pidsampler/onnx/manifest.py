@@ -4,24 +4,29 @@ from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from .. import moved, timesteps
-from ..errors import ConfigError, FileError, ModelError, PidSamplerError, unknown_name
+from ..errors import ConfigError, FileError, ModelError, PidSamplerError, printable, unknown_name
 from ..io.files import read_text
 from ..schedulers.registry import OwnLike, as_scheduler
 from ..schedulers.spec import Spec, names_file
 from ..table import PREDICTIONS
-from ..values import field, number, shown, whole
+from ..values import field, file_path, flag, number, shown, whole, word
 
 NAME = "pidsampler.json"
 FRAMES = ("flow", "vp")
-_MOST = 1000  # steps, or repeats, that a file may ask for
+_MOST = 1000  # steps that a file may ask for
+_MOST_BYTES = 1_000_000
+_LARGEST_OPTION = 100  # of a sampler, such as repeats
+_LONGEST_TEXT, _LONGEST_KEY = 4000, 100
 _SPELLINGS = ("licence", "license")  # of one key
 
 
@@ -55,7 +60,13 @@ class TeacherRule:
                 f"timesteps is {shown(data)}, expected a list of times, or a rule such as "
                 '{"shift": {"base": 6, "size": 2048}, "steps": 25}'
             )
-        return cls(steps=data["steps"], **shift)
+        try:
+            return cls(steps=data["steps"], **shift)
+        except ConfigError as error:
+            raise ConfigError(
+                f"timesteps is {shown(data)}, expected a base above 0 and at most 1000, a size in 1..2^20, and "
+                f"1..{_MOST} steps"
+            ) from error
 
     def to_dict(self) -> dict[str, Any]:
         """Return the rule as the file has it."""
@@ -90,6 +101,8 @@ class Manifest:
         noise_frame: Form of a latent with noise of level s: "flow" (1-s)*z + s*eps, or "vp" sqrt(1-s^2)*z + s*eps.
         scale: Output pixels per input pixel, along a side.
         vae_factor: Input pixels per latent pixel, along a side.
+        stored_caption: SHA-256, in hex, of the float32 values of the caption's embedding that the network holds; None
+            where it holds zeros, or is given one. It decides nothing, and goes into the record.
         position_limit: Pixels a side beyond which the network scales pixel positions down, see
             `export.architecture.Architecture`; None where it scales none.
         drifts: Whether its colours are known to drift: results then get those of their input, unless told otherwise.
@@ -108,6 +121,7 @@ class Manifest:
     noise_frame: str | None = None
     scale: int | None = None
     vae_factor: int | None = None
+    stored_caption: str | None = None
     position_limit: int | None = None
     drifts: bool | None = None
     network_bytes: float | None = None
@@ -149,80 +163,116 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a model folder; without one, all is None.
 
+    It may be a stranger's: the file has at most 1 MB, each key occurs once, and each has a kind and a range. What would
+    control a terminal becomes an escape, see `errors.printable`.
+
     Raises:
-        PidSamplerError: The file is no JSON object, or a key is unknown or has a wrong value.
+        PidSamplerError: The file cannot be read, is no JSON object, or a key is unknown, occurs twice or has a wrong
+            value.
     """
-    path = folder / NAME
-    if not os.path.exists(path):  # that there is no such folder is said where it is loaded
+    path = file_path("folder", folder) / NAME
+    if not os.path.lexists(path):  # that there is no such folder is said where it is loaded
         return Manifest()
+    text = read_text(path, expected="JSON", most=_MOST_BYTES)
     try:
-        data = json.loads(read_text(path, expected="JSON"))
-    except (ValueError, RecursionError) as error:
+        return _manifest(path, json.loads(text, object_pairs_hook=_once))
+    except PidSamplerError:
+        raise
+    except RecursionError as error:
+        raise FileError(f"{path} cannot be read as JSON: it is nested too deeply") from error
+    except ValueError as error:
         raise FileError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """What an object holds; JSON lets a key occur twice, and readers differ in which value they take."""
+    found: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in found:
+            raise ValueError(f"the key {shown(key)} occurs twice")
+        found[key] = value
+    return found
+
+
+def _manifest(path: Path, data: Any) -> Manifest:
     if not isinstance(data, dict):
         raise ModelError(f"{path} holds a {type(data).__name__}, expected an object with the model's facts")
     if {*_SPELLINGS} <= data.keys():
         raise ModelError(f"{path} has both {' and '.join(_SPELLINGS)}: leave one out")
-    known = [key for f in fields(Manifest) for key in (_SPELLINGS if f.name == "license" else (f.name,))]
     values: dict[str, Any] = {}
     for key, value in data.items():
-        if key not in known:
-            raise ModelError(f"{path}: {unknown_name('key', key, known=known)}")
-        values["license" if key in _SPELLINGS else key] = _checked(path, key, value)
-    return Manifest(**values)
-
-
-def _checked(path: Path, key: str, value: Any) -> Any:
-    if key == "timesteps":
+        if key not in _RULES:
+            raise ModelError(f"{path}: {unknown_name('key', key[:_LONGEST_KEY], known=_RULES)}")
+        expected, check = _RULES[key]
         try:
-            return TeacherRule.of(value) if isinstance(value, dict) else tuple(timesteps.custom(value).tolist())
+            values["license" if key in _SPELLINGS else key] = check(key, value)
+        except PidSamplerError as error:  # without "key=value", which the command line would say as the user's option
+            why = f"{key} is {shown(value)}, expected {expected}" if expected else error
+            raise ModelError(f"{path}: {why}") from error
+    made = Manifest(**values)
+    if made.sampler is not None:
+        own = made.own_timesteps
+        try:
+            as_scheduler(made.sampler, own=own.at((own.size, own.size)) if isinstance(own, TeacherRule) else own)
         except PidSamplerError as error:
-            raise ModelError(f"{path}: {error}") from error
-    expected, accept = _RULES[key]
-    if not accept(value):
-        raise ModelError(f"{path}: {key} is {value!r}, expected {expected}")
-    return value
+            raise ModelError(
+                f"{path}: sampler is {made.sampler!r}, expected {_SAMPLER}, that suits the timesteps"
+            ) from error
+    return made
 
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
+def _text(name: str, value: object) -> str:
+    """A text without what would control a terminal, and without halves of characters, which no file can hold."""
+    text = word(name, value)
+    if len(text) > _LONGEST_TEXT:
+        raise ConfigError(f"{name} is too long")
+    return printable(text)
 
 
-def _is_count(value: Any) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+def _digest(name: str, value: object) -> str:
+    text = word(name, value)
+    if re.fullmatch("[0-9a-f]{64}", text) is None:
+        raise ConfigError(f"{name} is no SHA-256")
+    return text
 
 
-def _is_sampler(value: Any) -> bool:
-    """Whether it is a scheduler's name and options: no file, which would be run, no list, and no endless work."""
-    if not isinstance(value, str) or names_file(value):
-        return False
-    try:
-        spec = Spec.parse(value)
-        if spec.list is not None or any(n > _MOST for n in spec.options.values() if not isinstance(n, str)):
-            return False
-        as_scheduler(value)
-    except PidSamplerError:
-        return False
-    return True
+def _times(name: str, value: object) -> OwnTimes:
+    if isinstance(value, dict):
+        return TeacherRule.of(value)
+    if not isinstance(value, list) or len(value) > _MOST + 1:
+        raise ConfigError(f"{name} is {shown(value)}, expected a list of at most {_MOST + 1} times, or a rule")
+    return tuple(timesteps.custom(value).tolist())
 
 
-def _is_positive(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < float("inf")
+def _sampler(name: str, value: object) -> str:
+    """A scheduler's name and options: no file, which would be run, no list, and no endless work."""
+    if names_file(text := word(name, value)):
+        raise ConfigError(f"{name} names a file")
+    spec = Spec.parse(text)
+    if spec.list is not None or any(n > _LARGEST_OPTION for n in spec.options.values() if not isinstance(n, str)):
+        raise ConfigError(f"{name} has a list, or a number above {_LARGEST_OPTION}")
+    return text
 
 
-_RULES: dict[str, tuple[str, Callable[[Any], bool]]] = {
-    "name": ("a text", _is_text),
-    "description": ("a text", _is_text),
-    **dict.fromkeys(_SPELLINGS, ("a text", _is_text)),
-    "prediction": (f"one of {', '.join(PREDICTIONS)}", lambda v: v in PREDICTIONS),
-    "timescale": ("a number above 0", _is_positive),
-    "sampler": ("a scheduler's name and options, such as 'dpmpp-2m'", _is_sampler),
-    "guidance": ("a number above 0", _is_positive),
-    "noise_frame": (f"one of {', '.join(FRAMES)}", lambda v: v in FRAMES),
-    "scale": ("a whole number from 1", _is_count),
-    "vae_factor": ("a whole number from 1", _is_count),
-    "position_limit": ("a whole number from 1", _is_count),
-    "drifts": ("true or false", lambda v: isinstance(v, bool)),
-    "network_bytes": ("a number above 0", _is_positive),
-    "encoder_bytes": ("a number above 0", _is_positive),
+_SAMPLER = "a scheduler's name and options, such as 'dpmpp-2m'"
+_TEXT = (f"a text of at most {_LONGEST_TEXT} characters", _text)
+_BYTES = ("a number above 0 and at most 1e9", partial(number, low=0, high=1e9, above=True))
+# Of each key, what is expected and what checks it; "" where that says it itself.
+_RULES: dict[str, tuple[str, Callable[[str, object], Any]]] = {
+    "name": _TEXT,
+    "description": _TEXT,
+    **dict.fromkeys(_SPELLINGS, _TEXT),
+    "prediction": (f"one of {', '.join(PREDICTIONS)}", partial(word, choices=PREDICTIONS)),
+    "timescale": ("a number above 0 and at most 1e6", partial(number, low=0, high=1e6, above=True)),
+    "timesteps": ("", _times),
+    "sampler": (_SAMPLER, _sampler),
+    "guidance": ("a number above 0 and at most 1000", partial(number, low=0, high=1000, above=True)),
+    "noise_frame": (f"one of {', '.join(FRAMES)}", partial(word, choices=FRAMES)),
+    "scale": ("a whole number in 1..64", partial(whole, low=1, high=64)),
+    "vae_factor": ("a whole number in 1..256", partial(whole, low=1, high=256)),
+    "stored_caption": ("64 hex digits, a SHA-256", _digest),
+    "position_limit": ("a whole number in 1..2^20", partial(whole, low=1, high=1 << 20)),
+    "drifts": ("true or false", flag),
+    "network_bytes": _BYTES,
+    "encoder_bytes": _BYTES,
 }

@@ -15,7 +15,16 @@ from .. import moved, values
 from ..backends import Array, Backend, get_backend
 from ..errors import ConfigError, FileError, ModelError, reason
 from ..io import captions
-from .contract import ENCODER, LATENT, NETWORK, NULL_CAPTION, PROJECTION, read_contract, read_null_caption
+from .contract import (
+    ENCODER,
+    LATENT,
+    NETWORK,
+    NULL_CAPTION,
+    PROJECTION,
+    has_null_caption,
+    read_contract,
+    read_null_caption,
+)
 from .hub import PREFIX, model_folder
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, read_manifest
@@ -299,6 +308,11 @@ def model_manifest(model: str | Path) -> Manifest:
         PidSamplerError: The manifest is not valid; see `manifest.read_manifest`.
     """
     return read_manifest(_folder(model))
+
+
+def model_has_null_caption(model: str | Path) -> bool:
+    """Return whether a bundled model or a folder has a null caption, without loading its graphs."""
+    return has_null_caption(_folder(model))
 
 
 def model_hashes(model: str | Path) -> dict[str, str]:

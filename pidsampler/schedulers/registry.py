@@ -242,7 +242,8 @@ def as_scheduler(
         return FileSampler(sampler, table, timesteps=table.times)
     spec = Spec.parse(sampler)
     if spec.list is not None and asked:
-        raise ConfigError(f"{sampler!r} names a timestep list and timesteps were given too: use one of them")
+        what = "steps" if timesteps is None else "timesteps"
+        raise ConfigError(f"{sampler!r} names a timestep list and {what} were given too: use one of them")
     if twice := sorted(spec.options.keys() & given.keys()):
         raise ConfigError(f"{sampler!r} has {twice[0]!r}, and it was given too: use one of them")
     if isinstance(timesteps, str) and reference(timesteps) is None:

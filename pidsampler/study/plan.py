@@ -6,7 +6,8 @@ import copy
 import hashlib
 import itertools
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -24,18 +25,8 @@ from ..schedulers.registry import as_scheduler
 from ..schedulers.spec import without_list
 from ..table import Scheduler, StepTable
 from ..values import field, file_path, flag, instance, items, mapping, number, numbers, shown, wholes, word, words
+from .settings import SETTINGS, whole_settings
 
-SETTINGS: dict[str, Any] = {
-    "model": "tiny",
-    "scheduler": "flow-sde",
-    "timesteps": None,
-    "steps": None,
-    "eta": None,
-    "noise": "independent",
-    "degrade_sigma": 0.0,
-    "images": (),
-    "seeds": 1,
-}
 # What is measured unless the study says what: by what there is to measure.
 _OF_FLOWS = ("ode-distance", "wasserstein-1", "wasserstein-2", "mmd", "mean-error", "std-error", "kurtosis-error")
 _OF_REFERENCES = ("psnr", "ssim", "flip")
@@ -91,7 +82,7 @@ class Cell:
     """One choice of settings.
 
     Args:
-        settings: Every setting of `SETTINGS`.
+        settings: Every setting of `SETTINGS`, with the name of the scheduler where that is the model's own.
         id: 12 hex digits, a function of the settings alone.
         label: The settings of the axes, short.
         axes: The text of each axis' setting.
@@ -186,9 +177,10 @@ class Study:
     """A study, from a file by `read_study` or made in Python.
 
     A setting is one of: model (a bundled name, a folder, or one of `flows`), scheduler (a spec, "FILE.py:NAME" or
-    "@FILE.json"), timesteps (a list's name, such as "karras(rho=5)", "FILE.py:NAME", "@FILE", or a list of times; None
-    for the model's own), steps, eta, noise, degrade_sigma, images (a pattern such as "photos/*.png", or a list of them)
-    and seeds (how many, or a list).
+    "@FILE.json"; None for the model's own), timesteps (a list's name, such as "karras(rho=5)", "FILE.py:NAME", "@FILE",
+    or a list of times; None for the model's own), steps, eta, noise, degrade_sigma, images (a pattern such as
+    "photos/*.png", or a list of them) and seeds (how many, or a list). None has a caption: a model that takes one gets
+    its null caption, or zeros, and no guidance.
 
     Args:
         preset: The settings that all is compared with; others are `SETTINGS`' own.
@@ -232,7 +224,7 @@ class Study:
                 {**self.preset, **dict(zip(axes, values, strict=True))} for values in itertools.product(*axes.values())
             ]
         else:
-            own = {**SETTINGS, **self.preset}
+            own = self._cell(self.preset, []).settings
             chosen = [{**self.preset, name: v} for name, values in axes.items() for v in values if v != own[name]]
         cells = [self._cell(settings, list(names)) for settings in chosen]
         preset = self._cell(self.preset, list(names))
@@ -245,11 +237,9 @@ class Study:
         return next(cell for cell in self.all_cells if cell.id == own)
 
     def _cell(self, changed: Mapping[str, Any], names: list[str]) -> Cell:
-        settings = {**SETTINGS, **changed}
-        for name, value in settings.items():
-            accepts, expected = _ACCEPTS[name]
-            if not accepts(value):
-                raise ConfigError(f"the setting {name} is {value!r}, expected {expected}")
+        settings = whole_settings(changed)
+        if settings["scheduler"] is None:
+            settings["scheduler"] = self._own_sampler(settings["model"])
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
         axes = {name: as_text(settings[name]) for name in names}
         label = ", ".join(text if name in ("scheduler", "model") else f"{name}={text}" for name, text in axes.items())
@@ -331,10 +321,28 @@ class Study:
 
     def model_path(self, cell: Cell) -> str:
         """Return a cell's model: a bundled name, or a folder's path."""
+        return self._path(_of(cell)["model"])
+
+    def _path(self, model: str) -> str:
         from ..onnx import bundled_models
 
-        model = _of(cell)["model"]
         return str(model) if model in bundled_models() else str(self.folder / model)
+
+    def _own_sampler(self, model: str) -> str:
+        """The scheduler that a model runs by, so that a cell means the same wherever it is named."""
+        from ..onnx import model_manifest
+        from ..onnx.manifest import Manifest
+
+        if model not in self._samplers:
+            self._samplers[model] = Manifest().own_sampler
+            if model not in self.flows:
+                with suppress(PidSamplerError):  # what is wrong with the model is said of its cells
+                    self._samplers[model] = model_manifest(self._path(model)).own_sampler
+        return self._samplers[model]
+
+    @cached_property
+    def _samplers(self) -> dict[str, str]:
+        return {}
 
     def measure_names(self) -> list[str]:
         """Return the measures' names, files' paths made whole."""
@@ -350,27 +358,6 @@ class Study:
 
 def _of(cell: Cell) -> Mapping[str, Any]:
     return instance("cell", cell, kind=Cell, words="a Cell").settings
-
-
-def _is(value: Any, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
-
-
-def _all_are(value: Any, *kinds: type) -> bool:
-    return isinstance(value, list | tuple) and all(_is(v, *kinds) for v in value)
-
-
-_ACCEPTS: dict[str, tuple[Callable[[Any], bool], str]] = {
-    "model": (lambda v: _is(v, str), "a bundled name, a folder or a flow's name"),
-    "scheduler": (lambda v: _is(v, str), "a spec such as 'heun'"),
-    "timesteps": (lambda v: v is None or _is(v, str) or _all_are(v, int, float), "a list's name, '@FILE' or times"),
-    "steps": (lambda v: v is None or _is(v, int), "a whole number"),
-    "eta": (lambda v: v is None or _is(v, int, float), "a number"),
-    "noise": (lambda v: _is(v, str), "the name of a kind of noise"),
-    "degrade_sigma": (lambda v: _is(v, int, float), "a number in 0..1"),
-    "images": (lambda v: _is(v, str) or _all_are(v, str), "a pattern such as 'photos/*.png', or a list of them"),
-    "seeds": (lambda v: (_is(v, int) and v > 0) or (_all_are(v, int) and len(v) > 0), "how many, or a list of seeds"),
-}
 
 
 def as_text(value: Any) -> str:

@@ -23,27 +23,31 @@ def guidance_for(options: Options, contract: Contract) -> float | None:
             f"guidance needs a network that takes a caption, but {contract.name} takes none: a folder that does is "
             "exported with caption=input"
         )
-    return guidance_scale(options, contract.guidance)
+    return guidance_scale(options, contract.guidance, null_caption=contract.null_caption)
 
 
-def guidance_scale(options: Options, own: float | None) -> float | None:
+def guidance_scale(options: Options, own: float | None, *, null_caption: bool) -> float | None:
     """Return the guidance scale that options ask for; None where the network is called once a row.
 
     Args:
         options: As asked for.
         own: The model's own scale, which is taken where a caption or a negative is given; or None.
+        null_caption: Whether the model has a null caption: with a negative it stands for a caption.
 
     Raises:
-        PidSamplerError: There is neither a caption nor a negative to tell two calls apart, or a negative is not used.
+        PidSamplerError: There is no caption to lead towards, or a negative is not used.
     """
     told = options.caption is not None or options.negative is not None
     scale = options.guidance if options.guidance is not None else own if told else None
     if scale in (None, 1.0):
         if options.negative is not None:
-            raise ConfigError("a negative has an effect with guidance alone: pass guidance above 1, or no negative")
+            raise ConfigError(
+                "a negative has an effect with guidance alone: pass a guidance other than 1, or no negative"
+            )
         return None
-    if not told:
-        raise ConfigError(f"guidance={scale:g} leads towards a caption, but none is given: pass a caption too")
+    if options.caption is None and not (told and null_caption):
+        what = "a negative" if options.guidance is None else f"guidance={scale:g}"
+        raise ConfigError(f"{what} leads towards a caption, but none is given: pass a caption too")
     return scale
 
 

@@ -66,7 +66,8 @@ class Options:
         guidance: Guidance scale on the caption, from 0: m = m_negative + guidance*(m_caption - m_negative), two model
             calls a row, with the same latent. 1 is one call with the caption alone. None is the model's own where a
             caption or a negative is given, else 1.
-        negative: Embedding like the caption that guidance leads away from; None is what a missing caption is.
+        negative: Embedding like the caption that guidance leads away from; None is what a missing caption is. It goes
+            with a caption, which the model's null caption can be too.
         steps: Number of steps of the model's own timesteps, for a sampler that names none; None is the model's own.
         finish: Post-processing: color, size and specks of the result; None is `Finish()` too.
 

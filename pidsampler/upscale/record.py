@@ -79,7 +79,8 @@ def _version(package: str) -> str:
 def _model(model: Model) -> dict[str, Any]:
     contract = model.contract
     said = {"name": contract.name, "licence": contract.license, "sha256": model.hashes}
-    return said if contract.position_limit is None else {**said, "position_limit": contract.position_limit}
+    more = {name: getattr(contract, name) for name in ("position_limit", "stored_caption")}
+    return said | {name: value for name, value in more.items() if value is not None}
 
 
 def _caption(given: Any | None, model: Model) -> dict[str, Any]:

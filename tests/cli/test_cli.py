@@ -321,10 +321,20 @@ def test_table(run):
     assert StepTable.from_json(out) == FlowSDE([0.7, 0.2, 0], eta=0.25).table()
     _, out, _ = run("table", "flow-ode@uniform:8", "--json")
     assert StepTable.from_json(out) == FlowODE(timesteps.uniform(8)).table()
-    assert run("table", "flow-ode@uniform:99999999999999") == (1, "", "pidsampler: error: not enough memory\n")
+    code, out, err = run("table", "flow-ode@uniform:99999999999999")
+    assert (code, out) == (2, "")
+    assert "99999999999999 must be a whole number of at most 1000000" in err
     code, out, err = run("table", "flow-odd")
     assert (code, out) == (2, "")
     assert err.startswith("pidsampler: error: unknown scheduler 'flow-odd': did you mean 'flow-ode'")
+
+
+def test_memory_that_does_not_suffice(run, monkeypatch):
+    def refuse(_):
+        raise MemoryError
+
+    monkeypatch.setattr(FlowODE, "table", refuse)
+    assert run("table", "flow-ode") == (1, "", "pidsampler: error: not enough memory\n")
 
 
 @pytest.mark.parametrize("spec", ["flow-sde", "heun@uniform:4", "unipc(order=3)@karras:6"])

@@ -92,6 +92,9 @@ def test_files(caption, tmp_path, monkeypatch, capsys):
         (["-o", "c.npy"], 'no prompt: pass one or more, "" for the null caption, or --negative'),
         (["a cat", "-o", "c.png"], "c.png does not end in .npy"),
         (["a cat", "-o", "there.npy"], "there.npy exists: move it, or pass another name"),
+        (["a cat", "a dog", "-o", "there.npy"], "cannot write there.npy/0000.npy: "),
+        (["a cat", "-o", "there.npy/new/x.npy"], "cannot write there.npy/new/x.npy: "),
+        (["a cat", "-o", "/proc/none/x.npy"], "cannot write /proc/none/x.npy: /proc: "),
     ],
 )
 def test_wrong_arguments(caption, arguments, message, tmp_path, monkeypatch, capsys):
@@ -104,6 +107,15 @@ def test_wrong_arguments(caption, arguments, message, tmp_path, monkeypatch, cap
     assert [path.name for path in tmp_path.iterdir()] == ["there.npy"]
 
 
+def test_a_disk_that_is_full(caption, tmp_path, monkeypatch):
+    def refuse(*_):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "save", refuse)
+    with pytest.raises(SystemExit, match=r"cannot write .*c\.npy: No space left on device"):
+        caption.main(["a cat", "-o", str(tmp_path / "c.npy")], lambda name: (Tokenizer(), encoder))
+
+
 @pytest.mark.parametrize("missing", ["torch", "transformers"])
 def test_what_to_install_is_said(caption, missing, tmp_path, monkeypatch):
     for name in ("torch", "transformers"):
@@ -114,12 +126,20 @@ def test_what_to_install_is_said(caption, missing, tmp_path, monkeypatch):
     assert not list(tmp_path.iterdir())
 
 
-def test_an_encoder_that_cannot_be_had(caption, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (OSError("none is not a local folder\nand more"), "none is not a local folder"),
+        (OSError(""), "OSError"),
+        (ValueError("Unrecognized model in none"), "Unrecognized model in none"),
+    ],
+)
+def test_an_encoder_that_cannot_be_had(caption, error, why, tmp_path, monkeypatch):
     def refuse(*_, **__):
-        raise OSError("none is not a local folder\nand more")
+        raise error
 
     monkeypatch.setitem(sys.modules, "torch", SimpleNamespace(bfloat16=0))
     tokenizers = SimpleNamespace(from_pretrained=refuse)
     monkeypatch.setitem(sys.modules, "transformers", SimpleNamespace(AutoTokenizer=tokenizers, AutoModel=0))
-    with pytest.raises(SystemExit, match=r"no encoder 'none' can be had: none is not a local folder$"):
+    with pytest.raises(SystemExit, match=rf"no encoder 'none' can be had: {why}$"):
         caption.main(["a cat", "--encoder", "none", "-o", str(tmp_path / "c.npy")])

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from paths import REPOSITORY
-from safetensors.numpy import save_file
+from safetensors.numpy import load_file, save_file
 
 from pidsampler import PidSamplerError
 from pidsampler.cli import main
@@ -106,7 +106,6 @@ PARTIAL = {
     "my_pid_flux2_2kto4k_2606.pth": lambda one: one.type == "2kto4k_2606",
     "pid_flux_2_steps_2k.pth": lambda one: one.type == "2k" and one.backbone in ("flux", "flux2"),
     "flux-2-klein.pth": lambda one: one.backbone == "flux2",
-    "": lambda one: True,
 }
 
 
@@ -205,7 +204,7 @@ def test_names_that_contradict_each_other_are_refused(path, options):
     assert named(path) == ()
 
 
-@given(st.text())
+@given(st.text(min_size=1))
 @example("\0/\\..pid_1.5_")
 @example("2606" * 1000)
 def test_any_text_is_a_path(text):
@@ -532,6 +531,18 @@ def test_each_published_name_exports_without_options(run, keys_):
             assert run("--checkpoint", path)[::2] == (0, "")
             assert manifest()["name"] == one.name
             assert manifest()["description"] == one.description
+
+
+def test_what_was_chosen_is_in_the_manifest_too(run):
+    checkpoint(("sd3", "2k"))
+    name, arrays = "pid_sd3_2k.safetensors", load_file("c.safetensors")
+    save_file({prefix + key: array for prefix in ("ema.", "net.") for key, array in arrays.items()}, name)
+    code, _, err = run("--checkpoint", name)
+    line = f"{name}: it holds the model more than once: ema. is taken, the average of training; not net."
+    assert (code, err) == (0, f"pidsampler: {line}\n")
+    assert manifest()["description"] == f"{PUBLISHED['sd3', '2k'].description}; {line}"
+    assert run("--checkpoint", name, "--quiet") == (0, "", "")
+    assert manifest()["description"].endswith(line)
 
 
 def test_what_was_assumed_is_said(run):

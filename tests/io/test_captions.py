@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -243,6 +244,18 @@ def test_the_null_caption_of_a_folder_is_its_default(caption, latent, capsys):
     assert not (folder / "null_caption.npy").exists()
 
 
+def test_a_stored_caption_is_told_from_zeros(caption, latent, capsys):
+    digest = captions.described(caption)["sha256"]
+    for given, expected in ((caption, digest), (None, None)):
+        folder = write(V15, Form(caption=given))
+        assert Model.load(folder, get_backend("numpy")).contract.stored_caption == expected
+        assert Upscaler.load(folder, "cpu")(latent).record["model"].get("stored_caption") == expected
+        assert main(["inspect", "m"]) == 0
+        shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+        assert ["stored", "caption", expected or "none"] in shown
+    assert "stored_caption" not in json.loads(Path("m/pidsampler.json").read_text())
+
+
 def test_a_record_of_a_network_that_takes_no_caption(latent):
     record = Upscaler.load(write(V15, Form()), "cpu")(latent).record
     assert (record["caption"], record["caption_source"]) == (None, None)
@@ -264,6 +277,44 @@ def test_a_null_caption_that_is_none(folder, array, message):
     np.save(folder / "null_caption.npy", array) if array is not None else (folder / "null_caption.npy").write_text("x")
     with pytest.raises(PidSamplerError, match=message):
         Model.load(folder, get_backend("numpy"))
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_a_null_caption_that_is_there_is_never_left_out(folder, kind):
+    """It would become zeros."""
+    path = folder / "null_caption.npy"
+    if kind == "link":
+        path.symlink_to("nowhere.npy")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(PidSamplerError, match=r"cannot read m/null_caption\.npy"):
+        Model.load(folder, get_backend("numpy"))
+
+
+def test_a_caption_that_is_a_pipe_is_not_waited_for(capsys):
+    os.mkfifo("c.npy")
+    assert main(["upscale", "x.png", "-o", "o.png", "--caption", "c.npy"]) == 2
+    assert "cannot read c.npy: it is a pipe" in capsys.readouterr().err
+
+
+def test_a_caption_of_numbers_too_large_for_its_type(caption, recwarn):
+    np.save("c.npy", np.full((5, 24), -1e300))
+    with pytest.raises(
+        PidSamplerError, match=r"c\.npy: the caption holds numbers up to 1e\+300, too large for float32"
+    ):
+        captions.read(Path("c.npy"))
+    assert not recwarn.list
+    large = np.where(caption == caption.max(), np.float32(1e5), caption)
+    forms = [
+        (Form(dtype="float16", takes_caption=True), {"null_caption": large}),
+        (Form(dtype="float16", caption=large), {}),
+    ]
+    for form, parts in forms:
+        with pytest.raises(PidSamplerError, match=r"the caption holds numbers up to 1e\+05, too large for float16"):
+            write(V15, form, **parts)
+    write(V15, Form(dtype="bfloat16", takes_caption=True), null_caption=large)
 
 
 def test_a_null_caption_that_nobody_takes(caption):

@@ -308,7 +308,7 @@ BAD_FOLDERS = {
     "probe": (nothing, {"factor": 5}, r"an image of shape \(1, 3, 64, 64\) became z of shape \(1, 4, 12, 12\)"),
     "int sigma": (int_sigma, {}, r"degrade_sigma int64 \[1\] expected a floating type"),
     "key": (nothing, {"manifest": {"scales": 4}}, "unknown key 'scales': did you mean 'scale'"),
-    "value": (nothing, {"manifest": {"scale": 0}}, "scale is 0, expected a whole number from 1"),
+    "value": (nothing, {"manifest": {"scale": 0}}, "scale is 0, expected a whole number in 1..64"),
     "bool": (nothing, {"manifest": {"scale": True}}, "scale is True, expected a whole number"),
     "text": (nothing, {"manifest": {"name": 3}}, "name is 3, expected a text"),
     "frame": (nothing, {"manifest": {"noise_frame": "ve"}}, "noise_frame is 've', expected one of flow, vp"),

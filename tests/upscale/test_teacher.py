@@ -1,6 +1,7 @@
 """Teachers as NVIDIA runs them: a rule for the timesteps, DPM-Solver++ 2M, guidance on the caption alone."""
 
 import json
+import os
 import pickle
 import shutil
 import sys
@@ -167,7 +168,7 @@ def test_the_list_is_made_anew_for_each_size_and_for_the_whole_picture(up):
         assert up.record(Source.of(latent_of(height, width)))["timesteps"] == expected
     assert up.record(Source.of(latent_of(64, 64)), steps=2)["timesteps"] == list(RULE.at((64, 64), 2))
     assert up.record(Source.of(latent_of(64, 64)), "heun@uniform:3")["timesteps"] == timesteps.uniform(3).tolist()
-    with pytest.raises(PidSamplerError, match=r"'heun@uniform:3' names a timestep list and timesteps were given too"):
+    with pytest.raises(PidSamplerError, match=r"'heun@uniform:3' names a timestep list and steps were given too"):
         up.record(Source.of(latent_of(64, 64)), "heun@uniform:3", steps=2)
 
 
@@ -192,7 +193,7 @@ def runs(monkeypatch):
         ({"caption": CAPTION}, 2),  # by the manifest's guidance
         ({"caption": CAPTION, "guidance": 1}, 1),
         ({"caption": CAPTION, "guidance": 2.5}, 2),
-        ({"negative": NEGATIVE}, 2),
+        ({"caption": CAPTION, "negative": NEGATIVE}, 2),
     ],
 )
 def test_how_often_the_network_is_called(up, runs, options, calls):
@@ -219,7 +220,8 @@ def test_guidance_is_of_the_text_alone(up):
     for negative, away in ((NEGATIVE, untold), (None, zeros)):
         guided = velocity(caption=CAPTION, negative=negative)
         np.testing.assert_allclose(guided, away + 5.0 * (told - away), atol=2e-5)
-    np.testing.assert_allclose(velocity(negative=NEGATIVE, guidance=3), untold + 3 * (zeros - untold), atol=2e-5)
+    guided = velocity(caption=np.zeros_like(CAPTION), negative=NEGATIVE, guidance=3)
+    np.testing.assert_allclose(guided, untold + 3 * (zeros - untold), atol=2e-5)
     assert np.abs(told - untold).max() > 0.1
 
 
@@ -234,6 +236,23 @@ def test_the_negative_is_the_folders_null_caption_where_none_is_given(folder, up
     assert stored.record["negative"] == given.record["negative"] != zeros.record["negative"]
 
 
+def test_the_null_caption_stands_for_a_caption_where_a_negative_is_given(folder, up, tmp_path, monkeypatch):
+    stored = tmp_path / "stored"
+    shutil.copytree(folder, stored)
+    np.save(stored / "null_caption.npy", CAPTION)
+    latent, null = latent_of(64, 64), Upscaler.load(stored, "cpu")
+    for options in ({}, {"guidance": 0.5}):
+        found = null(latent, negative=NEGATIVE, **options)
+        assert np.array_equal(found.array, up(latent, caption=CAPTION, negative=NEGATIVE, **options).array)
+    with pytest.raises(PidSamplerError, match="guidance=3 leads towards a caption, but none is given"):
+        null(latent, guidance=3)  # away from what it leads to
+    monkeypatch.chdir(tmp_path)
+    np.save("n.npy", NEGATIVE)
+    np.save("a.npy", latent)
+    assert main(["upscale", "a.npy", "-o", "o.png", "--model", "stored", "--negative", "n.npy", "--device", "cpu"]) == 0
+    assert read_record(Path("o.png"))["guidance"] == 5.0
+
+
 def test_a_sampler_that_saves_counts_the_second_output(up):
     contract = up.model.contract
     plain, guided = (
@@ -246,7 +265,12 @@ def test_a_sampler_that_saves_counts_the_second_output(up):
     ("options", "message"),
     [
         ({"guidance": 5}, "guidance=5 leads towards a caption, but none is given: pass a caption too"),
-        ({"negative": NEGATIVE, "guidance": 1}, "a negative has an effect with guidance alone: pass guidance above 1"),
+        ({"negative": NEGATIVE}, "a negative leads towards a caption, but none is given: pass a caption too"),
+        ({"negative": NEGATIVE, "guidance": 3}, "guidance=3 leads towards a caption, but none is given"),
+        (
+            {"caption": CAPTION, "negative": NEGATIVE, "guidance": 1},
+            "a negative has an effect with guidance alone: pass a guidance other than 1, or no negative",
+        ),
         (
             {"caption": CAPTION, "negative": CAPTION[:2]},
             r"the caption has shape \(2, 24\), but .* takes one of \(5, 24\)",
@@ -321,8 +345,9 @@ def test_the_commands_sampler_over_a_rule(here, options, scheduler, times):
     ("options", "message"),
     [
         (["--guidance", "5"], "--guidance 5 leads towards a caption, but none is given: pass a caption too"),
+        (["--negative", "n.npy"], "a negative leads towards a caption, but none is given: pass a caption too"),
         (["--negative", "n.npy", "--guidance", "1"], "a negative has an effect with guidance alone"),
-        (["--scheduler", "heun@uniform:2", "--steps", "2"], "names a timestep list and timesteps were given too"),
+        (["--scheduler", "heun@uniform:2", "--steps", "2"], "names a timestep list and steps were given too"),
         (["--negative", "none.npy"], "cannot read none.npy"),
         (["--guidance", "-1", "--caption", "c.npy"], "must be a finite number from 0"),
     ],
@@ -381,11 +406,14 @@ RULES = {"shift": {"base": 6, "size": 2048}, "steps": 25}
         ({"timesteps": {}}, "timesteps is {}, expected a list of times, or a rule such as"),
         ({"timesteps": {"shift": 6, "steps": 25}}, "expected a list of times, or a rule such as"),
         ({"timesteps": {**RULES, "stops": 3}}, "expected a list of times, or a rule such as"),
-        ({"timesteps": {**RULES, "steps": 0}}, r"steps=0 must be a whole number in 1\.\.1000"),
-        ({"timesteps": {**RULES, "steps": 10**9}}, "steps=1000000000 must be a whole number"),
-        ({"timesteps": {**RULES, "shift": {"base": 0, "size": 1}}}, r"base=0 must be a finite number in \(0, 1000\]"),
-        ({"timesteps": {**RULES, "shift": {"base": "6", "size": 1}}}, "base='6' must be a finite number"),
-        ({"timesteps": {**RULES, "shift": {"base": 6, "size": 2.5}}}, "size=2.5 must be a whole number"),
+        (
+            {"timesteps": {**RULES, "steps": 0}},
+            r"'steps': 0}, expected a base above 0 and at most 1000, a size .* and 1\.\.1000 steps",
+        ),
+        ({"timesteps": {**RULES, "steps": 10**9}}, r"'steps': 1000000000}, expected .* 1\.\.1000 steps"),
+        ({"timesteps": {**RULES, "shift": {"base": 0, "size": 1}}}, "expected a base above 0"),
+        ({"timesteps": {**RULES, "shift": {"base": "6", "size": 1}}}, "expected a base above 0"),
+        ({"timesteps": {**RULES, "shift": {"base": 6, "size": 2.5}}}, "expected a base above 0"),
         ({"sampler": "dpmp-2m"}, "sampler is 'dpmp-2m', expected a scheduler's name and options, such as 'dpmpp-2m'"),
         ({"sampler": "evil.py:run"}, "sampler is 'evil.py:run', expected a scheduler's name"),
         ({"sampler": "@table.json"}, "sampler is '@table.json', expected a scheduler's name"),
@@ -393,6 +421,29 @@ RULES = {"shift": {"base": 6, "size": 2048}, "steps": 25}
         ({"sampler": "restart(repeats=1000000000)"}, "expected a scheduler's name"),
         ({"sampler": "dpmpp-2m\x1b[2J"}, r"sampler is 'dpmpp-2m\\x1b\[2J', expected a scheduler's name"),
         ({"sampler": 3}, "sampler is 3, expected a scheduler's name"),
+        ({"sampler": "restart(repeats=1000)"}, "expected a scheduler's name"),
+        ({"sampler": "restart(t_max=0.5)"}, "expected a scheduler's name .*, that suits the timesteps"),
+        ({"sampler": "restart", "timesteps": [0.5, 0]}, "expected a scheduler's name .*, that suits the timesteps"),
+        ({"timesteps": [1, *(0.5**k for k in range(1, 1001)), 0]}, "expected a list of at most 1001 times, or a rule"),
+        ({"timesteps": "abc"}, "timesteps is 'abc', expected a list of at most 1001 times, or a rule"),
+        ({"timesteps": [10**400, 0]}, "timesteps must be a list of numbers"),
+        ({"guidance": 10**400}, "guidance is 1000.*, expected a number above 0 and at most 1000"),
+        ({"guidance": 1e308}, r"guidance is 1e\+308, expected"),
+        ({"guidance": float("nan")}, "guidance is nan, expected"),
+        ({"guidance": None}, "guidance is None, expected"),
+        ({"guidance": True}, "guidance is True, expected"),
+        ({"timescale": 10**400}, "timescale is 1000.*, expected a number above 0 and at most 1e6"),
+        ({"network_bytes": 10**400}, "network_bytes is 1000.*, expected a number above 0 and at most 1e9"),
+        ({"encoder_bytes": 0}, "encoder_bytes is 0, expected"),
+        ({"scale": 10**400}, r"scale is 1000.*, expected a whole number in 1\.\.64"),
+        ({"vae_factor": 257}, r"vae_factor is 257, expected a whole number in 1\.\.256"),
+        ({"position_limit": 1 << 21}, r"position_limit is 2097152, expected a whole number in 1\.\.2\^20"),
+        ({"prediction": {}}, "prediction is {}, expected one of velocity, x0, eps"),
+        ({"noise_frame": []}, r"noise_frame is \[\], expected one of flow, vp"),
+        ({"stored_caption": "0" * 63}, "expected 64 hex digits, a SHA-256"),
+        ({"drifts": 1}, "drifts is 1, expected true or false"),
+        ({"name": "x" * 4001}, r"name is 'xxx.*\.\.\., expected a text of at most 4000 characters"),
+        ({"x" * 4001: 1}, "unknown key 'x{100}': "),
         ({"guidance": 0}, "guidance is 0, expected a number above 0"),
         ({"guidance": "5"}, "guidance is '5', expected a number above 0"),
     ],
@@ -403,6 +454,63 @@ def test_a_manifest_of_a_stranger(tmp_path, monkeypatch, facts, message):
     Path("pidsampler.json").write_text(json.dumps(facts))
     with pytest.raises(PidSamplerError, match=message):
         read_manifest(Path())
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("[" * 100_000, "cannot be read as JSON: it is nested too deeply"),
+        ('{"timesteps":' + "[" * 100_000 + "]" * 100_000 + "}", "cannot be read as JSON: it is nested too deeply"),
+        ('{"guidance": 5, "guidance": 1}', "cannot be read as JSON: the key 'guidance' occurs twice"),
+        ('{"timesteps": {"shift": {"base": 6, "size": 1, "base": 7}, "steps": 2}}', "the key 'base' occurs twice"),
+        ('{"name": "' + "x" * 1_000_000 + '"}', "is larger than 1 MB"),
+        ('{"scale": ' + "1" * 5000 + "}", "cannot be read as JSON"),
+        ("\udcff", "is not a text file, expected JSON"),
+    ],
+    ids=["nested", "nested list", "twice", "twice inside", "large", "digits", "bytes"],
+)
+def test_a_manifest_that_is_no_plain_json(tmp_path, content, message):
+    (tmp_path / "pidsampler.json").write_text(content, encoding="utf-8", errors="surrogateescape")
+    with pytest.raises(PidSamplerError, match=message):
+        read_manifest(tmp_path)
+
+
+@pytest.mark.parametrize("kind", ["link", "folder", "pipe"])
+def test_a_manifest_that_is_there_is_never_left_out(tmp_path, kind):
+    """It would become the facts of a student of PiD."""
+    path = tmp_path / "pidsampler.json"
+    if kind == "link":
+        path.symlink_to("nowhere.json")
+    elif kind == "folder":
+        path.mkdir()
+    else:
+        os.mkfifo(path)
+    with pytest.raises(PidSamplerError, match=r"cannot read .*pidsampler\.json"):
+        read_manifest(tmp_path)
+
+
+def test_texts_of_a_manifest_control_no_terminal(folder, tmp_path, capsys):
+    shutil.copytree(folder, tmp_path / "m")
+    path = tmp_path / "m" / "pidsampler.json"
+    texts = {"name": "\x1b[31mred\n\ud800 x", "description": "ein\u202e größerer Name", "licence": "MIT\r\n"}
+    path.write_text(json.dumps({**json.loads(path.read_text()), **texts}))
+    assert main(["inspect", str(tmp_path / "m")]) == 0
+    out = capsys.readouterr().out
+    for found in (r"\x1b[31mred\n\ud800 x", r"ein\u202e größerer Name", r"MIT\r\n"):
+        assert found in out
+    assert out.replace("\n", "").isprintable()
+
+
+def test_what_a_manifest_may_say_can_be_said(tmp_path):
+    """The ends of the ranges, with a byte order mark before them."""
+    most = {"scale": 64, "vae_factor": 256, "timescale": 1e6, "guidance": 1000, "position_limit": 1 << 20}
+    (tmp_path / "pidsampler.json").write_text("\ufeff" + json.dumps({**most, "network_bytes": 1e9, "drifts": True}))
+    found = read_manifest(tmp_path)
+    assert {key: getattr(found, key) for key in most} == most
+    (tmp_path / "pidsampler.json").write_text(
+        json.dumps({"sampler": "restart(t_max=0.5)", "timesteps": [0.9, 0.5, 0.2, 0]})
+    )
+    assert read_manifest(tmp_path).own_sampler == "restart(t_max=0.5)"
 
 
 def test_a_list_as_before(tmp_path):
@@ -422,6 +530,20 @@ def test_a_study_needs_one_list_for_pictures_of_all_sizes(folder, tmp_path):
         study.scheduler(study.preset_cell)
     study = Study(preset={**preset, "timesteps": "teacher(shift=2)", "steps": 4}, folder=tmp_path)
     assert study.scheduler(study.preset_cell).timesteps.tolist() == timesteps.teacher(4, 2).tolist()
+
+
+def test_a_study_runs_each_model_by_its_own_scheduler(folder, tmp_path):
+    Image.new("RGB", (8, 8)).save(tmp_path / "a.png")
+    preset = {"model": str(folder), "images": "a.png", "timesteps": "teacher(shift=6)", "steps": 2}
+    axes = {"model": [str(folder), "tiny", "nowhere"], "scheduler": ["dpmpp-2m", "flow-sde"]}
+    study = Study(preset=preset, axes=axes, cells="one-at-a-time", folder=tmp_path)
+    cells = study.all_cells
+    assert [cell.settings["scheduler"] for cell in cells] == ["dpmpp-2m", "flow-sde", "flow-sde", "flow-sde"]
+    assert str(study.scheduler(cells[0])) == "dpmpp-2m@teacher(shift=6):2"
+    said = Study(preset={**preset, "scheduler": "dpmpp-2m"}, folder=tmp_path)
+    assert said.preset_cell.id == study.preset_cell.id
+    again = pickle.loads(pickle.dumps(study))
+    assert (again.preset_cell, again.all_cells) == (study.preset_cell, cells)
 
 
 def test_a_search_needs_pictures_of_one_size(folder, tmp_path):
