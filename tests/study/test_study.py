@@ -142,7 +142,7 @@ def test_times_of_a_cell(settings, times, photos):
 
 
 BAD = {
-    "no toml": ("= 3", "is not TOML"),
+    "no toml": ("= 3", "not a study in TOML"),
     "unknown key": ("presets = {}", "unknown key 'presets': did you mean 'preset'?"),
     "kind": ("axes = 3", "axes is 3, expected a table of lists"),
     "truth": ("reduce = 1", "reduce is 1, expected true or false"),
