@@ -133,6 +133,14 @@ def test_files_are_only_as_large_as_such_files_are(tmp_path):
             reader(tmp_path / name)
 
 
+def test_a_study_of_seeds_without_end_is_refused(tmp_path):
+    study = "preset = {{model = 'law', seeds = {}}}\nflows.law = {{means = [0], stds = [1]}}"
+    for seeds in (100_001, 2**63):
+        (tmp_path / "s.toml").write_text(study.format(seeds))
+        with pytest.raises(PidSamplerError, match=f"seeds is {seeds}, expected 1\\.\\.100000, or a list"):
+            read_study(tmp_path / "s.toml")
+
+
 def _changed(change):
     data = get_scheduler("dpmpp-2m").table().to_dict()
     change(data)
