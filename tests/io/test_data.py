@@ -1,6 +1,7 @@
 """JSON and TOML of strangers: what is deep, long, of two meanings or no finite number is refused."""
 
 import json
+import os
 import struct
 import sys
 import zlib
@@ -8,6 +9,7 @@ import zlib
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from pidsampler import PidSamplerError, StepTable, from_diffusers, get_scheduler
 from pidsampler.io.data import parse_json, parse_toml, read_json
@@ -15,6 +17,7 @@ from pidsampler.io.pictures import read_record
 from pidsampler.io.tables import read_table
 from pidsampler.io.times import read_list
 from pidsampler.study.file import read_study
+from pidsampler.upscale.source import Source
 
 DEEP = "[" * 100_000 + "]" * 100_000
 # What no reader of JSON takes: the text, and what the error says.
@@ -179,3 +182,11 @@ def test_a_value_without_a_repr_is_shown_by_its_kind():
     assert shown(nested) == "a list too large to show"
     with pytest.raises(PidSamplerError, match=r"n=a int too large to show must be a whole number in 1\.\.9"):
         whole("n", 10**5000, low=1, high=9)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no names that are no text")
+def test_the_name_of_an_input_that_is_no_text_is_in_the_record(tmp_path):
+    path = tmp_path / os.fsdecode(b"a\xff.png")
+    Image.new("RGB", (8, 8)).save(path)
+    record = json.dumps(Source.of(path).described)
+    assert parse_json(record, expected="a record")["name"] == r"a\udcff.png"
