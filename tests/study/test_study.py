@@ -151,7 +151,7 @@ BAD = {
     "axis value": ('[axes]\nsteps = 3', "axis 'steps' is 3, expected a list"),
     "empty axis": ('[axes]\nsteps = []', "axis 'steps' is [], expected a list"),
     "steps": ('[preset]\nsteps = "four"', "the setting steps is 'four', expected a whole number"),
-    "seeds": ("[preset]\nseeds = 0", "the setting seeds is 0, expected how many"),
+    "seeds": ("[preset]\nseeds = 0", "the setting seeds is 0, expected 1..100000, or a list"),
     "seed": ("[preset]\nimages = 'photos/a.png'\nseeds = [-1]", "seed=-1 must be"),
     "cells": ('cells = "all"', "unknown choice of cells 'all'"),
     "pictures": ('pictures = "none"', "unknown choice of pictures 'none'"),
