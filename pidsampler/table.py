@@ -19,6 +19,7 @@ from typing import Any, Protocol, cast, overload, runtime_checkable
 import attrs
 
 from .errors import ConfigError, PidSamplerError
+from .io.data import parse_json
 from .values import field, instance, items, number, pairs, shown, whole, word
 
 Terms = tuple[tuple[int, float], ...]
@@ -27,6 +28,9 @@ TermsLike = Mapping[int, float] | Iterable[tuple[int, float]]
 PREDICTIONS = ("velocity", "x0", "eps")
 
 _MOST = 2**32 - 1  # of a slot or draw
+_MOST_WORK = (
+    10_000_000  # noise weights that the check of a file's table may sum, 4 million for 1000 steps and brownian noise
+)
 
 # Rows are computed in float64; what a formula loses to rounding is far below this, a wrong formula far above.
 _TOLERANCE = 1e-12
@@ -273,14 +277,19 @@ class StepTable:
             return Row(**head, **combination(d), saves=saves)
 
         try:
-            data = json.loads(text.removeprefix("\ufeff") if isinstance(text, str) else text)
+            data = parse_json(text, expected="a table in JSON")
             if data["format"] != _FORMAT:
                 raise ConfigError(f"table format {data['format']!r}, expected {_FORMAT!r}")
-            return cls(row(d) for d in data["rows"])
+            rows = [row(d) for d in items("rows", data["rows"], words="rows")]
         except PidSamplerError:
             raise
-        except (KeyError, TypeError, ValueError, RecursionError) as error:
+        except (KeyError, TypeError) as error:
             raise ConfigError(f"not a table in JSON: {type(error).__name__}: {error}") from error
+        combinations = [c for r in rows for c in r.combinations]
+        draws = len({draw for c in combinations for draw, _ in c.noise})
+        if draws * sum(1 + len(c.h) for c in combinations) > _MOST_WORK:
+            raise ConfigError(f"a table of {len(rows)} rows and {draws} noise draws is too large to check")
+        return cls(rows)
 
     def __str__(self) -> str:
         header = ["row", "t", "t_next", "x0", "x"]
@@ -307,15 +316,20 @@ class StepTable:
                 for slot, _ in c.h:
                     if slot not in saved:
                         raise ConfigError(f"{where} reads slot {slot} before any row has saved it")
-            new = x.combined(row, saved)
-            saved |= {slot: x.combined(c, saved) for slot, c in row.saves}
+            try:
+                new = x.combined(row, saved)
+                saved |= {slot: x.combined(c, saved) for slot, c in row.saves}
+            except (OverflowError, ValueError) as error:  # of fsum
+                raise ConfigError(f"{where}: its weights are too large to be summed") from error
             x, tolerance = new, _TOLERANCE * new.magnitude
-            if abs(x.mean - (1.0 - row.t_next)) > tolerance:
+            if not math.isfinite(tolerance):
+                raise ConfigError(f"{where}: its weights are too large to be summed")
+            if not abs(x.mean - (1.0 - row.t_next)) <= tolerance:
                 raise ConfigError(
                     f"{where}: a constant image comes out {x.mean:.9g} times itself, expected "
                     f"1 - t_next = {1.0 - row.t_next:.9g}: check a, b and h"
                 )
-            if abs(x.std - row.t_next) > tolerance:
+            if not abs(x.std - row.t_next) <= tolerance:
                 raise ConfigError(
                     f"{where}: the noise comes out with standard deviation {x.std:.9g}, expected "
                     f"t_next = {row.t_next:.9g}: check a, h and the noise weights"

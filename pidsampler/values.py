@@ -152,8 +152,11 @@ def pairs(name: str, value: object) -> tuple[tuple[Any, Any], ...]:
 
 
 def shown(value: object) -> str:
-    """Return a value as a message shows it: its repr in one line, cut where it is long."""
-    text = " ".join(repr(value).split())
+    """Return a value as a message shows it: its repr in one line, cut where it is long, or its kind without a repr."""
+    try:
+        text = " ".join(repr(value).split())
+    except (ValueError, RecursionError):  # a whole number of more than 4300 digits; lists deep in one another
+        return f"a {type(value).__name__} too large to show"
     return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from fractions import Fraction
 from functools import partial
 
@@ -16,13 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..values import whole
+from ..values import flag, whole, word
 from .tensors import Stored
 
 TIME_FREQUENCIES = 128
 TIME_PERIOD = 10.0
 ROPE_THETA = 10000.0
 ROPE_EXTENT = 16.0  # of a picture's side, whatever its pixels
+_FEW = ("depth", "pixel_depth", "residuals")
+_MOST_BLOCKS = 1000
+_MOST_WIDTH = 1 << 20
 GROUPS = 4  # of the projection's group normalisation
 
 
@@ -83,6 +86,13 @@ class Architecture:
     pixel_injection: bool = False
 
     def __post_init__(self) -> None:
+        for own in fields(self):
+            value, kind = getattr(self, own.name), own.type
+            if kind == "bool":
+                flag(own.name, value)
+            elif kind == "int":
+                few = own.name in _FEW
+                whole(own.name, value, low=0 if few else 1, high=_MOST_BLOCKS if few else _MOST_WIDTH)
         wrong = [
             f"{width} is no multiple of 4 times {count} heads"
             for width, count in ((self.hidden, self.heads), (self.pixel_attention, self.pixel_heads))
@@ -98,7 +108,7 @@ class Architecture:
             )
         if self.stretch.numerator != 1 and self.stretch.denominator != 1:
             wrong.append(f"a token has {self.stretch} latent pixels, neither a whole number nor the inverse of one")
-        if self.rope not in ("plain", "ntk"):
+        if word("rope", self.rope) not in ("plain", "ntk"):
             wrong.append(f"rope={self.rope!r} is neither 'plain' nor 'ntk'")
         if self.position_limit is not None:
             whole("position_limit", self.position_limit, low=1, high=1 << 20)  # as in pidsampler.json

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -11,14 +11,18 @@ import numpy as np
 import onnx_ir as ir
 from numpy.typing import NDArray
 
-from ..errors import ModelError, reason
+from ..errors import ModelError, PidSamplerError, reason, unknown_name
+from ..io.data import parse_json
 from ..onnx.contract import NETWORK, PROJECTION
+from ..values import mapping
 from .architecture import Architecture
 from .build import ARCHITECTURE, DTYPE
 from .layers import pair_order
 from .tensors import Stored
 
 Weights = NDArray[Any]
+
+_CHANGED = "a graph was changed since its export"
 
 
 class Network(NamedTuple):
@@ -58,13 +62,26 @@ def recovered(folder: Path) -> Network:
         PidSamplerError: The folder's graphs are not `pidsampler export`'s.
     """
     network = _loaded(folder)
-    architecture = Architecture(**json.loads(network.metadata_props[ARCHITECTURE]))
+    architecture = _architecture(network.metadata_props[ARCHITECTURE], folder)
     graphs = [network] if not (folder / PROJECTION).exists() else [network, ir.load(folder / PROJECTION)]
     weights = {n: value.const_value for g in graphs for n, value in g.graph.initializers.items()}
     reader = _Reader(architecture, weights, folder)
     tensors = {name: reader.tensor(name, shape) for name, shape in architecture.shapes().items()}
     caption = reader.read("caption")[0] if "caption" in weights else None
     return Network(architecture, tensors, network.metadata_props[DTYPE], caption)
+
+
+def _architecture(text: str, folder: Path) -> Architecture:
+    expected = "the sizes of a network"
+    try:
+        sizes = mapping(ARCHITECTURE, parse_json(text, expected=expected, most_values=1000), words=expected)
+        names = [field.name for field in fields(Architecture)]
+        for name in sizes:
+            if name not in names:
+                raise unknown_name("size", name, known=names)
+        return Architecture(**sizes)
+    except PidSamplerError as error:
+        raise ModelError(f"{folder / NETWORK} says of itself what no export does: {error}") from error
 
 
 def _loaded(folder: Path) -> ir.Model:
@@ -87,6 +104,8 @@ class _Reader:
         self.a, self._weights, self._folder = architecture, weights, folder
 
     def read(self, name: str) -> Weights:
+        if self._weights[name] is None:
+            raise ModelError(f"{self._folder} holds no values of the weights {name}: {_CHANGED}")
         array: Weights = self._weights[name].numpy()
         return array
 
@@ -94,14 +113,19 @@ class _Reader:
         parts, joined = self._parts(name)
         there = [part for part in parts if part in self._weights]
         if parts != there and not self._has_no_effect(name):
-            raise ModelError(f"{self._folder} has no weights {parts[0]}: a graph was changed since its export")
+            raise ModelError(f"{self._folder} has no weights {parts[0]}: {_CHANGED}")
 
         def load() -> Weights:
             if not there:
                 return np.zeros(shape, np.float32)
             like = self.read(there[0])
             found = [self.read(part) if part in there else np.zeros_like(like) for part in parts]
-            return np.ascontiguousarray(joined(found)).reshape(shape)
+            try:
+                return np.ascontiguousarray(joined(found)).reshape(shape)
+            except (ValueError, IndexError) as error:  # numpy's, of arrays of another shape
+                raise ModelError(
+                    f"{self._folder} has weights {parts[0]} of another shape than {shape}: {_CHANGED}"
+                ) from error
 
         return Stored(shape=shape, dtype=np.dtype(np.float32), load=load)
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import warnings
 from collections.abc import Callable, Mapping
@@ -13,11 +12,11 @@ from typing import Any
 import numpy as np
 
 from .. import schedulers, timesteps
-from ..errors import ConfigError, FileError, PidSamplerWarning, missing_extra, unknown_name
-from ..io.files import read_text
+from ..errors import ConfigError, PidSamplerError, PidSamplerWarning, missing_extra, printable, unknown_name
+from ..io.data import read_json
 from ..schedulers import TimesScheduler
 from ..timesteps import Times, TimesLike
-from ..values import number, numbers, shown, whole
+from ..values import flag, number, numbers, shown, whole, word
 
 
 def from_diffusers(
@@ -53,21 +52,21 @@ def from_diffusers(
     Source: diffusers 0.42, the schedulers' set_timesteps and step.
     """
     steps = None if steps is None else whole("steps", steps, low=1)
-    mu = None if mu is None else number("mu", mu, low=-700, high=700)
+    mu = None if mu is None else number("mu", mu, **_MU)
     tokens = None if tokens is None else whole("tokens", tokens, low=1)
     given = _read(config)
     name = given.get("_class_name")
-    if name not in _CLASSES:
-        raise unknown_name("diffusers scheduler", str(name), known=_CLASSES)
+    if not isinstance(name, str) or name not in _CLASSES:
+        raise unknown_name("diffusers scheduler", shown(name) if not isinstance(name, str) else name, known=_CLASSES)
     known = _CLASSES[name]
     for key, (values, default) in known.required.items():
         if given.get(key, default) not in values:
             wanted = " or ".join(map(repr, values))
-            raise ConfigError(f"{name} with {key}={given.get(key, default)!r} has no equivalent, only {wanted}")
-    settings = {key: given.get(key, default) for key, default in known.honoured.items()}
-    for key, default in known.honoured.items():
-        if isinstance(default, int | float) and not isinstance(settings[key], int | float):
-            raise ConfigError(f"{name}: {key}={settings[key]!r} is not a number")
+            raise ConfigError(f"{name} with {key}={shown(given.get(key, default))} has no equivalent, only {wanted}")
+    try:
+        settings = {key: _setting(key, given.get(key, default)) for key, default in known.honoured.items()}
+    except PidSamplerError as error:
+        raise ConfigError(f"{name}: {error}") from error
     _warn_of_others(name, known, given)
     if settings.get("use_dynamic_shifting"):
         settings["mu"] = _mu(settings, mu, tokens)
@@ -80,20 +79,33 @@ def from_diffusers(
         steps = len(sigmas)
     elif steps is None:
         raise ConfigError("steps are missing: pass how many, from 1, or sigmas")
-    return known.scheduler(settings, timesteps.custom(np.append(known.times(settings, steps, sigmas), 0.0)))
+    with np.errstate(all="ignore"):  # what comes to no number is refused next
+        times = known.times(settings, steps, sigmas)
+    try:
+        return known.scheduler(settings, timesteps.custom(np.append(times, 0.0)))
+    except PidSamplerError as error:
+        raise ConfigError(f"{name}: the config's settings make no list of times: {error}") from error
+
+
+def _setting(key: str, value: Any) -> Any:
+    """Check a setting that the times or the scheduler are made of."""
+    if key in _RANGES:
+        return number(key, value, **_RANGES[key])
+    if key == "shift_terminal":
+        return None if value is None else number(key, value, low=0, high=1, below=True)
+    if key == "time_shift_type":
+        return word(key, value, choices=("exponential", "linear"))
+    return flag(key, value) if key.startswith("use_") or key == "stochastic_sampling" else value  # others: `required`
 
 
 def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     if isinstance(config, Mapping):
-        return config
+        return {word("a key of config", key): value for key, value in config.items()}
     if not isinstance(config, str | Path):
         raise ConfigError(f"config={shown(config)} must be a path, or a config's content")
     path = Path(config)
     path = path / "scheduler_config.json" if path.is_dir() else path
-    try:
-        content = json.loads(read_text(path, expected="JSON"))
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is not JSON: {error}") from error
+    content = read_json(path, expected="a scheduler's config in JSON", most=_MOST_BYTES)
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a scheduler's config")
     return content
@@ -102,13 +114,13 @@ def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
 def _warn_of_others(name: str, known: _Class, given: Mapping[str, Any]) -> None:
     """Warn of the settings that change what diffusers does, and not what is done here."""
     rest = given.keys() - known.honoured.keys() - known.required.keys() - known.without_effect
-    others = {key: given[key] for key in sorted(rest) if not key.startswith("_") and given[key]}
+    others = {key: shown(given[key]) for key in sorted(rest) if not key.startswith("_") and given[key]}
     if given.get("solver_order") == 3 and given.get("algorithm_type") == "sde-dpmsolver++":
         others["solver_order"] = "3 (k-diffusion's dpmpp_3m_sde here; diffusers' last term has another sign)"
     if given.get("solver_order") == 3 and given.get("lower_order_final", True):
         others["lower_order_final"] = "True (the last step but one keeps order 3 here)"
     if others:
-        keys = ", ".join(f"{key}={value}" for key, value in others.items())
+        keys = ", ".join(f"{printable(key)}={value}" for key, value in others.items())
         warnings.warn(f"{name}: not honoured are {keys}", PidSamplerWarning, stacklevel=3)
 
 
@@ -118,8 +130,11 @@ def _mu(c: Mapping[str, Any], mu: float | None, tokens: int | None) -> float:
         return mu
     if tokens is None or mu is not None or "base_shift" not in c:
         raise ConfigError("the config has use_dynamic_shifting: pass mu (or tokens, where it has a base_shift)")
-    rise = (c["max_shift"] - c["base_shift"]) / (c["max_image_seq_len"] - c["base_image_seq_len"])
-    return float(c["base_shift"] + rise * (tokens - c["base_image_seq_len"]))
+    low, high = c["base_image_seq_len"], c["max_image_seq_len"]
+    if low == high:
+        raise ConfigError(f"base_image_seq_len and max_image_seq_len are both {low:g}: expected two numbers of tokens")
+    rise = (c["max_shift"] - c["base_shift"]) / (high - low)
+    return number("the shift's mu, of tokens and the config's line,", c["base_shift"] + rise * (tokens - low), **_MU)
 
 
 def _flow_match_times(c: Mapping[str, Any], steps: int, sigmas: Times | None) -> Times:
@@ -179,6 +194,8 @@ def _to_terminal(t: Times, terminal: float | None) -> Times:
     """Stretched so that the last time is `terminal`."""
     if not terminal:
         return t
+    if t[-1] == 1.0:
+        raise ConfigError(f"shift_terminal={terminal:g} needs a list that ends below 1: pass more steps")
     stretched: Times = 1.0 - (1.0 - t) * (1.0 - terminal) / (1.0 - t[-1])
     return stretched
 
@@ -217,6 +234,16 @@ class _Class:
     without_effect: frozenset[str] = frozenset()
 
 
+_MOST_BYTES = 1_000_000  # of a config
+_MU: dict[str, Any] = {"low": -700, "high": 700}
+_TOKENS: dict[str, Any] = {"low": 0, "high": 1e9}
+_POSITIVE: dict[str, Any] = {"low": 0, "high": 1e6, "above": True}
+_RANGES: dict[str, dict[str, Any]] = {
+    "num_train_timesteps": {"low": 1, "high": 1e9},
+    **dict.fromkeys(("shift", "flow_shift"), _POSITIVE),
+    **dict.fromkeys(("base_shift", "max_shift"), _MU),
+    **dict.fromkeys(("base_image_seq_len", "max_image_seq_len"), _TOKENS),
+}
 _SHIFTS = {"num_train_timesteps": 1000, "shift": 1.0}
 _DYNAMIC = {"use_dynamic_shifting": False, "time_shift_type": "exponential"}
 _LINE = {"base_shift": 0.5, "max_shift": 1.15, "base_image_seq_len": 256, "max_image_seq_len": 4096}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import tokenize
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ def read(path: Path) -> NDArray[np.float32]:
         raise FileError(f"{path}: {error}") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {reason(error)}") from error
-    except (EOFError, ValueError, OverflowError) as error:
+    except (EOFError, ValueError, OverflowError, SyntaxError, tokenize.TokenError) as error:  # of a header
         raise FileError(f"{path} cannot be read as .npy: {error}") from error
 
 

@@ -14,7 +14,7 @@ from ..errors import ConfigError, FileError, reason
 from ..values import file_path, items, whole, word
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
-_MOST_TEXT = 16_000_000
+MOST_TEXT = 16_000_000
 
 
 def opened(path: Path) -> BufferedReader:
@@ -59,7 +59,7 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
     return data
 
 
-def read_text(path: Path, *, expected: str, most: int = _MOST_TEXT) -> str:
+def read_text(path: Path, *, expected: str, most: int = MOST_TEXT) -> str:
     """Return a text file in UTF-8, without the byte order mark that some editors put before it.
 
     Args:

@@ -6,7 +6,6 @@ What a file is, its first bytes say; no other of Pillow's readers is tried, sinc
 from __future__ import annotations
 
 import io
-import json
 import os
 import struct
 from dataclasses import KW_ONLY, dataclass, replace
@@ -22,9 +21,11 @@ from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
 from . import jpeg, kinds, modes, png, profiles, tiff
 from .atomic import place, temporary_path
-from .files import opened
+from .data import parse_json
+from .files import MOST_TEXT, opened
 
 _RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
+_MOST_CHUNKS = 10_000  # before the pixels
 
 MAX_PIXELS = 1 << 26  # of an input: its 4x result has a thousand million pixels, 26 GB while sampled
 _MOST_BYTES = 1 << 30  # of a file: twice what so many pixels of RGBA and 16 bits need
@@ -237,12 +238,13 @@ def read_record(path: Path) -> dict[str, Any] | None:
     path = file_path("path", path)
     try:
         with opened(path) as file:
-            kind, text = file.read(8), b""
-            while kind != b"IDAT" and not text.startswith(_RECORD):
+            kind, text, most = file.read(8), b"", _MOST_CHUNKS
+            while kind != b"IDAT" and not text.startswith(_RECORD) and most:
                 length, kind = struct.unpack(">I4s", file.read(8))
-                text = file.read(length) if kind == b"iTXt" else b""
-                file.seek(4 if kind == b"iTXt" else length + 4, os.SEEK_CUR)
-        record = json.loads(text.removeprefix(_RECORD))
+                is_text, most = kind == b"iTXt" and length <= MOST_TEXT, most - 1
+                text = file.read(length) if is_text else b""
+                file.seek(4 if is_text else length + 4, os.SEEK_CUR)
+        record = parse_json(text.removeprefix(_RECORD).decode(), expected="a record")
     except (OSError, ValueError, struct.error):  # not a PNG, damaged, or without a record
         return None
     return record if isinstance(record, dict) else None

@@ -22,6 +22,5 @@ def read_table(path: str | Path) -> StepTable:
     text = read_text(path, expected="a table in JSON", most=MOST_BYTES)
     try:
         return StepTable.from_json(text)
-    except (PidSamplerError, ArithmeticError, AttributeError, RecursionError) as error:
-        why = error if isinstance(error, PidSamplerError) else f"not a table in JSON: {type(error).__name__}: {error}"
-        raise FileError(f"{path}: {why}") from error
+    except PidSamplerError as error:
+        raise FileError(f"{path}: {error}") from error

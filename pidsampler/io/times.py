@@ -8,26 +8,29 @@ from pathlib import Path
 from .. import moved, timesteps
 from ..errors import FileError, PidSamplerError
 from ..timesteps import Times, TimesLike
-from ..values import file_path, words
+from ..values import file_path, shown, words
 from .atomic import place
 from .files import read_text
+
+_MOST_BYTES = 2_000_000
 
 
 def read_list(path: str | Path) -> Times:
     """Read a list of times from a text file, bit for bit: one a line, but for empty lines and those that begin with #.
 
     Raises:
-        PidSamplerError: The file cannot be read, a line is no number, or the times are no list, see `custom`.
+        PidSamplerError: The file cannot be read or is larger than 2 MB, a line is no number, or the times are no list,
+            see `custom`.
     """
     path = file_path("path", path)
-    text = read_text(path, expected="one time a line")
+    text = read_text(path, expected="one time a line", most=_MOST_BYTES)
     times = []
     for number, line in enumerate(map(str.strip, text.splitlines()), 1):
         if line and not line.startswith("#"):
             try:
                 times.append(float(line))
             except ValueError as error:
-                raise FileError(f"{path}, line {number}: {line!r} is not a time, such as 0.634") from error
+                raise FileError(f"{path}, line {number}: {shown(line)} is not a time, such as 0.634") from error
     try:
         return timesteps.custom(times)
     except PidSamplerError as error:

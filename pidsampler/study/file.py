@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import tomllib
 from pathlib import Path
 
 import attrs
 
 from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
+from ..io.data import parse_toml
 from ..io.files import read_text
-from ..values import file_path
+from ..values import file_path, shown
 from .plan import ReportOptions, Study, Truth
 
+_MOST_BYTES = 1_000_000
 _PARTS = (Truth, ReportOptions)
 _KINDS: dict[str, tuple[tuple[type, ...], str]] = {
     "preset": ((dict,), "a table of settings"),
@@ -35,20 +36,20 @@ def read_study(path: str | Path) -> Study:
     Paths in it are relative to its folder.
 
     Raises:
-        PidSamplerError: The file cannot be read, or is no study.
+        PidSamplerError: The file cannot be read, is larger than 1 MB, or is no study.
     """
     path = file_path("path", path)
-    text = read_text(path, expected="a study in TOML")
+    text = read_text(path, expected="a study in TOML", most=_MOST_BYTES)
     try:
-        data = tomllib.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"{path} is not TOML: {error}") from error
+        data = parse_toml(text, expected="a study in TOML")
+    except PidSamplerError as error:
+        raise FileError(f"{path}: {error}") from error
     for key, value in data.items():
         if key not in _KINDS:
             raise ConfigError(f"{path}: {unknown_name('key', key, known=_KINDS)}")
         kinds, words = _KINDS[key]
         if not isinstance(value, kinds) or isinstance(value, bool) != (key == "reduce"):
-            raise ConfigError(f"{path}: {key} is {value!r}, expected {words}")
+            raise ConfigError(f"{path}: {key} is {shown(value)}, expected {words}")
     try:
         data.setdefault("title", path.stem)
         truth, report = ({f.name: data.pop(f.name) for f in attrs.fields(part) if f.name in data} for part in _PARTS)

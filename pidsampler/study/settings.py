@@ -53,5 +53,5 @@ _ACCEPTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "noise": (lambda v: _is(v, str), "the name of a kind of noise"),
     "degrade_sigma": (lambda v: _is(v, int, float), "a number in 0..1"),
     "images": (lambda v: _is(v, str) or _all_are(v, str), "a pattern such as 'photos/*.png', or a list of them"),
-    "seeds": (lambda v: (_is(v, int) and v > 0) or (_all_are(v, int) and len(v) > 0), "how many, or a list of seeds"),
+    "seeds": (lambda v: 0 < v <= 1e5 if _is(v, int) else _all_are(v, int) and len(v) > 0, "1..100000, or a list"),
 }

@@ -65,7 +65,7 @@ class Source:
         if isinstance(image, str | Path):
             path = file_path("image", image)
             is_latent = not pictures.is_picture(path) and path.suffix.lower() in latents.SUFFIXES
-            described = {"name": path.name, "sha256": _sha256(path)}
+            described = {"name": path.name.encode(errors="backslashreplace").decode(), "sha256": _sha256(path)}
             if is_latent:
                 return cls._of_latent(latents.read(path), described)
             return cls._of_picture(pictures.read(path), described)

@@ -1,6 +1,7 @@
 """from_diffusers beyond its parity with stored runs (test_parity.py): reading, refusing, saying what is left out."""
 
 import json
+import math
 import sys
 
 import numpy as np
@@ -86,7 +87,27 @@ def test_says_what_it_does_not_honour(config, message):
         (DYNAMIC, {"mu": 0.5, "tokens": 256}, "pass mu"),
         ({**UNIPC, "use_dynamic_shifting": True}, {"tokens": 256}, r"pass mu \(or tokens, where it has a base_shift\)"),
         (DPM, {"steps": None, "sigmas": [0.9, 0.5]}, "takes no sigmas: pass steps"),
-        ({**EULER, "shift": "3"}, {}, "shift='3' is not a number"),
+        ({**EULER, "shift": "3"}, {}, "shift='3' must be a finite number in"),
+        ({**EULER, "_class_name": [1]}, {}, "unknown diffusers scheduler"),
+        ({**EULER, 3: 4}, {}, "a key of config=3 must be a text"),
+        ({**EULER, "num_train_timesteps": 0}, {}, "num_train_timesteps=0 must be a finite number in"),
+        ({**EULER, "num_train_timesteps": True}, {}, "num_train_timesteps=True must"),
+        ({**EULER, "shift": math.nan}, {}, "shift=nan must be"),
+        ({**EULER, "shift": 10**400}, {}, "shift=1000.* must be"),
+        ({**EULER, "shift": 10**5000}, {}, "shift=a int too large to show must be"),
+        ({**EULER, "shift_terminal": "x"}, {}, "shift_terminal='x' must be a finite number in"),
+        ({**EULER, "shift_terminal": 1}, {}, "shift_terminal=1 must be a finite number in"),
+        ({**EULER, "shift_terminal": 0.1}, {"steps": 1}, "shift_terminal=0.1 needs a list that ends below 1"),
+        ({**EULER, "use_karras_sigmas": "no"}, {}, "use_karras_sigmas='no' must be True or False"),
+        ({**EULER, "time_shift_type": "cubic"}, {}, "unknown time_shift_type 'cubic'"),
+        ({**DYNAMIC, "max_shift": 1e308}, {"tokens": 4096}, r"max_shift=1e\+308 must be a finite number in"),
+        ({**DYNAMIC, "base_image_seq_len": 4096}, {"tokens": 16}, "max_image_seq_len are both 4096"),
+        (
+            {**DYNAMIC, "max_image_seq_len": 256.001},
+            {"tokens": 10**6},
+            "mu, of tokens and the config's line,=.* must be",
+        ),
+        (DYNAMIC, {"mu": -700}, "settings make no list of times: timestep inf"),
         ("no/such.json", {}, "cannot read no/such.json: No such file or directory"),
     ],
 )
@@ -95,7 +116,9 @@ def test_refuses(config, options, message):
         from_diffusers(config, **{"steps": 8, **options})
 
 
-@pytest.mark.parametrize(("content", "message"), [("{", "is not JSON: "), ("[1]", "holds list, expected a scheduler")])
+@pytest.mark.parametrize(
+    ("content", "message"), [("{", "not a scheduler's config in JSON: "), ("[1]", "holds list, expected a scheduler")]
+)
 def test_refuses_files(tmp_path, content, message):
     (tmp_path / "c.json").write_text(content)
     with pytest.raises(PidSamplerError, match=message):

@@ -356,3 +356,10 @@ def test_export_of_a_network_that_takes_one(capsys):
     assert json.loads(Path("m/pidsampler.json").read_text())["vae_factor"] == 16
     assert main(["inspect", "m"]) == 0
     assert "300, 2304" in capsys.readouterr().out
+
+
+def test_a_header_without_an_end_is_said_in_a_line(tmp_path):
+    header = b"{'descr': '<f4', 'fortran_order': False, 'shape': (2, 4\n"
+    (tmp_path / "c.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header + bytes(32))
+    with pytest.raises(PidSamplerError, match=r"c\.npy cannot be read as \.npy"):
+        captions.read(tmp_path / "c.npy")

@@ -142,7 +142,7 @@ def test_times_of_a_cell(settings, times, photos):
 
 
 BAD = {
-    "no toml": ("= 3", "is not TOML"),
+    "no toml": ("= 3", "not a study in TOML"),
     "unknown key": ("presets = {}", "unknown key 'presets': did you mean 'preset'?"),
     "kind": ("axes = 3", "axes is 3, expected a table of lists"),
     "truth": ("reduce = 1", "reduce is 1, expected true or false"),
@@ -151,7 +151,7 @@ BAD = {
     "axis value": ('[axes]\nsteps = 3', "axis 'steps' is 3, expected a list"),
     "empty axis": ('[axes]\nsteps = []', "axis 'steps' is [], expected a list"),
     "steps": ('[preset]\nsteps = "four"', "the setting steps is 'four', expected a whole number"),
-    "seeds": ("[preset]\nseeds = 0", "the setting seeds is 0, expected how many"),
+    "seeds": ("[preset]\nseeds = 0", "the setting seeds is 0, expected 1..100000, or a list"),
     "seed": ("[preset]\nimages = 'photos/a.png'\nseeds = [-1]", "seed=-1 must be"),
     "cells": ('cells = "all"', "unknown choice of cells 'all'"),
     "pictures": ('pictures = "none"', "unknown choice of pictures 'none'"),

@@ -1,0 +1,11 @@
+"""A short run of tests/support/fuzz.py: no reader does anything with a mutant but read it or refuse it."""
+
+import fuzz
+
+
+def test_mutants_are_read_or_refused(tmp_path):
+    counts, faults = fuzz.run(360, 7, tmp_path)
+    assert not faults
+    assert {reader: sum(count) for reader, count in counts.items()} == dict.fromkeys(counts, 30)
+    takes = {reader for reader, (read, _) in counts.items() if read}
+    assert takes == counts.keys() - {"metadata"}  # its graph has no weights; mutants that none takes would find little
