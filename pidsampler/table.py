@@ -13,12 +13,15 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast, overload, runtime_checkable
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
-from .errors import ConfigError, PidSamplerError
+from .errors import ConfigError, PidSamplerError, PidSamplerWarning
 from .values import field, instance, items, number, pairs, shown, whole, word
 
 Terms = tuple[tuple[int, float], ...]
@@ -30,6 +33,10 @@ _MOST = 2**32 - 1  # of a slot or draw
 
 # Rows are computed in float64; what a formula loses to rounding is far below this, a wrong formula far above.
 _TOLERANCE = 1e-12
+
+# How many times larger than in the network's velocity an error may come out of a row. Usual lists stay below 10. From
+# 100 on an error of 1 % is as large as a picture; from 2^17 on float32's rounding, 2^-24, is one level of 8 bits.
+_WARNED, _REFUSED = 100.0, 2.0**17
 
 
 def _terms(kind: str, value: TermsLike) -> Terms:
@@ -174,9 +181,12 @@ class StepTable:
     standard deviation t_next, whatever mixture of draws it is made of. Each wrong weight of x, x0, a saved
     tensor or a noise draw breaks one of the two.
 
+    Errors of the network are followed too: the absolute weights of its velocities in x are summed up. Times that are
+    too close for a multistep method make that sum large; from 100 on it is a PidSamplerWarning that names the row.
+
     Raises:
-        PidSamplerError: No rows, times that don't join, a slot that is read before it is saved, or a row that
-            fails that check; the message names the row.
+        PidSamplerError: No rows, times that don't join, a slot that is read before it is saved, a row that fails that
+            check, or one that makes errors more than 2^17 times larger; the message names the row.
     """
 
     rows: tuple[Row, ...] = attrs.field(converter=_rows)
@@ -297,8 +307,10 @@ class StepTable:
 
     def _check(self) -> None:
         first = self.rows[0]
-        x = _Tracked(1.0 - first.t, {0: first.t})
+        own = np.eye(len(self.rows))
+        x = _Tracked(1.0 - first.t, {0: first.t}, 0.0 * own[0])
         saved: dict[int, _Tracked] = {}
+        worst = (0.0, "")
         for i, row in enumerate(self.rows):
             where = f"row {i} (t {row.t:.6g} -> {row.t_next:.6g})"
             if i and row.t != self.rows[i - 1].t_next:
@@ -307,8 +319,9 @@ class StepTable:
                 for slot, _ in c.h:
                     if slot not in saved:
                         raise ConfigError(f"{where} reads slot {slot} before any row has saved it")
-            new = x.combined(row, saved)
-            saved |= {slot: x.combined(c, saved) for slot, c in row.saves}
+            x0 = _Tracked(1.0, {}, x.errors - row.t * own[i])  # x0 = x - t*velocity
+            new = x.combined(row, x0, saved)
+            saved |= {slot: x.combined(c, x0, saved) for slot, c in row.saves}
             x, tolerance = new, _TOLERANCE * new.magnitude
             if abs(x.mean - (1.0 - row.t_next)) > tolerance:
                 raise ConfigError(
@@ -320,9 +333,16 @@ class StepTable:
                     f"{where}: the noise comes out with standard deviation {x.std:.9g}, expected "
                     f"t_next = {row.t_next:.9g}: check a, h and the noise weights"
                 )
+            growth = float(np.abs(x.errors).sum())
+            where += f" makes errors of the network {growth:.3g} times larger: move times that are close apart"
+            if not growth <= _REFUSED:
+                raise ConfigError(where)
+            worst = max(worst, (growth, where))
             # Each row is judged on its own: the next one starts without the rounding of this one.
             scale = row.t_next / x.std if x.std else 0.0
-            x = _Tracked(1.0 - row.t_next, {draw: w * scale for draw, w in x.noise.items()})
+            x = _Tracked(1.0 - row.t_next, {draw: w * scale for draw, w in x.noise.items()}, x.errors)
+        if worst[0] > _WARNED:
+            warnings.warn(worst[1], PidSamplerWarning, stacklevel=4)
 
 
 _FORMAT = "pidsampler.StepTable/1"
@@ -334,15 +354,18 @@ class _Tracked:
 
     mean: float
     noise: dict[int, float]
+    errors: NDArray[np.float64]  # weight of each row's velocity
     magnitude: float = 1.0
 
     @property
     def std(self) -> float:
         return math.hypot(*self.noise.values())
 
-    def combined(self, c: Combination, saved: dict[int, _Tracked]) -> _Tracked:
-        parts = [(c.a, self), (c.b, _Tracked(1.0, {}))]
-        parts += [(w, saved[slot]) for slot, w in c.h] + [(w, _Tracked(0.0, {k: 1.0})) for k, w in c.noise]
+    def combined(self, c: Combination, x0: _Tracked, saved: dict[int, _Tracked]) -> _Tracked:
+        parts = [(c.a, self), (c.b, x0), *((w, saved[slot]) for slot, w in c.h)]
+        with np.errstate(all="ignore"):  # what is not finite is refused by its row
+            errors = np.sum([w * part.errors for w, part in parts], axis=0)
+        parts += [(w, _Tracked(0.0, {k: 1.0}, errors)) for k, w in c.noise]
         noise: dict[int, float] = {}
         for weight, part in parts:
             for draw, w in part.noise.items():
@@ -350,6 +373,7 @@ class _Tracked:
         return _Tracked(
             math.fsum(w * part.mean for w, part in parts),
             noise,
+            errors,
             1.0 + math.fsum(abs(w) * part.magnitude for w, part in parts),
         )
 

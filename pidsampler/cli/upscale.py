@@ -232,7 +232,8 @@ def _asked(
 
 def _said(outcome: Any) -> str:
     record, target = outcome.record, outcome.file.target
+    calls = len(record["table"]["rows"]) * (1 if record["guidance"] is None else 2)
     size = "{width}x{height}".format(**record["output"])
     if outcome.seconds == 0.0:
         return f"{target}: {size}, there already"
-    return f"{target}: {size}, {len(record['timesteps']) - 1} steps on {record['device']}, {outcome.seconds:.1f} s"
+    return f"{target}: {size}, {calls} model calls on {record['device']}, {outcome.seconds:.1f} s"

@@ -50,7 +50,7 @@ def record(path):
 def test_upscale(here, run):
     code, out, err = run("upscale", "in.png", "-o", "out.png")
     assert (code, err) == (0, "")
-    assert re.fullmatch(r"out\.png: 36x24, 4 steps on cpu, \d+\.\d s\n", out)
+    assert re.fullmatch(r"out\.png: 36x24, 4 model calls on cpu, \d+\.\d s\n", out)
     assert np.array_equal(pixels("out.png"), Upscaler.load()(RGB).array)
     assert sorted(os.listdir()) == ["in.png", "out.png"]
 
