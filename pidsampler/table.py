@@ -334,7 +334,7 @@ class StepTable:
                     f"t_next = {row.t_next:.9g}: check a, h and the noise weights"
                 )
             growth = float(np.abs(x.errors).sum())
-            where += f" makes errors of the network {growth:.3g} times larger: move times that are close apart"
+            where += f" makes errors of the network {growth:.3g} times larger: leave out times that are close"
             if not growth <= _REFUSED:
                 raise ConfigError(where)
             worst = max(worst, (growth, where))

@@ -17,7 +17,7 @@ from .. import moved
 from ..errors import ConfigError
 from ..table import Combination, Row, StepTable, Terms, TermsLike, combined
 from ..timesteps import Times, TimesLike, custom
-from ..values import field, flag, instance, items, number, numbers, shown, whole, word, words
+from ..values import field, flag, function, instance, items, number, numbers, shown, whole, word, words
 from .spec import Spec
 
 
@@ -125,6 +125,7 @@ def refusing_close_times(table: Callable[[Any], StepTable]) -> Callable[[Any], S
     Raises:
         PidSamplerError: A weight is not finite, divides by 0, or makes errors too large, see `StepTable`.
     """
+    function("table", table, takes="(self)")
 
     @functools.wraps(table)
     def checked(self: Any) -> StepTable:
