@@ -163,7 +163,7 @@ def _first(device: str, output: Path, scratch: Path) -> list[Step]:
     return [
         Step("facts", 30, _own(device, "facts")),
         Step("smoke", 90, _own(device, "smoke"), shown=12),
-        Step("doctor", 60, _cli("doctor"), shown=4, fine=(0, 1) if device == "cpu" else (0,)),
+        Step("doctor", 60, _cli("doctor", "--device", device), shown=4),
         Step("pytest -m gpu", 240, [*tests, *TESTS], shown=4 if device == "cpu" else 45),
         Step("rows 4096", 90, _bench(device, output, "4096", four, "--peers", "none", "--variants", several), shown=30),
         Step(

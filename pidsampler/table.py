@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import json
 import math
+import warnings
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast, overload, runtime_checkable
 
 import attrs
 
-from .errors import ConfigError, PidSamplerError
+from .errors import ConfigError, PidSamplerWarning
 from .io.data import parse_json
 from .values import field, instance, items, number, pairs, shown, whole, word
 
@@ -28,12 +29,16 @@ TermsLike = Mapping[int, float] | Iterable[tuple[int, float]]
 PREDICTIONS = ("velocity", "x0", "eps")
 
 _MOST = 2**32 - 1  # of a slot or draw
-_MOST_WORK = (
-    10_000_000  # noise weights that the check of a file's table may sum, 4 million for 1000 steps and brownian noise
-)
+# Noise weights that the check of a file's table may sum; 1000 steps with brownian noise take 4 million.
+_MOST_WORK = 10_000_000
 
 # Rows are computed in float64; what a formula loses to rounding is far below this, a wrong formula far above.
 _TOLERANCE = 1e-12
+
+# How many times larger than in the network's velocity an error may come out of a row. Usual lists stay below 10. From
+# 100 on an error of 1 % is as large as a picture; from 2^17 on float32's rounding, 2^-24, is one level of 8 bits.
+_WARNED, _REFUSED = 100.0, 2.0**17
+_RECENT = 16  # rows whose velocities are followed: more than any method looks back
 
 
 def _terms(kind: str, value: TermsLike) -> Terms:
@@ -90,10 +95,8 @@ def combined(parts: Iterable[tuple[float, Combination]]) -> Combination:
     h: dict[int, float] = {}
     noise: dict[int, float] = {}
     for weight, part in pairs("parts", parts):
-        weight, part = (
-            number("the weight of a part", weight),
-            instance("part", part, kind=Combination, words="a Combination"),
-        )
+        weight = number("the weight of a part", weight)
+        part = instance("part", part, kind=Combination, words="a Combination")
         a, b = a + weight * part.a, b + weight * part.b
         for total, terms in ((h, part.h), (noise, part.noise)):
             for index, w in terms:
@@ -178,15 +181,15 @@ class StepTable:
     standard deviation t_next, whatever mixture of draws it is made of. Each wrong weight of x, x0, a saved
     tensor or a noise draw breaks one of the two.
 
+    Errors of the network are followed too: the absolute weights of its latest 16 velocities in x are summed up. Times
+    that are too close for a multistep method make that sum large; above 100 it is a PidSamplerWarning with the row.
+
     Raises:
-        PidSamplerError: No rows, times that don't join, a slot that is read before it is saved, or a row that
-            fails that check; the message names the row.
+        PidSamplerError: No rows, times that don't join, a slot that is read before it is saved, a row that fails that
+            check, or one that makes errors more than 2^17 times larger; the message names the row.
     """
 
     rows: tuple[Row, ...] = attrs.field(converter=_rows)
-
-    def __attrs_post_init__(self) -> None:
-        self._check()
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -273,16 +276,13 @@ class StepTable:
 
         def row(d: dict[str, Any]) -> Row:
             saves = [(s["slot"], Combination(**combination(s))) for s in d["saves"]]
-            head = {key: d[key] for key in ("t", "t_next", "p", "q", "clip")}
-            return Row(**head, **combination(d), saves=saves)
+            return Row(**{k: d[k] for k in ("t", "t_next", "p", "q", "clip")}, **combination(d), saves=saves)
 
         try:
             data = parse_json(text, expected="a table in JSON")
             if data["format"] != _FORMAT:
                 raise ConfigError(f"table format {data['format']!r}, expected {_FORMAT!r}")
             rows = [row(d) for d in items("rows", data["rows"], words="rows")]
-        except PidSamplerError:
-            raise
         except (KeyError, TypeError) as error:
             raise ConfigError(f"not a table in JSON: {type(error).__name__}: {error}") from error
         combinations = [c for r in rows for c in r.combinations]
@@ -304,10 +304,11 @@ class StepTable:
         lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in [header, *cells])
         return "\n".join(line.rstrip() for line in lines)
 
-    def _check(self) -> None:
+    def __attrs_post_init__(self) -> None:
         first = self.rows[0]
-        x = _Tracked(1.0 - first.t, {0: first.t})
+        x = _Tracked(1.0 - first.t, {0: first.t}, {})
         saved: dict[int, _Tracked] = {}
+        worst = (0.0, "")
         for i, row in enumerate(self.rows):
             where = f"row {i} (t {row.t:.6g} -> {row.t_next:.6g})"
             if i and row.t != self.rows[i - 1].t_next:
@@ -316,9 +317,10 @@ class StepTable:
                 for slot, _ in c.h:
                     if slot not in saved:
                         raise ConfigError(f"{where} reads slot {slot} before any row has saved it")
+            x0 = _Tracked(1.0, {}, {**x.errors, i: -row.t})  # x0 = x - t*velocity
             try:
-                new = x.combined(row, saved)
-                saved |= {slot: x.combined(c, saved) for slot, c in row.saves}
+                new = x.combined(row, x0, saved)
+                saved |= {slot: x.combined(c, x0, saved) for slot, c in row.saves}
             except (OverflowError, ValueError) as error:  # of fsum
                 raise ConfigError(f"{where}: its weights are too large to be summed") from error
             x, tolerance = new, _TOLERANCE * new.magnitude
@@ -334,9 +336,17 @@ class StepTable:
                     f"{where}: the noise comes out with standard deviation {x.std:.9g}, expected "
                     f"t_next = {row.t_next:.9g}: check a, h and the noise weights"
                 )
+            errors = {k: w for k, w in x.errors.items() if k > i - _RECENT}
+            growth = math.fsum(map(abs, errors.values()))
+            where += f" makes errors of the network {growth:.3g} times larger: leave out times that are close"
+            if not growth <= _REFUSED:
+                raise ConfigError(where)
+            worst = max(worst, (growth, where))
             # Each row is judged on its own: the next one starts without the rounding of this one.
             scale = row.t_next / x.std if x.std else 0.0
-            x = _Tracked(1.0 - row.t_next, {draw: w * scale for draw, w in x.noise.items()})
+            x = _Tracked(1.0 - row.t_next, {draw: w * scale for draw, w in x.noise.items()}, errors)
+        if worst[0] > _WARNED:
+            warnings.warn(worst[1], PidSamplerWarning, stacklevel=4)
 
 
 _FORMAT = "pidsampler.StepTable/1"
@@ -348,24 +358,23 @@ class _Tracked:
 
     mean: float
     noise: dict[int, float]
+    errors: dict[int, float]  # weights of the velocities of recent rows
     magnitude: float = 1.0
 
     @property
     def std(self) -> float:
         return math.hypot(*self.noise.values())
 
-    def combined(self, c: Combination, saved: dict[int, _Tracked]) -> _Tracked:
-        parts = [(c.a, self), (c.b, _Tracked(1.0, {}))]
-        parts += [(w, saved[slot]) for slot, w in c.h] + [(w, _Tracked(0.0, {k: 1.0})) for k, w in c.noise]
-        noise: dict[int, float] = {}
+    def combined(self, c: Combination, x0: _Tracked, saved: dict[int, _Tracked]) -> _Tracked:
+        parts = [(c.a, self), (c.b, x0), *((w, saved[slot]) for slot, w in c.h)]
+        parts += [(w, _Tracked(0.0, {k: 1.0}, {})) for k, w in c.noise]
+        noise, errors = dict[int, float](), dict[int, float]()
         for weight, part in parts:
-            for draw, w in part.noise.items():
-                noise[draw] = noise.get(draw, 0.0) + weight * w
-        return _Tracked(
-            math.fsum(w * part.mean for w, part in parts),
-            noise,
-            1.0 + math.fsum(abs(w) * part.magnitude for w, part in parts),
-        )
+            for total, terms in ((noise, part.noise), (errors, part.errors)):
+                for index, w in terms.items():
+                    total[index] = total.get(index, 0.0) + weight * w
+        mean = math.fsum(w * part.mean for w, part in parts)
+        return _Tracked(mean, noise, errors, 1.0 + math.fsum(abs(w) * part.magnitude for w, part in parts))
 
 
 @runtime_checkable

@@ -250,6 +250,7 @@ CALLS = {
     "schedulers.base.euler": STEP,
     "schedulers.base.ancestral_step": {**STEP, "split": Takes((0.6, 0.8)), "draw": Takes(1)},
     "schedulers.base.noise_split": {"strength": number_(1.0), "h": number_(1.0)},
+    "schedulers.base.refusing_close_times": {"table": Takes(print_nothing)},
     "schedulers.base.row": {**STEP, "update": Takes(Combination(b=1)), "saves": Takes({0: Combination(a=1)})},
     "schedulers.base.Stage": {
         "t": Takes(0.5),

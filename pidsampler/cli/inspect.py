@@ -14,13 +14,19 @@ from .output import say
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")
-    parser.add_argument("--verify", action="store_true", help="compare with numpy and float64 (extra 'export')")
+    parser.add_argument(
+        "--verify",
+        action="store_true",
+        help="compare with numpy and float64 (extra 'export'), a bundled model with the package's hashes",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the contract, the graphs' tensors and the files' hashes."""
     from ..onnx import Model
     from ..onnx.device import resolve_device
+    from ..onnx.hub import hub_origin
+    from ..onnx.model import check_bundled
 
     model = Model.load(arguments.model, resolve_device("auto"))
     facts = asdict(model.contract).items()
@@ -28,9 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
     for session in model.sessions:
         rows += [[f"{session.path.name} in", str(t)] for t in session.inputs]
         rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]
+    rows += [[name, value] for name, value in hub_origin(model.path).items()]
     rows += [[f"sha256 {name}", digest] for name, digest in model.hashes.items()]
     print_columns(["folder", str(model.path)], rows)
-    if arguments.verify:
+    if arguments.verify and check_bundled(arguments.model):
+        say("it is the bundled model, unchanged")
+    elif arguments.verify:
         optional("onnx_ir", "onnx-ir", extra="export")
         from ..export.verify import verify
 

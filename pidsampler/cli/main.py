@@ -29,7 +29,7 @@ _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "study": (study, "compare samplers: a grid of settings, measured, with a report"),
     "search": (search, "find a good list of timesteps for a model, a scheduler and a number of calls"),
     "bench": (bench, "time the sampler's step in all its variants, and others beside it"),
-    "doctor": (doctor, "say whether a GPU run would work here, and what to install if not"),
+    "doctor": (doctor, "say whether an upscale would work here, on a GPU too, and what to install if not"),
     "models": (models, "list the bundled models"),
     "schedulers": (schedulers, "list the schedulers"),
 }

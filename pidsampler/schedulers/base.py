@@ -15,9 +15,9 @@ import numpy as np
 
 from .. import moved
 from ..errors import ConfigError
-from ..table import Combination, Row, Terms, TermsLike, combined
+from ..table import Combination, Row, StepTable, Terms, TermsLike, combined
 from ..timesteps import Times, TimesLike, custom
-from ..values import field, flag, instance, items, number, numbers, shown, whole, word, words
+from ..values import field, flag, function, instance, items, number, numbers, shown, whole, word, words
 from .spec import Spec
 
 
@@ -117,6 +117,29 @@ class TimesScheduler:
 
     def __str__(self) -> str:
         return repr(self) if self.spec is None else str(self.spec)
+
+
+def refusing_close_times(table: Callable[[Any], StepTable]) -> Callable[[Any], StepTable]:
+    """A `table` method whose errors name the closest times: float64 has no weights for times that it cannot tell apart.
+
+    Raises:
+        PidSamplerError: A weight is not finite, divides by 0, or makes errors too large, see `StepTable`.
+    """
+    function("table", table, takes="(self)")
+
+    @functools.wraps(table)
+    def checked(self: Any) -> StepTable:
+        try:
+            with np.errstate(all="ignore"):
+                return table(self)
+        except (ArithmeticError, ValueError) as error:  # also NumPy's of a singular matrix, and ConfigError
+            t, t_next = min(self.steps, key=lambda step: step[0] - step[1])
+            raise ConfigError(
+                f"{self.info.name if hasattr(self, 'info') else type(self).__name__} cannot tell times apart that are "
+                f"as close as {t!r} and {t_next!r} ({error}): leave one of them out"
+            ) from error
+
+    return checked
 
 
 def _freeze_after_init(cls: Any) -> None:

@@ -17,7 +17,17 @@ import numpy as np
 from .. import moved
 from ..table import Combination, StepTable, combined
 from ..values import field, number, whole, word
-from .base import SchedulerInfo, TimesScheduler, ancestral_step, eps, noise_split, row, velocity, x0
+from .base import (
+    SchedulerInfo,
+    TimesScheduler,
+    ancestral_step,
+    eps,
+    noise_split,
+    refusing_close_times,
+    row,
+    velocity,
+    x0,
+)
 from .exact import interpolation_weights, log_snr_step, phi
 
 
@@ -32,6 +42,7 @@ class _Multistep(TimesScheduler):
     order: int  # of each subclass
     quantity: ClassVar[staticmethod[[float], Combination]] = staticmethod(x0)  # what the history holds
 
+    @refusing_close_times
     def table(self) -> StepTable:
         """Return one row per step."""
         times, keep = self.timesteps.tolist(), self.order - 1

@@ -10,7 +10,7 @@ import attrs
 from .. import moved
 from ..table import Combination, StepTable, combined
 from ..values import field, number, whole, word
-from .base import X0, SchedulerInfo, TimesScheduler, ancestral_step, noise_split, row
+from .base import X0, SchedulerInfo, TimesScheduler, ancestral_step, noise_split, refusing_close_times, row
 from .exact import interpolation_weights, log_snr_step, phi
 
 
@@ -24,6 +24,7 @@ class _PredictorCorrector(TimesScheduler):
 
     order: int  # of each subclass
 
+    @refusing_close_times
     def table(self) -> StepTable:
         """Return one row per step."""
         times, rows = self.timesteps.tolist(), []

@@ -11,7 +11,7 @@ import attrs
 from ..errors import ConfigError
 from ..table import Combination, Row, StepTable
 from ..values import field, instance, items, numbers
-from .base import SchedulerInfo, Stage, TimesScheduler, euler, row, stage_rows, velocity
+from .base import SchedulerInfo, Stage, TimesScheduler, euler, refusing_close_times, row, stage_rows, velocity
 
 
 def _matrix(name: str, value: Any) -> tuple[tuple[float, ...], ...]:
@@ -83,6 +83,7 @@ class _Stages(TimesScheduler):
 
     tableau: ButcherTableau
 
+    @refusing_close_times
     def table(self) -> StepTable:
         """Return one row per stage."""
         rows: list[Row] = []

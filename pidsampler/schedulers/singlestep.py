@@ -24,6 +24,7 @@ from .base import (
     eps,
     euler,
     noise_split,
+    refusing_close_times,
     row,
     stage_rows,
     x0,
@@ -37,6 +38,7 @@ def _inside(**options: Any) -> Any:
 
 
 class _Singlestep(TimesScheduler):
+    @refusing_close_times
     def table(self) -> StepTable:
         """Return the rows of each step's stages."""
         rows: list[Row] = []

@@ -10,6 +10,7 @@ import numpy as np
 
 from ..io import captions
 from ..onnx import Model
+from ..onnx.hub import hub_origin
 from ..table import StepTable
 from ..version import __version__
 from .guidance import negative_for
@@ -78,7 +79,7 @@ def _version(package: str) -> str:
 
 def _model(model: Model) -> dict[str, Any]:
     contract = model.contract
-    said = {"name": contract.name, "licence": contract.license, "sha256": model.hashes}
+    said = {"name": contract.name, "licence": contract.license, **hub_origin(model.path), "sha256": model.hashes}
     more = {name: getattr(contract, name) for name in ("position_limit", "stored_caption")}
     return said | {name: value for name, value in more.items() if value is not None}
 

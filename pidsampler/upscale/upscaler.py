@@ -114,7 +114,7 @@ class Upscaler:
 
         Args:
             model: A bundled model's name ("tiny"), a folder with vae_encoder.onnx and pid_upscaler.onnx, or
-                "hf:OWNER/NAME", such a folder on Hugging Face.
+                "hf:OWNER/NAME" or "hf:OWNER/NAME@REVISION", such a folder on Hugging Face.
             device: "auto", "cpu" or "cuda".
             options: How ONNX Runtime uses the GPU; on the CPU there is nothing to choose.
             accept_license: Whether a model of Hugging Face may be downloaded; without it, its license is said.

@@ -2,6 +2,7 @@ import json
 import os
 import pty
 import re
+import shutil
 import subprocess
 import sys
 import warnings
@@ -15,6 +16,7 @@ from PIL import Image
 from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, get_scheduler, list_schedulers, timesteps
 from pidsampler.cli import main
 from pidsampler.noise import coupling
+from pidsampler.onnx import model as models
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -50,7 +52,7 @@ def record(path):
 def test_upscale(here, run):
     code, out, err = run("upscale", "in.png", "-o", "out.png")
     assert (code, err) == (0, "")
-    assert re.fullmatch(r"out\.png: 36x24, 4 steps on cpu, \d+\.\d s\n", out)
+    assert re.fullmatch(r"out\.png: 36x24, 4 model calls on cpu, \d+\.\d s\n", out)
     assert np.array_equal(pixels("out.png"), Upscaler.load()(RGB).array)
     assert sorted(os.listdir()) == ["in.png", "out.png"]
 
@@ -369,6 +371,43 @@ def test_lists(run):
     assert code == 0
     bundled = ("tiny", "tiny-teacher", "gaussian")
     assert [line.split()[:2] for line in out.splitlines()][1:] == [[name, "Apache-2.0"] for name in bundled]
+
+
+@pytest.mark.parametrize("name", ["tiny", "tiny-teacher", "gaussian"])
+def test_a_bundled_model_is_verified_by_its_hashes(here, run, name, monkeypatch):
+    monkeypatch.setitem(sys.modules, "onnx_ir", None)
+    code, out, err = run("inspect", name, "--verify")
+    assert (code, err) == (0, "")
+    assert out.endswith("\nit is the bundled model, unchanged\n")
+    bundled = here / "models"
+    shutil.copytree(models._BUNDLED_FOLDER, bundled)
+    monkeypatch.setattr(models, "_BUNDLED_FOLDER", bundled)
+    assert run("inspect", str(bundled / name), "--verify")[0] == 0
+    with (bundled / name / "pidsampler.json").open("a") as file:
+        file.write(" ")
+    code, _, err = run("inspect", name, "--verify")
+    assert code == 1
+    assert f"{name}/pidsampler.json is not as in the package: install pidsampler again" in err
+
+
+def test_the_listed_hashes_are_those_of_all_bundled_files():
+    """To renew: cd pidsampler/models && sha256sum */*.onnx */pidsampler.json > SHA256SUMS"""
+    listed = (models._BUNDLED_FOLDER / "SHA256SUMS").read_text().splitlines()
+    found = [f"{d}  {name}/{file}" for name in models.bundled_models() for file, d in models.model_hashes(name).items()]
+    assert sorted(listed) == sorted(found)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (["--scheduler", "heun@karras:4"], "7 model calls"),
+        (["--scheduler", "flow-sde@pid:1"], "1 model call"),
+    ],
+)
+def test_model_calls_are_counted(here, run, options, said):
+    code, out, _ = run("upscale", "in.png", "-o", "out.png", *options)
+    assert code == 0
+    assert f", {said} on cpu, " in out
 
 
 def test_inspect(here, run):

@@ -1,6 +1,8 @@
 import ctypes
+import re
 import subprocess
 import sys
+import tomllib
 import types
 
 import pytest
@@ -106,7 +108,7 @@ def test_inventories_that_do_not(name):
 
 def test_a_report_that_is_well():
     lines, tried = [], []
-    assert doctor.report(lambda: tried.append(1), here(CUDA13), say=lines.append)
+    assert doctor.report(lambda: tried.append(1) or "cuda", here(CUDA13), device="cuda", say=lines.append)
     assert tried == [1]
     assert "driver        CUDA 13.0" in lines
     assert "card          NVIDIA H200 (sm_90)" in lines
@@ -115,7 +117,7 @@ def test_a_report_that_is_well():
 
 def test_a_report_of_problems_tries_nothing():
     lines = []
-    assert not doctor.report(pytest.fail, here({}), say=lines.append)
+    assert not doctor.report(pytest.fail, here({}), device="cuda", say=lines.append)
     assert "problem: CuPy is not installed\n  repair: pip install 'pidsampler[cuda13]'" in lines
 
 
@@ -124,24 +126,51 @@ def test_what_the_inventory_does_not_show_is_found_by_trying():
         raise PidSamplerError("the session is the CPU's")
 
     lines = []
-    assert not doctor.report(works, here(CUDA13), say=lines.append)
-    assert lines[-1] == "problem: the session is the CPU's"
+    for device in ("cuda", "auto", "cpu"):
+        assert not doctor.report(works, here(CUDA13), device=device, say=lines.append)
+        assert lines[-1] == "problem: the session is the CPU's"
+
+
+@pytest.mark.parametrize("device", ["auto", "cpu"])
+def test_without_a_gpu_an_upscale_works(device):
+    lines = []
+    assert doctor.report(lambda: "cpu", here({"onnxruntime": "1.31.1"}, None, None), device=device, say=lines.append)
+    assert lines[-1] == "a picture went through the CPU: all is well"
+    assert any("no GPU run: no NVIDIA driver" in line for line in lines) == (device == "auto")
+    assert not any("problem" in line for line in lines)
+
+
+def test_extras_are_said():
+    lines = []
+    doctor.report(lambda: "cpu", here({"scipy": "1", "matplotlib": "3"}, None, None), say=lines.append)
+    assert "extra plot    is here" in lines
+    assert "extra study   without scikit-image, flip-evaluator" in lines
+    assert "extra hub     without huggingface-hub" in lines
+
+
+def test_extras_are_those_of_the_project(repository):
+    project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    others = {"cpu", "cuda12", "cuda13", "test", "dev"}
+    named = {key: tuple(re.match(r"[\w-]+", need)[0] for need in project[key]) for key in project if key not in others}
+    assert named == doctor.EXTRAS
 
 
 def test_on_the_command_line(monkeypatch, capsys):
     monkeypatch.setattr(doctor, "take_inventory", lambda: here({}, None, None))
-    assert main(["doctor"]) == 1
+    assert main(["doctor", "--device", "cuda"]) == 1
     out, err = capsys.readouterr()
     assert "problem: no NVIDIA driver" in out
     assert err == ""
-    monkeypatch.setattr(doctor, "take_inventory", lambda: here(CUDA13))
-    monkeypatch.setattr(command, "_upscale_something", lambda: None)
     assert main(["doctor"]) == 0
+    assert "no GPU run: no NVIDIA driver" in capsys.readouterr().out
+    monkeypatch.setattr(doctor, "take_inventory", lambda: here(CUDA13))
+    monkeypatch.setattr(command, "_upscale_something", lambda device: device)
+    assert main(["doctor", "--device", "cuda"]) == 0
 
 
 def test_this_machine_is_looked_at():
     done = subprocess.run([sys.executable, "-P", "-m", "pidsampler.cli", "doctor"], capture_output=True, text=True)
-    assert done.returncode in (0, 1)
+    assert done.returncode == 0
     assert "numpy         " in done.stdout
     assert done.stderr == ""
 

@@ -1,5 +1,7 @@
 import functools
 import math
+import warnings
+from itertools import pairwise
 
 import methods
 import numpy as np
@@ -22,6 +24,7 @@ from pidsampler import (
     timesteps,
 )
 from pidsampler.denoiser import Gaussian, GaussianMixture
+from pidsampler.errors import PidSamplerWarning
 from pidsampler.schedulers import (
     DEIS,
     RES,
@@ -167,6 +170,7 @@ everyday_lists = (
 )  # fmt: skip
 
 
+@pytest.mark.filterwarnings("ignore:.*makes errors of the network")
 @settings(max_examples=40)
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
 @given(times=everyday_lists)
@@ -178,9 +182,62 @@ def test_any_list_gives_a_table_that_passes_its_checks(name, options, times):
         with pytest.raises(PidSamplerError, match="must keep 0 < t_min < t_max"):
             get_scheduler(name, timesteps=times)
         return
-    table = get_scheduler(name, timesteps=times, **options).table()
+    try:
+        table = get_scheduler(name, timesteps=times, **options).table()
+    except PidSamplerError as error:
+        assert "makes errors of the network" in str(error)  # noqa: PT017
+        assert -np.diff(times).max() < 0.02
+        return
     assert table.times[0] == times[0]
     assert StepTable.from_json(table.to_json()) == table
+
+
+GAPS = [1e-3, 1e-4, 1e-6, 1e-9, 1e-13, 1.2e-16]
+CLOSE = {
+    **{f"{gap:g} at 0.6": [0.999, 0.8, 0.6, 0.6 - gap, 0.3, 0.1, 0.0] for gap in GAPS},
+    **{f"{gap:g} at the start": [0.9, 0.9 - gap, 0.3, 0.1, 0.0] for gap in GAPS},
+    **{f"{gap:g} at 1": [1.0, 1.0 - gap, 0.5, 0.2, 0.0] for gap in GAPS},
+    "neighbours": [math.nextafter(0.5, 1), 0.5, math.nextafter(0.5, 0), 0.0],
+    "denormal": [0.999, 1e-310, 1e-315, 0.0],
+}
+
+
+@pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
+def test_close_times_are_refused_or_warned_of_or_do_no_harm(name, options):
+    """On a mixture within about -1..1: without the warning no result may leave that far, whatever the gap."""
+    law = GaussianMixture([-0.5, 0.5], [0.1, 0.1], [1, 1])
+    for where, times in CLOSE.items():
+        with warnings.catch_warnings(record=True) as warned, np.errstate(all="raise", under="ignore"):
+            warnings.simplefilter("always")
+            try:
+                table = get_scheduler(name, timesteps=times, **options).table()
+            except PidSamplerError as error:
+                assert "cannot tell times apart" in str(error)  # noqa: PT017
+                assert repr(min(pairwise(times), key=lambda pair: pair[0] - pair[1])[1]) in str(error)  # noqa: PT017
+                continue
+        if not warned:
+            assert np.abs(sample(law, table, shape=(1, 1, 16, 16), seed=1)).max() < 2.5, where
+
+
+@pytest.mark.parametrize("name", ["sa-solver", "unipc", "dpmpp-2m", "adams-bashforth", "deis", "er-sde"])
+def test_what_multistep_methods_say_of_close_times(name):
+    times = [0.999, 0.8, 0.6, 0.6 - 1e-4, 0.3, 0.1, 0.0]
+    with pytest.warns(PidSamplerWarning, match=r"row \d \(t \S+ -> \S+\) makes errors of the network \S+ times"):
+        get_scheduler(name, timesteps=times).table()
+    times[3] = 0.6 - 1e-9
+    with pytest.raises(PidSamplerError, match=f"{name} cannot tell times apart that are as close as 0.6 and 0.599999"):
+        get_scheduler(name, timesteps=times).table()
+
+
+def test_growth_of_errors_is_the_weights_of_velocities():
+    """Adams-Bashforth 2: x += h*(1 + h/2g)*v_n - h*(h/2g)*v_(n-1) after a gap g, and x has g*v_(n-1) already.
+
+    The last row gives x0 = x - t*v.
+    """
+    h, g = 0.5, 0.001
+    grown = h * (1 + h / (2 * g)) + abs(g - h * h / (2 * g)) + (0.9 - g - h)
+    with pytest.warns(PidSamplerWarning, match=f" {grown:.3g} times larger"):
+        get_scheduler("adams-bashforth", timesteps=[0.9, 0.9 - g, 0.9 - g - h, 0.0]).table()
 
 
 LAWS = {"gaussian": Gaussian(0.3, 0.6), "mixture": GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])}

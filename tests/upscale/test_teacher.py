@@ -311,7 +311,8 @@ def test_the_command_runs_a_teacher_and_goes_on_where_it_was(here, up, capsys):
     assert np.array_equal(np.asarray(Image.open("out/a.png")), python.array)
     assert record == json.loads(json.dumps(python.record))
     assert (record["guidance"], record["negative"]) == (3.0, captions.described(NEGATIVE))
-    capsys.readouterr()
+    calls = 2 * len(record["table"]["rows"])  # with guidance each is two
+    assert f", {calls} model calls on cpu, " in capsys.readouterr().out
     assert main(guided) == 0
     assert "there already" in capsys.readouterr().out
     for other in (["--guidance", "4"], ["--caption", "n.npy"], ["--negative", "c.npy"], ["--guidance", "3"]):
