@@ -243,7 +243,7 @@ def test_one_graph_at_a_time(cupy, cuda, tmp_path, monkeypatch, cuda_graph):
         run(binding)
 
     monkeypatch.setattr(Binding, "run", watched)
-    picture, latent = PICTURE, np.ones((4, 2, 3), np.float32)
+    picture, latent = PICTURE, np.ones((1, 4, 2, 3), np.float32)
     found = [up(what).array for what in (picture, latent, latent, picture)]
     assert all(names == ["vae_encoder.onnx"] or "vae_encoder.onnx" not in names for names in alive)
     assert alive.count(["vae_encoder.onnx"]) == 2
@@ -425,8 +425,8 @@ def test_features_that_are_not_finite(tmp_path, monkeypatch, kind, gain, part):
     """Wherever they are: only the last token of the last row is not zero."""
     monkeypatch.setattr(model, "_PART", part or model._PART)
     up = Upscaler.load(write_split_model(tmp_path / "m", kind=kind, gain=gain), "cpu")
-    latent = np.zeros((4, 2, 3), np.float32) if kind == "float16" else np.ones((4, 2, 3), np.float32)
-    latent[2, 1, 2] = 1.0
+    latent = np.zeros((1, 4, 2, 3), np.float32) if kind == "float16" else np.ones((1, 4, 2, 3), np.float32)
+    latent[0, 2, 1, 2] = 1.0
     message = r"m/lq_projection\.onnx gave NaN or infinity in lq_0: an fp16 graph overflows, use its fp32 or bf16 expo"
     with pytest.raises(PidSamplerError, match=message):
         up(latent)

@@ -326,7 +326,7 @@ def test_a_file_by_hand(tmp_path):
         (b"0.5\n0.9\n0\n", "ascends"),
         (b"0.5\nnan\n0\n", "nan at position 1"),
         (b"0.9\n0.5\n0.\x00\n", "line 3"),
-        (b"\xff\xfe0\x00", "not a text file"),
+        (b"\xff\xfe0\x00", "is a text in UTF-16: save it in UTF-8"),
     ],
 )
 def test_damaged_files(tmp_path, content, message):
