@@ -163,35 +163,25 @@ class Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """Read the manifest of a model folder; without one, all is None.
 
-    It may be a stranger's: the file has at most 1 MB, each key occurs once, and each has a kind and a range. What would
-    control a terminal becomes an escape, see `errors.printable`.
+    It may be a stranger's: the file has at most 1 MB, and each key has a kind and a range. Of a key that occurs twice
+    the last value counts, as JSON's readers have it. What would control a terminal becomes an escape, see
+    `errors.printable`.
 
     Raises:
-        PidSamplerError: The file cannot be read, is no JSON object, or a key is unknown, occurs twice or has a wrong
-            value.
+        PidSamplerError: The file cannot be read, is no JSON object, or a key is unknown or has a wrong value.
     """
     path = file_path("folder", folder) / NAME
     if not os.path.lexists(path):  # that there is no such folder is said where it is loaded
         return Manifest()
     text = read_text(path, expected="JSON", most=_MOST_BYTES)
     try:
-        return _manifest(path, json.loads(text, object_pairs_hook=_once))
+        return _manifest(path, json.loads(text))
     except PidSamplerError:
         raise
     except RecursionError as error:
         raise FileError(f"{path} cannot be read as JSON: it is nested too deeply") from error
     except ValueError as error:
         raise FileError(f"{path} cannot be read as JSON: {error}") from error
-
-
-def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """What an object holds; JSON lets a key occur twice, and readers differ in which value they take."""
-    found: dict[str, Any] = {}
-    for key, value in pairs:
-        if key in found:
-            raise ValueError(f"the key {shown(key)} occurs twice")
-        found[key] = value
-    return found
 
 
 def _manifest(path: Path, data: Any) -> Manifest:
