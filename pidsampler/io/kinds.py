@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from . import jpeg, png, tiff_pages
 
 HEAD = 64  # bytes that tell
 
-_OTHERS = {
-    b"%!PS": "PostScript",
-    b"\xc5\xd0\xd3\xc6": "PostScript",
-    b"%PDF": "a PDF",
-    b"GIF8": "a GIF",
-    b"BM": "a BMP",
-    b"8BPS": "a Photoshop document",
+_PICTURES = {  # that are not read
+    b"GIF8": "GIF",
+    b"8BPS": "Photoshop",
     b"\xff\x0a": "JPEG XL",
     b"\0\0\0\x0cJXL ": "JPEG XL",
     b"\0\0\0\x0cjP  ": "JPEG 2000",
     b"\xff\x4f\xff\x51": "JPEG 2000",
     b"v/1\x01": "OpenEXR",
-    b"#?RADIANCE": "a Radiance HDR picture",
+    b"#?RADIANCE": "Radiance HDR",
+}
+_OTHERS = {
+    b"%!PS": "PostScript",
+    b"\xc5\xd0\xd3\xc6": "PostScript",
+    b"%PDF": "a PDF",
     b"\x93NUMPY": "a NumPy array: a latent's name ends with .npy",
     b"PK\3\4": "a ZIP archive",
     b"<svg": "SVG",
@@ -40,9 +43,21 @@ def picture_format(head: bytes) -> str | None:
     return "TIFF" if head.startswith(tiff_pages.SIGNATURES) else None
 
 
-def other(head: bytes) -> str | None:
-    """Return in words what else a file holds, if that is known."""
+def unread_format(head: bytes) -> str | None:
+    """Return the name of the format of a picture that is not read, such as GIF or HEIF; or None."""
     if head[4:8] == b"ftyp":
         brand = head[8:12]
-        return "AVIF" if brand in (b"avif", b"avis") else "HEIF" if brand[:3] in (b"hei", b"mif", b"hev") else "a video"
-    return next((words for start, words in _OTHERS.items() if head.startswith(start)), None)
+        return "AVIF" if brand in (b"avif", b"avis") else "HEIF" if brand[:3] in (b"hei", b"mif", b"hev") else None
+    if head[:2] == b"BM" and head[6:10] == bytes(4):  # reserved bytes, which no text has
+        return "BMP"
+    return _first(_PICTURES, head)
+
+
+def other(head: bytes) -> str | None:
+    """Return in words what a file holds that is no picture of ours, if that is known."""
+    name = unread_format(head)
+    return _first(_OTHERS, head) if name is None else f"a picture in {name}"
+
+
+def _first(names: Mapping[bytes, str], head: bytes) -> str | None:
+    return next((name for start, name in names.items() if head.startswith(start)), None)

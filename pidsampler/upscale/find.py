@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
@@ -14,25 +13,10 @@ import attrs
 
 from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, reason
-from ..io import files, latents, pictures
+from ..io import files, kinds, latents, pictures
 from ..values import callback, field, file_path, flag, items, word
 
 _KNOWN = (*pictures.SUFFIXES, *latents.SUFFIXES)
-
-# How files begin that hold pictures, whatever their names end with.
-_BEGINNINGS = {
-    rb"\x89PNG\r\n\x1a\n": "PNG",
-    rb"\xff\xd8\xff": "JPEG",
-    rb"RIFF....WEBP": "WebP",
-    rb"II\*\0|MM\0\*": "TIFF",
-    rb"BM....\0\0\0\0": "BMP",
-    rb"GIF8[79]a": "GIF",
-    rb"....ftypavi[fs]": "AVIF",
-    rb"....ftyp(hei[cx]|mif1|msf1)": "HEIF",
-    rb"\xff\x0a|\0\0\0\x0cJXL ": "JPEG XL",
-    rb"\0\0\0\x0cjP  ": "JPEG 2000",
-    rb"8BPS": "Photoshop",
-}
 
 
 @moved.keywords()
@@ -185,7 +169,7 @@ def _picture_kind(path: Path) -> str | None:
     """The format of a picture by its first bytes, or None for what is none, or cannot be read."""
     try:
         with files.opened(path) as file:
-            begin = file.read(16)
+            head = file.read(kinds.HEAD)
     except (PidSamplerError, OSError):
         return None
-    return next((name for mark, name in _BEGINNINGS.items() if re.match(mark, begin, re.DOTALL)), None)
+    return kinds.picture_format(head) or kinds.unread_format(head)
