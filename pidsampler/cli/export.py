@@ -143,8 +143,9 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
 
         check_verifiable(form.size)
     name, license_line, files = published.name, LICENSE, (arguments.checkpoint, arguments.vae)
+    origin = None
     if arguments.from_hub:
-        files = _downloaded(arguments, published)
+        files, origin = _downloaded(arguments, published)
     if arguments.random_weights is not None:
         name, license_line = f"random {'reduced ' * arguments.reduced}{name}", "none: random weights"
         tensors = random_tensors(architecture, arguments.random_weights)
@@ -171,6 +172,7 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
         name=name,
         description="; ".join([published.description, *map(_cut, [*assumed, *noted])]),
         license=license_line,
+        origin=origin,
         prediction="velocity",
         timescale=1000.0,
         timesteps=published.timesteps,
@@ -251,14 +253,15 @@ def _caption(asked: Path | None) -> dict[str, Any]:
     return {"caption": None if asked is None else captions.read(asked)}
 
 
-def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[Path, Path | None]:
-    """The checkpoint and, where there is one, the encoder's weights, from the hub or its cache."""
+def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[tuple[Path, Path | None], str]:
+    """The checkpoint and, where there is one, the encoder's weights, from the hub or its cache; and of which commit."""
     from ..export.published import LICENSE, REPOSITORY, VAE_FILES
-    from ..onnx.hub import download_file
+    from ..onnx.hub import current_commit, download_file
 
     if not arguments.accept_license:
         raise ConfigError(f"{REPOSITORY} has the licence: {LICENSE}; pass --accept-licence if you accept it")
-    checkpoint = download_file(REPOSITORY, published.file)
-    if arguments.vae is not None or published.encoder is None:
-        return checkpoint, arguments.vae
-    return checkpoint, download_file(REPOSITORY, VAE_FILES[published.encoder])
+    commit, vae = current_commit(REPOSITORY), arguments.vae
+    checkpoint = download_file(REPOSITORY, published.file, commit=commit)
+    if vae is None and published.encoder is not None:
+        vae = download_file(REPOSITORY, VAE_FILES[published.encoder], commit=commit)
+    return (checkpoint, vae), f"{REPOSITORY}@{commit}"

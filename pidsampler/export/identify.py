@@ -20,12 +20,12 @@ import attrs
 from .. import values
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from . import published as catalogue
+from .checkpoint import HEADER_BYTES
 from .published import Published
 from .shards import INDEX, read_index
 from .tensors import Stored
 
 _LONGEST = 255  # characters of a name that are looked at
-_HEADER_BYTES = 100_000_000
 _METADATA = ("modelspec.title", "modelspec.architecture", "title", "name", "source", "backbone", "type")
 _CHANNELS, _PIXELS = "lq_proj.latent_proj.0.weight", "pit_lq_gate.log_alpha"  # where the architectures differ
 
@@ -203,7 +203,7 @@ def _texts(path: Path) -> list[str]:
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         try:
-            header = json.loads(file.read(length)) if length <= _HEADER_BYTES else None
+            header = json.loads(file.read(length)) if length <= HEADER_BYTES else None
         except (ValueError, RecursionError):
             return []
     found = header.get("__metadata__") if isinstance(header, dict) else None

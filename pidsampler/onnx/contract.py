@@ -64,6 +64,7 @@ class Contract:
         fixed_size: (height, width) of the only image the graphs take, or None if they are dynamic.
         caption: (tokens, width) of the caption's embedding, or None where the network takes none.
         null_caption: Whether the folder has a null caption, the one where none is given.
+        origin: Where the weights are from, or None where the manifest does not say.
         stored_caption: SHA-256 of the embedding that the network holds, or None where the manifest says of none.
         position_limit: Pixels a side beyond which the network scales pixel positions down, or None where it scales
             none.
@@ -87,6 +88,7 @@ class Contract:
     fixed_size: tuple[int, int] | None
     caption: tuple[int, int] | None
     null_caption: bool
+    origin: str | None
     stored_caption: str | None
     position_limit: int | None
     drifts: bool
@@ -198,6 +200,7 @@ class _Reader:
             fixed_size=(height, width) if height and width else None,
             caption=self._caption(),
             null_caption=has_null_caption(self.folder),
+            origin=manifest.origin,
             stored_caption=manifest.stored_caption,
             position_limit=manifest.position_limit,
             drifts=manifest.drifts or False,

@@ -11,7 +11,7 @@ import attrs
 from ..errors import ConfigError, FileError, PidSamplerError, optional
 from ..io import atomic
 from ..io.files import user_cache
-from ..values import file_path
+from ..values import file_path, word
 
 PREFIX = "hf:"
 _FILES = ["*.onnx", "*.onnx.data", "*.onnx_data", "*.data", "pidsampler.json", "null_caption.npy"]
@@ -81,14 +81,26 @@ def download_model(model: str) -> None:
         raise _not_had(asked.repository, error) from error
 
 
-def download_file(repository: str, name: str) -> Path:
-    """Download one file to the hub's cache, and return its path.
+def current_commit(repository: str) -> str:
+    """Return the commit that a repository's main branch is at now, 40 hex digits.
+
+    Raises:
+        PidSamplerError: huggingface_hub is not installed, or the hub does not say it.
+    """
+    try:
+        return _commit(_Asked(word("repository", repository), None))
+    except Exception as error:
+        raise _not_had(repository, error) from error
+
+
+def download_file(repository: str, name: str, *, commit: str) -> Path:
+    """Download one file of a commit to the hub's cache, and return its path.
 
     Raises:
         PidSamplerError: huggingface_hub is not installed, or the hub does not give it.
     """
     try:
-        return Path(_hub().hf_hub_download(repository, name))
+        return Path(_hub().hf_hub_download(repository, name, revision=commit))
     except Exception as error:
         raise _not_had(f"{repository}: {name}", error) from error
 

@@ -101,6 +101,7 @@ class Manifest:
         noise_frame: Form of a latent with noise of level s: "flow" (1-s)*z + s*eps, or "vp" sqrt(1-s^2)*z + s*eps.
         scale: Output pixels per input pixel, along a side.
         vae_factor: Input pixels per latent pixel, along a side.
+        origin: Where the weights are from, such as "nvidia/PiD@" and a commit. It goes into the record.
         stored_caption: SHA-256, in hex, of the float32 values of the caption's embedding that the network holds; None
             where it holds zeros, or is given one. It decides nothing, and goes into the record.
         position_limit: Pixels a side beyond which the network scales pixel positions down, see
@@ -121,6 +122,7 @@ class Manifest:
     noise_frame: str | None = None
     scale: int | None = None
     vae_factor: int | None = None
+    origin: str | None = None
     stored_caption: str | None = None
     position_limit: int | None = None
     drifts: bool | None = None
@@ -260,6 +262,7 @@ _RULES: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "noise_frame": (f"one of {', '.join(FRAMES)}", partial(word, choices=FRAMES)),
     "scale": ("a whole number in 1..64", partial(whole, low=1, high=64)),
     "vae_factor": ("a whole number in 1..256", partial(whole, low=1, high=256)),
+    "origin": _TEXT,
     "stored_caption": ("64 hex digits, a SHA-256", _digest),
     "position_limit": ("a whole number in 1..2^20", partial(whole, low=1, high=1 << 20)),
     "drifts": ("true or false", flag),

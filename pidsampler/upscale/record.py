@@ -80,7 +80,7 @@ def _version(package: str) -> str:
 def _model(model: Model) -> dict[str, Any]:
     contract = model.contract
     said = {"name": contract.name, "licence": contract.license, **hub_origin(model.path), "sha256": model.hashes}
-    more = {name: getattr(contract, name) for name in ("position_limit", "stored_caption")}
+    more = {name: getattr(contract, name) for name in ("origin", "position_limit", "stored_caption")}
     return said | {name: value for name, value in more.items() if value is not None}
 
 

@@ -435,6 +435,15 @@ def entry(begin, end, shape=(2,), dtype="F32"):
     return {"dtype": dtype, "shape": list(shape), "data_offsets": [begin, end]}
 
 
+def test_a_header_that_no_real_file_has(tmp_path):
+    """JSON takes many times its size in memory."""
+    path = tmp_path / "a.safetensors"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", 95_000_000))
+        file.truncate(95_000_008)
+    assert "its header has 95000000 bytes, more than the 8000000 that any real file has" in refusal(path)
+
+
 @pytest.mark.parametrize(
     ("header", "named"),
     [

@@ -328,8 +328,11 @@ def test_a_checkpoint_and_its_encoder(run, prefix):
 def test_from_the_hub(run, monkeypatch, tmp_path):
     asked = []
 
-    def download(repository, name):
+    commit = "0123456789" * 4
+
+    def download(repository, name, *, revision):
         asked.append((repository, name))
+        assert revision == commit
         if name.endswith("sdxl_vae.safetensors"):
             save_file(
                 {n: one.load() for n, one in random_encoder(ENCODERS["sdxl"].reduced(), 1).items()}, "v.safetensors"
@@ -340,7 +343,11 @@ def test_from_the_hub(run, monkeypatch, tmp_path):
         checkpoint(tmp_path / "c.safetensors")
         return str(tmp_path / "c.safetensors")
 
-    monkeypatch.setitem(sys.modules, "huggingface_hub", types.SimpleNamespace(hf_hub_download=download))
+    def info(repository, *, revision):
+        return types.SimpleNamespace(sha=commit)
+
+    module = types.SimpleNamespace(hf_hub_download=download, model_info=info)
+    monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     code, _, err = run("--from-hub", "-o", "m")
     assert (code, asked) == (1, [])
     assert "nvidia/PiD has the licence: NVIDIA" in err
@@ -352,6 +359,8 @@ def test_from_the_hub(run, monkeypatch, tmp_path):
         ("nvidia/PiD", f"checkpoints/{name}/model_ema_bf16.pth"),
         ("nvidia/PiD", "checkpoints/sdxl_vae.safetensors"),
     ]
+    made = Upscaler.load("m", "cpu")(np.zeros((8, 8, 3), np.uint8))
+    assert made.record["model"]["origin"] == f"nvidia/PiD@{commit}"
     code, _, err = run("--from-hub", "--accept-licence", "-o", "n", backbone="sd3")
     assert (code, err.count("\n")) == (1, 1)
     assert "cannot be had from Hugging Face: no network" in err
