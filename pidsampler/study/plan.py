@@ -6,6 +6,8 @@ import copy
 import hashlib
 import itertools
 import json
+import math
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from functools import cached_property
@@ -33,6 +35,7 @@ _OF_REFERENCES = ("psnr", "ssim", "flip")
 _OF_PICTURES = ("consistency", "sharpness", "drift-l", "drift-a", "drift-b", "gamma-drift", "specks", "seams")
 _FLOW_IMAGE = "law"  # what stands for an image where a closed-form flow is sampled
 _FLOW_SHAPE = (3, 128, 256)
+_MOST_CELLS, _MOST_RUNS = 10_000, 1_000_000  # a file of a few bytes can ask for more than anybody waits for
 _FORM = ("shape", "interval")  # keys of a flow beside those of its law
 
 
@@ -206,9 +209,12 @@ class Study:
     folder: Path = field(file_path, default=Path())
 
     def __attrs_post_init__(self) -> None:
-        ids = [cell.id for cell in self.all_cells]
-        if twice := [cell.label for cell in self.all_cells if ids.count(cell.id) > 1]:
+        ids = Counter(cell.id for cell in self.all_cells)
+        if twice := [cell.label for cell in self.all_cells if ids[cell.id] > 1]:
             raise ConfigError(f"the cell {twice[0]!r} occurs twice: leave one out")
+        seeds = [n if isinstance(n := cell.settings["seeds"], int) else len(n) for cell in self.all_cells]
+        if sum(seeds) > _MOST_RUNS:
+            raise ConfigError(f"it has {sum(seeds)} runs of one image, expected at most {_MOST_RUNS}: take fewer seeds")
         if not all(map(self.runs, self.all_cells)):
             raise ConfigError("there are no images: set preset.images to a pattern such as 'photos/*.png'")
 
@@ -217,6 +223,11 @@ class Study:
         """Every cell, the preset's among them: first, unless the grid holds it elsewhere."""
         axes = self.axes
         names = dict.fromkeys(axes if isinstance(self.cells, str) else itertools.chain(*self.cells))
+        sizes = [len(values) for values in axes.values()]
+        count = len(self.cells) if not isinstance(self.cells, str) else sum(sizes)
+        count = math.prod(sizes) if self.cells == "grid" else count
+        if count > _MOST_CELLS:
+            raise ConfigError(f"it has {count} cells, expected at most {_MOST_CELLS}: leave values or an axis out")
         if not isinstance(self.cells, str):
             chosen = [{**self.preset, **cell} for cell in self.cells]
         elif self.cells == "grid":

@@ -118,6 +118,29 @@ def test_a_list_of_cells():
     assert labels(study) == ["flow-ode, steps=4, eta=own", "heun, steps=2, eta=own", "flow-sde, steps=4, eta=0.5"]
 
 
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        (
+            {"axes": {"steps": list(range(1, 201)), "eta": [k / 100 for k in range(100)]}},
+            "it has 20000 cells, expected",
+        ),
+        (
+            {"axes": {"steps": list(range(1, 10_002))}, "cells": "one-at-a-time"},
+            "it has 10001 cells, expected at most 10000: leave values or an axis out",
+        ),
+        (
+            {"axes": {"steps": list(range(1, 101)), "seeds": [99_999]}},
+            "it has 9999902 runs of one image, expected at most 1000000: take fewer seeds",
+        ),
+    ],
+    ids=["grid", "one at a time", "seeds"],
+)
+def test_more_than_anybody_waits_for(given, message):
+    with pytest.raises(PidSamplerError, match=message):
+        of_flow(**given)
+
+
 def test_a_cells_id_depends_on_its_settings_alone():
     one = of_flow(axes={"steps": [2, 4]})
     two = of_flow(axes={"scheduler": ["heun", "flow-ode"]}, cells=[{"steps": 2}])
