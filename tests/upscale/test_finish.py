@@ -145,7 +145,7 @@ def test_a_wrong_finish(options, message):
 def test_on_the_command_line(here, capsys, drifting):
     command = ["upscale", "in.png", "--model", str(drifting), "--timesteps", "0.5,0", "-o"]
     assert main([*command, "a.png", "--scale", "1.5", "--despeckle"]) == 0
-    assert "a.png: 105x78, 1 steps" in capsys.readouterr().out
+    assert "a.png: 105x78, 1 model call" in capsys.readouterr().out
     record = read_record(Path("a.png"))
     assert record["finish"] == {"color": "match", "color_strength": 1.0, "size": "scale 1.5", "despeckle": 16.0}
     assert main([*command, "b.png", "--color", "off", "--size", "99x99", "--fit", "--despeckle", "9"]) == 0
