@@ -10,6 +10,7 @@ from hypothesis import settings
 from paths import REPOSITORY
 
 from pidsampler.backends import registry
+from pidsampler.onnx.session import Binding
 from pidsampler.threads import count_cores
 
 _WORKERS = min(count_cores(), 4)
@@ -80,3 +81,16 @@ def _cupy(folder, libraries, monkeypatch):
     registry._made.cache_clear()
     yield fake
     registry._made.cache_clear()
+
+
+@pytest.fixture(name="runs")
+def _runs(monkeypatch):
+    """The graphs that ran, in order."""
+    names, run = [], Binding.run
+
+    def counted(binding):
+        names.append(binding._path.name)
+        run(binding)
+
+    monkeypatch.setattr(Binding, "run", counted)
+    return names

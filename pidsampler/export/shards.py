@@ -60,7 +60,7 @@ def check_whole(path: Path) -> None:
     """Check that a file is no shard, by its name.
 
     Raises:
-        PidSamplerError: It is called such as model-00001-of-00002.safetensors.
+        PidSamplerError: The file is called such as model-00001-of-00002.safetensors.
     """
     if (count := _shards(path.name)) > 1:
         raise FileError(f"it is one of {count} shards: pass their folder, or the *{INDEX} in it")
@@ -70,8 +70,8 @@ def read_index(path: Path) -> dict[str, str]:
     """Read an index: the file that holds each tensor, a plain name in the index's own folder.
 
     Raises:
-        PidSamplerError: It is no index, names something outside its folder, or a shard is missing or not of it.
-        OSError: It cannot be read.
+        PidSamplerError: The file is no index, names something outside its folder, or a shard is missing or not of it.
+        OSError: The file cannot be read.
     """
     with path.open("rb") as file:
         data = file.read(_INDEX_BYTES + 1)

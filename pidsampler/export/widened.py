@@ -25,7 +25,7 @@ class WideGraph:
         path: An .onnx file of `pidsampler export`.
 
     Raises:
-        PidSamplerError: It cannot be read, or ONNX Runtime refuses it.
+        PidSamplerError: The graph cannot be read, or ONNX Runtime refuses it.
     """
 
     def __init__(self, path: Path) -> None:

@@ -33,8 +33,8 @@ def parse_json(text: str, *, expected: str, most_values: int = _VALUES, most_dep
         most_depth: Lists and objects that may lie within one another; a text of more is not parsed.
 
     Raises:
-        PidSamplerError: It is no JSON, is larger or deeper, has a name twice in an object, or holds NaN, infinity, a
-            whole number beyond +-(2^64-1), or half a surrogate pair.
+        PidSamplerError: The text is no JSON, is larger or deeper, has a name twice in an object, or holds NaN,
+            infinity, a whole number beyond +-(2^64-1), or half a surrogate pair.
     """
     text, expected = word("text", text).removeprefix("\ufeff"), word("expected", expected)
     most_values, most_depth = whole("most_values", most_values, low=1), whole("most_depth", most_depth, low=1)
@@ -55,7 +55,7 @@ def parse_toml(text: str, *, expected: str, most_depth: int = _DEPTH) -> dict[st
         most_depth: Lists and tables that may lie within one another.
 
     Raises:
-        PidSamplerError: It is no TOML, or breaks a rule of `parse_json`.
+        PidSamplerError: The text is no TOML, or breaks a rule of `parse_json`.
     """
     text, expected = word("text", text), word("expected", expected)
     most_depth = whole("most_depth", most_depth, low=1)

@@ -149,7 +149,7 @@ def check_fits(path: Path, size: tuple[int, int], *, alpha: bool, cicp: bool = F
 
     Args:
         path: The extension chooses the format.
-        size: Of the picture.
+        size: Size of the picture.
         alpha: Whether it has alpha.
         cicp: Whether code points name its colors, and no profile does.
 

@@ -61,7 +61,7 @@ def parse(data: bytes) -> Png:
     """Take a PNG apart.
 
     Raises:
-        PidSamplerError: It holds several frames, or too large a profile.
+        PidSamplerError: The file holds several frames, or too large a profile.
     """
     kept, found = [SIGNATURE], dict[bytes, bytes]()
     depth, color_type = data[24:26].ljust(2, b"\0")

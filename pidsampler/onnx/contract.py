@@ -136,7 +136,7 @@ def read_null_caption(folder: Path, contract: Contract) -> NDArray[np.float32] |
     """Read the null caption of a model folder: float32 (tokens, width), read-only, or None where there is none.
 
     Raises:
-        PidSamplerError: It cannot be read, or is none that the network takes.
+        PidSamplerError: The null caption cannot be read, or is none that the network takes.
     """
     path = folder / NULL_CAPTION
     if not has_null_caption(folder):

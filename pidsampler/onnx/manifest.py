@@ -52,7 +52,7 @@ class TeacherRule:
         """Read a rule as the file has it, {"shift": {"base": 6, "size": 2048}, "steps": 25}.
 
         Raises:
-            PidSamplerError: It has another form.
+            PidSamplerError: The rule has another form.
         """
         shift = data.get("shift")
         if not isinstance(shift, dict) or data.keys() != {"shift", "steps"} or shift.keys() != {"base", "size"}:

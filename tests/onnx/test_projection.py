@@ -29,19 +29,6 @@ def _cuda(cupy, monkeypatch):
     return FakeCuda(cupy, monkeypatch)
 
 
-@pytest.fixture(name="runs")
-def _runs(monkeypatch):
-    """The graphs that ran, in order."""
-    names, run = [], Binding.run
-
-    def counted(binding):
-        names.append(binding._path.name)
-        run(binding)
-
-    monkeypatch.setattr(Binding, "run", counted)
-    return names
-
-
 def load(folder, options=None):
     return Model.load(folder, BACKEND, options=options)
 

@@ -27,7 +27,6 @@ from pidsampler.export.published import PUBLISHED, get_published
 from pidsampler.io import captions
 from pidsampler.io.pictures import read_record
 from pidsampler.onnx.manifest import Manifest, TeacherRule, read_manifest
-from pidsampler.onnx.session import Binding
 from pidsampler.search.problem import Problem
 from pidsampler.study.plan import Study
 from pidsampler.upscale.batch import Settings
@@ -170,19 +169,6 @@ def test_the_list_is_made_anew_for_each_size_and_for_the_whole_picture(up):
     assert up.record(Source.of(latent_of(64, 64)), "heun@uniform:3")["timesteps"] == timesteps.uniform(3).tolist()
     with pytest.raises(PidSamplerError, match=r"'heun@uniform:3' names a timestep list and steps were given too"):
         up.record(Source.of(latent_of(64, 64)), "heun@uniform:3", steps=2)
-
-
-@pytest.fixture
-def runs(monkeypatch):
-    """The graphs that ran, in order."""
-    names, run = [], Binding.run
-
-    def counted(binding):
-        names.append(binding._path.name)
-        run(binding)
-
-    monkeypatch.setattr(Binding, "run", counted)
-    return names
 
 
 @pytest.mark.parametrize(
