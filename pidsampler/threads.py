@@ -82,7 +82,12 @@ def map(work: Callable[[Item], Result], items: Iterable[Item], *, most: int = _M
         if not future.cancel():
             future.result()
     if errors:
-        raise errors[min(errors)]
+        error = errors[min(errors)]
+        errors.clear()  # a thread that is not quite done holds them, and they hold all arrays of the failed calls
+        try:
+            raise error
+        finally:
+            del error
     return [results[index] for index in range(len(waiting))]
 
 

@@ -5,10 +5,13 @@ taken for a number; an error kept for oneself, work that goes on after an error,
 pool for each call, a child that waits for its parent's threads, a caller that waits for a helper that cannot begin.
 """
 
+import contextlib
+import gc
 import os
 import subprocess
 import sys
 import threading
+import weakref
 from itertools import pairwise
 
 import pytest
@@ -105,6 +108,27 @@ def test_the_first_error_is_raised_and_ends_the_work(cores):
         threads.map(work, range(1000))
     assert len(begun) < 1000
     assert threads.map(str, range(3)) == ["0", "1", "2"]  # and the pool goes on
+
+
+def test_an_error_keeps_nothing_alive(cores):
+    """A second try with smaller tiles needs the memory of the first, before Python looks for circles."""
+    seen = []
+
+    class Array:
+        pass
+
+    def work(_):
+        array = Array()
+        seen.append(weakref.ref(array))
+        raise MemoryError
+
+    gc.disable()
+    try:
+        with contextlib.suppress(MemoryError):
+            threads.map(work, range(8))
+        assert [array() for array in seen] == [None] * len(seen) != []
+    finally:
+        gc.enable()
 
 
 def test_calls_inside_of_calls_do_not_wait_for_each_other(cores):
