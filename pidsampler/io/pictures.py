@@ -342,9 +342,7 @@ def _decode_tiff(data: bytes) -> Picture:
         try:
             picture = _decode_with_pillow(data, "TIFF", found.page)
         except UnidentifiedImageError as error:
-            raise FileError(
-                f"has {found.layout}, which is not read: convert it to 8 or 16 bits, gray or RGB"
-            ) from error
+            raise FileError(found.refusal) from error
         return replace(picture, dpi=_dpi(found.dpi))  # Pillow takes a resolution that is not given for 1
     if found.inks:
         rgb, alpha, icc = modes.inks_to_rgb(samples[:, :, :4], icc), samples[:, :, 4:], None

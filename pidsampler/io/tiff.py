@@ -1,6 +1,7 @@
-"""TIFF's samples of 8 and 16 bits (TIFF 6.0): gray, RGB and CMYK, chunky or in planes, in strips or tiles.
+"""TIFF's samples of 1 to 16 bits (TIFF 6.0): gray, palettes, RGB and CMYK, chunky or in planes, in strips or tiles.
 
-Pillow reads some of these wrongly: planes, 16 bits whose 0 is white, gray with alpha. Here it only unpacks bytes.
+Pillow reads some of these wrongly: planes, 16 bits whose 0 is white, gray with alpha, palettes of 8-bit colors. Here it
+only unpacks bytes.
 """
 
 from __future__ import annotations
@@ -30,14 +31,18 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _INK_SET, _EXTRA, _FORMAT, _ICC 
     339,
     34675,
 )
+_COLOR_MAP, _YCC_WEIGHTS, _YCC_SUBSAMPLING, _YCC_RANGE = 320, 529, 530, 532
 
-_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _CMYK = 0, 1, 2, 5
-_COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _CMYK: 4}  # samples of each
+_WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCC = 0, 1, 2, 3, 5, 6
+_COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}  # samples of each
 _ASSOCIATED, _ALPHAS = 1, (1, 2, 999)  # of ExtraSamples; the last is Corel Draw's
 _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _PREDICTED = (5, 8, 32946, 34925, 50000)
+_PACK_BITS = 32773
+_READ = (*_LOSSLESS, 2, 3, 4, 6, 7, 32771, 32809, 34676, 34677)  # what Pillow's libtiff unpacks beside them
 
 _CONVERT = "convert it to 8 or 16 bits, gray or RGB"
+_REPACK = "save it with LZW or deflate, or without compression"
 _MOST_SAMPLES = 16  # a pixel
 _LONGEST_TILE = 1 << 20  # on a side
 _BAND = 1 << 25  # bytes that are unpacked at once
@@ -55,7 +60,7 @@ class Tiff:
         inks: Whether the samples are cyan, magenta, yellow and black.
         icc: Profile.
         dpi: Resolution (horizontal, vertical) in dots per inch.
-        layout: Color space, samples and compression in words.
+        refusal: What a message says where Pillow does not know the page.
     """
 
     page: int
@@ -63,7 +68,7 @@ class Tiff:
     inks: bool
     icc: bytes | None
     dpi: tuple[Any, Any] | None
-    layout: str
+    refusal: str
 
 
 def read(data: bytes, *, most: int) -> Tiff:
@@ -83,7 +88,7 @@ def read(data: bytes, *, most: int) -> Tiff:
         raise FileError(f"is {layout.width}x{layout.height}: at most {most} pixels are accepted")
     samples = upright(_samples(layout), page.number(_ORIENTATION, 1)) if layout.is_plain() else None
     icc, inks = page.raw(_ICC) or None, layout.photometric == _CMYK
-    return Tiff(page=index, samples=samples, inks=inks, icc=icc, dpi=_dpi(page), layout=layout.words)
+    return Tiff(page=index, samples=samples, inks=inks, icc=icc, dpi=_dpi(page), refusal=layout.refusal)
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
@@ -131,11 +136,13 @@ class _Layout:
         return next(((self.colors + k, n == _ASSOCIATED) for k, n in enumerate(extra) if n in _ALPHAS), (None, False))
 
     @property
-    def words(self) -> str:
+    def refusal(self) -> str:
         """What a message says of it, by the numbers of TIFF's tags."""
+        compression = self.page.number(_COMPRESSION, 1)
         return (
-            f"{self.count} x {self.bits[0]} bits a pixel{' in planes' * self.planes}, color space "
-            f"{self.photometric} and compression {self.page.number(_COMPRESSION, 1)}"
+            f"has {self.count} x {self.bits[0]} bits a pixel{' in planes' * self.planes}, color space "
+            f"{self.photometric} and compression {compression}, which is not read: "
+            f"{_CONVERT if compression in _READ else _REPACK}"
         )
 
     def is_plain(self) -> bool:
@@ -152,23 +159,36 @@ class _Layout:
         if len(bits) != 1 or not bits <= {1, 2, 4, 8, 16}:
             raise FileError(f"has samples of {'/'.join(map(str, self.bits))} bits: {_CONVERT}")
         compression, predictor = number(_COMPRESSION, 1), number(_PREDICTOR, 1)
-        plain = bits <= {8, 16} and 0 < self.colors <= self.count and compression in _LOSSLESS
-        if plain and predictor not in (1, 2) and compression in _PREDICTED:
+        deep = bits <= ({8} if self.photometric == _PALETTE else {8, 16}) or (bits <= {1, 2, 4} and self.count == 1)
+        plain = deep and 0 < self.colors <= self.count and compression in _LOSSLESS
+        usual = (1, 2) if compression in _PREDICTED and bits <= {8, 16} else (1,)
+        if plain and predictor not in usual and compression in (*_PREDICTED, _PACK_BITS):
             raise FileError(f"is packed with predictor {predictor}, which is not read: {_CONVERT}")
         if plain and self.photometric == _CMYK and number(_INK_SET, 1) != 1:
             raise FileError(f"has inks that are not cyan, magenta, yellow and black: {_CONVERT}")
         if plain and self.photometric in (_WHITE_IS_ZERO, _CMYK) and self.alpha[1]:
             raise FileError(f"has colors whose 0 is white, multiplied by alpha, which no standard defines: {_CONVERT}")
         if not plain and (16 in bits or self.planes):
-            raise FileError(f"has {self.words}, which is not read: {_CONVERT}")
+            raise FileError(self.refusal)
+        if self.photometric == _YCC and compression == 1 and not self._is_usual_ycc():
+            raise FileError(f"has YCbCr of a range, of weights or of a subsampling that is not read: {_CONVERT}")
         return plain
+
+    def _is_usual_ycc(self) -> bool:
+        """Return whether Pillow reads YCbCr that is not packed: of full range, BT.601, and a color for each pixel."""
+        numbers, weights = self.page.numbers, self.page.numbers(_YCC_WEIGHTS, (0.299, 0.587, 0.114))
+        return (
+            numbers(_YCC_SUBSAMPLING, (2, 2)) == (1, 1)
+            and numbers(_YCC_RANGE, (0, 255, 128, 255, 128, 255)) == (0, 255, 128, 255, 128, 255)
+            and bool(np.allclose(np.array(weights, float), (0.299, 0.587, 0.114), atol=1e-3))
+        )
 
 
 def _samples(layout: _Layout) -> NDArray[Any]:
     """Return the samples (H, W, C): colors, 0 black, and alpha."""
     alpha, associated = layout.alpha
     wanted = [*range(layout.colors), *([] if alpha is None else [alpha])]
-    dtype: Any = np.uint8 if layout.bits[0] == 8 else np.uint16
+    dtype: Any = np.uint16 if layout.bits[0] == 16 else np.uint8
     samples = np.empty((layout.height, layout.width, len(wanted)), dtype)
     if layout.planes:
         for k, plane in enumerate(wanted):
@@ -178,6 +198,10 @@ def _samples(layout: _Layout) -> NDArray[Any]:
         for rows, part in _bands(layout, 0, layout.count):
             samples[rows] = part[:, :, wanted]
     top = np.iinfo(dtype).max
+    if layout.photometric == _PALETTE:
+        samples = np.concatenate([_color_map(layout)[samples[:, :, 0]], samples[:, :, 1:]], axis=2)
+    elif layout.bits[0] < 8:
+        samples *= top // ((1 << layout.bits[0]) - 1)
     if associated:
         for row in samples:
             row[:, :-1] = np.rint(np.minimum(row[:, :-1] * (top / np.maximum(row[:, -1:], 1)), top))
@@ -186,9 +210,18 @@ def _samples(layout: _Layout) -> NDArray[Any]:
     return samples
 
 
+def _color_map(layout: _Layout) -> NDArray[np.uint8]:
+    """Return the colors of a palette, (256, 3) or less."""
+    stored = np.array(layout.page.numbers(_COLOR_MAP))
+    if stored.shape != (3 << layout.bits[0],) or stored.dtype.kind != "i":
+        raise FileError("is damaged: its palette is not whole")
+    return (stored >> (8 if stored.max() > 255 else 0)).astype(np.uint8).reshape(3, -1).T  # some write 8 bits of the 16
+
+
 def _bands(layout: _Layout, plane: int, depth: int) -> Iterator[tuple[slice, NDArray[Any]]]:
     """Yield rows of a plane of `depth` samples a pixel, and these: (rows, width, depth)."""
-    page, size = layout.page, layout.bits[0] // 8
+    page, bits = layout.page, layout.bits[0]
+    size = max(1, bits // 8)
     tiled, compression = _TILES in page, page.number(_COMPRESSION, 1)
     high, wide = page.number(_TILE_HEIGHT, 0), page.number(_TILE_WIDTH, 0)
     if not tiled:
@@ -196,7 +229,7 @@ def _bands(layout: _Layout, plane: int, depth: int) -> Iterator[tuple[slice, NDA
     if not 0 < high <= _LONGEST_TILE or not 0 < wide <= _LONGEST_TILE:
         raise FileError(f"is damaged: its strips or tiles are {wide}x{high}")
     starts, sizes = (page.numbers(tag) for tag in ((_TILES, _TILE_BYTES) if tiled else (_STRIPS, _STRIP_BYTES)))
-    across, down, row = -(-layout.width // wide), -(-layout.height // high), wide * depth * size
+    across, down, row = -(-layout.width // wide), -(-layout.height // high), -(-wide * depth * bits // 8)
     first = plane * across * down
     if compression == 1:  # some writers give other sizes, and readers do without
         sizes = (high * row,) * len(starts)
@@ -209,6 +242,10 @@ def _bands(layout: _Layout, plane: int, depth: int) -> Iterator[tuple[slice, NDA
         tiles = range(first + top * across, first + min(top + step, down) * across)
         packed = [page.data[starts[k] : starts[k] + sizes[k]] for k in tiles]
         unpacked = (_joined if compression == 1 else _unpacked)(page, packed, (high, lines, row, across))
+        if bits < 8:  # the first sample is in the highest bits, and a line ends with its last byte
+            shifts = np.arange(8 - bits, -1, -bits, dtype=np.uint8)
+            unpacked = (unpacked[:, :, None] >> shifts) & np.uint8((1 << bits) - 1)
+            unpacked = unpacked.reshape(lines, across, -1)[:, :, :wide]
         samples = unpacked.view(f"{page.order}u{size}").reshape(lines, across, wide, depth)
         if page.number(_PREDICTOR, 1) == 2 and compression in _PREDICTED:
             samples = np.cumsum(samples, axis=2, dtype=f"u{size}")

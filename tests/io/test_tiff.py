@@ -144,6 +144,10 @@ def test_refuses_what_is_packed_in_other_ways(tmp_path):
     packed = {"compression": "zlib", "predictor": True}
     with pytest.raises(PidSamplerError, match="packed with predictor 3"):
         pictures.read(changed(tmp_path, np.zeros((4, 4), np.uint16), {317: 3}, **packed))
+    with pytest.raises(PidSamplerError, match="packed with predictor 2"):  # which libtiff knows only of the others
+        pictures.read(changed(tmp_path, np.zeros((4, 4), np.uint16), {259: 32773}, **packed))
+    with pytest.raises(PidSamplerError, match="compression 34933, which is not read: save it with LZW or deflate"):
+        pictures.read(changed(tmp_path, np.zeros((4, 4), np.uint16), {259: 34933}))
     path = changed(tmp_path, noise(40, 40, dtype=np.uint16), {}, **packed)
     with tifffile.TiffFile(path) as file:
         start = file.pages[0].dataoffsets[0]
@@ -152,18 +156,87 @@ def test_refuses_what_is_packed_in_other_ways(tmp_path):
         pictures.read(path)
 
 
+def fill_order(path, order="<"):
+    """Put FillOrder 2, which tifffile does not write, in the place of NewSubfileType 2."""
+    data, subfile = path.read_bytes(), struct.pack(order + "HHII", 254, 4, 1, 2)
+    assert data.count(subfile) == 1
+    path.write_bytes(data.replace(subfile, struct.pack(order + "HHII", 266, 4, 1, 2)))
+
+
 def test_bits_in_reverse(tmp_path):
     array = noise(5, 6, dtype=np.uint16)
     reverse = np.array([int(f"{n:08b}"[::-1], 2) for n in range(256)], np.uint8)
     path = changed(tmp_path, reverse[array.view(np.uint8)].view(np.uint16), {}, subfiletype=2)
-    data, subfile, fill_order = (
-        path.read_bytes(),
-        struct.pack("<HHII", 254, 4, 1, 2),
-        struct.pack("<HHII", 266, 4, 1, 2),
-    )
-    assert data.count(subfile) == 1
-    path.write_bytes(data.replace(subfile, fill_order))
+    fill_order(path)
     assert np.array_equal(pictures.read(path).pixels[:, :, 0], array)
+
+
+def packed_bits(array, bits, reverse=False):
+    """Pack (H, W) of so many bits each: a line begins with a byte, its first sample in the highest bits of it."""
+    fields = np.unpackbits(array[:, :, None], axis=2)[:, :, 8 - bits :]
+    lines = np.packbits(fields.reshape(len(array), -1), axis=1)
+    return (
+        np.packbits(np.unpackbits(lines[:, :, None], axis=2), axis=2, bitorder="little")[:, :, 0] if reverse else lines
+    )
+
+
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+@pytest.mark.parametrize(
+    ("reverse", "options"), [(False, {"compression": "zlib"}), (True, {"byteorder": ">", "rowsperstrip": 3})]
+)
+def test_palettes_and_shades_of_few_bits(tmp_path, bits, reverse, options):
+    """Color maps have 16 bits; some programs write 8 of them, and libtiff takes a map without any above 255 so."""
+    array, top = noise(7, 13, dtype=np.uint8) >> (8 - bits), (1 << bits) - 1
+    colors = noise(1 << bits, 3)
+    colors[0] = 7  # one that is not black, for the maps of 16 bits
+    for photometric, unit in ((0, 0), (1, 0), (3, 1), (3, 256), (3, 257)):
+        extra = [(320, 3, 3 << bits, (colors.T.astype(int) * unit).ravel().tolist(), True)] * (unit > 0)
+        tags = {256: 13, 258: bits, 262: photometric}
+        stored = packed_bits(array, bits, reverse)
+        path = changed(tmp_path, stored, tags, extratags=extra, subfiletype=2 * reverse, **options)
+        if reverse:
+            fill_order(path, options.get("byteorder", "<"))
+        shades = array * (255 // top) if photometric == 1 else 255 - array * (255 // top)
+        wanted = colors[array] if photometric == 3 else shades[:, :, None]
+        assert np.array_equal(pictures.read(path).pixels, wanted), (photometric, unit)
+
+
+def test_palettes_with_alpha(tmp_path):
+    colors, array = noise(256, 3), noise(5, 6, 2)
+    extra = [(320, 3, 768, (colors.T.astype(int) * 257).ravel().tolist(), True)]
+    for meaning, wanted in ((2, np.dstack([colors[array[:, :, 0]], array[:, :, 1]])), (0, colors[array[:, :, 0]])):
+        path = changed(tmp_path, array, {262: 3}, extrasamples=[meaning], planarconfig="contig", extratags=extra)
+        assert np.array_equal(pictures.read(path).pixels, wanted)
+
+
+@pytest.mark.parametrize("length", [767, 3, 0])
+def test_palettes_that_end_early(tmp_path, length):
+    extra = [(320, 3, length, [9] * length, True)] * (length > 0)
+    with pytest.raises(PidSamplerError, match="is damaged: its palette is not whole"):
+        pictures.read(changed(tmp_path, noise(5, 6), {262: 3}, extratags=extra))
+
+
+@pytest.mark.parametrize(
+    ("tags", "read"),
+    [
+        ([(530, 3, 2, (1, 1), True)], True),
+        ([(530, 3, 2, (2, 1), True)], False),
+        ([], False),  # that is (2, 2)
+        ([(530, 3, 2, (1, 1), True), (532, 5, 6, (16, 1, 235, 1, 128, 1, 240, 1, 128, 1, 240, 1), True)], False),
+        ([(530, 3, 2, (1, 1), True), (532, 5, 6, (0, 1, 255, 1, 128, 1, 255, 1, 128, 1, 255, 1), True)], True),
+        ([(530, 3, 2, (1, 1), True), (529, 5, 3, (2126, 10000, 7152, 10000, 722, 10000), True)], False),
+        ([(530, 3, 2, (1, 1), True), (529, 5, 3, (299, 1000, 587, 1000, 114, 1000), True)], True),
+    ],
+)
+def test_luma_and_chroma_that_are_not_packed(tmp_path, tags, read):
+    """Y, Cb, Cr of BT.601 in full range: 150 + 1.402*42, 150 - 0.344136*-38 - 0.714136*42 and 150 + 1.772*-38."""
+    array = np.full((4, 6, 3), (150, 90, 170), np.uint8)
+    path = changed(tmp_path, array, {262: 6}, photometric="rgb", extratags=tags)
+    if read:
+        assert np.abs(pictures.read(path).pixels - [209, 133, 83.0]).max() <= 1
+    else:
+        with pytest.raises(PidSamplerError, match="has YCbCr of a range, of weights or of a subsampling that is not"):
+            pictures.read(path)
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
