@@ -1,4 +1,4 @@
-"""JPEG files (ITU-T T.81) that end early: whether only the end marker is lacking."""
+"""JPEG files (ITU-T T.81): which kind one is of, and whether one that ends early lacks only its end marker."""
 
 from __future__ import annotations
 
@@ -9,9 +9,23 @@ SIGNATURE = b"\xff\xd8\xff"
 
 _END, _SCAN = b"\xff\xd9", 0xDA
 _FRAMES = (0xC0, 0xC1, 0xC2, 0xC3, 0xC9, 0xCA, 0xCB)
+_OTHER_FRAMES = {
+    **dict.fromkeys((0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF), "a hierarchical JPEG"),
+    0xF7: "a JPEG-LS",
+}
 _PROGRESSIVE = (0xC2, 0xCA)
 _AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
 _PADDINGS = (0xFE5AC33C, 0x55CC0FA5, 0xAA33F069, 0x963C5AC3)  # bits unlike each other from the first on
+
+
+def unread(data: bytes) -> str | None:
+    """Return in words what a JPEG is that Pillow does not read, such as one of 12 bits, or None."""
+    for kind, body in _segments(data):
+        if kind in _FRAMES and body[:1] not in (b"", b"\x08"):
+            return f"a JPEG of {body[0]} bits"
+        if kind in _FRAMES or kind in _OTHER_FRAMES:
+            return _OTHER_FRAMES.get(kind)
+    return None
 
 
 def with_end(data: bytes) -> list[bytes]:

@@ -9,7 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError
+from . import exif, profiles
 
+_GRAY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 _ALIKE = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 
 
@@ -38,8 +40,10 @@ def pixels_of(image: Any, icc: bytes | None) -> tuple[NDArray[Any], bytes | None
     Raises:
         PidSamplerError: The mode does not say what is white.
     """
-    if image.mode in ("CMYK", "LAB", "YCbCr", "HSV"):
+    if image.mode in ("CMYK", "LAB"):
         return np.array(_to_rgb(image, icc)), None
+    if image.mode in ("YCbCr", "HSV"):  # other ways to write RGB
+        image = image.convert("RGB")
     mode, key = image.mode, image.info.get("transparency")
     if mode == "P":  # a gray palette may become RGB here; its colors are the same
         mode, key = ("RGBA" if key is not None else image.palette.mode), None
@@ -55,6 +59,18 @@ def pixels_of(image: Any, icc: bytes | None) -> tuple[NDArray[Any], bytes | None
         )
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     return (with_key(pixels, np.ravel(key)) if key is not None else pixels), icc
+
+
+def profile_of(image: Any) -> bytes | None:
+    """Return the profile of a `PIL.Image.Image`, or one of PNG's gamma and chromaticities, or of EXIF's colors."""
+    icc, info = image.info.get("icc_profile"), image.info
+    if icc or "srgb" in info:
+        return icc or None
+    try:
+        named = profiles.of_gamma(info.get("gamma"), info.get("chromaticity"), gray=image.mode in _GRAY)
+    except (TypeError, ValueError):  # anything may be in there
+        named = None
+    return named if image.format == "PNG" else named or exif.profile(image)  # a PNG's EXIF does not count for colors
 
 
 def with_key(pixels: NDArray[Any], key: Any) -> NDArray[Any]:
@@ -77,10 +93,11 @@ def _to_rgb(image: Any, icc: bytes | None) -> Any:
     """Convert to sRGB, through the picture's own profile where it has a good one."""
     from PIL import ImageCms
 
-    if icc is not None:
+    if icc is not None or image.mode == "LAB":
         try:
-            source = ImageCms.ImageCmsProfile(io.BytesIO(icc))
-            converted = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            source = ImageCms.createProfile("LAB") if icc is None else ImageCms.ImageCmsProfile(io.BytesIO(icc))
+            target, exact = ImageCms.createProfile("sRGB"), ImageCms.Flags.NOOPTIMIZE
+            converted = ImageCms.profileToProfile(image, source, target, outputMode="RGB", flags=exact)
         except (ImageCms.PyCMSError, OSError):
             pass  # a broken profile, or one of another color space: the plain conversion is what is left
         else:

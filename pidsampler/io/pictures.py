@@ -19,7 +19,7 @@ from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
-from . import jpeg, kinds, modes, png, profiles, tiff
+from . import exif, jpeg, kinds, modes, png, profiles, tiff
 from .atomic import place, temporary_path
 from .data import parse_json
 from .files import MOST_TEXT, opened
@@ -113,7 +113,7 @@ def of_image(image: Any) -> Picture:
 
     instance("image", image, kind=Image.Image, words="a PIL image")
     try:
-        return _of_image(image)
+        return _of_file_behind(image) or _of_image(image)
     except PidSamplerError as error:
         raise ConfigError(f"the image {error}") from error
     except Exception as error:  # an image that was opened is decoded only here
@@ -303,15 +303,31 @@ def _decode_with_pillow(data: bytes, form: str, page: int = 0) -> Picture:
         return _of_image(image)
 
 
+def _of_file_behind(image: Any) -> Picture | None:
+    """Return the picture of an image that Pillow did not decode yet, from its file, which says more; or None."""
+    file, form = getattr(image, "fp", None), image.format
+    if file is None or not getattr(image, "tile", None) or form not in ("PNG", "TIFF") or file.closed:
+        return None
+    if form == "PNG" and getattr(image, "n_frames", 1) > 1:
+        return None
+    at = file.tell()
+    try:
+        file.seek(0)
+        data = file.read(_MOST_BYTES)
+    finally:
+        file.seek(at)
+    return _decode_png(data) if form == "PNG" else _decode_tiff(data, image.tell())
+
+
 def _of_image(image: Any) -> Picture:
     width, height = image.size
     if width * height > MAX_PIXELS:
         raise FileError(f"is {width}x{height}: at most {MAX_PIXELS} pixels are accepted")
     if not width or not height:
         raise FileError(f"is {width}x{height}: expected at least one pixel")
-    info = image.info  # before it is turned, since that drops some
-    pixels, icc = modes.pixels_of(modes.upright(image), info.get("icc_profile") or None)
-    return _described(Picture(pixels, icc=icc, dpi=_dpi(info.get("dpi"))))
+    dpi, icc, sideways = image.info.get("dpi"), modes.profile_of(image), exif.is_on_its_side(image)
+    pixels, icc = modes.pixels_of(modes.upright(image), icc)  # which drops some of it
+    return _described(Picture(pixels, icc=icc, dpi=_dpi(dpi[::-1] if dpi and sideways else dpi)))
 
 
 def _described(picture: Picture) -> Picture:
@@ -330,13 +346,13 @@ def _decode_png(data: bytes) -> Picture:
     parts = png.parse(data)
     picture = _decode_with_pillow(parts.data, "PNG")
     pixels = parts.finish(picture.pixels)
-    return _described(replace(picture, pixels=pixels, icc=parts.icc, dpi=_dpi(parts.dpi), cicp=parts.cicp))
+    return _described(replace(picture, pixels=pixels, icc=parts.icc, cicp=parts.cicp))
 
 
-def _decode_tiff(data: bytes) -> Picture:
+def _decode_tiff(data: bytes, page: int | None = None) -> Picture:
     from PIL import UnidentifiedImageError
 
-    found = tiff.read(data, most=MAX_PIXELS)
+    found = tiff.read(data, most=MAX_PIXELS, page=page)
     samples, icc = found.samples, found.icc
     if samples is None:
         try:
@@ -351,6 +367,9 @@ def _decode_tiff(data: bytes) -> Picture:
 
 
 def _decode_jpeg(data: bytes) -> Picture:
+    kind = jpeg.unread(data)
+    if kind is not None:
+        raise FileError(f"is {kind}, which is not read: convert it to a JPEG of 8 bits, or a PNG or TIFF")
     try:
         return _decode_with_pillow(data, "JPEG")
     except OSError:
@@ -365,7 +384,8 @@ def _dpi(dpi: Any) -> tuple[float, float] | None:
         x, y = (float(n) for n in dpi)
     except (TypeError, ValueError, ZeroDivisionError):
         return None
-    return (x, y) if 0 < x < 1e6 and 0 < y < 1e6 else None
+    told = 0 < x < 1e6 and 0 < y < 1e6 and (x, y) != (1.0, 1.0)  # which Pillow says where a TIFF says nothing
+    return (x, y) if told else None
 
 
 __getattr__ = moved.names(__name__)

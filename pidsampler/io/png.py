@@ -32,12 +32,11 @@ class Png:
     """A PNG taken apart.
 
     Args:
-        data: What Pillow is to decode: the pixels, and how they are turned.
+        data: What Pillow is to decode: the pixels, how they are turned, and their resolution.
         two_bytes: Whether those pixels are RGBA of 8 bits that stand for gray and alpha of 16.
         key: The color, in 8 or 16 bits as the pixels are, that is transparent.
         icc: Profile; that of the file, or one made of cICP or of gAMA and cHRM.
         cicp: Code points of cICP, where those are not sRGB's.
-        dpi: Resolution (horizontal, vertical) in dots per inch.
     """
 
     data: bytes
@@ -45,7 +44,6 @@ class Png:
     key: tuple[int, ...] | None
     icc: bytes | None
     cicp: bytes | None
-    dpi: tuple[float, float] | None
 
     def finish(self, pixels: NDArray[Any]) -> NDArray[Any]:
         """Return the pixels (H, W, C) that the file holds, from those that Pillow decoded."""
@@ -61,26 +59,27 @@ def parse(data: bytes) -> Png:
     """Take a PNG apart.
 
     Raises:
-        PidSamplerError: The file holds several frames, or too large a profile.
+        PidSamplerError: The file holds several frames, or too large a profile, or is of Apple's own kind.
     """
     kept, found = [SIGNATURE], dict[bytes, bytes]()
     depth, color_type = data[24:26].ljust(2, b"\0")
     gray, two_bytes = color_type in (0, 4), (depth, color_type) == (16, 4)
     for name, body, whole in _chunks(data):
+        if name == b"CgBI":
+            raise FileError("is a PNG of Apple's own kind (CgBI), which is not read: convert it to a usual PNG")
         if name == b"IHDR" and two_bytes:  # as many bytes a pixel, so the filters are the same
             whole = chunk(name, body[:8] + b"\x08\x06" + body[10:])
         if name in _CRITICAL or name == b"eXIf" or (name == b"tRNS" and color_type == 3 and body):
             kept.append(whole)
         elif whole == chunk(name, body):  # its checksum is right
             found.setdefault(name, body)
-            kept.append(_turning_text(name, body))
+            kept.append(whole if name == b"pHYs" and len(body) == 9 else _turning_text(name, body))
     frames = int.from_bytes(found.get(b"acTL", b"")[:4], "big")
     if frames > 1:
         raise FileError(f"holds {frames} frames or pages: extract the one to enlarge")
     icc, cicp = _colors(found, gray)
     key = _key(found.get(b"tRNS", b""), depth, color_type)
-    dpi = _dpi(found.get(b"pHYs", b""))
-    return Png(data=b"".join(kept), two_bytes=two_bytes, key=key, icc=icc, cicp=cicp, dpi=dpi)
+    return Png(data=b"".join(kept), two_bytes=two_bytes, key=key, icc=icc, cicp=cicp)
 
 
 def chunk(name: bytes, body: bytes) -> bytes:
@@ -159,12 +158,6 @@ def _key(color: bytes, depth: int, color_type: int) -> tuple[int, ...] | None:
     samples = struct.unpack_from(">H" if color_type == 0 else ">3H", color)
     top = (1 << depth) - 1  # a decoder ignores the bits above
     return tuple((n & top) * (255 // top if depth < 8 else 1) for n in samples)
-
-
-def _dpi(size: bytes) -> tuple[float, float] | None:
-    if len(size) != 9 or size[8] != 1:  # pixels per meter
-        return None
-    return int.from_bytes(size[:4], "big") * 0.0254, int.from_bytes(size[4:8], "big") * 0.0254
 
 
 def _low_bytes(data: bytes) -> NDArray[np.uint8] | None:

@@ -99,6 +99,13 @@ def of_gamma(gamma: float | None, chromaticities: Sequence[float] | None, *, gra
     return _profile(primaries, (1.0 / gamma,) if gamma and not common else _SRGB_CURVE, gray)
 
 
+def adobe_rgb() -> bytes:
+    """Return the profile of Adobe RGB (1998), section 4.3: its primaries, white D65 and a gamma of 563/256."""
+    icc = _profile((0.64, 0.33, 0.21, 0.71, 0.15, 0.06, *_D65), (563 / 256,), False)
+    assert icc is not None
+    return icc
+
+
 def of_code_points(cicp: bytes, *, gray: bool) -> bytes | None:
     """Return the profile of the four code points of PNG's chunk cICP (ITU-T H.273), or None where none can say it.
 

@@ -39,6 +39,7 @@ _ASSOCIATED, _ALPHAS = 1, (1, 2, 999)  # of ExtraSamples; the last is Corel Draw
 _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBits, deflate, LZMA, Zstandard
 _PREDICTED = (5, 8, 32946, 34925, 50000)
 _PACK_BITS = 32773
+_ON_ITS_SIDE = (5, 6, 7, 8)
 _READ = (*_LOSSLESS, 2, 3, 4, 6, 7, 32771, 32809, 34676, 34677)  # what Pillow's libtiff unpacks beside them
 
 _CONVERT = "convert it to 8 or 16 bits, gray or RGB"
@@ -71,29 +72,30 @@ class Tiff:
     refusal: str
 
 
-def read(data: bytes, *, most: int) -> Tiff:
+def read(data: bytes, *, most: int, page: int | None = None) -> Tiff:
     """Read a TIFF's picture.
 
     Args:
         data: The file.
         most: Pixels that are accepted.
+        page: Which one is the picture; None for the only one that is no reduced copy.
 
     Raises:
         PidSamplerError: The file is damaged, holds several pages, or samples of a kind that is not read.
     """
     found = pages(data)
-    index = picture_page(found)
-    page, layout = found[index], _Layout.of(found[index])
+    index = picture_page(found) if page is None else page
+    tags, layout = found[index], _Layout.of(found[index])
     if layout.width * layout.height > most:
         raise FileError(f"is {layout.width}x{layout.height}: at most {most} pixels are accepted")
-    samples = upright(_samples(layout), page.number(_ORIENTATION, 1)) if layout.is_plain() else None
-    icc, inks = page.raw(_ICC) or None, layout.photometric == _CMYK
-    return Tiff(page=index, samples=samples, inks=inks, icc=icc, dpi=_dpi(page), refusal=layout.refusal)
+    samples = upright(_samples(layout), tags.number(_ORIENTATION, 1)) if layout.is_plain() else None
+    icc, inks = tags.raw(_ICC) or None, layout.photometric == _CMYK
+    return Tiff(page=index, samples=samples, inks=inks, icc=icc, dpi=_dpi(tags), refusal=layout.refusal)
 
 
 def upright(pixels: NDArray[Any], orientation: int) -> NDArray[Any]:
     """Return pixels (H, W, C) turned and mirrored as the tag Orientation, 1..8, asks for."""
-    if orientation in (5, 6, 7, 8):
+    if orientation in _ON_ITS_SIDE:
         pixels = pixels.swapaxes(0, 1)
     down, right = {2: (1, -1), 3: (-1, -1), 4: (-1, 1), 6: (1, -1), 7: (-1, -1), 8: (-1, 1)}.get(orientation, (1, 1))
     return np.ascontiguousarray(pixels[::down, ::right])
@@ -303,4 +305,5 @@ def _dpi(page: Page) -> tuple[Any, Any] | None:
     unit = {2: 1.0, 3: 2.54}.get(page.number(_UNIT, 2))
     if unit is None or _X_RESOLUTION not in page or _Y_RESOLUTION not in page:
         return None
-    return page.number(_X_RESOLUTION, 0) * unit, page.number(_Y_RESOLUTION, 0) * unit
+    x, y = page.number(_X_RESOLUTION, 0) * unit, page.number(_Y_RESOLUTION, 0) * unit
+    return (y, x) if page.number(_ORIENTATION, 1) in _ON_ITS_SIDE else (x, y)

@@ -61,3 +61,17 @@ def test_what_ends_before_a_restart_or_a_scan_is_refused(tmp_path, progressive):
     for marker in (b"\xff\xd0", b"\xff\xd1", *([b"\xff\xda"] if progressive else [])):
         with pytest.raises(PidSamplerError, match="truncated"):
             pixels(tmp_path, data[: data.rindex(marker)])
+
+
+@pytest.mark.parametrize(
+    ("frame", "message"),
+    [
+        (b"\xff\xc1\0\x0b\x0c", r"a\.jpg is a JPEG of 12 bits, which is not read: convert it to a JPEG of 8 bits"),
+        (b"\xff\xf7\0\x0b\x08", "is a JPEG-LS, which is not read"),
+        (b"\xff\xc5\0\x0b\x08", "is a hierarchical JPEG, which is not read"),
+    ],
+)
+def test_kinds_that_are_not_read_are_named(tmp_path, frame, message):
+    data = jpeg("L")
+    with pytest.raises(PidSamplerError, match=message):
+        pixels(tmp_path, data.replace(b"\xff\xc0\0\x0b\x08", frame, 1))

@@ -260,3 +260,9 @@ def test_without_its_end_or_with_more_behind_it(tmp_path):
 def test_frames(tmp_path):
     with pytest.raises(PidSamplerError, match="holds 3 frames or pages"):
         read(tmp_path, png(noise(2, 2, 3), chunk(b"acTL", struct.pack(">II", 3, 0))))
+
+
+def test_apples_own_kind_is_named(tmp_path):
+    data = png(noise(2, 2, 3))
+    with pytest.raises(PidSamplerError, match=r"is a PNG of Apple's own kind \(CgBI\), which is not read"):
+        read(tmp_path, SIGNATURE + chunk(b"CgBI", b"P\0 \2") + data[8:])

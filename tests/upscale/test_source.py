@@ -1,13 +1,16 @@
 """What may be given as an image: arrays, floats, PIL images, and files told by what they hold."""
 
 import io
+import struct
 
 import numpy as np
 import pytest
-from encoded import encoded, noise
+import tifffile
+from encoded import encoded, noise, png16
 from PIL import Image, ImageCms
 
 from pidsampler import PidSamplerError, Upscaler
+from pidsampler.io import profiles
 from pidsampler.io.png import chunk
 from pidsampler.upscale.batch import File, Settings, upscale_files
 from pidsampler.upscale.source import Source
@@ -113,7 +116,77 @@ def test_pil_images_of_any_mode(mode):
         assert np.array_equal(source.rgb, np.broadcast_to(array, (12, 14, 3)))
     else:
         seen = image if mode not in ("La", "RGBa", "PA") else image.convert("LA" if mode == "La" else "RGBA")
-        assert np.abs(source.rgb.astype(int) - np.asarray(seen.convert("RGB"))).max() <= 2
+        wanted = lab_shown(np.asarray(image)) if mode == "LAB" else np.asarray(seen.convert("RGB"))
+        assert np.abs(source.rgb.astype(int) - wanted).max() <= 2
+
+
+def lab_shown(numbers):
+    """CIE L*a*b* of 8 bits and D50 (ICC.1:2022, section 10.9), adapted to D65 by Bradford, as sRGB (IEC 61966-2-1)."""
+    y = (numbers[:, :, 0] / 2.55 + 16.0) / 116.0
+    f = np.stack([y + numbers[:, :, 1].astype(np.int8) / 500.0, y, y - numbers[:, :, 2].astype(np.int8) / 200.0])
+    x, y, z = (
+        np.where(f > 6 / 29, f**3, 3 * (6 / 29) ** 2 * (f - 4 / 29)) * np.array([0.9642, 1.0, 0.8249])[:, None, None]
+    )
+    linear = np.stack(
+        [
+            3.1341 * x - 1.6173 * y - 0.4906 * z,
+            -0.9788 * x + 1.9161 * y + 0.0335 * z,
+            0.0719 * x - 0.2290 * y + 1.4052 * z,
+        ],
+        axis=2,
+    ).clip(0.0, 1.0)
+    return 255.0 * np.where(linear <= 0.0031308, 12.92 * linear, 1.055 * linear ** (1 / 2.4) - 0.055)
+
+
+def lazy(data):
+    return Image.open(io.BytesIO(data))
+
+
+def test_a_pil_image_that_is_not_decoded_yet_is_its_file(tmp_path):
+    """Pillow keeps 8 of 16 bits, drops cICP, and reads planes and white that is 0 wrongly."""
+    deep = noise(5, 4, 4, dtype=np.uint16) | 1
+    assert np.array_equal(Source.of(lazy(png16(deep))).rgb, deep[:, :, :3])
+    assert Source.of(lazy(with_cicp(bytes([9, 16, 0, 1])))).cicp == bytes([9, 16, 0, 1])
+    for options in ({"photometric": "rgb", "planarconfig": "separate"}, {"photometric": "miniswhite"}):
+        stored = np.moveaxis(deep[:, :, :3], 2, 0) if "planarconfig" in options else deep[:, :, 0]
+        tifffile.imwrite(tmp_path / "a.tif", stored, metadata=None, **options)
+        wanted = deep[:, :, :3] if "planarconfig" in options else np.repeat(65535 - deep[:, :, :1], 3, 2)
+        with Image.open(tmp_path / "a.tif") as image:
+            assert np.array_equal(Source.of(image).rgb, wanted)
+            assert np.asarray(image).shape[:2] == (5, 4)  # it can still be decoded
+
+
+def test_a_pil_image_is_the_page_and_the_pixels_that_it_stands_at(tmp_path):
+    images = [Image.fromarray(noise(5, 4, 3)) for _ in range(3)]
+    images[0].save(tmp_path / "a.tif", save_all=True, append_images=images[1:])
+    with Image.open(tmp_path / "a.tif") as image:
+        for k in (2, 0, 1):
+            image.seek(k)
+            assert np.array_equal(Source.of(image).rgb, np.asarray(images[k]))
+        image.load()
+        image.putpixel((0, 0), (1, 2, 3))
+        assert Source.of(image).rgb[0, 0].tolist() == [1, 2, 3]
+        assert Source.of(image).dpi is None  # Pillow says 1
+
+
+def test_gamma_of_a_png_stays_with_a_pil_image():
+    array = noise(4, 4, 3)
+    data = encoded("PNG", Image.fromarray(array))
+    at = data.index(b"IDAT") - 4
+    linear, srgb = chunk(b"gAMA", struct.pack(">I", 100000)), chunk(b"sRGB", b"\0")
+    image = lazy(data[:at] + linear + data[at:])
+    wanted = Source.of(image).icc
+    assert wanted == profiles.of_gamma(1.0, None, gray=False) is not None
+    assert Source.of(image.convert("RGB")).icc == wanted
+    assert Source.of(lazy(data[:at] + srgb + linear + data[at:]).convert("RGB")).icc is None
+    image.info["gamma"] = "strange"
+    assert Source.of(image.convert("RGB")).icc is None
+
+
+def test_a_profile_for_rgb_stays_with_luma_and_chroma():
+    image = Image.fromarray(RGB).convert("YCbCr")
+    image.info["icc_profile"] = SRGB
+    assert Source.of(image).icc == SRGB
 
 
 @pytest.mark.parametrize("mode", ["I", "F"])
