@@ -42,6 +42,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
     ".tiff": {"compression": "tiff_lzw"},
 }
 SUFFIXES = tuple(_FORMATS)
+_MOST_DPI = {".jpg": 65535, ".jpeg": 65535, ".webp": 0}
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 
 
@@ -199,7 +200,7 @@ def write(path: Path, picture: Picture, *, record: str, overwrite: bool = False)
         pixels, icc = _gray_as_srgb(pixels, icc), None
     if icc is not None:
         options["icc_profile"] = icc
-    if picture.dpi is not None and suffix != ".webp":
+    if picture.dpi is not None and max(picture.dpi) <= _MOST_DPI.get(suffix, 1e6):
         options["dpi"] = picture.dpi
     if holds_text(path):
         text = PngInfo()
@@ -333,6 +334,8 @@ def _of_image(image: Any) -> Picture:
 def _described(picture: Picture) -> Picture:
     """Return a picture whose profile is for its own kind of numbers, or which has none."""
     gray = picture.pixels.shape[2] <= 2
+    if picture.icc is not None and len(picture.icc) > profiles.LARGEST:
+        raise FileError(f"has a color profile of more than {profiles.LARGEST} bytes: remove it")
     if gray and picture.cicp is None and picture.icc is not None and profiles.space(picture.icc) == "RGB ":
         return replace(picture, pixels=_gray_as_srgb(picture.pixels, picture.icc), icc=None)
     return replace(picture, icc=profiles.fitting(picture.icc, gray=gray))

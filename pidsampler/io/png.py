@@ -134,7 +134,7 @@ def _colors(found: dict[bytes, bytes], gray: bool) -> tuple[bytes | None, bytes 
         profile, whole = _inflated(packed, profiles.LARGEST + 1)
         if len(profile) > profiles.LARGEST:
             raise FileError(f"has a color profile of more than {profiles.LARGEST} bytes: remove it")
-        if not whole or profiles.space(profile) is None:
+        if not whole or profiles.space(profile) not in ("RGB ", "GRAY" if gray else "RGB "):
             profile = None
     cicp = found.get(b"cICP", b"")
     if len(cicp) == 4 and cicp[2] == 0 and cicp[3] <= 1:  # RGB is the only model that PNG has

@@ -71,6 +71,8 @@ class Source:
             return cls._of_picture(pictures.read(path), described)
         if "PIL.Image" in sys.modules and isinstance(image, sys.modules["PIL.Image"].Image):
             return cls._of_picture(pictures.of_image(image), {})
+        if np.ma.is_masked(image):
+            raise ConfigError("the image is a masked array: pass its mask as alpha, or image.filled(0)")
         array = np.asarray(image)
         if array.dtype.kind == "f":
             if not _is_float_picture(array):

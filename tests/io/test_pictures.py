@@ -199,6 +199,21 @@ def test_profile_and_resolution_are_kept(tmp_path, name):
         assert back.dpi == pytest.approx((300, 150), abs=0.1)
 
 
+def test_a_resolution_above_what_jpeg_holds_is_dropped(tmp_path):
+    """It has 16 bits for it."""
+    for dpi, kept in (((65535, 300), True), ((65536 + 72, 300), False)):
+        pictures.write(tmp_path / "a.jpg", Picture(noise(6, 6, 3), dpi=dpi), record="{}", overwrite=True)
+        assert pictures.read(tmp_path / "a.jpg").dpi == (dpi if kept else None)
+
+
+@pytest.mark.parametrize("name", ["a.tif", "a.webp"])
+def test_a_profile_that_no_jpeg_holds_is_refused(tmp_path, name):
+    icc = SRGB + bytes(profiles.LARGEST + 1 - len(SRGB))
+    path = saved(tmp_path, Image.fromarray(noise(6, 6, 3)), name, icc_profile=icc)
+    with pytest.raises(PidSamplerError, match="has a color profile of more than 16000000 bytes: remove it"):
+        pictures.read(path)
+
+
 @pytest.mark.parametrize("dpi", [(0, 0), (72,), None, "x", (float("nan"), 1)])
 def test_a_senseless_resolution_is_dropped(dpi):
     assert pictures._dpi(dpi) is None

@@ -218,6 +218,16 @@ def test_a_profile_is_asked_before_gamma(tmp_path):
     assert read(tmp_path, png(noise(2, 2, 3), chunk(b"gAMA", LINEAR), profile)).icc == SRGB
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_gamma_is_asked_where_a_profile_is_for_other_numbers(tmp_path, channels):
+    """One of LAB, or of gray for RGB, describes none of these pixels."""
+    lab = ImageCms.ImageCmsProfile(ImageCms.createProfile("LAB")).tobytes()
+    for icc in (lab, *[profiles.of_gamma(0.3, None, gray=True)] * (channels == 3)):
+        profile = chunk(b"iCCP", b"x\0\0" + zlib.compress(icc))
+        picture = read(tmp_path, png(noise(2, 2, channels), chunk(b"gAMA", LINEAR), profile))
+        assert picture.icc == profiles.of_gamma(1.0, None, gray=channels == 1)
+
+
 def test_chromaticities_as_a_profile(tmp_path):
     """SRGB's red is 234, 51, 35 in Display P3."""
     picture = read(tmp_path, png(noise(2, 2, 3), chunk(b"cHRM", CHRM_P3)))

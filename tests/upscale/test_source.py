@@ -82,6 +82,12 @@ def test_floats_that_may_be_both_or_neither_are_refused(image, message):
         Source.of(image)
 
 
+def test_masked_arrays_are_refused_where_something_is_masked():
+    with pytest.raises(PidSamplerError, match=r"masked array: pass its mask as alpha, or image\.filled\(0\)"):
+        Source.of(np.ma.masked_array(RGB, RGB > 9))
+    assert np.array_equal(Source.of(np.ma.masked_array(RGB)).rgb, RGB)
+
+
 @pytest.mark.parametrize("image", [RGB * 1.0, RGB / 127.5 - 1.0, np.where(RGB > 9, RGB / 255, np.nan)])
 def test_floats_beyond_0_to_1_say_how_a_picture_is_given(gaussian, image):
     with pytest.raises(PidSamplerError, match=r"floats of a picture are \(height, width, 1\.\.4\) in 0\.\.1"):
