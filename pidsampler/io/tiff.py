@@ -40,7 +40,7 @@ _LOSSLESS = (1, 5, 8, 32773, 32946, 34925, 50000)  # none, LZW, deflate, PackBit
 _PREDICTED = (5, 8, 32946, 34925, 50000)
 _PACK_BITS = 32773
 _ON_ITS_SIDE = (5, 6, 7, 8)
-_READ = (*_LOSSLESS, 2, 3, 4, 6, 7, 32771, 32809, 34676, 34677)  # what Pillow's libtiff unpacks beside them
+_READ = (*_LOSSLESS, 2, 3, 4, 6, 7, 32771, 32809, 34676, 34677)  # what libtiff in Pillow's wheels unpacks beside them
 
 _CONVERT = "convert it to 8 or 16 bits, gray or RGB"
 _REPACK = "save it with LZW or deflate, or without compression"
@@ -165,12 +165,12 @@ class _Layout:
         plain = deep and 0 < self.colors <= self.count and compression in _LOSSLESS
         usual = (1, 2) if compression in _PREDICTED and bits <= {8, 16} else (1,)
         if plain and predictor not in usual and compression in (*_PREDICTED, _PACK_BITS):
-            raise FileError(f"is packed with predictor {predictor}, which is not read: {_CONVERT}")
+            raise FileError(f"is packed with predictor {predictor}, which is not read: {_REPACK}")
         if plain and self.photometric == _CMYK and number(_INK_SET, 1) != 1:
             raise FileError(f"has inks that are not cyan, magenta, yellow and black: {_CONVERT}")
         if plain and self.photometric in (_WHITE_IS_ZERO, _CMYK) and self.alpha[1]:
             raise FileError(f"has colors whose 0 is white, multiplied by alpha, which no standard defines: {_CONVERT}")
-        if not plain and (16 in bits or self.planes):
+        if compression not in _READ or (not plain and (16 in bits or self.planes)):
             raise FileError(self.refusal)
         if self.photometric == _YCC and compression == 1 and not self._is_usual_ycc():
             raise FileError(f"has YCbCr of a range, of weights or of a subsampling that is not read: {_CONVERT}")

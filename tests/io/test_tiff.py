@@ -146,8 +146,9 @@ def test_refuses_what_is_packed_in_other_ways(tmp_path):
         pictures.read(changed(tmp_path, np.zeros((4, 4), np.uint16), {317: 3}, **packed))
     with pytest.raises(PidSamplerError, match="packed with predictor 2"):  # which libtiff knows only of the others
         pictures.read(changed(tmp_path, np.zeros((4, 4), np.uint16), {259: 32773}, **packed))
-    with pytest.raises(PidSamplerError, match="compression 34933, which is not read: save it with LZW or deflate"):
-        pictures.read(changed(tmp_path, np.zeros((4, 4), np.uint16), {259: 34933}))
+    for compression, dtype in ((34933, np.uint16), (50001, np.uint8)):  # PNG and WebP
+        with pytest.raises(PidSamplerError, match=f"compression {compression}, which is not read: save it with LZW or"):
+            pictures.read(changed(tmp_path, np.zeros((4, 4), dtype), {259: compression}))
     path = changed(tmp_path, noise(40, 40, dtype=np.uint16), {}, **packed)
     with tifffile.TiffFile(path) as file:
         start = file.pages[0].dataoffsets[0]
