@@ -189,6 +189,17 @@ def test_gamma_of_a_png_stays_with_a_pil_image():
     assert Source.of(image.convert("RGB")).icc is None
 
 
+def test_a_senseless_resolution_of_a_turned_image_is_dropped():
+    exif = Image.Exif()
+    exif[274] = 6
+    for dpi in (300, "x", (72,)):
+        image = Image.fromarray(RGB)
+        image.info.update(exif=exif.tobytes(), dpi=dpi)
+        source = Source.of(image)
+        assert np.array_equal(source.rgb, np.rot90(RGB, -1))
+        assert source.dpi is None
+
+
 def test_a_profile_for_rgb_stays_with_luma_and_chroma():
     image = Image.fromarray(RGB).convert("YCbCr")
     image.info["icc_profile"] = SRGB
