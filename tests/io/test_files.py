@@ -193,7 +193,8 @@ def test_an_empty_argument_is_an_error(tmp_path, monkeypatch, capsys, arguments)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert ": it is empty: is a variable not set? (see pidsampler " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f": it is empty: is a variable not set? (see pidsampler {arguments[0]} --help)" in err
     assert os.listdir() == ["a.png"]
 
 
