@@ -452,9 +452,9 @@ def test_a_model_that_is_replaced_is_never_away_from_the_disk(run, monkeypatch):
             raise KeyboardInterrupt
         return rename(path, target)
 
-    monkeypatch.setattr(Path, "rename", killed)
-    assert run(*RANDOM, "-o", "m", "--overwrite")[0] == 130
-    monkeypatch.undo()
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        assert run(*RANDOM, "-o", "m", "--overwrite")[0] == 130
     assert {path.name: path.read_bytes() for path in Path("m").iterdir()} == before
     assert list(Path().iterdir()) == [Path("m")]
 
