@@ -27,8 +27,8 @@ def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) 
     Args:
         path: The file.
         write: Called with the open temporary file.
-        overwrite: Replace an existing file. Its permissions stay, and so does a link: the file that it leads to is
-            replaced.
+        overwrite: Replace an existing file. Its permissions stay, and its owner where we may set it. So does a link:
+            the file that it leads to is replaced.
 
     Raises:
         PidSamplerError: The file exists and `overwrite` is false, or cannot be written.
@@ -179,10 +179,13 @@ def real_path(path: Path) -> Path:
 
 
 def _keep_mode(file: IO[bytes], path: Path) -> None:
-    """Give a new file the permissions of the one that it is to replace."""
+    """Give a new file the permissions of the one that it is to replace, and its owner where we may."""
     if hasattr(os, "fchmod"):
         with suppress(OSError):  # there is none, or the file system has no permissions
-            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            about = path.stat()
+            with suppress(OSError):  # only root may
+                os.fchown(file.fileno(), about.st_uid, about.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(about.st_mode))
 
 
 def _locked(file: IO[bytes]) -> bool:
