@@ -18,6 +18,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast, overload, runtime_checkable
 
 import attrs
+import numpy as np
+from numpy.typing import NDArray
 
 from .errors import ConfigError, PidSamplerWarning
 from .io.data import parse_json
@@ -29,8 +31,8 @@ TermsLike = Mapping[int, float] | Iterable[tuple[int, float]]
 PREDICTIONS = ("velocity", "x0", "eps")
 
 _MOST = 2**32 - 1  # of a slot or draw
-# Noise weights that the check of a file's table may sum; 1000 steps with brownian noise take 4 million.
-_MOST_WORK = 10_000_000
+# Noise weights that the check of a file's table may sum; 1000 steps with brownian noise take up to 11 million.
+_MOST_WORK = 20_000_000
 
 # Rows are computed in float64; what a formula loses to rounding is far below this, a wrong formula far above.
 _TOLERANCE = 1e-12
@@ -304,26 +306,26 @@ class StepTable:
         lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in [header, *cells])
         return "\n".join(line.rstrip() for line in lines)
 
+    @np.errstate(over="ignore", invalid="ignore")  # what is too large fails the checks
     def __attrs_post_init__(self) -> None:
-        first = self.rows[0]
-        x = _Tracked(1.0 - first.t, {0: first.t}, {})
+        column = {draw: i for i, draw in enumerate(dict.fromkeys([0, *(d for row in self.rows for d in row.draws)]))}
+        x = _Tracked(1.0 - self.rows[0].t, self.rows[0].t * np.eye(1, len(column))[0], {})
         saved: dict[int, _Tracked] = {}
         worst = (0.0, "")
         for i, row in enumerate(self.rows):
             where = f"row {i} (t {row.t:.6g} -> {row.t_next:.6g})"
             if i and row.t != self.rows[i - 1].t_next:
                 raise ConfigError(f"{where} begins at another time than row {i - 1} ends: they must join")
-            for c in row.combinations:
-                for slot, _ in c.h:
-                    if slot not in saved:
-                        raise ConfigError(f"{where} reads slot {slot} before any row has saved it")
-            x0 = _Tracked(1.0, {}, {**x.errors, i: -row.t})  # x0 = x - t*velocity
+            if unsaved := [slot for c in row.combinations for slot, _ in c.h if slot not in saved]:
+                raise ConfigError(f"{where} reads slot {unsaved[0]} before any row has saved it")
+            x0 = _Tracked(1.0, np.zeros(0), {**x.errors, i: -row.t})  # x0 = x - t*velocity, and has no noise
             try:
-                new = x.combined(row, x0, saved)
-                saved |= {slot: x.combined(c, x0, saved) for slot, c in row.saves}
+                new = x.combined(row, x0, saved, column)
+                saved |= {slot: x.combined(c, x0, saved, column) for slot, c in row.saves}
             except (OverflowError, ValueError) as error:  # of fsum
                 raise ConfigError(f"{where}: its weights are too large to be summed") from error
             x, tolerance = new, _TOLERANCE * new.magnitude
+            std = math.sqrt(float(np.square(x.noise).sum()))  # BLAS would be slower here
             if not math.isfinite(tolerance):
                 raise ConfigError(f"{where}: its weights are too large to be summed")
             if not abs(x.mean - (1.0 - row.t_next)) <= tolerance:
@@ -331,9 +333,9 @@ class StepTable:
                     f"{where}: a constant image comes out {x.mean:.9g} times itself, expected "
                     f"1 - t_next = {1.0 - row.t_next:.9g}: check a, b and h"
                 )
-            if not abs(x.std - row.t_next) <= tolerance:
+            if not abs(std - row.t_next) <= tolerance:
                 raise ConfigError(
-                    f"{where}: the noise comes out with standard deviation {x.std:.9g}, expected "
+                    f"{where}: the noise comes out with standard deviation {std:.9g}, expected "
                     f"t_next = {row.t_next:.9g}: check a, h and the noise weights"
                 )
             errors = {k: w for k, w in x.errors.items() if k > i - _RECENT}
@@ -343,10 +345,9 @@ class StepTable:
                 raise ConfigError(where)
             worst = max(worst, (growth, where))
             # Each row is judged on its own: the next one starts without the rounding of this one.
-            scale = row.t_next / x.std if x.std else 0.0
-            x = _Tracked(1.0 - row.t_next, {draw: w * scale for draw, w in x.noise.items()}, errors)
+            x = _Tracked(1.0 - row.t_next, x.noise * (row.t_next / std if std else 0.0), errors)
         if worst[0] > _WARNED:
-            warnings.warn(worst[1], PidSamplerWarning, stacklevel=4)
+            warnings.warn(worst[1], PidSamplerWarning, stacklevel=5)
 
 
 _FORMAT = "pidsampler.StepTable/1"
@@ -357,24 +358,24 @@ class _Tracked:
     """A tensor of the check: mean * image + sum of noise[draw] * N(draw), and the size of what was summed."""
 
     mean: float
-    noise: dict[int, float]
+    noise: NDArray[np.float64]  # a column for each draw of the table
     errors: dict[int, float]  # weights of the velocities of recent rows
     magnitude: float = 1.0
 
-    @property
-    def std(self) -> float:
-        return math.hypot(*self.noise.values())
-
-    def combined(self, c: Combination, x0: _Tracked, saved: dict[int, _Tracked]) -> _Tracked:
+    def combined(self, c: Combination, x0: _Tracked, saved: dict[int, _Tracked], column: dict[int, int]) -> _Tracked:
         parts = [(c.a, self), (c.b, x0), *((w, saved[slot]) for slot, w in c.h)]
-        parts += [(w, _Tracked(0.0, {k: 1.0}, {})) for k, w in c.noise]
-        noise, errors = dict[int, float](), dict[int, float]()
+        errors = dict[int, float]()
         for weight, part in parts:
-            for total, terms in ((noise, part.noise), (errors, part.errors)):
-                for index, w in terms.items():
-                    total[index] = total.get(index, 0.0) + weight * w
+            for index, w in part.errors.items():
+                errors[index] = errors.get(index, 0.0) + weight * w
+        noise = c.a * self.noise
+        for slot, weight in c.h:
+            noise += weight * saved[slot].noise
+        for draw, w in c.noise:
+            noise[column[draw]] += w
         mean = math.fsum(w * part.mean for w, part in parts)
-        return _Tracked(mean, noise, errors, 1.0 + math.fsum(abs(w) * part.magnitude for w, part in parts))
+        sizes = [abs(w) * part.magnitude for w, part in parts] + [abs(w) for _, w in c.noise]
+        return _Tracked(mean, noise, errors, 1.0 + math.fsum(sizes))
 
 
 @runtime_checkable

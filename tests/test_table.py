@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from lists import valid_lists
 from methods import adams_bashforth_2, heun
 
-from pidsampler import Combination, FlowODE, FlowSDE, PidSamplerError, Row, StepTable, timesteps
+from pidsampler import Combination, FlowODE, FlowSDE, PidSamplerError, Row, StepTable, get_scheduler, timesteps
+from pidsampler.noise import with_noise
 
 TABLES = {
     "sde": FlowSDE(timesteps.pid()).table(),
@@ -173,3 +174,8 @@ def test_predicting_rewrites_only_p_and_q():
     p, q = table.predicting("eps").rows[1].p, table.predicting("eps").rows[1].q
     assert (p, q) == (2.0, -1.0)
     assert [evolve(r, p=1.0, q=-r.t) for r in table.predicting("eps").rows] == list(table.rows)
+
+
+def test_a_table_of_a_thousand_brownian_rows_is_read_back():
+    table, _ = with_noise(get_scheduler("flow-sde@uniform:1000").table(), "brownian")
+    assert StepTable.from_json(table.to_json()) == table

@@ -67,6 +67,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser = _Parser(prog="pidsampler", description="Custom samplers for PiD: a photo or latent in, a 4x photo out.")
     parser.add_argument("--version", action="version", version=f"pidsampler {__version__}")
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    commands.type = str  # or an empty argument of a command would be one of the parser of commands
     for name, (module, text) in _COMMANDS.items():
         command = commands.add_parser(name, help=text, description=text)
         command.set_defaults(run=module.run, command=command)

@@ -6,8 +6,8 @@ import argparse
 
 from ..errors import ConfigError
 from ..threads import count_cores
-from .common import GOES_ON, resuming
-from .output import say, tell
+from .common import GOES_ON, OK, fail, resuming
+from .output import say
 from .progress import progress_bar
 
 
@@ -67,8 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         say(f"{finished.report}: {finished.runs} runs of {len(study.all_cells)} cells")
     if finished.failed:
-        tell(f"pidsampler: error: {finished.failed} runs failed; the first: {finished.error}")
-    return 1 if finished.failed else 0
+        return fail(f"{finished.failed} runs failed; the first: {finished.error}", arguments=arguments)
+    return OK
 
 
 def _duration(seconds: float) -> str:

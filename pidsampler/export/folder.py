@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..io import captions
-from ..io.atomic import remove_leftovers, temporary_folder
+from ..io.atomic import real_path, remove_leftovers, replace_folder, temporary_folder
 from ..onnx.contract import ENCODER, NETWORK, NULL_CAPTION, PROJECTION
 from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
@@ -110,7 +110,8 @@ def write_folder(
 ) -> None:
     """Write a model folder under a temporary name, and rename it when it is whole and checked.
 
-    What exports that were killed left beside it is removed first.
+    What exports that were killed left beside it is removed first. The model that is replaced stays until the new one
+    has its name, and a link is followed.
 
     Args:
         plan: See `ExportPlan`.
@@ -124,11 +125,12 @@ def write_folder(
         PidSamplerError: The folder cannot be written, or does not fit on the disk; or weights are not finite.
     """
     check_target(target, overwrite)
+    named, target = target, real_path(target)
     remove_leftovers(target.parent)
     free = shutil.disk_usage(target.parent).free
     if plan.size * _SPARE > free:
         raise FileError(
-            f"{target} needs {plan.size / 1e9:.1f} GB, but {target.parent} has {free / 1e9:.1f} GB free: make room, or "
+            f"{named} needs {plan.size / 1e9:.1f} GB, but {named.parent} has {free / 1e9:.1f} GB free: make room, or "
             "pass dtype='bfloat16'"
         )
     try:
@@ -136,13 +138,11 @@ def write_folder(
             _write(plan, temporary, note)
             if check is not None:
                 check(temporary)
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.rename(target)
+            replace_folder(temporary, target)
     except PidSamplerError:
         raise
     except OSError as error:
-        raise FileError(f"cannot write {target}: {reason(error)}") from error
+        raise FileError(f"cannot write {named}: {reason(error)}") from error
 
 
 def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> None:

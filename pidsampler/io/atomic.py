@@ -17,6 +17,7 @@ from ..values import file_path, flag, function
 
 _TEMPORARY = ".pidsampler-{}.tmp"
 _FOLDER = ".folder"  # ends the name of a temporary folder; the file of the same name that ends in .tmp is its lock
+_ASIDE = ".old"  # ends the name of a folder that keeps the one to be replaced, under its own name
 _NEW = 2.0  # seconds in which a file that was opened is locked
 
 
@@ -26,8 +27,8 @@ def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) 
     Args:
         path: The file.
         write: Called with the open temporary file.
-        overwrite: Replace an existing file. Its permissions stay, and so does a link: the file that it leads to is
-            replaced.
+        overwrite: Replace an existing file. Its permissions stay, and its owner where we may set it. So does a link:
+            the file that it leads to is replaced.
 
     Raises:
         PidSamplerError: The file exists and `overwrite` is false, or cannot be written.
@@ -60,12 +61,19 @@ def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) 
 
 
 def remove_leftovers(folder: Path) -> None:
-    """Remove what processes that were killed left in a folder; what another process is writing is left alone."""
+    """Remove what processes that were killed left in a folder; what another process is writing is left alone.
+
+    A folder that one of them had put aside, see `replace_folder`, has its name back where that is free.
+    """
     folder = file_path("folder", folder)
     for path in folder.glob(_TEMPORARY.format("*")):
         with suppress(OSError), path.open("rb+") as file:
             if time.time() - path.stat().st_mtime > _NEW and _locked(file):
                 path.unlink()
+    for path in folder.glob(Path(_TEMPORARY.format("*")).with_suffix(_ASIDE).name):
+        if not path.with_suffix(".tmp").exists():
+            with suppress(OSError):
+                _put_back(path)
     for path in folder.glob(Path(_TEMPORARY.format("*")).with_suffix(_FOLDER).name):
         if not path.with_suffix(".tmp").exists():
             shutil.rmtree(path, ignore_errors=True)
@@ -81,6 +89,38 @@ def temporary_folder(path: Path) -> AbstractContextManager[Path]:
         OSError: The folder cannot be made, when the context is entered.
     """
     return _filled(file_path("path", path))
+
+
+def replace_folder(folder: Path, path: Path) -> None:
+    """Rename a filled `temporary_folder` to `path`; a folder there is removed once the new one has its name.
+
+    The new one has the permissions of the old one. Where the process is killed between, `remove_leftovers` puts the old
+    one back.
+
+    Raises:
+        PidSamplerError: An argument is no path.
+        OSError: A folder cannot be renamed; the old one is in its place.
+    """
+    folder, path = file_path("folder", folder), file_path("path", path)
+    if not path.exists():
+        folder.rename(path)
+        return
+    shutil.copymode(path, folder)
+    aside = folder.with_suffix(_ASIDE)
+    aside.mkdir()
+    try:
+        path.rename(aside / path.name)
+        folder.rename(path)
+    finally:
+        _put_back(aside)
+
+
+def _put_back(aside: Path) -> None:
+    """Give what was put aside its name back where that is free, and remove it where the new one has it."""
+    for old in aside.iterdir():
+        if not os.path.lexists(path := aside.parent / old.name):
+            old.rename(path)
+    shutil.rmtree(aside)
 
 
 @contextmanager
@@ -139,10 +179,13 @@ def real_path(path: Path) -> Path:
 
 
 def _keep_mode(file: IO[bytes], path: Path) -> None:
-    """Give a new file the permissions of the one that it is to replace."""
+    """Give a new file the permissions of the one that it is to replace, and its owner where we may."""
     if hasattr(os, "fchmod"):
         with suppress(OSError):  # there is none, or the file system has no permissions
-            os.fchmod(file.fileno(), stat.S_IMODE(path.stat().st_mode))
+            about = path.stat()
+            with suppress(OSError):  # only root may
+                os.fchown(file.fileno(), about.st_uid, about.st_gid)
+            os.fchmod(file.fileno(), stat.S_IMODE(about.st_mode))
 
 
 def _locked(file: IO[bytes]) -> bool:

@@ -20,7 +20,7 @@ from ..timesteps import Times, TimesLike
 from ..values import whole
 from . import SchedulerInfo, TimesScheduler
 from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, unchanged
-from .spec import Spec, parse_times, reference
+from .spec import Spec, parse_times, reference, without_list
 
 # A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
 TimestepsLike = str | TimesLike
@@ -90,7 +90,15 @@ def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
     Raises:
         PidSamplerError: The name or an option is unknown, or `steps` is missing or out of the list's range.
     """
-    return _list_of(name, LISTS.find(name), steps, options)
+    return _named(name, steps, options)
+
+
+def _named(name: str, steps: int | None, options: Mapping[str, Any], *, stretch: bool = False, to: str = "") -> Times:
+    """A registered list; a student's, which has a length of its own, as `as_times` makes so many steps of it."""
+    function = LISTS.find(name)
+    if function is not lists.pid or steps is None:
+        return _list_of(name, function, steps, options)
+    return _of_steps(_list_of(name, function, None, options), steps, stretch=stretch, to=to)
 
 
 def _list_of(name: str, function: Callable[..., Any], steps: int | None, options: Mapping[str, Any]) -> Times:
@@ -143,21 +151,23 @@ def as_times(
         count = _one_of(timesteps, parsed.steps, steps)
         assert parsed.list is not None
         if parsed.file is None:
-            return get_timesteps(parsed.list, count, **parsed.list_options)
+            return _named(parsed.list, count, parsed.list_options, stretch=stretch)
         found = load_from_file(folder / parsed.file, parsed.list, kind="timestep list")
         if callable(found):
             return _list_of(f"{parsed.file}:{parsed.list}", found, count, parsed.list_options)
         check_options(None, timesteps, options=parsed.list_options)
         times, steps = lists.custom(found), count
-    if steps is None:
-        return times
+    return times if steps is None else _of_steps(times, steps, stretch=stretch)
+
+
+def _of_steps(times: Times, steps: int, *, stretch: bool, to: str = "") -> Times:
     if whole("steps", steps) < len(times):
         return lists.subset(times, steps)
-    return lists.resample(times, steps) if stretch else _too_many(times, steps)
+    return lists.resample(times, steps) if stretch else _too_many(times, steps, to)
 
 
-def _too_many(times: Times, steps: int) -> NoReturn:
-    """Say by what list a student could make more steps than it was trained for."""
+def _too_many(times: Times, steps: int, to: str) -> NoReturn:
+    """Say by what list, given to what sampler, a student could make more steps than it was trained for."""
     try:
         more = _as_text(lists.resample(times, steps))
     except PidSamplerError:  # it starts at 1, or has one step
@@ -166,7 +176,7 @@ def _too_many(times: Times, steps: int) -> NoReturn:
     n = len(times) - 1
     raise ConfigError(
         f"steps={steps} would repeat times of a list of {n}: pass 1..{n}, or for that list resampled to "
-        f"{steps} steps pass timesteps={more!r}"
+        f"{steps} steps pass timesteps={more!r}{to}"
     )
 
 
@@ -217,7 +227,8 @@ def as_scheduler(
         sampler: As in `get_scheduler`.
         timesteps: As in `as_times`, and so are `steps`, `own`, `folder`, also of the sampler's file, and `partial`.
         steps: Number of steps, where `timesteps` has none. More than the list has resample it, see
-            `timesteps.resample`; but not for flow-sde and flow-ode, which are for a student's own times.
+            `timesteps.resample`; but not for flow-sde and flow-ode, which are for a student's own times. The list
+            "pid" of the sampler or of `timesteps` likewise.
         own: The model's timesteps, where nothing else says which.
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
@@ -228,9 +239,11 @@ def as_scheduler(
     """
     given, asked = dict(options or {}), timesteps is not None or steps is not None
 
+    def stretches(maker: Any) -> bool:
+        return maker not in (schedulers.FlowSDE, schedulers.FlowODE)
+
     def times_for(maker: Any) -> Times:
-        stretch = maker not in (schedulers.FlowSDE, schedulers.FlowODE)
-        return as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretch)
+        return as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretches(maker))
 
     if not isinstance(sampler, str):
         if is_made(sampler):
@@ -254,7 +267,8 @@ def as_scheduler(
 
     def times(maker: Any) -> Times:
         if spec.list is not None:
-            return get_timesteps(spec.list, spec.steps, **spec.list_options)
+            to = "" if asked else f" with the sampler {without_list(sampler)!r}"
+            return _named(spec.list, spec.steps, spec.list_options, stretch=stretches(maker), to=to)
         return times_for(maker)
 
     if spec.file is None:

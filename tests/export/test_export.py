@@ -441,6 +441,48 @@ def test_nothing_half_written_stays(run, monkeypatch):
     monkeypatch.undo()
 
 
+def test_a_model_that_is_replaced_is_never_away_from_the_disk(run, monkeypatch):
+    run(*RANDOM, "-o", "m")
+    before = {path.name: path.read_bytes() for path in Path("m").iterdir()}
+    rename, moved = Path.rename, []
+
+    def killed(path, target):
+        moved.append(path)
+        if len(moved) == 2:  # the new folder, after the old one
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Path, "rename", killed)
+        assert run(*RANDOM, "-o", "m", "--overwrite")[0] == 130
+    assert {path.name: path.read_bytes() for path in Path("m").iterdir()} == before
+    assert list(Path().iterdir()) == [Path("m")]
+
+
+def test_a_model_that_a_killed_export_put_aside_comes_back(run):
+    run(*RANDOM, "-o", "m")
+    before = {path.name: path.read_bytes() for path in Path("m").iterdir()}
+    Path(".pidsampler-0.folder").mkdir()  # the new one, and the old one where it is kept meanwhile
+    Path(".pidsampler-0.old").mkdir()
+    Path("m").rename(".pidsampler-0.old/m")
+    run(*RANDOM, "-o", "n")
+    assert {path.name: path.read_bytes() for path in Path("m").iterdir()} == before
+    assert sorted(Path().iterdir()) == [Path("m"), Path("n")]
+
+
+def test_a_model_is_replaced_through_a_link_and_keeps_its_mode(run):
+    Path("disk").mkdir()
+    run(*RANDOM, "-o", "disk/m")
+    Path("disk/m").chmod(0o750)
+    Path("m").symlink_to("disk/m")
+    (manifest := Path("disk/m/pidsampler.json")).write_text("{}")
+    assert run(*RANDOM, "-o", "m", "--overwrite")[0] == 0
+    assert Path("m").is_symlink()
+    assert json.loads(manifest.read_text())["name"]
+    assert Path("disk/m").stat().st_mode & 0o777 == 0o750
+    assert sorted(Path().rglob("*pidsampler-*")) == []
+
+
 def test_a_disk_that_is_too_small_is_said_before(run, monkeypatch):
     from pidsampler.export import folder
 

@@ -150,6 +150,14 @@ def test_what_is_replaced_keeps_its_permissions_and_its_link(tmp_path):
         write(tmp_path / "pipe", b"", overwrite=True)
 
 
+@pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="only root may give files away")
+def test_a_file_that_is_replaced_keeps_its_owner(tmp_path):
+    (path := tmp_path / "a.txt").write_bytes(b"old")
+    os.chown(path, 12345, 54321)
+    write(path, b"new", overwrite=True)
+    assert (path.read_bytes(), path.stat().st_uid, path.stat().st_gid) == (b"new", 12345, 54321)
+
+
 def test_an_output_is_no_input_by_any_name(tmp_path):
     one, two = tmp_path / "one", tmp_path / "two"
     one.touch()
@@ -193,7 +201,8 @@ def test_an_empty_argument_is_an_error(tmp_path, monkeypatch, capsys, arguments)
     with pytest.raises(SystemExit) as ended:
         main(arguments)
     assert ended.value.code == 2
-    assert ": it is empty: is a variable not set? (see pidsampler " in capsys.readouterr().err
+    err = capsys.readouterr().err
+    assert f": it is empty: is a variable not set? (see pidsampler {arguments[0]} --help)" in err
     assert os.listdir() == ["a.png"]
 
 

@@ -22,7 +22,7 @@ from pidsampler import (
 from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.io.tables import read_table
-from pidsampler.schedulers.registry import as_scheduler, as_times
+from pidsampler.schedulers.registry import as_scheduler, as_times, get_timesteps
 from pidsampler.search import Search
 
 LAW = GaussianMixture([-0.6, 0.5], [0.1, 0.2], [1, 2])
@@ -301,3 +301,30 @@ def test_a_file_too_large_for_a_table_is_not_read(tmp_path):
         read_table(tmp_path / "table.json")
     with pytest.raises(PidSamplerError, match="cannot read"):
         read_table(tmp_path)
+
+
+@pytest.mark.parametrize("sampler", ["heun", "dpmpp-2m", "flow-ancestral", "my.py:two"])
+def test_a_students_list_is_resampled_whichever_way_its_steps_are_given(tmp_path, sampler):
+    (tmp_path / "my.py").write_text("from pidsampler import FlowODE\ndef two(times): return FlowODE(times)")
+    for steps in (1, 3, 8):
+        by_steps = as_scheduler(sampler, steps=steps, folder=tmp_path).table()
+        assert as_scheduler(f"{sampler}@pid:{steps}", folder=tmp_path).table() == by_steps
+        for given in ({"timesteps": f"pid:{steps}"}, {"timesteps": "pid", "steps": steps}):
+            assert as_scheduler(sampler, folder=tmp_path, **given).table() == by_steps
+    assert as_scheduler(schedulers.Heun, timesteps="pid:8").table() == as_scheduler("heun", steps=8).table()
+
+
+@pytest.mark.parametrize("sampler", ["flow-sde", "ddim", "flow-sde(eta=0.5)"])
+def test_a_students_own_samplers_refuse_more_steps_in_the_same_words(sampler):
+    def told(*arguments, **more):
+        with pytest.raises(PidSamplerError) as caught:
+            as_scheduler(*arguments, **more)
+        return str(caught.value)
+
+    by_steps = told(sampler, steps=8)
+    assert by_steps.endswith("for that list resampled to 8 steps pass timesteps='0.999,0.9914,0.93,0.8161,0.7162,"
+                             "0.5933,0.4654,0.342,0'")  # fmt: skip
+    assert told(sampler, timesteps="pid:8") == told(sampler, timesteps="pid", steps=8) == by_steps
+    assert told(f"{sampler}@pid:8") == f"{by_steps} with the sampler {sampler!r}"
+    with pytest.raises(PidSamplerError, match="for that list resampled to 8 steps pass timesteps="):
+        get_timesteps("pid", 8)
