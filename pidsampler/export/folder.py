@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..io import captions
-from ..io.atomic import remove_leftovers, temporary_folder
+from ..io.atomic import real_path, remove_leftovers, temporary_folder
+from ..io.files import check_outputs
 from ..onnx.contract import ENCODER, NETWORK, NULL_CAPTION, PROJECTION
 from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
@@ -81,13 +82,19 @@ class ExportPlan:
         return network + encoder
 
 
-def check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool, *, inputs: Iterable[Path] = ()) -> None:
     """Check that a folder can be written.
 
+    Args:
+        target: The folder, or a link to it.
+        overwrite: Whether a model that is there is replaced.
+        inputs: Files that are read, and so are never replaced.
+
     Raises:
-        PidSamplerError: The folder exists and `overwrite` is false, it holds no model, or its parent does not exist.
+        PidSamplerError: The folder exists and `overwrite` is false, it holds an input or what is no model's, or its
+            parent does not exist.
     """
-    if not target.parent.is_dir():
+    if not real_path(target).parent.is_dir():
         raise FileError(f"cannot write {target}: there is no folder {target.parent}")
     if not target.exists():
         return
@@ -95,6 +102,7 @@ def check_target(target: Path, overwrite: bool) -> None:
         raise FileError(f"{target} is a file, expected a new folder's name")
     if others := sorted({path.name for path in target.iterdir()} - _FILES):
         raise FileError(f"{target} holds {others[0]!r}, which is not a model's: pass a new folder")
+    check_outputs(target.iterdir(), inputs=inputs)
     if any(target.iterdir()) and not overwrite:
         raise FileError(f"{target} holds a model already: pass overwrite=True to replace it, or another folder")
 
@@ -110,7 +118,8 @@ def write_folder(
 ) -> None:
     """Write a model folder under a temporary name, and rename it when it is whole and checked.
 
-    What exports that were killed left beside it is removed first.
+    A link stays, and the folder that it leads to is written. A model that is replaced stays until the new one is whole.
+    What exports that were killed left beside it is removed.
 
     Args:
         plan: See `ExportPlan`.
@@ -124,25 +133,39 @@ def write_folder(
         PidSamplerError: The folder cannot be written, or does not fit on the disk; or weights are not finite.
     """
     check_target(target, overwrite)
-    remove_leftovers(target.parent)
-    free = shutil.disk_usage(target.parent).free
+    real = real_path(target)
+    remove_leftovers(real.parent)
+    free = shutil.disk_usage(real.parent).free
     if plan.size * _SPARE > free:
         raise FileError(
             f"{target} needs {plan.size / 1e9:.1f} GB, but {target.parent} has {free / 1e9:.1f} GB free: make room, or "
             "pass dtype='bfloat16'"
         )
     try:
-        with temporary_folder(target) as temporary:
+        with temporary_folder(real) as temporary:
             _write(plan, temporary, note)
             if check is not None:
                 check(temporary)
-            if target.exists():
-                shutil.rmtree(target)
-            temporary.rename(target)
+            _rename(temporary, real)
     except PidSamplerError:
         raise
     except OSError as error:
         raise FileError(f"cannot write {target}: {reason(error)}") from error
+    remove_leftovers(real.parent)  # again, for those that were too new to be told from what is being written
+
+
+def _rename(made: Path, target: Path) -> None:
+    """Give a folder its name. What has it now is only moved away before, since removing it takes long."""
+    if not target.exists():
+        made.rename(target)
+        return
+    with temporary_folder(target) as aside:
+        target.rename(aside / target.name)
+        try:
+            made.rename(target)
+        except OSError:
+            (aside / target.name).rename(target)
+            raise
 
 
 def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> None:
