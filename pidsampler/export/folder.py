@@ -96,8 +96,11 @@ def check_target(target: Path, overwrite: bool, *, inputs: Iterable[Path] = ()) 
     """
     if not real_path(target).parent.is_dir():
         raise FileError(f"cannot write {target}: there is no folder {target.parent}")
-    if not target.exists():
-        return
+    try:
+        if not target.exists():
+            return
+    except OSError as error:  # of a name that is too long
+        raise FileError(f"cannot write {target}: {reason(error)}") from error
     if not target.is_dir():
         raise FileError(f"{target} is a file, expected a new folder's name")
     if others := sorted({path.name for path in target.iterdir()} - _FILES):
