@@ -23,6 +23,8 @@ STEP = ("variant", "family", "eta", "clip", "draws", "reads", "writes", "x", "m"
 TIMES = ("by", "version", "ms", "iqr_ms", "n", "host_ms", "bytes", "gb_s", "copy_gb_s", "share")
 COLUMNS = (*MACHINE, *STEP, *TIMES)
 
+_LONGEST = 10_000  # characters of a first line that are looked at: another file may have no other
+_SHOWN = 500  # of what it has instead
 _ROOT = Path(__file__).parents[2]  # of the repository, in a development install
 
 
@@ -91,18 +93,19 @@ def check_columns(path: Path) -> None:
     Raises:
         PidSamplerError: The file has other columns, or cannot be read.
     """
-    if path.is_char_device() or path.is_fifo():  # it has no columns, and may never end a line
-        return
     try:
+        if path.is_char_device() or path.is_fifo():  # it has no columns, and may never end a line
+            return
         with path.open(newline="", encoding="utf-8-sig") as file:
-            header = next(csv.reader(file), list(COLUMNS))
+            line = file.readline(_LONGEST)
+            header = next(csv.reader([line] if line else []), list(COLUMNS))
     except FileNotFoundError:
         return
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise FileError(f"cannot read {path}: {error}") from error
     if header != list(COLUMNS):
         raise FileError(
-            f"{path} has the columns {', '.join(header)}, not those of a benchmark ({', '.join(COLUMNS)}): "
+            f"{path} has the columns {', '.join(header)[:_SHOWN]}, not those of a benchmark ({', '.join(COLUMNS)}): "
             "pass another file"
         )
 

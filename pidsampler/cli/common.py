@@ -63,7 +63,7 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
         name, option = action.dest, action.option_strings[-1]
         text = re.sub(rf"\b{name}=True\b", option, text)
         if "_" in name:
-            text = re.sub(rf"(?<![\w.]){name}\b(?!=)", option, text)
+            text = re.sub(rf"(?<![\w./\\]){name}\b(?!=|\.\w)", option, text)
         given = getattr(arguments, name) != action.default
         before = r"(?<![\w(.])" if given else r"(?<=pass )"
         typed = partial(_typed, option)
@@ -76,8 +76,8 @@ def _typed(option: str, found: re.Match[str]) -> str:
 
 
 def other_inputs(arguments: argparse.Namespace) -> list[Path]:
-    """Return the files that a command reads beside its pictures: of a sampler, a list, a caption, a model."""
-    found = [Path(path) for path in (getattr(arguments, "caption", None),) if path is not None]
+    """Return the files that a command reads beside its pictures: of a sampler, a list, captions, a model."""
+    found = [path for name in ("caption", "negative") if (path := getattr(arguments, name, None)) is not None]
     for name in ("scheduler", "timesteps"):
         text = getattr(arguments, name, None) or ""
         file = reference(text) or (split_file(text) or (None,))[0]

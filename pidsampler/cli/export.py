@@ -75,7 +75,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.reduced and arguments.random_weights is None:
         raise ConfigError("--reduced makes a network of random weights: pass --random-weights SEED with it")
-    check_target(arguments.output, arguments.overwrite)
+    given = (arguments.checkpoint, arguments.vae, arguments.caption, arguments.null_caption)
+    check_target(arguments.output, arguments.overwrite, inputs=[path for path in given if path is not None])
     began = time.perf_counter()
     plan, assumed = _plan(arguments)
     if not arguments.quiet:

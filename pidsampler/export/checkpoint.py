@@ -2,51 +2,29 @@
 
 from __future__ import annotations
 
-import json
 import math
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError, PidSamplerError, reason
+from ..io.safetensors import read_header
 from .fp8 import SCALES, dequantized
 from .layouts import averaged, copies, place, say_copies, unwrapped
 from .pickles import printable
-from .shards import INDEX, check_shard, check_whole, find_checkpoint, read_index, unique_names
+from .shards import INDEX, check_shard, check_whole, find_checkpoint, read_index
 from .tensors import Stored
 from .torch_file import is_torch, read_torch
 
-_TYPES = {
-    "F64": np.float64,
-    "F32": np.float32,
-    "F16": np.float16,
-    "BF16": ml_dtypes.bfloat16,
-    "F8_E4M3": ml_dtypes.float8_e4m3fn,
-    "F8_E5M2": ml_dtypes.float8_e5m2,
-    "I64": np.int64,
-    "I32": np.int32,
-    "I16": np.int16,
-    "I8": np.int8,
-    "U64": np.uint64,
-    "U32": np.uint32,
-    "U16": np.uint16,
-    "U8": np.uint8,
-    "BOOL": np.bool_,
-}
-HEADER_BYTES = 8_000_000
-"""Bytes of a safetensors header; real ones have up to 1 MB. 95 MB of JSON would take 2.4 GB of memory."""
 _HEAD = 64
 _POINTER = b"version https://git-lfs"
 _SAFETENSORS = (".safetensors", ".sft")
 _NAME_LENGTH = 500
-_AXES = 32
 
 _BLOCKS = "patch_blocks."
 _PREFIXES = ("net.", "core.", "model.diffusion_model.", "net_ema.", "ema.", "model.", "module.", "state_dict.")
@@ -244,74 +222,5 @@ def _read(path: Path, note: Callable[[str], object]) -> dict[str, Stored]:
 
 
 def _safetensors(path: Path) -> dict[str, Stored]:
-    size = path.stat().st_size
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        if HEADER_BYTES < length <= size - 8:
-            raise FileError(f"its header has {length} bytes, more than the {HEADER_BYTES} that any real file has")
-        if size < 8 or length > size - 8:
-            raise FileError(
-                f"its header would take {length} bytes of a file of {size}: it is truncated or another kind"
-            )
-        header = _header(file.read(length))
-    end, tensors = 0, {}
-    entries = {name: _entry(name, entry) for name, entry in header.items() if name != "__metadata__"}
-    for name, (dtype, shape, begin, stop) in sorted(entries.items(), key=lambda item: item[1][2:]):
-        if begin != end:
-            raise FileError(f"its tensor {printable(name)} begins at byte {begin}, but the one before it ends at {end}")
-        end = stop
-        tensors[name] = _stored(path, 8 + length + begin, dtype, shape)
-    if end != size - 8 - length:
-        raise FileError(f"its tensors take {end} bytes, {size - 8 - length} are there: copy or download it again")
-    return {name: tensors[name] for name in entries}
-
-
-def _header(data: bytes) -> dict[str, Any]:
-    try:
-        header = json.loads(data.decode(), object_pairs_hook=unique_names)
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"its header is no JSON of safetensors ({printable(str(error))})") from error
-    if not isinstance(header, dict):
-        raise FileError(f"its header is a {type(header).__name__}, expected an object")
-    return header
-
-
-def _entry(name: str, entry: Any) -> tuple[np.dtype[Any], tuple[int, ...], int, int]:
-    match entry:
-        case {"dtype": str(kind), "shape": [*shape], "data_offsets": [begin, stop]}:
-            pass
-        case _:
-            raise FileError(f"its tensor {printable(name)} has no dtype, shape and two data_offsets")
-    if kind not in _TYPES:
-        raise FileError(
-            f"its tensor {printable(name)} is {printable(kind)}, expected {', '.join(_TYPES)}: "
-            "take the bf16 or fp32 file"
-        )
-    dtype = np.dtype(_TYPES[kind])
-    if not all(type(n) is int and 0 <= n < 2**62 for n in (*shape, begin, stop)) or len(shape) > _AXES:
-        raise FileError(f"its tensor {printable(name)} has sizes or offsets that are no whole numbers from 0")
-    if stop - begin != math.prod(shape) * dtype.itemsize or math.prod(max(n, 1) for n in shape) >= 2**62:
-        raise FileError(
-            f"its tensor {printable(name)} lies at bytes {begin} to {stop}, which is not the size of {kind} {shape}"
-        )
-    return dtype, tuple(shape), begin, stop
-
-
-def _stored(path: Path, start: int, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Stored:
-    count = math.prod(shape) * dtype.itemsize
-
-    def load() -> NDArray[Any]:
-        data = np.empty(count, np.uint8)
-        try:
-            with path.open("rb") as file:
-                file.seek(start)
-                read = file.readinto(data.data)
-        except OSError as error:
-            raise FileError(f"cannot read {path}: {reason(error)}") from error
-        if read != count:
-            raise FileError(f"cannot read {path}: it has become shorter than it was")
-        if sys.byteorder == "big":
-            data = data.view(f"u{dtype.itemsize}").byteswap().view(np.uint8)
-        return data.view(dtype).reshape(shape)
-
-    return Stored(shape=shape, dtype=dtype, load=load)
+    entries = read_header(path).tensors
+    return {name: Stored(shape=one.shape, dtype=one.dtype, load=one.load) for name, one in entries.items()}

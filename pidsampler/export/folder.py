@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..io import captions
 from ..io.atomic import real_path, remove_leftovers, replace_folder, temporary_folder
+from ..io.files import check_outputs
 from ..onnx.contract import ENCODER, NETWORK, NULL_CAPTION, PROJECTION
 from ..onnx.manifest import NAME as MANIFEST
 from ..onnx.manifest import Manifest
@@ -81,20 +82,30 @@ class ExportPlan:
         return network + encoder
 
 
-def check_target(target: Path, overwrite: bool) -> None:
+def check_target(target: Path, overwrite: bool, *, inputs: Iterable[Path] = ()) -> None:
     """Check that a folder can be written.
 
+    Args:
+        target: The folder, or a link to it.
+        overwrite: Whether a model that is there is replaced.
+        inputs: Files that are read, and so are never replaced.
+
     Raises:
-        PidSamplerError: The folder exists and `overwrite` is false, it holds no model, or its parent does not exist.
+        PidSamplerError: The folder exists and `overwrite` is false, it holds an input or what is no model's, or its
+            parent does not exist.
     """
-    if not target.parent.is_dir():
+    if not real_path(target).parent.is_dir():
         raise FileError(f"cannot write {target}: there is no folder {target.parent}")
-    if not target.exists():
-        return
+    try:
+        if not target.exists():
+            return
+    except OSError as error:  # of a name that is too long
+        raise FileError(f"cannot write {target}: {reason(error)}") from error
     if not target.is_dir():
         raise FileError(f"{target} is a file, expected a new folder's name")
     if others := sorted({path.name for path in target.iterdir()} - _FILES):
         raise FileError(f"{target} holds {others[0]!r}, which is not a model's: pass a new folder")
+    check_outputs(target.iterdir(), inputs=inputs)
     if any(target.iterdir()) and not overwrite:
         raise FileError(f"{target} holds a model already: pass overwrite=True to replace it, or another folder")
 
@@ -143,6 +154,7 @@ def write_folder(
         raise
     except OSError as error:
         raise FileError(f"cannot write {named}: {reason(error)}") from error
+    remove_leftovers(target.parent)  # again, for those that were too new to be told from what is being written
 
 
 def _write(plan: ExportPlan, folder: Path, note: Callable[[str], object]) -> None:

@@ -8,7 +8,6 @@ beside a tensor `scaled_fp8`; `LAYER.comfy_quant` is JSON as bytes. The scale of
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -17,7 +16,8 @@ import ml_dtypes
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import FileError
+from ..errors import FileError, PidSamplerError
+from ..io.data import parse_json
 from .pickles import printable
 from .tensors import Stored
 
@@ -106,8 +106,8 @@ def _check_format(layer: str, marker: Stored) -> None:
     if marker.dtype != np.uint8 or math.prod(marker.shape) > _MARKER_BYTES:
         raise FileError(f"{where} has a {_MARKER} that is no short text: {_BETTER}")
     try:
-        said = json.loads(marker.load().tobytes().decode())
-    except (ValueError, RecursionError) as error:
+        said = parse_json(marker.load().tobytes().decode(errors="surrogateescape"), expected="a marker")
+    except PidSamplerError as error:
         raise FileError(f"{where} has a {_MARKER} that is no JSON: {_BETTER}") from error
     kind = said.get("format") if isinstance(said, dict) else None
     if kind not in _FORMATS:

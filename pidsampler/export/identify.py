@@ -9,7 +9,6 @@ What these names leave out, such as "teacher", they tell as whole names only; ot
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Callable, Iterable, Mapping
@@ -19,8 +18,8 @@ import attrs
 
 from .. import values
 from ..errors import ConfigError, PidSamplerError, unknown_name
+from ..io.safetensors import read_header
 from . import published as catalogue
-from .checkpoint import HEADER_BYTES
 from .published import Published
 from .shards import INDEX, read_index
 from .tensors import Stored
@@ -200,15 +199,7 @@ def backbones_in(text: str) -> frozenset[str] | None:
 def _texts(path: Path) -> list[str]:
     if not path.is_file():
         return []
-    with path.open("rb") as file:
-        length = int.from_bytes(file.read(8), "little")
-        try:
-            header = json.loads(file.read(length)) if length <= HEADER_BYTES else None
-        except (ValueError, RecursionError):
-            return []
-    found = header.get("__metadata__") if isinstance(header, dict) else None
-    if not isinstance(found, dict):
-        return []
+    found = read_header(path).metadata
     return [found[key].lower()[:_LONGEST] for key in _METADATA if isinstance(found.get(key), str)]
 
 

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 from .. import values
-from ..errors import ConfigError
+from ..errors import ConfigError, PidSamplerError
+from ..io.data import read_json
 from .identify import COPY, backbones_in, metadata_texts, name_parts
 from .pickles import printable
 from .vae import ENCODERS, Encoder
@@ -119,11 +120,8 @@ def _config(file: Path) -> dict[str, Any] | None:
     """Return the config.json beside a file, or in a folder; None where there is none of a VAE."""
     try:
         path = (file if file.is_dir() else file.parent) / _CONFIG
-        if not path.is_file():  # a pipe would wait for a writer
-            return None
-        with path.open("rb") as opened:
-            found = json.loads(opened.read(_CONFIG_BYTES))
-    except (OSError, ValueError, RecursionError):
+        found = read_json(path, expected="a config", most=_CONFIG_BYTES)
+    except (OSError, PidSamplerError):
         return None
     if not isinstance(found, dict):
         return None

@@ -7,13 +7,12 @@ its own folder, and nothing else.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-from ..errors import FileError
+from ..errors import FileError, PidSamplerError
+from ..io.data import parse_json
 from .pickles import printable
 
 INDEX = ".index.json"
@@ -77,10 +76,10 @@ def read_index(path: Path) -> dict[str, str]:
         data = file.read(_INDEX_BYTES + 1)
     if len(data) > _INDEX_BYTES:
         raise FileError(f"an index has up to {_INDEX_BYTES} bytes, it has more")
-    try:
-        index = json.loads(data.decode(), object_pairs_hook=unique_names)
-    except (ValueError, RecursionError) as error:
-        raise FileError(f"it is no JSON of an index ({printable(str(error))})") from error
+    try:  # bytes that are no text become halves of characters, which no text holds
+        index = parse_json(data.decode(errors="surrogateescape"), expected="JSON of an index")
+    except PidSamplerError as error:
+        raise FileError(f"it is {error}") from error
     places = index.get("weight_map") if isinstance(index, dict) else None
     if not isinstance(places, dict) or not places:
         raise FileError('it is no index of shards: expected {"weight_map": {tensor: file}}')
@@ -106,18 +105,6 @@ def check_shard(name: str, *, found: Iterable[str], expected: Iterable[str]) -> 
     kinds = (("lacks", sorted(missing), "which the index places there"), ("holds", extra, "which the index does not"))
     if said := [f"{verb} {_listed(names)}, {why}" for verb, names, why in kinds if names]:
         raise FileError(f"its shard {name} {'; and '.join(said)}: copy or download both again")
-
-
-def unique_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Return the dict of a JSON object; for `json.loads`, whose default takes the last of two equal names.
-
-    Raises:
-        ValueError: A name is there twice.
-    """
-    made = dict(pairs)
-    if len(made) != len(pairs):
-        raise ValueError("a name is there twice")
-    return made
 
 
 def _shards(name: str) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -104,7 +105,7 @@ def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
     if not isinstance(config, str | Path):
         raise ConfigError(f"config={shown(config)} must be a path, or a config's content")
     path = Path(config)
-    path = path / "scheduler_config.json" if path.is_dir() else path
+    path = path / "scheduler_config.json" if os.path.isdir(path) else path
     content = read_json(path, expected="a scheduler's config in JSON", most=_MOST_BYTES)
     if not isinstance(content, dict):
         raise ConfigError(f"{path} holds {type(content).__name__}, expected a scheduler's config")

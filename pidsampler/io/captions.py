@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import hashlib
-import tokenize
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ConfigError, FileError, PidSamplerError, reason
+from ..errors import ConfigError, FileError, PidSamplerError, printable, reason
 from ..values import array as array_
 from ..values import file_path, instance, wholes, word
 from .files import opened
+from .npy import read_npy
 
 
 def read(path: Path) -> NDArray[np.float32]:
@@ -26,19 +26,19 @@ def read(path: Path) -> NDArray[np.float32]:
         PidSamplerError: The file cannot be read, or does not hold floats of such a shape.
     """
     path = file_path("path", path)
-    opened(path).close()  # a pipe would be waited for
     try:
-        with np.errstate(over="ignore"):  # mapped: memory is taken for what the file holds, not what it claims
-            mapped = np.load(path, mmap_mode="r", allow_pickle=False)
-        return checked(mapped).copy()
-    except FileError:
-        raise
+        with opened(path) as file:
+            array = read_npy(file)
     except PidSamplerError as error:
-        raise FileError(f"{path}: {error}") from error
+        raise FileError(str(error) if printable(str(path)) in str(error) else f"{path}: {error}") from error
     except OSError as error:
         raise FileError(f"cannot read {path}: {reason(error)}") from error
-    except (EOFError, ValueError, OverflowError, SyntaxError, tokenize.TokenError) as error:  # of a header
+    except Exception as error:  # of a header, whose parser raises anything
         raise FileError(f"{path} cannot be read as .npy: {error}") from error
+    try:
+        return checked(array).copy()
+    except PidSamplerError as error:
+        raise FileError(f"{path}: {error}") from error
 
 
 def checked(array: Any) -> NDArray[np.float32]:

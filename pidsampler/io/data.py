@@ -18,6 +18,7 @@ from .files import MOST_TEXT, read_text
 _DEPTH = 32  # lists and objects within one another
 _VALUES = 1_000_000
 _MOST_INT = 2**64 - 1  # a seed's
+_DIGITS = 1000
 # In a text that ends within a string too, so that a search never goes back to try again.
 _JSON_STRING = re.compile(r'"[^"\\]*+(?:\\.[^"\\]*+)*+(?:"|\\?\Z)', re.DOTALL)
 _NO_BRACKET = re.compile(r"[^][{}]+")
@@ -43,7 +44,7 @@ def parse_json(text: str, *, expected: str, most_values: int = _VALUES, most_dep
     brackets = _NO_BRACKET.sub("", _JSON_STRING.sub("", text))
     if max(accumulate(1 if c in "[{" else -1 for c in brackets), default=0) > most_depth:
         raise ConfigError(f"not {expected}: it has more than {most_depth} lists or objects within one another")
-    return _parsed(lambda: json.loads(text, object_pairs_hook=_named), expected, most_depth)
+    return _parsed(lambda: json.loads(text, object_pairs_hook=_named, parse_int=_int), expected, most_depth)
 
 
 def parse_toml(text: str, *, expected: str, most_depth: int = _DEPTH) -> dict[str, Any]:
@@ -89,6 +90,12 @@ def _parsed(parse: Callable[[], Any], expected: str, most_depth: int) -> Any:
     except (ValueError, RecursionError) as error:  # ConfigError is a ValueError
         raise ConfigError(f"not {expected}: {error}") from error
     return data
+
+
+def _int(digits: str) -> int:
+    if len(digits) > _DIGITS:  # int() would take hours over millions, where the user lifted Python's own limit
+        raise ConfigError(f"it holds a whole number of {len(digits)} digits, expected up to 64 bits")
+    return int(digits)
 
 
 def _named(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 import math
-import os
-import struct
 import zipfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -19,11 +16,11 @@ from numpy.typing import NDArray
 from .. import values
 from ..errors import ConfigError, FileError, PidSamplerError, printable, reason
 from .files import opened
+from .npy import check_size, read_npy
+from .safetensors import Entry, read_header
 
 SUFFIXES = (".npy", ".npz", ".safetensors", ".latent")
-_MOST = 1 << 29  # bytes of a latent: 45 megapixels of a picture by the largest latents that there are
-_LONGEST_HEADER = 1 << 22  # of safetensors; ComfyUI keeps a whole workflow in it
-_FLOATS = {"F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16}
+_FLOATS = ("F64", "F32", "F16", "BF16")
 _COMFY, _COMFY_MARK = "latent_tensor", "latent_format_version_0"
 _COMFY_SCALE = 0.18215  # of Stable Diffusion 1's VAE: what files without the mark were multiplied by
 _NAMES = ("latent", "latents", "lq_latent", _COMFY, "samples")
@@ -96,7 +93,7 @@ _Stored = dict[str, Callable[[], NDArray[Any]]]  # name of an array -> what read
 def _npy(path: Path) -> _Stored:
     def read() -> NDArray[Any]:
         with opened(path) as file:
-            return _array(file)
+            return read_npy(file)
 
     return {"latent": read}
 
@@ -107,56 +104,19 @@ def _npz(path: Path) -> _Stored:
 
     def read(name: str) -> NDArray[Any]:
         with opened(path) as file, zipfile.ZipFile(file) as archive, archive.open(name) as member:
-            return _array(member)
+            return read_npy(member)
 
     return {name.removesuffix(".npy"): partial(read, name) for name in names}
 
 
-def _array(file: IO[bytes]) -> NDArray[Any]:
-    """Read an array of numpy's format once its header, which may promise anything, is found good."""
-    shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
-    if dtype.hasobject or dtype.names or min(shape, default=0) < 0:
-        raise ValueError(f"it is an array of {dtype} and shape {shape}, expected floats")
-    _check_size(math.prod(shape) * dtype.itemsize)
-    data = file.read(math.prod(shape) * dtype.itemsize)
-    array = np.frombuffer(data, dtype, math.prod(shape))
-    return array.reshape(shape[::-1]).transpose() if fortran else array.reshape(shape)
-
-
 def _safetensors(path: Path) -> _Stored:
-    from safetensors import deserialize  # its numpy loader has no bfloat16, the type of most latents
+    def read(name: str, held: Entry) -> NDArray[Any]:
+        if held.kind not in _FLOATS:
+            raise FileError(f"its tensor {name} is {held.kind}, expected one of {', '.join(_FLOATS)}")
+        check_size(math.prod(held.shape) * held.dtype.itemsize)
+        return held.load()
 
-    with opened(path) as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > _LONGEST_HEADER:
-            raise ValueError(f"its header has {length} bytes, expected at most {_LONGEST_HEADER}")
-        _check_size(os.fstat(file.fileno()).st_size)
-        json.loads(file.read(length), object_pairs_hook=_unique)  # safetensors' own reader keeps the last of a name
-        file.seek(0)
-        stored = deserialize(file.read())  # type: ignore[no-untyped-call]
-
-    def read(name: str, held: dict[str, Any]) -> NDArray[Any]:
-        if held["dtype"] not in _FLOATS:
-            raise FileError(f"its tensor {name} is {held['dtype']}, expected one of {', '.join(_FLOATS)}")
-        return np.frombuffer(held["data"], _FLOATS[held["dtype"]]).reshape(held["shape"])
-
-    return {name: partial(read, name, held) for name, held in stored}
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    found = dict(pairs)
-    if len(found) < len(pairs):
-        raise ValueError("it has two tensors of one name")
-    return found
-
-
-def _check_size(size: int) -> None:
-    if size > _MOST:
-        raise FileError(f"the latent has {size} bytes, expected at most {_MOST}")
+    return {name: partial(read, name, held) for name, held in read_header(path).tensors.items()}
 
 
 _READERS: dict[str, Callable[[Path], _Stored]] = {".npz": _npz, ".safetensors": _safetensors, ".latent": _safetensors}
-_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {  # the third version is for fields with names
-    (1, 0): np.lib.format.read_array_header_1_0,
-    (2, 0): np.lib.format.read_array_header_2_0,
-}

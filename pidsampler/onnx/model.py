@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import mmap
+import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +62,7 @@ class Model:
         self._options = CudaOptions() if options is None else options
         values.instance("options", self._options, kind=CudaOptions, words="a CudaOptions")
         self._graphs: dict[tuple[int, ...], BoundNetwork] = {}
-        if not path.is_dir():
+        if not os.path.isdir(path):  # False for a name that is too long, where Path raises
             raise ModelError(
                 f"no model {str(path)!r}: pass a folder with {ENCODER} and {NETWORK}, or one of {', '.join(_BUNDLED)}"
             )
@@ -322,9 +323,9 @@ def model_hashes(model: str | Path) -> dict[str, str]:
         PidSamplerError: A file cannot be read.
     """
     folder = _folder(model)
-    graphs = [folder / NETWORK, *(folder / name for name in (ENCODER, PROJECTION) if (folder / name).is_file())]
     result = {}
     try:
+        graphs = [folder / NETWORK, *(folder / name for name in (ENCODER, PROJECTION) if (folder / name).is_file())]
         others = [p for p in folder.iterdir() if p.is_file() and p not in graphs]
         # External data is the files that a graph names.
         own = (MANIFEST, NULL_CAPTION)
@@ -378,5 +379,7 @@ def _is_finite(array: Array) -> bool:
 
 
 def _mentions(graph: Path, name: str) -> bool:
+    if not graph.stat().st_size:  # which no system maps
+        return False
     with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
         return content.find(name.encode()) >= 0

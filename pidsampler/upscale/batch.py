@@ -19,6 +19,7 @@ import attrs
 from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, printable
 from ..io import atomic, pictures, whole
+from ..io.files import check_outputs
 from ..jobs.run import outcomes
 from ..values import callback, field, file_path, flag, instance, items, shown, word
 from .find import File, LeftOut, find_files
@@ -180,6 +181,7 @@ def _guarded(stage: Callable[[File], Any], file: File) -> Any:
 def _read(up: Upscaler, settings: Settings, claims: _Claims | None, file: File) -> _Read | FileOutcome | None:
     """Read a file; None where another process is at it."""
     began = time.perf_counter()
+    check_outputs([file.target], inputs=[file.path])
     new = not os.path.lexists(file.target)
     if file.resume and claims is not None and (new or settings.overwrite):
         release = atomic.claim(file.target)

@@ -249,13 +249,18 @@ def test_rows_are_kept_when_a_run_is_stopped(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(
     ("content", "message"),
-    [(b"name,ms\nx,1\n", "has the columns name, ms, not those of a benchmark"), (b"\xff\xfe\0", "cannot read")],
+    [
+        (b"name,ms\nx,1\n", "has the columns name, ms, not those of a benchmark"),
+        (b"\xff\xfe\0", "cannot read"),
+        (b"a," * 3_000_000, "has the columns (a, )+.{0,3}, not those of a benchmark"),
+    ],
 )
 def test_a_file_of_something_else_is_refused_before_any_work(content, message, tmp_path):
     path = tmp_path / "rows.csv"
     path.write_bytes(content)
-    with pytest.raises(PidSamplerError, match=message):
+    with pytest.raises(PidSamplerError, match=message) as error:
         planned("-o", str(path))
+    assert len(str(error.value)) < 1200
     assert path.read_bytes() == content
 
 

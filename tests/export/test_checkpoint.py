@@ -447,11 +447,11 @@ def test_a_header_that_no_real_file_has(tmp_path):
 @pytest.mark.parametrize(
     ("header", "named"),
     [
-        (b"{", "its header is no JSON"),
-        (b"\xff\xfe", "its header is no JSON"),
-        (b"[" * 100_000, "its header is no JSON"),
+        (b"{", "its header is not JSON of safetensors"),
+        (b"\xff\xfe", "its header is not JSON of safetensors"),
+        (b"[" * 100_000, "its header is not JSON of safetensors"),
         (b"[1]", "its header is a list"),
-        (b'{"a": {}, "a": {}}', "a name is there twice"),
+        (b'{"a": {}, "a": {}}', "it has the name 'a' twice"),
         ({"a": 1}, "no dtype, shape and two data_offsets"),
         ({"a": {"dtype": "F32", "shape": [2], "data_offsets": [0]}}, "no dtype, shape and two data_offsets"),
         ({"a": {"dtype": "F32", "shape": 2, "data_offsets": [0, 8]}}, "no dtype, shape and two data_offsets"),

@@ -3,6 +3,7 @@
 import json
 import math
 import os
+import shutil
 import subprocess
 import sys
 import types
@@ -22,6 +23,7 @@ from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.cli import main
 from pidsampler.export.architecture import Architecture, random_tensors
+from pidsampler.export.folder import ExportPlan, write_folder
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.network import build_network
 from pidsampler.export.projection import build_projection
@@ -32,6 +34,7 @@ from pidsampler.export.tensors import Stored, check_tensors
 from pidsampler.export.vae import ENCODERS, random_encoder
 from pidsampler.export.verify import verify
 from pidsampler.onnx import Model
+from pidsampler.onnx.manifest import Manifest
 
 sys.path.insert(0, str(PARITY))
 from pid_cases import CASES, V1, V15, given
@@ -481,6 +484,34 @@ def test_a_model_is_replaced_through_a_link_and_keeps_its_mode(run):
     assert json.loads(manifest.read_text())["name"]
     assert Path("disk/m").stat().st_mode & 0o777 == 0o750
     assert sorted(Path().rglob("*pidsampler-*")) == []
+
+
+@pytest.mark.parametrize("option", ["--caption", "--null-caption", "--vae", "--checkpoint"])
+def test_an_input_in_the_folder_is_not_replaced(run, option):
+    Path("m").mkdir()
+    captions("m/null_caption.npy", (300, 2304))
+    Path("c.npy").hardlink_to("m/null_caption.npy")
+    before = Path("c.npy").read_bytes()
+    for name in ("m/null_caption.npy", "c.npy"):
+        code, _, err = run(*(RANDOM if option != "--checkpoint" else ()), option, name, "-o", "m", "--overwrite")
+        assert code == 1
+        assert "m/null_caption.npy is " in err
+        assert "which is never replaced" in err
+        assert Path("m/null_caption.npy").read_bytes() == before
+
+
+def small_plan():
+    manifest = Manifest(vae_factor=V1.latent_factor)
+    return ExportPlan(architecture=V1, tensors=random_tensors(V1, SEED), form=Form(), manifest=manifest)
+
+
+def test_the_old_model_is_back_where_the_new_one_cannot_take_its_place(tmp_path):
+    (tmp_path / "m").mkdir()
+    (tmp_path / "m/pidsampler.json").write_text("{}")
+    with pytest.raises(PidSamplerError, match="cannot write"):
+        write_folder(small_plan(), tmp_path / "m", overwrite=True, check=shutil.rmtree)
+    assert [path.name for path in tmp_path.iterdir()] == ["m"]
+    assert (tmp_path / "m/pidsampler.json").read_text() == "{}"
 
 
 def test_a_disk_that_is_too_small_is_said_before(run, monkeypatch):

@@ -391,10 +391,10 @@ def test_an_index_names_files_of_its_own_folder(tmp_path, place):
 @pytest.mark.parametrize(
     ("content", "words"),
     [
-        (b"{", "no JSON of an index"),
-        (b"\xff", "no JSON of an index"),
-        (b"[" * 100_000, "no JSON of an index"),
-        (b'{"weight_map": {"a": "x", "a": "y"}}', "a name is there twice"),
+        (b"{", "it is not JSON of an index"),
+        (b"\xff", "it is not JSON of an index"),
+        (b"[" * 100_000, "it is not JSON of an index"),
+        (b'{"weight_map": {"a": "x", "a": "y"}}', "it has the name 'a' twice"),
         (b"[]", "no index of shards"),
         (b"{}", "no index of shards"),
         (b'{"weight_map": {}}', "no index of shards"),

@@ -218,8 +218,14 @@ def test_captions_where_there_are_none(capsys):
 def test_a_caption_file_that_claims_more_than_it_holds(shape):
     header = f"{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}".ljust(117) + "\n"
     Path("c.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode())
-    with pytest.raises(PidSamplerError, match=r"c\.npy cannot be read as \.npy"):
+    with pytest.raises(PidSamplerError, match=r"c\.npy: it has [0-9]+ bytes, expected at most 536870912"):
         captions.read(Path("c.npy"))
+
+
+def test_a_caption_in_a_zip_is_said_to_be_no_npy():
+    np.savez("c.npz", np.zeros((4, 5), np.float32))
+    with pytest.raises(PidSamplerError, match=r"c\.npz cannot be read as \.npy: the magic string is not correct"):
+        captions.read(Path("c.npz"))
 
 
 def test_the_null_caption_of_a_folder_is_its_default(caption, latent, capsys):

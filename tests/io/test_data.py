@@ -34,7 +34,7 @@ BAD = {
     "infinity": ("[-Infinity]", "it holds -inf, expected finite numbers"),
     "1e999": ("[1e999]", "it holds inf, expected finite numbers"),
     "10^400": (f"[{10**400}]", "it holds a whole number of 1329 bits, expected up to 64"),
-    "10^5000": ("[1" + "0" * 5000 + "]", "Exceeds the limit"),
+    "10^5000": ("[1" + "0" * 5000 + "]", "it holds a whole number of 5001 digits, expected up to 64 bits"),
     "half a pair": (r'["\ud800"]', r"it holds '\\ud800', which is no text of Unicode"),
     "half a pair in a name": (r'{"\udfff": 1}', "no text of Unicode"),
 }
@@ -190,3 +190,13 @@ def test_the_name_of_an_input_that_is_no_text_is_in_the_record(tmp_path):
     Image.new("RGB", (8, 8)).save(path)
     record = json.dumps(Source.of(path).described)
     assert parse_json(record, expected="a record")["name"] == r"a\udcff.png"
+
+
+def test_millions_of_digits_are_not_parsed_where_the_user_lifted_pythons_limit():
+    before = sys.get_int_max_str_digits()
+    sys.set_int_max_str_digits(0)
+    try:
+        with pytest.raises(PidSamplerError, match="a whole number of 2000000 digits"):
+            parse_json("[" + "1" * 2_000_000 + "]", expected="a list")
+    finally:
+        sys.set_int_max_str_digits(before)

@@ -13,11 +13,13 @@ from PIL import Image
 from pidsampler import PidSamplerError, Upscaler, from_diffusers, get_scheduler
 from pidsampler.bench.rows import COLUMNS, check_columns
 from pidsampler.cli import main
+from pidsampler.export.folder import check_target
 from pidsampler.io import atomic, captions, files, latents, pictures, whole
 from pidsampler.io.tables import read_table
 from pidsampler.io.times import read_list
 from pidsampler.onnx.hub import model_folder
 from pidsampler.onnx.manifest import read_manifest
+from pidsampler.onnx.model import model_hashes
 from pidsampler.plugins import load_from_file
 from pidsampler.study.file import read_study
 
@@ -266,3 +268,22 @@ def test_a_png_is_damaged_wherever_it_is_cut(tmp_path):
     for length in range(len(data)):
         path.write_bytes(data[:length])
         assert whole.damage(path) is not None
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        *(pictures.read, latents.read, captions.read, read_list, read_table, read_study, check_columns),
+        *(lambda path: from_diffusers(path, steps=4), lambda path: Upscaler.load(path, "cpu"), model_hashes),
+        lambda path: check_target(path, True),
+    ],
+)
+def test_a_name_that_is_too_long_is_said(read):
+    with pytest.raises(PidSamplerError, match=r"File name too long|no model 'a|cannot read the model"):
+        read(Path("a" * 5000))
+
+
+def test_a_model_whose_graph_is_empty_has_hashes(tmp_path):
+    (tmp_path / "pid_upscaler.onnx").touch()
+    (tmp_path / "other").write_bytes(b"x")
+    assert list(model_hashes(tmp_path)) == ["pid_upscaler.onnx"]

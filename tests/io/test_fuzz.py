@@ -4,8 +4,7 @@ import fuzz
 
 
 def test_mutants_are_read_or_refused(tmp_path):
-    counts, faults = fuzz.run(360, 7, tmp_path)
+    counts, faults = fuzz.run(450, 7, tmp_path)
     assert not faults
     assert {reader: sum(count) for reader, count in counts.items()} == dict.fromkeys(counts, 30)
-    takes = {reader for reader, (read, _) in counts.items() if read}
-    assert takes == counts.keys() - {"metadata"}  # its graph has no weights; mutants that none takes would find little
+    assert all(read for read, _ in counts.values()), counts  # mutants that none takes would find little

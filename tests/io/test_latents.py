@@ -1,5 +1,7 @@
 """Latent files: the types, forms and names that diffusion models leave."""
 
+import json
+import os
 import zipfile
 
 import ml_dtypes
@@ -119,7 +121,7 @@ def safetensors(head, data=b""):
     ("data", "message"),
     [
         (safetensors(b"{}"), "holds no arrays: name one of them 'latent'"),
-        ((1 << 23).to_bytes(8, "little") + b"{}", "its header has 8388608 bytes, expected at most 4194304"),
+        ((1 << 23).to_bytes(8, "little") + b"{}", "its header would take 8388608 bytes of a file of 10"),
         (
             safetensors(b'{"latent":{"dtype":"F8_E4M3","shape":[1,2,2],"data_offsets":[0,4]}}', bytes(4)),
             "its tensor latent is F8_E4M3, expected one of F64, F32, F16, BF16",
@@ -127,7 +129,7 @@ def safetensors(head, data=b""):
         (
             safetensors(b'{"latent":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
                         b'"latent":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
-            "it has two tensors of one name",
+            "it has the name 'latent' twice",
         ),
     ],
 )  # fmt: skip
@@ -135,6 +137,25 @@ def test_hostile_safetensors(tmp_path, data, message):
     (tmp_path / "a.safetensors").write_bytes(data)
     with pytest.raises(PidSamplerError, match=message):
         latents.read(tmp_path / "a.safetensors")
+
+
+def test_of_safetensors_the_named_tensor_only_is_read(tmp_path):
+    head = json.dumps({
+        "other": {"dtype": "U8", "shape": [1 << 40], "data_offsets": [0, 1 << 40]},
+        "latent": {"dtype": "F32", "shape": list(Z.shape), "data_offsets": [1 << 40, (1 << 40) + Z.nbytes]},
+    }).encode()  # fmt: skip
+    with (tmp_path / "a.safetensors").open("wb") as file:
+        file.write(safetensors(head))
+        file.seek(1 << 40, os.SEEK_CUR)  # a hole of the file system, of no bytes
+        file.write(Z.tobytes())
+    assert np.array_equal(latents.read(tmp_path / "a.safetensors"), Z)
+
+
+def test_holes_between_tensors_are_refused_by_name(tmp_path):
+    head = b'{"latent":{"dtype":"F32","shape":[1,1,1],"data_offsets":[4,8]}}'
+    (tmp_path / "a.latent").write_bytes(safetensors(head, bytes(8)))
+    with pytest.raises(PidSamplerError, match="its tensor latent begins at byte 4, but the one before it ends at 0"):
+        latents.read(tmp_path / "a.latent")
 
 
 def test_fortran_order_is_kept(tmp_path):

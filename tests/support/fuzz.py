@@ -16,6 +16,7 @@ import struct
 import sys
 import tempfile
 import time
+import unicodedata
 import warnings
 import zipfile
 import zlib
@@ -27,9 +28,16 @@ from pickled import save_torch
 from PIL import Image
 
 from pidsampler import PidSamplerError, from_diffusers, get_scheduler, timesteps
-from pidsampler.export.build import ARCHITECTURE, DTYPE
+from pidsampler.bench.rows import COLUMNS, check_columns
+from pidsampler.export.architecture import random_tensors
+from pidsampler.export.build import ARCHITECTURE
 from pidsampler.export.checkpoint import read_checkpoint
+from pidsampler.export.identify_vae import check_vae
+from pidsampler.export.layers import Form
+from pidsampler.export.network import build_network
+from pidsampler.export.published import get_published
 from pidsampler.export.recover import recovered
+from pidsampler.export.vae import ENCODERS
 from pidsampler.io import captions, latents, pictures
 from pidsampler.io.tables import read_table
 from pidsampler.io.times import read_list
@@ -198,6 +206,8 @@ def _pictures():
     yield from (("a.tif", _encoded(each, "TIFF", compression=None)) for each in modes.values())
     yield from (("a.tif", _encoded(modes[m], "TIFF", compression="tiff_lzw")) for m in ("L", "RGB"))
     yield from (("a.jpg", _encoded(modes[mode], "JPEG")) for mode in ("L", "RGB", "CMYK"))
+    more = {"save_all": True, "append_images": [modes["L"].resize((12, 15))], "compression": None}
+    yield from (("a.tif", _encoded(modes[mode], "TIFF", **more)) for mode in ("RGB", "L"))  # of two pages
     yield from (("a.webp", _encoded(image, "WEBP", lossless=lossless)) for lossless in (False, True))
 
 
@@ -221,12 +231,28 @@ def _read_all(path):
         tensor.load()
 
 
-def _mutate_graph(rng, sizes):
-    graph = ir.Graph([], [], nodes=[], opset_imports={"": 17}, name="g")
-    model = ir.Model(graph, ir_version=8)
+def _graph(folder):
+    """Write a network as small as one of a kind can be, and return it with its sizes."""
+    a = get_published("sdxl", "2kto4k").architecture.reduced()
+    build_network(a, random_tensors(a, 0), form=Form(split=False)).save(folder / NETWORK)
+    model = ir.load(folder / NETWORK)
+    return ir.to_proto(model), json.loads(model.metadata_props[ARCHITECTURE])
+
+
+def _mutate_graph(rng, sizes, proto):
     text = mutate_json(rng, sizes).decode("utf-8", "replace")
-    model.metadata_props.update({ARCHITECTURE: text, DTYPE: "float32"})
-    return ir.to_proto(model).SerializeToString()
+    for entry in proto.metadata_props:
+        if entry.key == ARCHITECTURE or rng.random() < 0.05:
+            entry.value = text
+    return proto.SerializeToString()
+
+
+def mutate_csv(rng, data):
+    text = data.decode()
+    for _ in range(rng.choice([0, 1, 2])):
+        old = rng.choice([",", "device", "share", "\n", "0"])
+        text = text.replace(old, rng.choice([";", '"', "\x1b[2J", "\0", "\r", "x" * 200_000, ",,", old]), 1)
+    return mutate_bytes(rng, text.encode()) if rng.random() < 0.5 else text.encode()
 
 
 def subjects(folder):
@@ -254,10 +280,21 @@ def subjects(folder):
     manifest = {"name": "n", "prediction": "velocity", "timescale": 1000.0, "timesteps": [0.9, 0.5, 0], "scale": 4}
     manifest |= {"sampler": "dpmpp-2m", "guidance": 2.0, "network_bytes": 1e3, "drifts": True}
     rule = {"timesteps": {"shift": {"base": 6, "size": 2048}, "steps": 25}}
-    sizes = {"hidden": 64, "heads": 4, "depth": 4, "rope": "ntk", "position_limit": 64, "replicate": True}
+    index = {"metadata": {"total_size": array.nbytes}, "weight_map": dict.fromkeys(("w", "latent_tensor"), "s.sft")}
+    (folder / "s.sft").write_bytes(tensors)
+    vae = {"_class_name": "AutoencoderKL", "latent_channels": 4, "scaling_factor": 0.13025, "latents_mean": None}
+    rows = ",".join(COLUMNS).encode() + b"\n" + b",".join([b"0"] * len(COLUMNS)) + b"\n"
+    proto, sizes = _graph(folder)
+    graph = proto.SerializeToString()
+
+    def mutate_graph(rng, _):
+        return _mutate_graph(rng, sizes, type(proto).FromString(graph))
 
     def of(mutate, name, *files):
         return [(name, lambda rng, file=file: mutate(rng, file)) for file in files]
+
+    def configured_vae(path):
+        check_vae(path.with_name("v.sft"), ENCODERS["sdxl"])
 
     def configured(path):
         dynamic = b'"use_dynamic_shifting": true' in path.read_bytes()
@@ -274,7 +311,7 @@ def subjects(folder):
         "latents": ([*stored, *of(mutate_safetensors, "a.latent", tensors)], latents.read),
         "captions": (of(mutate_npy, "c.npy", _saved(np.save, array[0, 0]), npy), captions.read),
         "manifests": (of(mutate_json, "pidsampler.json", manifest, rule), lambda path: read_manifest(path.parent)),
-        "metadata": (of(_mutate_graph, NETWORK, sizes), lambda path: recovered(path.parent)),
+        "metadata": (of(mutate_graph, NETWORK, None), lambda path: recovered(path.parent)),
         "tables": (of(mutate_json, "t.json", *tables), read_table),
         "lists": (of(mutate_lines, "t.txt", times), read_list),
         "configs": (of(mutate_json, "c.json", *configs), configured),
@@ -285,16 +322,23 @@ def subjects(folder):
         "TOML": (of(mutate_toml, "s.toml", study), read_study),
         ".pth": (of(mutate_zip, "m.pth", torch), _read_all),
         "safetensors": (of(mutate_safetensors, "m.safetensors", tensors), _read_all),
+        "indexes": (of(mutate_json, "m.safetensors.index.json", index), _read_all),
+        "VAE configs": (
+            of(mutate_json, "config.json", vae),
+            lambda path: check_vae(folder / "v.sft", ENCODERS["sdxl"]),
+        ),
+        "rows": (of(mutate_csv, "b.csv", rows), check_columns),
     }
 
 
 def run(mutants, seed, folder):
     """Feed so many mutants in all; return ({reader: [read, refused]}, [fault])."""
     counts, faults = {}, []
-    for reader, (files, read) in subjects(folder).items():
+    readers = subjects(folder)
+    for reader, (files, read) in readers.items():
         rng = random.Random(f"{reader} {seed}")
         counts[reader] = count = [0, 0]
-        for number in range(mutants // 12):
+        for number in range(mutants // len(readers)):
             name, mutate = rng.choice(files)
             path = folder / name
             path.write_bytes(data := mutate(rng))
@@ -321,8 +365,8 @@ def _fault(read, path, count):
         count[0] += 1
     except PidSamplerError as error:
         count[1] += 1
-        if not str(error).isprintable():
-            return f"a message of several lines: {error!r}"
+        if any(unicodedata.category(c) in ("Cc", "Cf", "Cs", "Zl", "Zp") for c in str(error)):
+            return f"a message that controls a terminal: {error!r}"
     except (Exception, Slow) as error:
         return f"{type(error).__name__}: {error}"
     finally:

@@ -534,3 +534,13 @@ def test_interrupted_it_says_how_to_go_on(here, run, monkeypatch):
     again = "the same command makes all again; without --overwrite it goes on where it was"
     assert run("in", "-o", "out", "--overwrite")[2] == [f"pidsampler: error: interrupted: {again}"]
     assert written("out") == []
+
+
+def test_an_input_is_not_replaced_whoever_named_the_files(here):
+    Path("link.png").symlink_to("in/b.png")
+    before = Path("in/b.png").read_bytes()
+    pairs = [batch.File(Path("in/b.png"), Path(target)) for target in ("in/b.png", "link.png")]
+    settings = batch.Settings(SCHEDULER, overwrite=True)
+    outcomes = list(batch.upscale_files(Upscaler.load("gaussian", "cpu"), pairs, settings=settings))
+    assert ["which is never replaced" in outcome.error for outcome in outcomes] == [True, True]
+    assert Path("in/b.png").read_bytes() == before

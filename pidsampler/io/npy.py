@@ -1,0 +1,44 @@
+"""Arrays in numpy's format, read without trust in what the header promises."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import FileError
+from ..values import whole
+
+_MOST = 1 << 29  # bytes: a latent of 45 megapixels of a picture, by the largest latents that there are
+_HEADERS: dict[tuple[int, int], Callable[..., Any]] = {  # the third version is for fields with names
+    (1, 0): np.lib.format.read_array_header_1_0,
+    (2, 0): np.lib.format.read_array_header_2_0,
+}
+
+
+def read_npy(file: IO[bytes]) -> NDArray[Any]:
+    """Read an array of numpy's format once its header, which may promise anything, is found good.
+
+    Raises:
+        Exception: Of any kind: the file holds no such array, one of objects or fields, or one of more than 512 MB.
+    """
+    shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    if dtype.hasobject or dtype.names or min(shape, default=0) < 0:
+        raise ValueError(f"it is an array of {dtype} and shape {shape}, expected floats")
+    size = math.prod(shape) * dtype.itemsize
+    check_size(size)
+    array = np.frombuffer(file.read(size), dtype, math.prod(shape))
+    return array.reshape(shape[::-1]).transpose() if fortran else array.reshape(shape)
+
+
+def check_size(size: int) -> None:
+    """Check that an array is not larger than any latent or caption.
+
+    Raises:
+        PidSamplerError: It has more than 512 MB.
+    """
+    if whole("size", size) > _MOST:
+        raise FileError(f"it has {size} bytes, expected at most {_MOST}")
