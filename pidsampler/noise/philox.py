@@ -7,11 +7,13 @@ stream 1 the latent degradation's.
 
 Sources: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC11) for Philox; Box-Muller in cuRAND's
 convention: u = r*2^-32 + 2^-33, v = (r'*2^-32 + 2^-33)*2*pi, s = sqrt(-2 ln u), pair (s*sin v, s*cos v).
+
+The formula is worked out in float32, by products, sums and roots that every machine rounds alike: so one seed gives one
+set of bits on every CPU, whether numpy or the compiled library makes them.
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -26,7 +28,23 @@ SAMPLER, DEGRADE = 0, 1  # streams
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
-_CHUNK = 1 << 13  # counters at a time: the ten 64 KiB arrays of a chunk stay in the second-level cache
+
+# All that follows in float32 and 32 bits: kernels/noise.cuh and kernels/host.c have the same operations in this order.
+_TO_UNIT, _HALF, _TO_EIGHTHS, _ONE = (np.float32(v) for v in (2.0**-32, 2.0**-33, 2.0**-31, 1.0))
+_EIGHTH, _QUARTER, _SIGN = np.uint32(1 << 29), np.uint32(1 << 30), np.uint32(1 << 31)  # of a turn
+_TWO_THIRDS, _EXPONENT = np.uint32(0x3F2AAAAB), np.uint32(0xFF800000)  # bits of float32
+_LN_2 = np.float32(-1.65259166e-7)  # -2 ln 2 * 2^-23
+# -2 ln(1 + f) / f, relative to the logarithm within 2.1e-8; sine and cosine of pi/4 * t over t and t^2, within 3e-8.
+_MINUS_2_LN = tuple(
+    np.float32(c)
+    for c in (
+        *(-0.299724579, 0.306788713, -0.275270224, 0.328606695, -0.400579661),
+        *(0.500129998, -0.666655481, 0.999999464, -2.0),
+    )
+)
+_SINE = tuple(np.float32(c) for c in (-3.63177714e-5, 0.002490649, -0.0807457417, 0.785398185))
+_COSINE = tuple(np.float32(c) for c in (3.49398124e-6, -0.000325868634, 0.0158542842, -0.308425128, 1.0))
+_CHUNK = 1 << 13  # counters at a time: the arrays, 64 KiB and less, of a chunk stay in the second-level cache
 
 
 def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) -> NDArray[np.float32]:
@@ -39,7 +57,7 @@ def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) ->
         stream: 0 for the sampler, 1 for the latent degradation; 0..2^32-1.
 
     Returns:
-        float32 array of `shape`. Each value is the formula above in float64, rounded once.
+        float32 array of `shape`, within 4 ulp or 1e-6 of the formula above, whichever is larger.
 
     Raises:
         PidSamplerError: A number is outside its range.
@@ -120,18 +138,69 @@ def _philox(q: int, count: int, seed: int, draw: int, stream: int) -> tuple[NDAr
 
 
 def _box_muller(words: tuple[NDArray[np.uint64], ...], out: NDArray[np.float32]) -> None:
-    """Write the normals of four words a counter into `out`, (count, 4).
-
-    In float64, since float32 cannot hold u near 1: there s would be off by up to 2e-5.
-    """
+    """Write the normals of four words a counter into `out`, (count, 4)."""
     for j in (0, 2):
-        s = words[j] * 2.0**-32
-        s += 2.0**-33
-        np.log(s, out=s)
-        s *= -2.0
-        np.sqrt(s, out=s)
-        v = words[j + 1] * 2.0**-32
-        v += 2.0**-33
-        v *= 2.0 * math.pi
-        np.multiply(s, np.sin(v), out=out[:, j], casting="same_kind")
-        np.multiply(s, np.cos(v, out=v), out=out[:, j + 1], casting="same_kind")
+        radius = _radius(words[j].astype(np.uint32))
+        sine, cosine = _sine_and_cosine(words[j + 1].astype(np.uint32))
+        np.multiply(radius, sine, out=out[:, j])
+        np.multiply(radius, cosine, out=out[:, j + 1])
+
+
+def _radius(r: NDArray[np.uint32]) -> NDArray[np.float32]:
+    """Return sqrt(-2 ln u), u = (r + 1/2) * 2^-32 = 2^e * (1 + f), f in -1/3..1/3; the operations of `pid_radius`.
+
+    float32 cannot hold u near 1. There, from 2/3 on, e is 0, and f = u - 1 is made from the complement of r.
+    """
+    f = r.astype(np.float32)
+    f *= _TO_UNIT
+    f += _HALF
+    bits = f.view(np.uint32)
+    exponent = bits - _TWO_THIRDS
+    exponent &= _EXPONENT  # e * 2^23
+    bits -= exponent
+    f -= _ONE
+    below_1 = np.invert(r, out=r).astype(np.float32)
+    below_1 *= -_TO_UNIT
+    below_1 -= _HALF
+    np.copyto(f, below_1, where=exponent == 0)
+    square = exponent.view(np.int32).astype(np.float32)
+    square *= _LN_2
+    p = _polynomial(_MINUS_2_LN, f, out=below_1)
+    p *= f
+    square += p
+    return np.sqrt(square, out=square)
+
+
+def _sine_and_cosine(r: NDArray[np.uint32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Return those of 2*pi*(r + 1/2) * 2^-32: polynomials of what is left of the nearest quarter turn, -1..1 eighths."""
+    quarters = r + _EIGHTH  # in the upper two bits
+    r <<= np.uint32(2)
+    r |= np.uint32(2)
+    t = r.view(np.int32).astype(np.float32)
+    t *= _TO_EIGHTHS
+    t2 = t * t
+    sine = _polynomial(_SINE, t2, out=np.empty_like(t))
+    sine *= t
+    cosine = _polynomial(_COSINE, t2, out=t)
+    sines, cosines = sine.view(np.uint32), cosine.view(np.uint32)
+    swap = sines ^ cosines
+    swap &= ((quarters << np.uint32(1)).view(np.int32) >> np.int32(31)).view(np.uint32)  # all bits of the odd quarters
+    sines ^= swap
+    cosines ^= swap
+    sines ^= quarters & _SIGN
+    quarters += _QUARTER
+    quarters &= _SIGN
+    cosines ^= quarters
+    return sine, cosine
+
+
+def _polynomial(
+    coefficients: Sequence[np.float32], x: NDArray[np.float32], out: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Horner's scheme, from the highest power on."""
+    np.multiply(x, coefficients[0], out=out)
+    for c in coefficients[1:-1]:
+        out += c
+        out *= x
+    out += coefficients[-1]
+    return out

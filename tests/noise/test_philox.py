@@ -43,6 +43,11 @@ def plain_normal(seed, draw, stream, i):
     return s * (math.cos(v) if i % 2 else math.sin(v))
 
 
+def allowed(exact):
+    """The contract: 4 ulp or 1e-6, whichever is larger."""
+    return np.maximum(4 * np.spacing(np.abs(exact).astype(np.float32)), 1e-6)
+
+
 @pytest.mark.parametrize(("counter", "key", "expected"), KNOWN)
 def test_random123_known_answers(counter, key, expected):
     assert philox(counter, key) == expected
@@ -71,7 +76,28 @@ def test_normals_equal_plain_python(seed, draw, stream, start, count):
     found = np.empty(count, np.float32)
     noise.fill(found, seed, draw=draw, stream=stream, start=start)
     expected = np.array([plain_normal(seed, draw, stream, start + i) for i in range(count)])
-    assert found == pytest.approx(expected, rel=2**-23, abs=1e-30)
+    assert np.all(np.abs(found - expected) <= allowed(expected))
+
+
+WORDS = [
+    *(0, 1, 2, 2**29 - 1, 2**29, 2**30, 2**31 - 1, 2**31, 2**31 + 1, 3 * 2**30, 2**32 - 2**29, 2**32 - 1),
+    *(0xAAAAAAAA + k for k in range(-300, 300, 7)),  # around u = 2/3, where the exponent changes
+    *(2**k for k in range(32)),
+    *(2**32 - 2**k for k in range(32)),
+]
+
+
+def test_edges_of_radius_and_angle():
+    """float32 at the ends of each branch, against float64: each word with each."""
+    r = np.array(WORDS, np.uint64)
+    first, second = (axis.reshape(-1) for axis in np.meshgrid(r, r))
+    out = np.full((first.size, 4), np.nan, np.float32)
+    noise._box_muller((first, second, second, first), out)
+    for j, (a, b) in ((0, (first, second)), (2, (second, first))):
+        s = np.sqrt(-2 * np.log(a * 2.0**-32 + 2.0**-33))
+        v = (b * 2.0**-32 + 2.0**-33) * 2 * np.pi
+        for k, exact in ((j, s * np.sin(v)), (j + 1, s * np.cos(v))):
+            assert np.all(np.abs(out[:, k] - exact) <= allowed(exact))
 
 
 @given(seeds, st.integers(0, 40_000), st.integers(1, 40_000), st.integers(0, 70_000))
