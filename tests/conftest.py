@@ -1,6 +1,7 @@
 import getpass
 import importlib.util
 import os
+import platform
 import sys
 import tempfile
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import settings
 from paths import REPOSITORY
 
+from pidsampler import PidSamplerError, native
 from pidsampler.backends import registry
 from pidsampler.onnx.session import Binding
 from pidsampler.threads import count_cores
@@ -58,6 +60,47 @@ def _load_script():
         return module
 
     return load
+
+
+@pytest.fixture(scope="session", name="host_library")
+def _host_library(tmp_path_factory, load_script):
+    """The CPU's compiled library, built once for all workers."""
+    fcntl = pytest.importorskip("fcntl")
+    folder = tmp_path_factory.getbasetemp()
+    folder = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
+    path = folder / native.NAME
+    with (folder / "host.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not path.exists():
+            said = load_script("hatch_build.py").build(path)
+            if "no C compiler was found" in said or "none is written for" in said:
+                pytest.skip(said)
+    return path
+
+
+_ARM = platform.machine().lower() in ("arm64", "aarch64")
+
+
+@pytest.fixture(params=("neon",) if _ARM else ("sse2", "avx2", "avx512"), name="form")
+def _form(request, host_library, monkeypatch):
+    """The compiled library does noise and rows, in each form that runs here."""
+    try:
+        library = native.load(host_library, request.param)
+    except PidSamplerError as error:
+        if "does not run on this processor" not in str(error):
+            raise
+        pytest.skip(str(error))
+    monkeypatch.setattr(native, "built", lambda: library)
+    return request.param
+
+
+@pytest.fixture(scope="module", params=("numpy", "compiled"), name="both")
+def _both(request):
+    """First numpy, then the compiled library does noise and rows."""
+    library = native.load(request.getfixturevalue("host_library")) if request.param == "compiled" else None
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(native, "built", lambda: library)
+        yield request.param
 
 
 @pytest.fixture(scope="session", name="folder")

@@ -1,20 +1,21 @@
-"""The reference backend: numpy, in place, a cache-sized chunk at a time, on all cores."""
+"""The reference backend: numpy, or the compiled library with its bits, in place and on all cores."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from .. import moved
+from .. import moved, native
 from ..errors import ConfigError
 from ..noise import philox
 from ..table import Row
 from ..threads import CHUNK, in_parts
 from .base import DLPACK_CPU
+from .compiled import CompiledRow
 from .plain import HostDevice
 
 Array = NDArray[Any]
@@ -80,10 +81,14 @@ class NumpyBackend(HostDevice):
         self, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
+        work: Callable[[int, int], None]
         for b, seed in enumerate(seeds):
             xs, ms = x[b].reshape(-1), m[b].reshape(-1)
             slots = [s[b].reshape(-1) for s in saved]
-            in_parts(partial(_step, row, xs, ms, slots, seed), xs.size)
+            library, work = native.built(), partial(_step, row, xs, ms, slots, seed)
+            if library is not None and CompiledRow.takes(row, xs, m=ms, saved=slots):
+                work = CompiledRow(library, row, x=xs, m=ms, saved=slots, seed=seed)
+            in_parts(work, xs.size)
         if copy is not None:
             self.write(x, copy)
 

@@ -19,6 +19,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import native
 from ..errors import ConfigError
 from ..moved import keywords
 from ..values import instance, items, whole, wholes, word
@@ -77,6 +78,9 @@ def fill(out: NDArray[np.floating], seed: int, *, draw: int, stream: int = SAMPL
     instance("out", out, kind=np.ndarray, words="an array")
     seed, start = check_number("seed", seed, bits=64), whole("start", start, low=0)
     draw, stream = check_number("draw", draw, bits=32), check_number("stream", stream, bits=32)
+    library = native.built()
+    if library is not None and library.fill(out, seed, draw=draw, stream=stream, start=start):
+        return
     stop = start + len(out)
     first, last = start // 4, -(-stop // 4)
     block = np.empty((min(_CHUNK, last - first), 4), np.float32)
@@ -172,7 +176,7 @@ def _radius(r: NDArray[np.uint32]) -> NDArray[np.float32]:
 
 
 def _sine_and_cosine(r: NDArray[np.uint32]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Return those of 2*pi*(r + 1/2) * 2^-32: polynomials of what is left of the nearest quarter turn, -1..1 eighths."""
+    """Return those of 2*pi*(r + 1/2) * 2^-32, polynomials of what is left of the nearest quarter turn."""
     quarters = r + _EIGHTH  # in the upper two bits
     r <<= np.uint32(2)
     r |= np.uint32(2)

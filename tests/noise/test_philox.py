@@ -8,6 +8,8 @@ from hypothesis import strategies as st
 from pidsampler import PidSamplerError
 from pidsampler.noise import philox as noise
 
+pytestmark = pytest.mark.usefixtures("both")
+
 # Random123's known answers for philox4x32 with 10 rounds (its kat_vectors): counter, key, output.
 KNOWN = [
     ((0, 0, 0, 0), (0, 0), (0x6627E8D5, 0xE169C58D, 0xBC57AC4C, 0x9B00DBD8)),

@@ -1,0 +1,120 @@
+"""The shared library that hatch_build.py makes of kernels/host.c: found, checked, and called by ctypes.
+
+ctypes releases Python's lock for the time of a call, so threads call it at once. It has no state and no threads.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import sys
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ConfigError
+from ..values import file_path, shown
+
+NAME = {"win32": "_host.dll", "darwin": "_host.dylib"}.get(sys.platform, "_host.so")
+
+FORMS = ("neon", "sse2", "avx2", "avx512")  # in the order of kernels/host.c; of those that run here the last is used
+
+MOST_RESULTS, MOST_TERMS = 8, 16  # of one row, as in kernels/host.c
+
+_VERSION = 1  # PID_VERSION in kernels/host.c
+
+
+class HostResult(ctypes.Structure):
+    """What a row makes: x, or a saved tensor."""
+
+    _fields_ = (
+        ("out", ctypes.c_void_p),
+        ("terms", ctypes.c_uint64),
+        ("weight", ctypes.c_double * MOST_TERMS),
+        ("source", ctypes.c_void_p * MOST_TERMS),
+    )
+
+
+class HostRow(ctypes.Structure):
+    """One row for one image, `PidHostRow` in kernels/host.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_double) for name in ("p", "q", "clip")),
+        ("x", ctypes.c_void_p),
+        ("seed", ctypes.c_uint64),
+        *((name, ctypes.c_uint32) for name in ("results", "draws")),
+        *((name, ctypes.c_void_p) for name in ("draw", "scale")),
+        ("result", HostResult * MOST_RESULTS),
+    )
+
+
+class Library:
+    """A library that was loaded, and the form of its functions that is called.
+
+    Args:
+        library: The loaded library.
+        form: One of `FORMS`, for a set of instructions.
+    """
+
+    def __init__(self, library: ctypes.CDLL, form: str) -> None:
+        self.form = form
+        number = ctypes.c_uint32
+        long, pointer = ctypes.c_uint64, ctypes.c_void_p
+        self._number = FORMS.index(form)
+        self._fill, self._step = library.pid_fill, library.pid_step
+        self._fill.argtypes, self._fill.restype = (number, pointer, long, long, long, number, number), None
+        self._step.argtypes, self._step.restype = (number, number, pointer, pointer, long, long), None
+
+    def fill(self, out: NDArray[np.float32], seed: int, *, draw: int, stream: int, start: int) -> bool:
+        """Write noise as `noise.fill` does, whose numbers are checked; False if the array is none for it."""
+        if not suits(out, np.dtype(np.float32)) or not out.flags.writeable or start + len(out) > 1 << 64:
+            return False
+        self._fill(self._number, out.ctypes.data, len(out), start, seed, draw, stream)
+        return True
+
+    def step(self, row: HostRow, m: NDArray[np.floating], *, start: int) -> None:
+        """Do elements start..start+len(m)-1 of a row, of which m is the network's output, in the state's type."""
+        wide = m.dtype == np.float64
+        self._step(self._number, wide, ctypes.addressof(row), m.ctypes.data, start, start + len(m))
+
+
+def suits(array: NDArray[np.floating], dtype: np.dtype[np.floating]) -> bool:
+    """Return whether an array is of a type, has one axis, and lies in memory as C's arrays do."""
+    flags = array.flags
+    return array.dtype == dtype and array.ndim == 1 and flags.c_contiguous and flags.aligned
+
+
+def load(path: str | Path, form: str | None = None) -> Library:
+    """Load a library and check that it is this version's.
+
+    Args:
+        path: Shared library that hatch_build.py made.
+        form: One of `FORMS`; None is the best that this processor runs.
+
+    Raises:
+        PidSamplerError: It cannot be loaded, is of another version, or has no such form for this processor.
+    """
+    path = file_path("path", path)
+    try:
+        library = ctypes.CDLL(str(path.resolve()))
+        version, size, runs = library.pid_version(), library.pid_row_size(), library.pid_forms()
+    except (OSError, AttributeError, ValueError) as error:
+        raise ConfigError(f"{path.name} cannot be loaded: {error}") from error
+    if (version, size) != (_VERSION, ctypes.sizeof(HostRow)):
+        raise ConfigError(f"{path.name} is of version {version}, expected {_VERSION}: install pidsampler again")
+    forms = [name for k, name in enumerate(FORMS) if runs >> k & 1]
+    if form is None:
+        form = forms[-1]
+    if form not in forms:
+        raise ConfigError(f"form={shown(form)} does not run on this processor, expected one of {', '.join(forms)}")
+    return Library(library, form)
+
+
+@cache
+def built() -> Library | None:
+    """Return the library that lies in this package; None if none was built, or it does not run here."""
+    try:
+        return load(Path(__file__).with_name(NAME))
+    except ConfigError:
+        return None
