@@ -1,7 +1,8 @@
 // Gaussian noise as a pure function of (seed, draw, stream, position): Philox4x32-10 and Box-Muller.
 //
-// The same contract as pidsampler/noise.py: integers are bit-equal to it, normals agree to 4 ulp or 1e-6, whichever
-// is larger. nvcc, NVRTC and g++ all accept this header, so its arithmetic is tested without a GPU.
+// The same contract as pidsampler/noise/philox.py: integers are bit-equal to it, normals agree to 4 ulp or 1e-6,
+// whichever is larger. nvcc, NVRTC and g++ all accept this header, so its arithmetic is tested without a GPU. Where a
+// product and a sum are not contracted, as by g++ in the tests, numpy gives the same bits in float32.
 //
 // Sources: Salmon et al., "Parallel random numbers: as easy as 1, 2, 3" (SC11); Box-Muller in cuRAND's convention.
 #pragma once
