@@ -51,7 +51,7 @@ PID_DEVICE void pid_step_body(pid_u64 n, const pid_u64* seeds, const void* x, co
             }
         }
         const int draws = DRAWS < 0 ? (int)row.draws : DRAWS;
-#pragma unroll 1  // of more draws at once the registers would be more than 64
+#pragma unroll(DRAWS == 2 ? 2 : 1)  // three at once take more than 64 registers
         for (int d = 0; d < draws; ++d) {
 #pragma unroll
             for (int part = 0; part < V / 4; ++part) {
