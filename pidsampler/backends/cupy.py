@@ -20,7 +20,7 @@ from .. import moved
 from ..errors import ConfigError, DeviceError, MissingDependencyError, missing_extra
 from ..table import Row
 from .base import DLPACK_CUDA
-from .kernels import KINDS, NULL, OPTIONS, StepVariant, definitions, kind, slots_read, source
+from .kernels import KINDS, NULL, OPTIONS, StepVariant, definitions, group, kind, slots_read, source
 
 Array = Any  # cupy.ndarray
 
@@ -142,6 +142,7 @@ class CupyBackend:
             flags=lambda vector: definitions(x=x_kind, keep=keeps, vector=vector),
             tensors=[x],
             arguments=(_size(x), self._on_device(seeds), x, *numbers),
+            threads=-(-int(_size(x)) // group(x_kind)),
         )
 
     @moved.keywords()
@@ -188,6 +189,7 @@ class CupyBackend:
             flags=lambda vector: replace(variant, vector=vector).flags,
             tensors=tensors,
             arguments=arguments,
+            threads=-(-int(_size(x)) // variant.group),
         )
 
     def launch(
@@ -198,7 +200,7 @@ class CupyBackend:
         flags: Callable[[bool], tuple[str, ...]],
         tensors: Sequence[Array],
         arguments: tuple[Any, ...],
-        threads: int | None = None,
+        threads: int,
         others: Sequence[Array] = (),
     ) -> None:
         """Launch a kernel, the only launch there is: check what CuPy does not, and keep the caller's order of work.
@@ -210,8 +212,7 @@ class CupyBackend:
         """
         self._check(tensors, others)
         images = tensors[0].shape[0]
-        groups = -(-int(np.prod(tensors[0].shape[1:])) // 4) if threads is None else threads
-        if images == 0 or groups == 0:
+        if images == 0 or threads == 0:
             return
         starts = [t.data.ptr for t in tensors] + [t.nbytes // images for t in tensors if images > 1]
         key = name, flags(all(start % 16 == 0 for start in starts))
@@ -219,7 +220,7 @@ class CupyBackend:
             module = self._cupy.RawModule(code=source(file), options=(*OPTIONS, *key[1]))
             self._kernels[key] = module.get_function(name)
         kernel = self._kernels[key]
-        blocks = min(-(-groups // _THREADS), 1 << 20)
+        blocks = min(-(-threads // _THREADS), 1 << 20)
         with self.active():
             kernel((blocks, images), (_THREADS,), arguments)
 

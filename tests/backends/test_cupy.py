@@ -16,6 +16,7 @@ import types
 import fake_cupy
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from pidsampler import (
     FlowSDE,
@@ -140,6 +141,21 @@ def test_half_precision_state(xp, dtype):
     expected = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), shape=(1, 3, 8, 8))
     assert found.dtype == kind
     assert host(found).astype(np.float32) == pytest.approx(expected, abs=16 * float(ml_dtypes.finfo(kind).eps))
+
+
+@pytest.mark.parametrize("n", [1, 1023, 1024, 1025, 2048, 2049, 8200])
+@pytest.mark.parametrize(("x", "m"), [("f4", "f4"), ("f4", "f2"), ("f2", "f4"), ("f2", "f2"), (bfloat16, bfloat16)])
+def test_a_grid_has_a_thread_for_each_group_of_elements_and_no_block_more(cupy, monkeypatch, x, m, n):
+    """A thread takes four elements where all are float32, else eight, a block 256 times as many."""
+    launches = []
+    kernel = lambda grid, block, arguments: launches.append((grid, block))  # noqa: E731
+    monkeypatch.setattr(cupy, "RawModule", lambda **_: types.SimpleNamespace(get_function=lambda name: kernel))
+    backend = get_backend("cupy")
+    state, output = (cupy.asarray(np.zeros((2, n), kind)) for kind in (x, m))
+    backend.step(Row(0.5, 0.25, a=1.0, b=1.0, q=1.0), state, m=output, saved=[], seeds=[0, 1])
+    backend.noise(state, [0, 1], draw=0)
+    expected = [256 * (4 if {*kinds} == {"f4"} else 8) for kinds in ((x, m), (x,))]
+    assert launches == [((-(-n // elements), 2), (256,)) for elements in expected]
 
 
 class Half:

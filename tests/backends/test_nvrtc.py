@@ -73,6 +73,29 @@ def test_tensors_move_16_bytes_at_a_time(v, loads, stores):
     assert len(re.findall(r"st\.global\.v4\.[fu]32", ptx)) == stores
 
 
+@pytest.mark.parametrize(("x", "name"), [(1, "f16x2"), (2, "bf16x2")])
+def test_halves_are_rounded_two_at_a_time_from_sm_80_on(x, name):
+    """Eight elements out, eight in the other type. Of two the second is the upper half, which the PTX has first."""
+    v = replace(FULL, x=x, m=x, slots=0, saves=0, draws=0, cast=3 - x)
+    options = [*OPTIONS, *v.flags]
+    pairs = rf"cvt\.rn\.{name}\.f32\s+%r\d+, (%f\d+), (%f\d+)"
+    found = re.findall(pairs, nvrtc.compiled(source("step.cu"), [*options, "-arch=sm_80"])[1])
+    assert len(found) == 4
+    two = f"__global__ void two(const float* in, pid_u32* out) {{ *out = PidElement<{x}>::pack(in); }}"
+    ptx = nvrtc.compiled(source("common.cuh") + two, [*OPTIONS, "-arch=sm_80"])[1]
+    assert re.search(r"ld\.global\.f32\s+(%f\d+), \[%rd\d+\+4\]", ptx)[1] == re.search(pairs, ptx)[1]
+    assert f".rn.{name}" not in nvrtc.compiled(source("step.cu"), [*options, "-arch=sm_75"])[1]
+
+
+def test_noise_has_no_slow_path_and_no_product_of_64_bits():
+    """A thread's four normals: ten rounds of two products, two roots; both products of 64 bits are of its place."""
+    _, ptx = nvrtc.compiled(source("fill.cu"), [*OPTIONS, *definitions(x=0, keep=0, vector=1), "-arch=sm_90"])
+    assert re.search(r"\b(sqrt|lg2|div|call)\b", ptx) is None
+    assert len(re.findall(r"rsqrt\.approx", ptx)) == 2
+    assert len(re.findall(r"mul\.wide\.u32", ptx)) == 2 * 10 + 2
+    assert len(re.findall(r"mul\.lo\.[su]64", ptx)) == 2
+
+
 def test_a_flag_that_is_missing_is_an_error():
     with pytest.raises(RuntimeError, match="PID_DRAWS"):
         nvrtc.compiled(source("step.cu"), [*OPTIONS, *FULL.flags[:6], "-arch=sm_90"])
