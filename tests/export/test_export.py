@@ -59,6 +59,7 @@ def evaluated(folder, architecture, form, x, t, latent, sigma):
     tensors, batch = random_tensors(architecture, SEED), len(x)
     feeds = {"x": x, "t": np.full(batch, t, np.float32), "degrade_sigma": np.full(batch, sigma, np.float32)}
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # more would wait for work at full speed
     options.log_severity_level = 4
 
     def session(name, graph):
