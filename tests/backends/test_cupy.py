@@ -127,8 +127,8 @@ def test_cuda_tensors_are_viewed_not_copied(cupy):
     run = start(FlowSDE([0.9, 0.0]), x, inplace=True)
     run.step(CudaTensor(np.full((1, 3, 4, 4), 0.5, np.float32)))
     assert x.on_device == pytest.approx(np.full((1, 3, 4, 4), 1 - 0.9 * 0.5))
-    assert "upload" not in cupy.log
-    assert "download" not in cupy.log
+    assert "upload" not in cupy.seen
+    assert "download" not in cupy.seen
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -199,14 +199,14 @@ def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
         cupy.forbidden, launches = set(), []
 
         def after(run, m, launches=launches):
-            launches.append(sum(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple)))
+            launches.append(sum(entry[0] == "launch" for entry in cupy.seen if isinstance(entry, tuple)))
             if run.index == 2:  # the first step with noise has uploaded the seeds
                 cupy.forbidden = {"upload", "download", "allocation"}
 
-        cupy.log.clear()
+        cupy.seen.clear()
         sample(Quiet(), scheduler, shape=SHAPE, seed=3, backend="cupy", on_step=after)
         assert launches == list(range(1, 1 + len(scheduler.table())))  # the initial noise, then one a row
-        assert cupy.log.count("upload") <= 1
+        assert cupy.seen.count("upload") <= 1
         cupy.forbidden = set()
         assert get_backend("cupy") is backend
 
@@ -221,19 +221,19 @@ def test_kernels_are_compiled_once(cupy):
 
 def test_launches_are_on_one_stream_ordered_with_the_callers(cupy):
     backend = get_backend("cupy")
-    assert backend.stream.non_blocking
+    assert backend.stream.is_non_blocking
     x, m = cupy.asarray(np.ones((1, 8), np.float32)), cupy.asarray(np.ones((1, 8), np.float32))
     row = FlowSDE([0.9, 0.0]).table().rows[0]
     caller, ours = cupy.cuda.get_current_stream().ptr, backend.stream.ptr
-    cupy.log.clear()
+    cupy.seen.clear()
     backend.step(row, x, m=m, saved=[], seeds=[0])
-    assert cupy.log == [
+    assert cupy.seen == [
         ("record", caller), ("wait", ours), ("launch", "pid_step", ours), ("record", ours), ("wait", caller)
     ]  # fmt: skip
-    cupy.log.clear()
+    cupy.seen.clear()
     with backend.stream:  # as around a whole upscale: nothing to wait for
         backend.step(row, x, m=m, saved=[], seeds=[0])
-    assert cupy.log == [("launch", "pid_step", ours)]
+    assert cupy.seen == [("launch", "pid_step", ours)]
 
 
 def test_pictures_as_on_numpy(xp):
@@ -254,9 +254,9 @@ def test_pictures_as_on_numpy(xp):
 def test_a_result_is_one_download(cupy):
     backend = get_backend("cupy")
     x = cupy.asarray(np.zeros((1, 3, 5, 7), np.float32))
-    cupy.log.clear()
+    cupy.seen.clear()
     to_image(x, size=(5, 7), backend=backend)
-    assert cupy.log.count("download") == 1
+    assert cupy.seen.count("download") == 1
 
 
 def arrays(cupy, *shapes, dtype=np.float32):
@@ -312,9 +312,9 @@ def test_arrays_that_16_does_not_divide_take_the_scalar_kernel(cupy):
 
 def test_an_empty_batch_launches_nothing(cupy):
     backend = get_backend("cupy")
-    cupy.log.clear()
+    cupy.seen.clear()
     backend.noise(backend.empty((0, 3, 4), np.float32), [], draw=0)
-    assert not any(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple))
+    assert not any(entry[0] == "launch" for entry in cupy.seen if isinstance(entry, tuple))
 
 
 def test_arrays_that_cannot_be_adopted(cupy):

@@ -50,19 +50,19 @@ def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
     counts = []
 
     def on_step(run, m):
-        moved = [entry for entry in cupy.log if entry in ("upload", "download")]
-        counts.append((len(moved), cupy.log.count("allocation")))
+        moved = [entry for entry in cupy.seen if entry in ("upload", "download")]
+        counts.append((len(moved), cupy.seen.count("allocation")))
 
-    cupy.log.clear()
+    cupy.seen.clear()
     up(picture, on_step=on_step)
     assert len(set(counts)) == 1  # nothing is moved or allocated from one step to the next
     # The picture, and for its drift small tables of where blocks begin and their means; the seeds are there already.
-    assert (cupy.log.count("upload"), cupy.log.count("download")) == (5, 2)
+    assert (cupy.seen.count("upload"), cupy.seen.count("download")) == (5, 2)
     ours = get_backend("cupy").stream.ptr
-    work = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
+    work = [entry for entry in cupy.seen if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
     assert {entry[-1] for entry in work} == {ours}
     assert [entry[0] for entry in work].count("network") == 5  # the encoder and four steps
-    waits = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("wait", "record")]
+    waits = [entry for entry in cupy.seen if isinstance(entry, tuple) and entry[0] in ("wait", "record")]
     assert len(waits) == 4  # before all of it, and after
 
 
@@ -78,8 +78,8 @@ def test_tiles_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, of, write, options):
     up = Upscaler.load(folder, "cuda", options=options, tiling=Tiling(64, 32, encoder=True))
     up(image)
     moved = []
-    cupy.log.clear()
-    found = up(image, seed=3, on_step=lambda *_: moved.append([e for e in cupy.log if e in ("upload", "download")]))
+    cupy.seen.clear()
+    found = up(image, seed=3, on_step=lambda *_: moved.append([e for e in cupy.seen if e in ("upload", "download")]))
     assert all(entries == moved[0] for entries in moved)
     assert moved[0].count("download") == 0
     assert found.record["tiles"]["count"] == 2 * 4

@@ -58,7 +58,7 @@ class FakeCuda:
             def run_with_iobinding(self, binding, options):
                 if not isinstance(binding, Binding):
                     return super().run_with_iobinding(binding, options)
-                cupy.log.append(("network", cupy.cuda.get_current_stream().ptr))
+                cupy.seen.append(("network", cupy.cuda.get_current_stream().ptr))
                 fake.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
                 graph = entry(options, "gpu_graph_id")
                 if graph is not None:  # a replay ignores what is bound: it reads and writes where it was recorded
