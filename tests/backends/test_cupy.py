@@ -283,8 +283,10 @@ def test_the_launch_wrapper_refuses(cupy):
         step(x, m, *arrays(cupy, (1, 8), dtype=np.float16))
     elsewhere = arrays(cupy, (1, 8))[0]
     elsewhere.where = 1
-    with pytest.raises(PidSamplerError, match="an array is on GPU 1, expected GPU 0"):
+    with pytest.raises(PidSamplerError, match=r"an array is on GPU 1, expected GPU 0.* by CUDA_VISIBLE_DEVICES=1"):
         step(x, elsewhere, saved)
+    with pytest.raises(PidSamplerError, match="an array is on GPU 1, expected GPU 0"):
+        backend.adopt(elsewhere)
     memory = arrays(cupy, (1, 12))[0]
     with pytest.raises(PidSamplerError, match="two arrays of one row overlap in part"):
         step(memory[:, :8], m, memory[:, 4:])
@@ -315,6 +317,31 @@ def test_an_empty_batch_launches_nothing(cupy):
     cupy.seen.clear()
     backend.noise(backend.empty((0, 3, 4), np.float32), [], draw=0)
     assert not any(entry[0] == "launch" for entry in cupy.seen if isinstance(entry, tuple))
+
+
+def test_a_batch_of_more_images_than_a_launch_takes(cupy):
+    backend = get_backend("cupy")
+    x = backend.empty((65536, 1), np.float32)
+    with pytest.raises(PidSamplerError, match="a batch of 65536 images is more than the 65535 of a launch"):
+        backend.noise(x, [0] * 65536, draw=0)
+    backend.noise(x[:65535], [0] * 65535, draw=0)
+
+
+def test_another_gpu_as_the_current_one_is_an_error_before_anything_is_done(cupy):
+    """CuPy's stream would raise a RuntimeError of its own, or work would go to the other GPU."""
+    backend = get_backend("cupy")
+    x = cupy.asarray(np.ones((1, 8), np.float32))
+    cupy.cuda.Device(1).use()
+    for call in (
+        lambda: backend.noise(x, [0], draw=0),
+        lambda: backend.empty((1, 8), np.float32),
+        lambda: backend.adopt(np.ones((1, 8), np.float32)),
+        lambda: backend.to_host(x),
+    ):
+        with pytest.raises(PidSamplerError, match=r"GPU 1 is CuPy's current one.*with cupy\.cuda\.Device\(0\)"):
+            call()
+    cupy.cuda.Device(0).use()
+    backend.noise(x, [0], draw=0)
 
 
 def test_arrays_that_cannot_be_adopted(cupy):

@@ -1,5 +1,7 @@
 """A stand-in for ONNX Runtime's CUDA sessions, over the stand-in for CuPy."""
 
+import types
+
 import onnxruntime
 
 
@@ -15,6 +17,7 @@ class FakeCuda:
 
     def __init__(self, cupy, monkeypatch):
         self.asked, self.runs, self.recorded = [], [], {}
+        self.on_host = set()  # tensors whose operators are said to run on the CPU
         real, fake = onnxruntime.InferenceSession, self
 
         class Binding:
@@ -24,7 +27,7 @@ class FakeCuda:
                 self.calls, self.session = {}, session
 
             def bind_input(self, name, where, device, *rest):
-                assert (where, device) == ("cuda", 0)
+                assert (where, device) == ("cpu" if name in fake.on_host else "cuda", 0)
                 self.calls[name] = ("bind_input", name, "cpu", 0, *rest)
                 self.real.bind_input(name, "cpu", 0, *rest)
 
@@ -51,6 +54,15 @@ class FakeCuda:
 
             def get_providers(self):
                 return [self.provider, "CPUExecutionProvider"]
+
+            def get_input_memory_infos(self):
+                return [self._place(node.name) for node in self.get_inputs()]
+
+            def get_output_memory_infos(self):
+                return [self._place(node.name) for node in self.get_outputs()]
+
+            def _place(self, name):
+                return types.SimpleNamespace(name="Cpu" if name in fake.on_host else "Cuda")
 
             def io_binding(self):
                 return super().io_binding() if self.provider == "CPUExecutionProvider" else Binding(self)

@@ -104,12 +104,12 @@ for _name in dir(np.ndarray):
 class FakeCupy(types.ModuleType):
     """`sys.modules["cupy"]` for a test. What it adds to CuPy, for the tests alone, is named in `OWN`."""
 
-    OWN = frozenset({"seen", "forbidden", "compiled", "free"})
+    OWN = frozenset({"seen", "forbidden", "compiled", "free", "capability"})
 
     def __init__(self, folder, devices=1):
         super().__init__("cupy")
         self.seen, self.forbidden, self.compiled = [], set(), []
-        self.free = 70 * 10**9
+        self.free, self.capability = 70 * 10**9, "90"
         self._folder, self._libraries = folder, {}
         fake, pointers = self, itertools.count(0x1000)
 
@@ -159,7 +159,7 @@ class FakeCupy(types.ModuleType):
 
             @property
             def compute_capability(self):
-                return current.compute_capability
+                return fake.capability
 
             def use(self):
                 current.id = self.id
@@ -220,7 +220,7 @@ class FakeCupy(types.ModuleType):
             def memGetInfo():  # noqa: N802
                 return fake.free, 80 * 10**9
 
-        current = types.SimpleNamespace(id=0, compute_capability="90")
+        current = types.SimpleNamespace(id=0)
         streams, pool = [Stream()], MemoryPool()
         self.ndarray, self.RawModule, self.asarray, self.empty, self.from_dlpack = (
             ndarray, RawModule, asarray, empty, from_dlpack
