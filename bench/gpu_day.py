@@ -75,7 +75,7 @@ PACKAGES = re.compile(  # whose versions are said
 
 # What the first call of CUDA says where there is no card, or no package that would make one.
 _NO_CUDA = re.compile(
-    r"no GPU can be used|no NVIDIA driver|cupy is not installed|No module named '(cupy|torch)|No CUDA GPUs|"
+    r"no GPU can be used|install NVIDIA's driver|cupy is not installed|No module named '(cupy|torch)|No CUDA GPUs|"
     r"not compiled with CUDA|NVIDIA driver on your system|cuda(13|12)\]"
 )
 _FAILING = re.compile(r"^(FAILED|ERROR) ")

@@ -15,7 +15,7 @@ import numpy as np
 from ..backends import Array, Backend
 from ..errors import ModelError, OutOfMemoryError, PidSamplerError
 from ..threads import core_limit
-from .providers import CudaOptions, import_onnxruntime, providers
+from .providers import CPU, CudaOptions, import_onnxruntime, providers
 
 # ONNX's own numbers: the binding takes them for every type, also for those numpy has no name for.
 _ELEMENT_TYPES = {
@@ -31,6 +31,7 @@ _LEAST_BFLOAT16 = 80  # sm_80: older cards multiply no bfloat16
 # A run that waits for the device gives back the pinned memory in which it staged small tables; the others keep theirs.
 _WAITS = 32  # every so many runs
 _HOST = "Cpu"  # as it names the memory
+_NO_CUDNN = "cuDNN is unavailable"  # as ONNX Runtime says from 1.28 on, of the first node that asks for it
 # What ONNX Runtime's arenas, the C++ library, CUDA, cuDNN and cuBLAS say.
 _NO_MEMORY = re.compile(r"failed to allocate|bad[_ ]alloc|out ?of ?memory|ALLOC_FAILED", re.IGNORECASE)
 
@@ -137,14 +138,17 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         asked = self._providers[0][0]
         try:
-            session = runtime.InferenceSession(str(self.path), options, providers=self._providers)
+            # Else what keeps a provider from being made is printed on stdout, and the CPU tried.
+            session = runtime.InferenceSession(
+                str(self.path), options, providers=self._providers, enable_fallback=False
+            )
         except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
-            raise ModelError(_load_error(self.path, str(error))) from error
+            raise ModelError(_load_error(self.path, str(error), asked)) from error
         if session.get_providers()[0] != asked:
             raise ModelError(
                 f"{self.path}: asked for {asked}, but onnxruntime took {session.get_providers()[0]}: a library that it "
-                "needs is missing or of another version; 'pidsampler[cuda13]' (or [cuda12]) brings CUDA's, and "
-                "'pip install tensorrt-cu13' TensorRT's"
+                "needs is missing or of another version; `pidsampler doctor --device cuda` says which of CUDA's, and "
+                "'pip install tensorrt-cu13' brings TensorRT's"
             )
         self._open = session
         return session
@@ -248,7 +252,8 @@ class Binding:
         except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
             bound = ", ".join(f"{name} {array.shape}" for name, array in self._held.items())
             kind = OutOfMemoryError if _NO_MEMORY.search(str(error)) else PidSamplerError
-            raise kind(f"{self._path} failed to run with {bound}: {_one_line(str(error))}") from error
+            advice = "; `pidsampler doctor --device cuda` says the line that brings it" * (_NO_CUDNN in str(error))
+            raise kind(f"{self._path} failed to run with {bound}: {_one_line(str(error))}{advice}") from error
 
     def run_for_shapes(self) -> dict[str, tuple[int, ...]]:
         """Evaluate the graph into memory of onnxruntime's own on the device, and return each output's shape, by name.
@@ -275,7 +280,7 @@ class Binding:
         return name, where, self._backend.device_id, number, array.shape, self._backend.pointer(array)
 
 
-def _load_error(path: Path, message: str) -> str:
+def _load_error(path: Path, message: str, asked: str) -> str:
     if "External data path does not exist" in message:
         missing = Path(message.split("does not exist:")[-1].strip().strip('"')).name
         return f"{path}: its external data file {missing!r} is missing: put it beside {path.name}"
@@ -286,7 +291,10 @@ def _load_error(path: Path, message: str) -> str:
         )
     if "NOT_IMPLEMENTED" in message:
         what = _one_line(message.split("NOT_IMPLEMENTED :")[-1])
-        return f"{path} cannot be run by this provider of ONNX Runtime: {what}; bfloat16, for one, needs a GPU"
+        why = "bfloat16, for one, needs a GPU"
+        if asked != CPU:  # it does not say whether it went on with the CPU
+            why = "if CUDA's libraries are missing, it was the CPU's: `pidsampler doctor --device cuda` says so"
+        return f"{path} cannot be run by this provider of ONNX Runtime: {what}; {why}"
     if "graph capture" in message:
         return (
             f"{path} cannot be recorded as a CUDA graph, since part of it runs on the CPU, such as the shapes of a "

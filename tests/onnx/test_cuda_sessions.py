@@ -204,6 +204,35 @@ def test_a_graph_that_cannot_be_captured_says_how_to_export(cupy, cuda, monkeypa
         Upscaler.load("gaussian", "cuda", options=CudaOptions(cuda_graph=True))
 
 
+def test_a_model_that_the_cpu_was_tried_with_says_where_to_look(cupy, cuda, monkeypatch):
+    """Without CUDA's libraries ONNX Runtime goes on with the CPU, which has nothing for bfloat16, and says that."""
+
+    def refuse(*_, **__):
+        raise RuntimeError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for Add(14)")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(
+        PidSamplerError, match=r"implementation for Add\(14\); if CUDA's libraries.*doctor --device cuda"
+    ):
+        Upscaler.load("gaussian", "cuda")
+
+
+def test_a_run_without_cudnn_says_where_to_look(cupy, cuda, monkeypatch):
+    """From 1.28 on a session is made without it, and its first convolution or attention fails."""
+    up = Upscaler.load("gaussian", "cuda")
+
+    def refuse(*_):
+        raise RuntimeError(
+            "NOT_IMPLEMENTED : cuDNN is unavailable or disabled for CUDA Execution Provider: dlopen failed"
+        )
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run_with_iobinding", refuse)
+    with pytest.raises(
+        PidSamplerError, match=r"cuDNN is unavailable.*; `pidsampler doctor --device cuda` says the line"
+    ):
+        up(np.zeros((6, 9, 3), np.uint8))
+
+
 def test_bfloat16_on_a_card_without_it_is_refused(cupy, cuda, tmp_path):
     write_model(tmp_path / "m", kind="bfloat16")
     for capability in ("75", "80"):

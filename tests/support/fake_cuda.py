@@ -46,7 +46,8 @@ class FakeCuda:
                 return self.real.get_outputs()
 
         class Session(real):
-            def __init__(self, path, options, providers):
+            def __init__(self, path, options, providers, enable_fallback):
+                assert not enable_fallback  # the real one would print on stdout and try the CPU
                 self.provider = providers[0][0]
                 if self.provider != "CPUExecutionProvider":
                     fake.asked.append(providers)
