@@ -96,8 +96,9 @@ class CupyBackend:
         """Return x as a CuPy array: itself, a view of a CUDA tensor through DLPack, or an upload of a numpy array.
 
         Raises:
-            PidSamplerError: x lies on another GPU, or is no array.
+            PidSamplerError: x lies on another GPU, or is no array; or another GPU is the current one.
         """
+        self._check_current()
         try:
             found = self._adopted(x)
         except (TypeError, ValueError, BufferError, RuntimeError) as error:
@@ -112,7 +113,6 @@ class CupyBackend:
             return self._cupy.from_dlpack(x)
         if not isinstance(x, np.ndarray):
             x = np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x, np.float32)
-        self._check_current()
         return self._cupy.asarray(x)
 
     def to_host(self, x: Array) -> NDArray[Any]:

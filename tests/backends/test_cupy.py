@@ -29,6 +29,7 @@ from pidsampler import (
 )
 from pidsampler.backends import get_backend, registry
 from pidsampler.denoiser import GaussianMixture, Guided
+from pidsampler.errors import DeviceError
 from pidsampler.image.pixels import to_image, to_tensor
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
@@ -338,7 +339,7 @@ def test_another_gpu_as_the_current_one_is_an_error_before_anything_is_done(cupy
         lambda: backend.adopt(np.ones((1, 8), np.float32)),
         lambda: backend.to_host(x),
     ):
-        with pytest.raises(PidSamplerError, match=r"GPU 1 is CuPy's current one.*with cupy\.cuda\.Device\(0\)"):
+        with pytest.raises(DeviceError, match=r"^GPU 1 is CuPy's current one.*with cupy\.cuda\.Device\(0\)"):
             call()
     cupy.cuda.Device(0).use()
     backend.noise(x, [0], draw=0)
