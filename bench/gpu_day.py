@@ -279,7 +279,7 @@ def run_part(
     known = known or {}
     facts: dict[str, Any] = {**known}
     outcomes, printed, tests = [], [], []
-    results = output / f"gpu-day-{part}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    results = output / f"{'dry-run' if dry else 'gpu-day'}-{part}-{time.strftime('%Y%m%d-%H%M%S')}.json"
     rows: list[dict[str, Any]] = []
     with (output / f"log-{part}.txt").open("a+b") as log:
         for k, step in enumerate(steps):

@@ -250,6 +250,7 @@ def test_a_dry_run_fails_of_all_but_cuda(day, tmp_path, capsys):
     assert [outcome.step.name for outcome in outcomes if outcome.failed] == ["a mistake", "silent"]
     assert [outcome.note for outcome in outcomes[1:4]] == ["goes as far as its first CUDA call"] * 3
     assert "no card would, in 30 s, run " in capsys.readouterr().out
+    assert [path.name[:10] for path in tmp_path.glob("*.json")] == ["dry-run-A-"]  # not taken for results
 
 
 @pytest.mark.parametrize("words", [["smoke"], ["tiny"], ["full", "none"], ["steps"], ["runs"]])
