@@ -22,6 +22,7 @@ from safetensors.numpy import save_file
 from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.cli import main
+from pidsampler.export import build
 from pidsampler.export.architecture import Architecture, random_tensors
 from pidsampler.export.folder import ExportPlan, write_folder
 from pidsampler.export.layers import TARGETS, Form
@@ -625,6 +626,20 @@ def test_weights_that_the_export_itself_takes_too_far(tmp_path):
         PidSamplerError, match=r"lq_proj\.gate_modules\.0\.log_alpha holds 90, whose exponential is too"
     ):
         graph.save(tmp_path / "g.onnx")
+
+
+def test_the_oldest_onnx_ir_is_asked_for_nothing_newer(monkeypatch, tmp_path):
+    """Its 1.0 has no max_workers; what is here is how its `save` is declared."""
+    asked = []
+
+    def save(
+        model, path, format=None, external_data=None, size_threshold_bytes=256, max_shard_size_bytes=None, callback=None
+    ):
+        asked.append((path, external_data))
+
+    monkeypatch.setattr(build.ir, "save", save)
+    build.Graph("empty", 22).save(tmp_path / "g.onnx")
+    assert asked == [(tmp_path / "g.onnx", "g.onnx.data")]
 
 
 def test_the_command_line_starts_without_it():
