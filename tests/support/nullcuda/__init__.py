@@ -33,7 +33,9 @@ def missing():
         return "onnxruntime-gpu is not installed: the tests over a null CUDA runtime are a stage of .ci/run"
     if shutil.which("g++") is None or shutil.which("nm") is None:
         return "no g++ or no nm to build a null CUDA runtime with"
-    return "an NVIDIA driver is here, which a null CUDA runtime would hide from the other tests" if _has_driver() else None
+    return (
+        "an NVIDIA driver is here, which a null CUDA runtime would hide from the other tests" if _has_driver() else None
+    )
 
 
 def provider():
@@ -101,7 +103,18 @@ def built(folder):
             text.write_text(_HEAD + "".join(stub(name, major) for name in libraries[soname]), "utf-8")
         # The provider asks for its functions by version, whose name is the library's.
         (folder / f"{soname}.map").write_text(f"{soname} {{ global: *; }};\n")
-        command = ["g++", "-std=c++17", "-O1", "-shared", "-fPIC", "-w", f"-DCUDA_MAJOR={major}", text.name, "-o", soname]
+        command = [
+            "g++",
+            "-std=c++17",
+            "-O1",
+            "-shared",
+            "-fPIC",
+            "-w",
+            f"-DCUDA_MAJOR={major}",
+            text.name,
+            "-o",
+            soname,
+        ]
         command += [f"-Wl,-soname,{soname}", f"-Wl,--version-script={soname}.map"]
         jobs.append(subprocess.Popen(command, cwd=folder))
         paths.append(folder / soname)
