@@ -8,7 +8,6 @@ from collections import Counter
 import pytest
 from nullcuda.networks import ARCHITECTURE, VERSION, export, latent, placed
 
-
 from pidsampler import CudaOptions, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.export.architecture import random_tensors
@@ -103,7 +102,10 @@ def test_attention_needs_no_scores_of_all_pairs(cupy, runtime, tmp_path, monkeyp
 
 
 def test_memory_is_as_the_plan_measures_it(cupy, runtime, tmp_path):
-    """The plan measures two small sizes: a larger result takes what they say, to 5 %."""
+    """The plan measures two small sizes: a larger result takes no more than they say, and not much less.
+
+    Both go through one session, which cannot use all that the first left: so the plan is above.
+    """
     cupy.cuda.Stream.synchronize = lambda stream: None
     cupy.cuda.runtime.memGetInfo = lambda: (80 * 2**30 - runtime.held, 80 * 2**30)
     up = Upscaler.load(export(tmp_path / "m", target="ort-cuda", dtype="bfloat16"), "cuda")
@@ -113,7 +115,7 @@ def test_memory_is_as_the_plan_measures_it(cupy, runtime, tmp_path):
         runtime.clear()
         up(latent(side))
         peaks.append(runtime.peak)
-    assert peaks[1] - peaks[0] == pytest.approx(need * (768**2 - 512**2), rel=0.05)
+    assert 0.75 < (peaks[1] - peaks[0]) / (need * (768**2 - 512**2)) <= 1
 
 
 @pytest.mark.xfail(VERSION < (1, 31), reason="staging memory of runs that are not waited for is given back to nobody")

@@ -10,7 +10,6 @@ import re
 import shutil
 import subprocess
 from collections import Counter, defaultdict
-from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 
@@ -152,6 +151,12 @@ class Runtime:
         """Forget what was asked, and begin the peak of device memory anew."""
         self._cudart.nullcuda_clear()
 
+    def allocate(self, size):
+        """Return the address of device memory."""
+        address = ctypes.c_void_p()
+        assert self._cudart.cudaMalloc(ctypes.byref(address), ctypes.c_size_t(size)) == 0
+        return address.value
+
     @property
     def held(self):
         """Bytes of device memory that are allocated."""
@@ -171,12 +176,3 @@ class Runtime:
         if address not in self._names:
             self._names[address] = ctypes.string_at(address).decode()
         return self._names[address]
-
-
-@contextmanager
-def log(runtime):
-    """What is asked within: a list that is filled at the end."""
-    runtime.clear()
-    events = []
-    yield events
-    events += runtime.events()

@@ -17,7 +17,11 @@ from pidsampler.onnx.manifest import Manifest
 
 ARCHITECTURE = replace(
     get_published("sdxl", "2kto4k").architecture.reduced(),
-    **{"depth": 2, "pixel_depth": 1, "residuals": 1, "text_width": 32, "text_length": 8},
+    depth=2,
+    pixel_depth=1,
+    residuals=1,
+    text_width=32,
+    text_length=8,
 )
 VERSION = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
 
