@@ -58,10 +58,9 @@ def test_projections_are_on_the_card(runtime, tmp_path, dtype, size):
     assert set(found.get("CPUExecutionProvider", ())) <= (set() if size else SHAPES), found
 
 
-@waves
 @pytest.mark.parametrize("size", [None, (SIDE, SIDE)], ids=["any", "fixed"])
 @pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("target", TARGETS)
+@pytest.mark.parametrize("target", [pytest.param(t, marks=() if t == "tensorrt" else waves) for t in TARGETS])
 def test_the_loop_stays_on_the_card(cupy, runtime, tmp_path, target, dtype, size):
     """From the second step on nothing comes back, nothing is allocated, and the host waits once a picture at most."""
     folder = export(tmp_path / "m", target=target, dtype=dtype, size=size)
