@@ -3,12 +3,10 @@
 Each bar is what a card would be asked for, since the provider and its choices are real.
 """
 
-from collections import Counter
-
 import pytest
 from nullcuda.networks import ARCHITECTURE, VERSION, export, latent, placed
 
-from pidsampler import CudaOptions, Upscaler
+from pidsampler import CudaOptions, PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.export.architecture import random_tensors
 from pidsampler.export.build import TYPES
@@ -25,7 +23,11 @@ SHAPES = {"Concat", "Sub", "Max", "Cast", "Squeeze", "Log", "Mul", "Exp", "Div"}
 PADDING = {"Neg", "Mod"}  # of encoders, to whole windows
 WAITS = "wait for a stream", "wait for the device", "wait for an event"
 COPIES, COPIED = 40, 40_000  # most tables that go to the card in a call, and their bytes
-waves = pytest.mark.xfail(VERSION < (1, 27), reason="Sin and Cos of opset 22 have no CUDA kernel in 1.26.0")
+waves = pytest.mark.xfail(
+    VERSION < (1, 27),
+    raises=(AssertionError, PidSamplerError),
+    reason="Sin and Cos of opset 22 have no CUDA kernel in 1.26.0",
+)
 
 
 def waited(counts):
@@ -117,14 +119,14 @@ def test_memory_is_as_the_plan_measures_it(cupy, runtime, tmp_path):
     assert 0.75 < (peaks[1] - peaks[0]) / (need * (768**2 - 512**2)) <= 1
 
 
-@pytest.mark.xfail(VERSION < (1, 31), reason="staging memory of runs that are not waited for is given back to nobody")
+@pytest.mark.xfail(raises=AssertionError, reason="staging memory of runs that are not waited for is not given back")
 def test_pinned_memory_stays_over_800_calls(cupy, runtime, tmp_path):
     up = Upscaler.load(export(tmp_path / "m", target="ort-cuda", dtype="bfloat16", size=(SIDE, SIDE)), "cuda")
     found = []
-    for seed in range(100):
-        up(latent(SIDE), steps=8, seed=seed)
+    for seed in range(200):  # of four calls
+        up(latent(SIDE), seed=seed)
         found.append(runtime.pinned)
-    assert max(found) == found[9], Counter(found)
+    assert max(found) == found[9], found[::20]
 
 
 @waves
