@@ -76,26 +76,35 @@ class _Network(Projection):
                 k = a.injections.index(i)
                 image = self._injected(f"lq_proj.gate_modules.{k}", image, features[k], sigma)
             image, text = self._patch_block(f"patch_blocks.{i}", image, text, condition, last=i == a.depth - 1)
-        seen = self._silu(g("Add", time, image))
+        seen = self._silu(g("Add", self._cast(time, self.stream), image))
         if a.pixel_injection:
             seen = self._injected("pit_lq_gate", seen, features[-1], sigma)
         pixels = self._pixels(patches)
         for i in range(a.pixel_depth):
             pixels = self._pixel_block(f"pixel_blocks.{i}", pixels, seen)
-        out = self._linear("final_layer.linear", self._norm("final_layer.norm", pixels))
-        out = self._reshaped(self._cast(out, FLOAT), b, self.rows, self.columns, a.patch, a.patch, 3)
-        out = g("Transpose", out, perm=[0, 5, 1, 3, 2, 4])
-        high, wide = (self._times(n, a.patch) for n in (self.rows, self.columns))
-        g.output("v_pred", self._reshaped(out, b, 3, high, wide), dtype=FLOAT, shape=(b, 3, height, width))
+        self._output(self._norm("final_layer.norm", pixels, self.stream))
         return g
+
+    def _output(self, pixels: Value) -> None:
+        """The last layer. Its bias comes last, or a cast: ONNX Runtime would copy the result of a Reshape."""
+        a, g, b = self.a, self.g, self.form.batch
+        weight, bias = self._tensors["final_layer.linear.weight"], self._tensors["final_layer.linear.bias"]
+        out = self._affine("final_layer.linear", pixels, weight, None)
+        out = self._reshaped(out, b, self.rows, self.columns, a.patch, a.patch, 3)
+        out = g("Transpose", out, perm=[0, 5, 1, 3, 2, 4])
+        out = self._reshaped(out, b, 3, *(self._times(n, a.patch) for n in (self.rows, self.columns)))
+        bias = part_of(bias, (3, 1, 1), change=lambda w: w)
+        out = g("Add", out, g.weight("final_layer.linear.bias", bias, dtype=self.compute))
+        height, width = self.form.size or ("height", "width")
+        g.output("v_pred", self._cast(out, FLOAT), dtype=FLOAT, shape=(b, 3, height, width))
 
     def _time(self, t: Value) -> Value:
         """(B, 1, hidden), computed in float32 at any rate: it is small, and t is up to 1000."""
         g = self.g
         angles = g("Mul", self._reshaped(t, self.form.batch, 1, 1), g.constant(time_frequencies(), FLOAT))
-        waves = g("Concat", g("Cos", angles), g("Sin", angles), axis=-1)
+        waves = g("Concat", self._wave("Cos", angles), self._wave("Sin", angles), axis=-1)
         inner = self._silu(self._linear("t_embedder.mlp.0", waves, FLOAT))
-        return self._cast(self._linear("t_embedder.mlp.2", inner, FLOAT), self.stream)
+        return self._cast(self._linear("t_embedder.mlp.2", inner, FLOAT), self.wide)
 
     def _caption(self) -> Value:
         a = self.a
@@ -109,7 +118,9 @@ class _Network(Projection):
         places = self._tensors["y_pos_embedding"]
         text = self._cast(self._linear("y_embedder.proj", caption), self.stream)
         text = self.g(
-            "Add", self._norm("y_embedder.norm", text), self.g.weight("y_pos_embedding", places, dtype=self.stream)
+            "Add",
+            self._norm("y_embedder.norm", text, self.stream),
+            self.g.weight("y_pos_embedding", places, dtype=self.stream),
         )
         return (
             text
@@ -136,13 +147,13 @@ class _Network(Projection):
     def _patch_block(self, name: str, image: Value, text: Value, condition: Value, last: bool) -> tuple[Value, Value]:
         g, a = self.g, self.a
         of_image, of_text = (
-            self._cast(self._linear(f"{name}.adaLN_modulation_{stream}.0", condition), self.stream)
+            self._cast(self._linear(f"{name}.adaLN_modulation_{stream}.0", condition), self.wide)
             for stream in ("img", "txt")
         )
         image_parts, text_parts = (g.split(parts, 6, axis=-1) for parts in (of_image, of_text))
-        moved = self._modulated(self._norm(f"{name}.norm_x1", image), *image_parts[:2])
+        moved = self._modulated(f"{name}.norm_x1", image, *image_parts[:2])
         qx, kx, vx = self._heads(f"{name}.attn", "_x", moved, a.hidden, a.heads, self._rotation(a.hidden // a.heads))
-        moved = self._modulated(self._norm(f"{name}.norm_y1", text), *text_parts[:2])
+        moved = self._modulated(f"{name}.norm_y1", text, *text_parts[:2])
         angles = self._text_rotation()
         qy, ky, vy = self._heads(f"{name}.attn", "_y", moved, a.hidden, a.heads, angles, query=not last)
         k, v = g("Concat", ky, kx, axis=1), g("Concat", vy, vx, axis=1)
@@ -156,19 +167,22 @@ class _Network(Projection):
     def _stream(self, name: str, stream: str, tokens: Value, parts: Sequence[Value], mixed: Value) -> Value:
         """The rest of a block for one stream."""
         g, (gate, shift, scale, last) = self.g, parts[2:]
-        mixed = self._cast(self._linear(f"{name}.attn.proj_{stream}", mixed), self.stream)
-        tokens = g("Add", tokens, g("Mul", gate, mixed))
-        moved = self._cast(self._modulated(self._norm(f"{name}.norm_{stream}2", tokens), shift, scale), self.compute)
+        tokens = self._added(tokens, gate, self._linear(f"{name}.attn.proj_{stream}", mixed))
+        moved = self._cast(self._modulated(f"{name}.norm_{stream}2", tokens, shift, scale), self.compute)
         mlp = f"{name}.mlp_{stream}"
         inner = g("Mul", self._silu(self._linear(f"{mlp}.w1", moved)), self._linear(f"{mlp}.w3", moved))
-        return g("Add", tokens, g("Mul", last, self._cast(self._linear(f"{mlp}.w2", inner), self.stream)))
+        return self._added(tokens, last, self._linear(f"{mlp}.w2", inner))
+
+    def _added(self, stream: Value, gate: Value, branch: Value) -> Value:
+        """stream + gate * branch."""
+        gated = self.g("Mul", gate, self._cast(branch, self.wide))
+        return self.g("Add", stream, self._cast(gated, self.stream))
 
     def _text_rotation(self) -> tuple[Value, Value]:
         head = self.a.hidden // self.a.heads
         rates = ROPE_THETA ** (-np.arange(0, head, 2) / head)
         order = pair_order(head)[: head // 2] // 2
-        angles = (np.arange(self.a.text_length)[:, None] * rates[order])[:, None]
-        return self.g.constant(np.cos(angles), FLOAT), self.g.constant(np.sin(angles), FLOAT)
+        return self._of_angles(np.arange(self.a.text_length)[:, None] * rates[order])
 
     # The pixels of each patch.
 
@@ -218,26 +232,24 @@ class _Network(Projection):
             g("Gather", g.constant(_waves(np.arange(limit), c, first=first, phase=phase), FLOAT), place, axis=0)
             for phase in (0.0, np.pi / 2)
         )
-        return g("Add", g("Mul", at, g("Cos", turn)), g("Mul", quarter_on, g("Sin", turn)))
+        return g("Add", g("Mul", at, self._wave("Cos", turn)), g("Mul", quarter_on, self._wave("Sin", turn)))
 
     def _pixel_block(self, name: str, pixels: Value, seen: Value) -> Value:
         g, a, b, flat = self.g, self.a, self.form.batch, self.a.patch**2 * self.a.pixel_hidden
         seen = self._cast(seen, self.compute)
         shift, scale = (self._modulation(name, seen, j) for j in (0, 1))
-        moved = self._modulated(self._norm(f"{name}.norm1", pixels), shift, scale)
+        moved = self._modulated(f"{name}.norm1", pixels, shift, scale)
         squeezed = self._linear(f"{name}.compress_to_attn", self._reshaped(moved, b, -1, flat))
         width, heads = a.pixel_attention, a.pixel_heads
         q, k, v = self._heads(f"{name}.attn", "", squeezed, width, heads, self._rotation(width // heads))
         mixed = self._linear(f"{name}.attn.proj", self._attention(q, k, v, width, heads))
-        mixed = self._cast(self._linear(f"{name}.expand_from_attn", mixed), self.stream)
+        mixed = self._linear(f"{name}.expand_from_attn", mixed)
         mixed = self._reshaped(mixed, b, -1, a.patch**2, a.pixel_hidden)
-        pixels = g("Add", pixels, g("Mul", self._modulation(name, seen, 2), mixed))
+        pixels = self._added(pixels, self._modulation(name, seen, 2), mixed)
         shift, scale = (self._modulation(name, seen, j) for j in (3, 4))
-        moved = self._modulated(self._norm(f"{name}.norm2", pixels), shift, scale)
-        inner = self._linear(f"{name}.mlp.fc1", moved)
-        inner = g("Gelu", inner)
-        out = self._cast(self._linear(f"{name}.mlp.fc2", inner), self.stream)
-        return g("Add", pixels, g("Mul", self._modulation(name, seen, 5), out))
+        moved = self._modulated(f"{name}.norm2", pixels, shift, scale)
+        inner = g("Gelu", self._linear(f"{name}.mlp.fc1", moved))
+        return self._added(pixels, self._modulation(name, seen, 5), self._linear(f"{name}.mlp.fc2", inner))
 
     def _modulation(self, name: str, seen: Value, part: int) -> Value:
         """One of the six parts of a pixel block's modulation, (B, tokens, patch^2, pixel_hidden)."""
@@ -248,7 +260,7 @@ class _Network(Projection):
             )
             for stored in (self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"])
         )
-        out = self._cast(self._affine(f"{layer}.{part}", seen, weight, bias), self.stream)
+        out = self._cast(self._affine(f"{layer}.{part}", seen, weight, bias), self.wide)
         return self._reshaped(out, self.form.batch, -1, count, c)
 
 

@@ -22,6 +22,7 @@ from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.cli import main
 from pidsampler.export.architecture import Architecture, random_tensors
+from pidsampler.export.build import FLOAT, Graph
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.network import build_network
 from pidsampler.export.projection import build_projection
@@ -31,6 +32,7 @@ from pidsampler.export.reference import velocity
 from pidsampler.export.tensors import Stored, check_tensors
 from pidsampler.export.vae import ENCODERS, random_encoder
 from pidsampler.export.verify import verify
+from pidsampler.export.waves import sine
 from pidsampler.onnx import Model
 
 sys.path.insert(0, str(PARITY))
@@ -157,6 +159,75 @@ def test_no_operator_that_some_runtime_lacks(target, dtype, tmp_path):
         assert {domain for domain, _ in operators} <= ({"", "com.microsoft"} if target.startswith("ort") else {""})
         (opset,) = (one.version for one in model.opset_import if one.domain == "")
         assert opset == (20 if target == "tensorrt" else 23)
+
+
+def operators(form, architecture=V15):
+    graph = build_network(architecture, random_tensors(architecture, SEED), form=form).model().graph
+    return graph, {node.op_type for node in graph}
+
+
+@pytest.mark.parametrize("size", [None, (64, 96)])
+@pytest.mark.parametrize("target", ["ort-cuda", "ort-cuda-sm90"])
+def test_no_operator_without_a_cuda_kernel_in_onnx_runtime_1_26(target, size):
+    """Those of opset 22 have one from 1.27 on, and until then sat on the CPU."""
+    _, found = operators(Form(target=target, size=size), replace(V1, position_limit=64))
+    assert not found & {"Sin", "Cos", "Round"}
+
+
+def test_sine_and_cosine_by_arithmetic(tmp_path):
+    import onnxruntime
+
+    g = Graph("waves", 23)
+    angles = g.input("angles", FLOAT, shape=("n",))
+    for quarters, name in enumerate(("sine", "cosine")):
+        g.output(name, sine(g, angles, quarters=quarters), dtype=FLOAT, shape=("n",))
+    g.save(tmp_path / "g.onnx")
+    turns = np.arange(-636, 637) * (np.pi / 2)  # where one of both is 0, and where the reduction jumps
+    given = np.concatenate([np.linspace(-1000, 1000, 200_001), turns, np.nextafter(turns.astype(np.float32), 0)])
+    given = given.astype(np.float32)
+    found = onnxruntime.InferenceSession(tmp_path / "g.onnx", providers=["CPUExecutionProvider"]).run(
+        None, {"angles": given}
+    )
+    for values, exact in zip(found, (np.sin(given.astype(np.float64)), np.cos(given.astype(np.float64))), strict=True):
+        assert np.abs(values - exact).max() < 3e-7
+
+
+ATTENTION = {
+    "ort-cuda": "Attention",
+    "ort-cuda-sm90": "MultiHeadAttention",
+    "ort-cpu": "MultiHeadAttention",
+    "onnx": "Attention",
+    "tensorrt": "Softmax",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_attention_and_rotary_embedding_of_a_target(target):
+    _, found = operators(Form(target=target))
+    assert found & set(ATTENTION.values()) == {ATTENTION[target]}
+    assert ("RotaryEmbedding" in found) == (target != "tensorrt")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_result_is_written_where_it_is_bound(dtype):
+    """The result of a Reshape would be copied there."""
+    graph, _ = operators(Form(dtype=dtype))
+    (out,) = graph.outputs
+    assert out.producer().inputs[0].producer().op_type == ("Add" if dtype == "float32" else "Cast")
+
+
+def test_a_float32_residual(tmp_path):
+    """What is added to a sum over layers is cast, and no sum is."""
+    graph, _ = operators(Form(target="ort-cuda", dtype="bfloat16", size=(64, 64), float32_residual=True), V1)
+    plain, _ = operators(Form(target="ort-cuda", dtype="bfloat16", size=(64, 64)), V1)
+    kept, before = ({node.op_type: 0 for node in graph} for _ in range(2))
+    for counts, nodes in ((kept, graph), (before, plain)):
+        for node in nodes:
+            counts[node.op_type] = counts.get(node.op_type, 0) + 1
+    assert {name for name in kept if kept[name] != before[name]} <= {"Cast"}
+    form = Form(dtype="float16", float32_residual=True)
+    with pytest.raises(PidSamplerError, match="float32_residual is for dtype='bfloat16': in float16 the sums"):
+        operators(form)
 
 
 @pytest.mark.parametrize("architecture", [V1, V15])
