@@ -181,7 +181,7 @@ def _second(device: str, output: Path, scratch: Path) -> list[Step]:
     reduced, full, plain = scratch / "reduced", scratch / "full", scratch / "full-onnx"
     cpu = device == "cpu"
     random = _cli("export", "--random-weights", "0", "--quiet", "--overwrite")
-    target = ["--target", "ort-cpu" if cpu else "ort-cuda"]
+    target = ["--target", "ort-cpu" if cpu else "ort-cuda-sm90"]
     side = 256 if cpu else 2048
     large = ["--backbone", "flux", "--type", "2kto4k_v1pt5", "--size", f"{side}x{side}", *(["--reduced"] * cpu)]
     small = ["--backbone", "sdxl", "--type", "2kto4k", "--reduced"]

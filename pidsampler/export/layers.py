@@ -64,7 +64,10 @@ def check_form(a: Architecture, form: Form) -> None:
     if form.dtype not in TYPES:
         raise unknown_name("dtype", form.dtype, known=TYPES)
     if form.float32_residual and form.dtype != "bfloat16":
-        raise ConfigError(f"float32_residual is for dtype='bfloat16': in {form.dtype} the sums are float32 already")
+        raise ConfigError(
+            f"float32_residual is for bfloat16, and in {form.dtype} the sums are float32 already: pass "
+            "dtype='bfloat16' with it, or leave it out"
+        )
     step = math.lcm(a.patch, a.scale * a.latent_factor)
     if form.size is not None and any(n < 1 or n % step for n in form.size):
         height, width = form.size
@@ -155,11 +158,14 @@ class Layers:
     def _silu(self, x: Value) -> Value:
         return self.g("Mul", x, self.g("Sigmoid", x))
 
-    def _modulated(self, name: str, x: Value, shift: Value, scale: Value) -> Value:
-        """norm(x) * (1 + scale) + shift, in `wide`; x is in `stream`, shift and scale in `wide`."""
-        g = self.g
+    def _modulated(self, name: str, x: Value, shift: Value, scale: Value, *, alike: bool = False) -> Value:
+        """norm(x) * (1 + scale) + shift, all in `wide`; alike: one shift and scale for all tokens, (B, 1, width)."""
+        g, weight = self.g, self._norm_weight(name, self.wide)
         factor = g("Add", scale, g.constant(1.0, self.wide))
-        return g("Add", g("Mul", self._cast(self._norm(name, x, self.stream), self.wide), factor), shift)
+        if alike and self.form.batch == 1:  # the norm takes both factors as one
+            weight = self._reshaped(g("Mul", factor, weight), -1)
+            return g("Add", self._rms(x, weight, self.wide), shift)
+        return g("Add", g("Mul", self._rms(x, weight, self.wide), factor), shift)
 
     def _heads(
         self, name: str, stream: str, x: Value, width: int, heads: int, angles: tuple[Value, Value], query: bool = True

@@ -74,15 +74,15 @@ class _Network(Projection):
         for i in range(a.depth):
             if i in a.injections:
                 k = a.injections.index(i)
-                image = self._injected(f"lq_proj.gate_modules.{k}", image, features[k], sigma)
+                image = self._injected(f"lq_proj.gate_modules.{k}", image, features[k], sigma, self.stream)
             image, text = self._patch_block(f"patch_blocks.{i}", image, text, condition, last=i == a.depth - 1)
-        seen = self._silu(g("Add", self._cast(time, self.stream), image))
+        seen = self._silu(g("Add", time, self._cast(image, self.wide)))
         if a.pixel_injection:
-            seen = self._injected("pit_lq_gate", seen, features[-1], sigma)
+            seen = self._injected("pit_lq_gate", seen, features[-1], sigma, self.wide)
         pixels = self._pixels(patches)
         for i in range(a.pixel_depth):
             pixels = self._pixel_block(f"pixel_blocks.{i}", pixels, seen)
-        self._output(self._norm("final_layer.norm", pixels, self.stream))
+        self._output(self._norm("final_layer.norm", pixels, self.wide))
         return g
 
     def _output(self, pixels: Value) -> None:
@@ -117,30 +117,28 @@ class _Network(Projection):
     def _text(self, caption: Value) -> Value:
         places = self._tensors["y_pos_embedding"]
         text = self._cast(self._linear("y_embedder.proj", caption), self.stream)
-        text = self.g(
-            "Add",
-            self._norm("y_embedder.norm", text, self.stream),
-            self.g.weight("y_pos_embedding", places, dtype=self.stream),
-        )
+        text = self._norm("y_embedder.norm", text, self.stream)
+        text = self.g("Add", text, self.g.weight("y_pos_embedding", places, dtype=self.stream))
         return (
             text
             if self.form.batch == 1 or self.form.takes_caption
             else self.g("Concat", *[text] * self.form.batch, axis=0)
         )
 
-    def _injected(self, name: str, x: Value, feature: Value, sigma: Value) -> Value:
-        """x + sigmoid(layer([x, feature]) - alpha*sigma) * feature."""
+    def _injected(self, name: str, x: Value, feature: Value, sigma: Value, dtype: np.dtype[Any]) -> Value:
+        """x + sigmoid(layer([x, feature]) - alpha*sigma) * feature; x is of that type."""
         g, d, layer = self.g, self.a.hidden, f"{name}.content_proj"
         weight, bias = self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"]
         half = (weight.shape[0], d)
-        of_x = self._affine(f"{layer}.x", x, part_of(weight, half, change=lambda w: w[:, :d]), bias)
+        of_x = self._affine(f"{layer}.x", x, part_of(weight, half, change=lambda w: w[:, :d]), None)
         of_feature = self._affine(f"{layer}.lq", feature, part_of(weight, half, change=lambda w: w[:, d:]), None)
         log_alpha = self._tensors[f"{name}.log_alpha"]
         alpha = part_of(log_alpha, (1, 1, 1), change=lambda w: _exponential(f"{name}.log_alpha", w))
         offset = g("Mul", sigma, g.weight(f"{name}.alpha", alpha, dtype=FLOAT))
-        logit = g("Sub", self._cast(g("Add", of_x, of_feature), FLOAT), offset)
-        gate = self._cast(g("Sigmoid", logit), self.stream)
-        return g("Add", x, g("Mul", gate, self._cast(feature, self.stream)))
+        offset = g("Sub", self._cast(g.weight(f"{layer}.x.bias", bias, dtype=self.compute), FLOAT), offset)
+        logit = g("Add", g("Add", of_x, self._cast(offset, self.compute)), of_feature)
+        gate = self._cast(g("Sigmoid", logit), self.wide)
+        return g("Add", x, self._cast(g("Mul", gate, self._cast(feature, self.wide)), dtype))
 
     # The transformer over patches.
 
@@ -151,32 +149,45 @@ class _Network(Projection):
             for stream in ("img", "txt")
         )
         image_parts, text_parts = (g.split(parts, 6, axis=-1) for parts in (of_image, of_text))
-        moved = self._modulated(f"{name}.norm_x1", image, *image_parts[:2])
+        seen_x, seen_y = self._cast(image, self.wide), self._cast(text, self.wide)
+        moved = self._modulated(f"{name}.norm_x1", seen_x, *image_parts[:2], alike=True)
         qx, kx, vx = self._heads(f"{name}.attn", "_x", moved, a.hidden, a.heads, self._rotation(a.hidden // a.heads))
-        moved = self._modulated(f"{name}.norm_y1", text, *text_parts[:2])
+        moved = self._modulated(f"{name}.norm_y1", seen_y, *text_parts[:2], alike=True)
         angles = self._text_rotation()
         qy, ky, vy = self._heads(f"{name}.attn", "_y", moved, a.hidden, a.heads, angles, query=not last)
         k, v = g("Concat", ky, kx, axis=1), g("Concat", vy, vx, axis=1)
         if qy is None:
-            return self._stream(name, "x", image, image_parts, self._attention(qx, k, v, a.hidden, a.heads)), text
+            mixed = self._attention(qx, k, v, a.hidden, a.heads)
+            return self._stream(name, "x", (image, seen_x), image_parts, mixed), text
         mixed = self._attention(g("Concat", qy, qx, axis=1), k, v, a.hidden, a.heads)
         ends = [g.constant([n]) for n in (0, a.text_length, np.iinfo(np.int64).max)]
         of_y, of_x = (g("Slice", mixed, ends[i], ends[i + 1], g.constant([1])) for i in range(2))
-        return self._stream(name, "x", image, image_parts, of_x), self._stream(name, "y", text, text_parts, of_y)
+        return (
+            self._stream(name, "x", (image, seen_x), image_parts, of_x),
+            self._stream(name, "y", (text, seen_y), text_parts, of_y),
+        )
 
-    def _stream(self, name: str, stream: str, tokens: Value, parts: Sequence[Value], mixed: Value) -> Value:
-        """The rest of a block for one stream."""
+    def _stream(
+        self, name: str, stream: str, tokens: tuple[Value, Value], parts: Sequence[Value], mixed: Value
+    ) -> Value:
+        """The rest of a block for one stream, whose tokens come in `stream` and in `wide`.
+
+        A float32 sum gets both layers' results at once: between them it is seen rounded, which no later block sees.
+        """
         g, (gate, shift, scale, last) = self.g, parts[2:]
-        tokens = self._added(tokens, gate, self._linear(f"{name}.attn.proj_{stream}", mixed))
-        moved = self._cast(self._modulated(f"{name}.norm_{stream}2", tokens, shift, scale), self.compute)
+        total, seen = tokens
+        attended = self._gated(gate, self._linear(f"{name}.attn.proj_{stream}", mixed))
+        seen = g("Add", seen, attended)
+        moved = self._modulated(f"{name}.norm_{stream}2", seen, shift, scale, alike=True)
         mlp = f"{name}.mlp_{stream}"
         inner = g("Mul", self._silu(self._linear(f"{mlp}.w1", moved)), self._linear(f"{mlp}.w3", moved))
-        return self._added(tokens, last, self._linear(f"{mlp}.w2", inner))
+        fed = self._gated(last, self._linear(f"{mlp}.w2", inner))
+        if self.stream == self.wide:
+            return g("Add", seen, fed)
+        return g("Add", total, self._cast(g("Add", attended, fed), self.stream))
 
-    def _added(self, stream: Value, gate: Value, branch: Value) -> Value:
-        """stream + gate * branch."""
-        gated = self.g("Mul", gate, self._cast(branch, self.wide))
-        return self.g("Add", stream, self._cast(gated, self.stream))
+    def _gated(self, gate: Value, branch: Value) -> Value:
+        return self.g("Mul", gate, self._cast(branch, self.wide))
 
     def _text_rotation(self) -> tuple[Value, Value]:
         head = self.a.hidden // self.a.heads
@@ -196,13 +207,13 @@ class _Network(Projection):
         """(B, tokens, patch^2, pixel_hidden): each pixel's layer, and where it is."""
         a, g, p, c = self.a, self.g, self.a.patch, self.a.pixel_hidden
         pixels = self._linear("pixel_embedder.proj", g("Transpose", patches, perm=[0, 1, 2, 4, 5, 3]))
-        pixels = self._cast(pixels, self.stream)
+        pixels = self._cast(pixels, self.wide)
         for size, first, shape in (
             (self.columns, True, (1, 1, self.columns, 1, p, c)),
             (self.rows, False, (1, self.rows, 1, p, 1, c)),
         ):
             table = self._position_table(size, first)
-            pixels = g("Add", pixels, self._cast(self._reshaped(table, *shape), self.stream))
+            pixels = g("Add", pixels, self._cast(self._reshaped(table, *shape), self.wide))
         return self._reshaped(pixels, self.form.batch, -1, a.patch**2, c)
 
     def _position_table(self, size: Size, first: bool) -> Value:
@@ -245,11 +256,11 @@ class _Network(Projection):
         mixed = self._linear(f"{name}.attn.proj", self._attention(q, k, v, width, heads))
         mixed = self._linear(f"{name}.expand_from_attn", mixed)
         mixed = self._reshaped(mixed, b, -1, a.patch**2, a.pixel_hidden)
-        pixels = self._added(pixels, self._modulation(name, seen, 2), mixed)
+        pixels = g("Add", pixels, self._gated(self._modulation(name, seen, 2), mixed))
         shift, scale = (self._modulation(name, seen, j) for j in (3, 4))
         moved = self._modulated(f"{name}.norm2", pixels, shift, scale)
         inner = g("Gelu", self._linear(f"{name}.mlp.fc1", moved))
-        return self._added(pixels, self._modulation(name, seen, 5), self._linear(f"{name}.mlp.fc2", inner))
+        return g("Add", pixels, self._gated(self._modulation(name, seen, 5), self._linear(f"{name}.mlp.fc2", inner)))
 
     def _modulation(self, name: str, seen: Value, part: int) -> Value:
         """One of the six parts of a pixel block's modulation, (B, tokens, patch^2, pixel_hidden)."""

@@ -22,7 +22,7 @@ from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.cli import main
 from pidsampler.export.architecture import Architecture, random_tensors
-from pidsampler.export.build import FLOAT, Graph
+from pidsampler.export.build import FLOAT, Graph, data_type
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.network import build_network
 from pidsampler.export.projection import build_projection
@@ -216,18 +216,24 @@ def test_the_result_is_written_where_it_is_bound(dtype):
     assert out.producer().inputs[0].producer().op_type == ("Add" if dtype == "float32" else "Cast")
 
 
-def test_a_float32_residual(tmp_path):
-    """What is added to a sum over layers is cast, and no sum is."""
-    graph, _ = operators(Form(target="ort-cuda", dtype="bfloat16", size=(64, 64), float32_residual=True), V1)
-    plain, _ = operators(Form(target="ort-cuda", dtype="bfloat16", size=(64, 64)), V1)
-    kept, before = ({node.op_type: 0 for node in graph} for _ in range(2))
-    for counts, nodes in ((kept, graph), (before, plain)):
-        for node in nodes:
-            counts[node.op_type] = counts.get(node.op_type, 0) + 1
-    assert {name for name in kept if kept[name] != before[name]} <= {"Cast"}
-    form = Form(dtype="float16", float32_residual=True)
-    with pytest.raises(PidSamplerError, match="float32_residual is for dtype='bfloat16': in float16 the sums"):
-        operators(form)
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_float32_residual(kept):
+    """It gets what each block and each injection adds, cast from bfloat16."""
+    graph, _ = operators(Form(target="ort-cuda", dtype="bfloat16", float32_residual=kept), V1)
+
+    def is_cast(value):
+        made = value.producer()
+        return made is not None and made.op_type == "Cast" and made.attributes["to"].as_int() == data_type(FLOAT)
+
+    sums = [node for node in graph if node.op_type == "Add" and any(map(is_cast, node.inputs))]
+    both_streams = 2 * V1.depth - 1  # nothing sees the text after the last block
+    assert len(sums) == kept * (both_streams + len(V1.injections))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_float32_residual_is_of_bfloat16(dtype):
+    with pytest.raises(PidSamplerError, match=f"is for bfloat16, and in {dtype} the sums are float32 already"):
+        operators(Form(dtype=dtype, float32_residual=True))
 
 
 @pytest.mark.parametrize("architecture", [V1, V15])
@@ -328,6 +334,16 @@ def test_a_folder_of_random_weights_enlarges_a_picture(run, backbone, kind):
     assert contract.timesteps == (0.999, 0.866, 0.634, 0.342, 0.0)
     result = Upscaler.load("m", "cpu")(np.zeros((5, 9, 3), np.uint8))
     assert result.array.shape == (20, 36, 3)
+
+
+def test_bfloat16_with_a_float32_residual(run):
+    code, out, err = run(*RANDOM, "-o", "m", "--target", "ort-cuda", "--float32-residual", "--verify")
+    assert (code, err) == (0, "")
+    assert "off its evaluation in float64" in out
+    code, _, err = run(*RANDOM, "-o", "n", "--float32-residual")
+    assert code == 1
+    assert "--float32-residual is for bfloat16, and in float32 the sums" in err
+    assert "pass --dtype bfloat16 with it" in err
 
 
 def test_whole_and_split_folders_give_the_same_picture(run):
