@@ -32,8 +32,8 @@ class Form:
         target: Runtime that runs it. "onnx" takes the operators of opset 23, and "tensorrt" plain ones of opset 20.
             "ort-cuda" is "onnx" without Sin and Cos, for any card: ONNX Runtime computes its attention by
             FlashAttention-2 from compute capability 8.0 on. "ort-cuda-sm90" and "ort-cpu" take ONNX Runtime's own
-            MultiHeadAttention. Its releases for CUDA 13 compute that by cuDNN on cards of 9.0 and later; in all other
-            cases bfloat16 gets slower kernels than with "ort-cuda".
+            MultiHeadAttention, which releases for CUDA 13 compute by cuDNN on cards of 9.0 and later. Elsewhere it is
+            slower in bfloat16 than the attention of "ort-cuda".
         dtype: "float32"; "bfloat16"; or "float16", where sums over layers stay in float32, which float16 may overflow.
         size: (height, width) of the result in pixels, or None for any.
         batch: Pictures at a time.

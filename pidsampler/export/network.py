@@ -6,6 +6,9 @@ What differs from the source's own order of work, and not in its result:
 - A rotary embedding turns pairs of neighbours. Rows of the weights are reordered, so that all firsts of the pairs come
   before all seconds, and the turning needs no strided access; queries and keys are reordered alike.
 - A gate's layer over [x, latent] is two layers, and a pixel block's modulation six: no large tensor is joined or cut.
+- What is one number for all tokens joins a weight first: a modulation's scale that of its norm (for one picture at a
+  time), and what the noise level takes from a gate its bias.
+- A float32 residual gets the results of a block's two layers at once, and within the block its rounded tokens are seen.
 - Of the last patch block, what only its text stream would need is left out.
 """
 
