@@ -77,11 +77,11 @@ class _Network(Projection):
         for i in range(a.depth):
             if i in a.injections:
                 k = a.injections.index(i)
-                image = self._injected(f"lq_proj.gate_modules.{k}", image, features[k], sigma, self.stream)
+                image = self._injected(f"lq_proj.gate_modules.{k}", image, features[k], sigma)
             image, text = self._patch_block(f"patch_blocks.{i}", image, text, condition, last=i == a.depth - 1)
-        seen = self._silu(g("Add", time, self._cast(image, self.wide)))
+        seen = self._silu(g("Add", self._cast(time, self.stream), image))
         if a.pixel_injection:
-            seen = self._injected("pit_lq_gate", seen, features[-1], sigma, self.wide)
+            seen = self._injected("pit_lq_gate", seen, features[-1], sigma)
         pixels = self._pixels(patches)
         for i in range(a.pixel_depth):
             pixels = self._pixel_block(f"pixel_blocks.{i}", pixels, seen)
@@ -128,8 +128,8 @@ class _Network(Projection):
             else self.g("Concat", *[text] * self.form.batch, axis=0)
         )
 
-    def _injected(self, name: str, x: Value, feature: Value, sigma: Value, dtype: np.dtype[Any]) -> Value:
-        """x + sigmoid(layer([x, feature]) - alpha*sigma) * feature; x is of that type."""
+    def _injected(self, name: str, x: Value, feature: Value, sigma: Value) -> Value:
+        """x + sigmoid(layer([x, feature]) - alpha*sigma) * feature, in `stream`."""
         g, d, layer = self.g, self.a.hidden, f"{name}.content_proj"
         weight, bias = self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"]
         half = (weight.shape[0], d)
@@ -141,7 +141,7 @@ class _Network(Projection):
         offset = g("Sub", self._cast(g.weight(f"{layer}.x.bias", bias, dtype=self.compute), FLOAT), offset)
         logit = g("Add", g("Add", of_x, self._cast(offset, self.compute)), of_feature)
         gate = self._cast(g("Sigmoid", logit), self.wide)
-        return g("Add", x, self._cast(g("Mul", gate, self._cast(feature, self.wide)), dtype))
+        return g("Add", x, self._cast(g("Mul", gate, self._cast(feature, self.wide)), self.stream))
 
     # The transformer over patches.
 

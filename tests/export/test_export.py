@@ -218,7 +218,7 @@ def test_the_result_is_written_where_it_is_bound(dtype):
 
 @pytest.mark.parametrize("kept", [False, True])
 def test_a_float32_residual(kept):
-    """It gets what each block and each injection adds, cast from bfloat16."""
+    """It gets what each block and each injection adds, cast from bfloat16, and the time before the pixels' blocks."""
     graph, _ = operators(Form(target="ort-cuda", dtype="bfloat16", float32_residual=kept), V1)
 
     def is_cast(value):
@@ -227,7 +227,7 @@ def test_a_float32_residual(kept):
 
     sums = [node for node in graph if node.op_type == "Add" and any(map(is_cast, node.inputs))]
     both_streams = 2 * V1.depth - 1  # nothing sees the text after the last block
-    assert len(sums) == kept * (both_streams + len(V1.injections))
+    assert len(sums) == kept * (both_streams + len(V1.injections) + 1)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float16"])
