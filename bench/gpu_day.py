@@ -195,7 +195,7 @@ def _second(device: str, output: Path, scratch: Path, few: bool, pid: Path | Non
     reduced, full, plain = scratch / "reduced", scratch / "full", scratch / "full-onnx"
     cpu = device == "cpu"
     random = _cli("export", "--random-weights", "0", "--quiet", "--overwrite")
-    target = ["--target", "ort-cpu" if cpu else "ort-cuda"]
+    target = ["--target", "ort-cpu" if cpu else "ort-cuda-sm90"]
     side = 256 if few else 2048
     large = ["--backbone", "flux", "--type", "2kto4k_v1pt5", "--size", f"{side}x{side}", *(["--reduced"] * few)]
     small = ["--backbone", "sdxl", "--type", "2kto4k", "--reduced"]
