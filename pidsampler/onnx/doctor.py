@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 
-from .. import moved
+from .. import moved, native
 from ..errors import PidSamplerError
 from ..values import word
 from .providers import nvidia_libraries
@@ -158,6 +158,8 @@ def report(
     for name in _PACKAGES:
         if name in found.packages:
             say(f"{name:<13} {found.packages[name]}")
+    library = native.built()
+    say(f"noise, rows   {'numpy: no compiled library is here' if library is None else f'compiled, {library.form}'}")
     say(f"driver        {'none' if found.driver is None else 'CUDA {}.{}'.format(*found.driver)}")
     for card in found.cards:
         say(f"card          {_described(card)}")
