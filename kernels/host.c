@@ -201,7 +201,41 @@ __attribute__((always_inline)) static inline void pid_add(PID_REAL *restrict out
     }
 }
 
+// x = a*x + b*x0 in one pass, without blocks; to the compiler the three flags are constants.
+__attribute__((always_inline)) static inline void pid_plain(const PidHostRow *row, const PID_REAL *restrict m, uint64_t start,
+                                                            uint64_t stop, int p_x, int a_x, int clips) {
+    const PID_REAL p = (PID_REAL)row->p, q = (PID_REAL)row->q, high = (PID_REAL)row->clip;
+    const PID_REAL a = (PID_REAL)row->result[0].weight[0], b = (PID_REAL)row->result[0].weight[a_x];
+    PID_REAL *restrict x = (PID_REAL *)row->result[0].out + start;
+    for (uint64_t i = 0; i < stop - start; ++i) {
+        PID_REAL x0 = p_x ? q * m[i] + p * x[i] : q * m[i];
+        if (clips) x0 = x0 < -high ? -high : x0;
+        if (clips) x0 = x0 > high ? high : x0;
+        x[i] = a_x ? a * x[i] + b * x0 : b * x0;
+    }
+}
+
+// Does a row whose only result is x, of x and x0; returns 0 where it is another.
+static int pid_is_plain(const PidHostRow *row, const PID_REAL *m, uint64_t start, uint64_t stop) {
+    const int terms = (int)row->result[0].terms, a_x = terms == 2;
+    if (row->results != 1 || row->draws || row->result[0].out != row->x || terms < 1 || terms > 2 ||
+        row->result[0].source[terms - 1] || (a_x && row->result[0].source[0] != row->x))
+        return 0;
+    switch ((row->p != 0.0) + 2 * a_x + 4 * (row->clip < HUGE_VAL)) {
+    case 0: pid_plain(row, m, start, stop, 0, 0, 0); break;
+    case 1: pid_plain(row, m, start, stop, 1, 0, 0); break;
+    case 2: pid_plain(row, m, start, stop, 0, 1, 0); break;
+    case 3: pid_plain(row, m, start, stop, 1, 1, 0); break;
+    case 4: pid_plain(row, m, start, stop, 0, 0, 1); break;
+    case 5: pid_plain(row, m, start, stop, 1, 0, 1); break;
+    case 6: pid_plain(row, m, start, stop, 0, 1, 1); break;
+    default: pid_plain(row, m, start, stop, 1, 1, 1);
+    }
+    return 1;
+}
+
 PID_STEP(PID_NAME(pid_step_)) {
+    if (pid_is_plain(row, m, start, stop)) return;
     PID_REAL x0[PID_BLOCK], result[PID_RESULTS][PID_BLOCK];
     float normals[PID_BLOCK];
     for (uint64_t at = start; at < stop; at += PID_BLOCK) {

@@ -24,6 +24,7 @@ from ..errors import ConfigError, PidSamplerError
 from ..noise import philox
 from ..table import Combination, Row
 from ..version import __version__
+from .in_place import in_place
 from .steps import slots
 
 Array = Any
@@ -31,7 +32,7 @@ Step = Callable[[Array, Array, Sequence[Array]], Sequence[Array]]  # (x, m, save
 
 SEED = 7
 
-_BY_TORCH = ("torch", "torch-compile", "pid-reference", "diffusers")
+_BY_TORCH = ("torch", "torch-in-place", "torch-compile", "pid-reference", "diffusers")
 _MOST_DRAWS = 3  # that a peer makes: none would follow a Brownian path by forty
 
 _SHAPE = (1, 3, 111, 113)  # of the check: no multiple of a vector's or a chunk's length
@@ -199,6 +200,7 @@ def find_peers(backend: Backend) -> tuple[list[StepImplementation], dict[str, st
         torch = _TorchArrays(backend)
         peers += [
             _as_written("torch", torch.version, torch, torch.no_gradients),
+            StepImplementation(name="torch-in-place", version=torch.version, arrays=torch, prepare=torch.in_place),
             StepImplementation(name="torch-compile", version=torch.version, arrays=torch, prepare=torch.compiled),
             StepImplementation(name="pid-reference", version=torch.version, arrays=torch, prepare=torch.pid_reference),
         ]
@@ -317,6 +319,10 @@ class _TorchArrays:
 
     def clip(self, x: Array, bound: float) -> Array:
         return x.clamp(-bound, bound)
+
+    def in_place(self, row: Row) -> Step | None:
+        """A row in as few passes over memory as PyTorch can do it."""
+        return self.no_gradients(in_place(self.torch, row)) if len(row.draws) <= _MOST_DRAWS else None
 
     def compiled(self, row: Row) -> Step | None:
         """PiD's step by `torch.compile`, which fuses the noise too."""

@@ -314,6 +314,7 @@ def test_a_peer_that_is_not_installed(monkeypatch):
         planned("--peers", "numpy,diffusers")
     assert list(command.plan(parsed("--device", "cpu")).missing) == [
         "torch",
+        "torch-in-place",
         "torch-compile",
         "pid-reference",
         "diffusers",
@@ -412,6 +413,21 @@ class Tensor(np.ndarray):
     def clamp(self, low, high):
         return np.clip(self, low, high)
 
+    def clamp_(self, low, high):
+        return np.clip(self, low, high, out=self)
+
+    def mul_(self, weight):
+        self *= weight
+        return self
+
+    def add_(self, other, alpha):
+        self += alpha * other
+        return self
+
+    def normal_(self):
+        self[...] = sys.modules["torch"].randn_like(self)
+        return self
+
 
 @pytest.fixture(name="torch")
 def _torch(monkeypatch):
@@ -428,6 +444,9 @@ def _torch(monkeypatch):
     torch.bfloat16 = np.dtype("bfloat16")
     torch.tensor = lambda host, dtype, device: np.array(host, dtype).view(Tensor)
     torch.randn_like = lambda x: generator[0].standard_normal(x.shape).astype(x.dtype).view(Tensor)
+    torch.empty_like = np.empty_like
+    torch.mul = lambda x, weight, out: np.multiply(x, weight, out=out)
+    torch.add = lambda x, other, alpha, out: np.add(x, alpha * other, out=out)
     torch.inference_mode = lambda: lambda function: function
     torch.compile = lambda function, dynamic: function
     torch.compiler = types.SimpleNamespace(reset=lambda: None)
@@ -459,18 +478,22 @@ def _torch(monkeypatch):
     return torch
 
 
+PLAIN = ("flow-ode", "flow-sde", "flow-sde clipped", "dpmpp-2m", "sa-solver")
+
+
 def test_peers_by_pytorch(torch):
     plan = small(
-        variants=[VARIANTS[name] for name in ("flow-ode", "flow-sde", "flow-sde clipped", "heun", "flow-sde brownian")],
+        variants=[VARIANTS[name] for name in (*PLAIN, "flow-sde brownian")],
         peers=peers.find_peers(NUMPY)[0],
     )
     found = [(row["variant"], row["by"]) for row in bench.measure(plan, pytest.fail)]
     by = {variant.name: [b for name, b in found if name == variant.name] for variant in plan.variants}
     assert by == {
-        "flow-ode": ["pidsampler", "numpy", "torch", "diffusers"],
-        "flow-sde": ["pidsampler", "numpy", "torch", "torch-compile", "pid-reference", "diffusers"],
-        "flow-sde clipped": ["pidsampler", "numpy", "torch"],
-        "heun": ["pidsampler", "numpy", "torch"],
+        "flow-ode": ["pidsampler", "numpy", "torch", "torch-in-place", "diffusers"],
+        "flow-sde": ["pidsampler", "numpy", "torch", "torch-in-place", "torch-compile", "pid-reference", "diffusers"],
+        "flow-sde clipped": ["pidsampler", "numpy", "torch", "torch-in-place"],
+        "dpmpp-2m": ["pidsampler", "numpy", "torch", "torch-in-place"],
+        "sa-solver": ["pidsampler", "numpy", "torch", "torch-in-place"],
         "flow-sde brownian": ["pidsampler"],
     }
 
@@ -478,7 +501,7 @@ def test_peers_by_pytorch(torch):
 def test_peers_without_diffusers(torch, monkeypatch):
     monkeypatch.setitem(sys.modules, "diffusers", None)
     found, missing = peers.find_peers(NUMPY)
-    assert [one.name for one in found] == ["numpy", "torch", "torch-compile", "pid-reference"]
+    assert [one.name for one in found] == ["numpy", *(name for name in peers._BY_TORCH if name != "diffusers")]
     assert list(missing) == ["diffusers"]
 
 
@@ -549,7 +572,16 @@ def test_the_gpus_path_runs(clocked, torch, tmp_path, monkeypatch, capsys):
     assert sizes["flow-sde", "float16", "float16"] == 6 * 192
     assert sizes["sa-solver", "float32", "float32"] == 4 * 192 * (3 + 2 + 2)  # two saved tensors in, two out
     of_sde = [row["by"] for row in found if row["variant"] == "flow-sde" and row["m"] == row["x"] == "float32"]
-    assert of_sde == ["pidsampler", "cupy", "cupy-fuse", "torch", "torch-compile", "pid-reference", "diffusers"]
+    assert of_sde == [
+        "pidsampler",
+        "cupy",
+        "cupy-fuse",
+        "torch",
+        "torch-in-place",
+        "torch-compile",
+        "pid-reference",
+        "diffusers",
+    ]
     assert {row["device"] for row in found} == {"a stand-in"}
     assert {(row["driver"], row["cuda"], row["commit"]) for row in found} == {("580.1", "13000", "c" * 40)}
     assert all(float(row["host_ms"]) >= 0 for row in found)
