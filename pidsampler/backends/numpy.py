@@ -126,10 +126,12 @@ def _noise(flat: Array, seed: int, draw: int, stream: int, keep: float, scale: f
     """x = keep*x + scale*N for the elements start..stop of one image."""
     eps = np.empty(CHUNK, np.float32)
     for part in _chunks(start, stop):
-        e = eps[: part.stop - part.start]
+        in_place = keep == 0.0 and flat.dtype == np.float32
+        e = flat[part] if in_place else eps[: part.stop - part.start]
         philox.fill(e, seed, draw=draw, stream=stream, start=part.start)
         if keep == 0.0:
-            np.multiply(e, scale, out=flat[part])
+            if scale != 1.0 or not in_place:
+                np.multiply(e, scale, out=flat[part])
         else:
             flat[part] *= keep
             flat[part] += np.multiply(e, scale, out=e)

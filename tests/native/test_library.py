@@ -2,10 +2,11 @@
 
 Tried mutations, each of which fails here. Noise: a round less, lanes in order 0, 1, 2, 3, the first counter's rest not
 skipped, the tail's count one less, high words of the counter ignored. Rows: p and q swapped, a term of weight 0 read,
-clip of one side, the draws of the first result for all, x written before a saved tensor reads it, m from the image's
+clip of one side in blocks or in one pass, the draws of the first result for all, x not written, m from the image's
 beginning in a later part.
 """
 
+import itertools
 import shutil
 from functools import partial
 
@@ -121,6 +122,18 @@ def test_rows(form, by_numpy, x_type, m_type):
         expected = by_numpy(partial(stepped, row, x, m, saved))
         for found, known in zip(stepped(row, x, m, saved), expected, strict=True):
             assert same_bits(found, known), (row, n)
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64], ids=str)
+def test_rows_of_x_and_x0_alone(form, by_numpy, dtype):
+    """The rows that are done in one pass: with and without x in x0, x in the sum, and a bound."""
+    rng = np.random.default_rng(6)
+    x, m = rng.normal(size=(2, 2, 1027)).astype(dtype)
+    m[:, :5] = [np.nan, np.inf, -np.inf, -0.0, 0.0]
+    for p, a, b, clip in itertools.product((0.0, 1.0, 0.7), (0.0, 1.0, 0.3), (1.0, -0.4), (None, 0.6)):
+        row = Row(0.7, 0.4, p=p, q=-0.9, a=a, b=b, clip=clip)
+        expected = by_numpy(partial(stepped, row, x, m, []))
+        assert same_bits(stepped(row, x, m, [])[0], expected[0]), row
 
 
 def test_parts_and_threads_do_not_matter(form, by_numpy, monkeypatch):
