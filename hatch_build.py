@@ -30,7 +30,10 @@ NAME = {"win32": "_host.dll", "darwin": "_host.dylib"}.get(sys.platform, "_host.
 X86 = {"sse2": "-msse2", "avx2": "-mavx2", "avx512": "-mavx512f"}
 FORMS = {"x86_64": X86, "amd64": X86, "aarch64": {"neon": ""}, "arm64": {"neon": ""}}
 # Products and sums stay apart, so that every compiler and processor gives numpy's bits.
-FLAGS = ("-std=gnu11", "-O3", "-fvisibility=hidden", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math")
+FLAGS = (
+    *("-std=gnu11", "-O3", "-funroll-loops", "-fvisibility=hidden"),
+    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+)
 
 # Run on what was built, by itself: the noise of each form that runs here must have these bits. So a compiler that
 # rounds in its own way is found out now.
