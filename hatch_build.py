@@ -8,6 +8,7 @@ processor, the package is installed without the library: numpy does the same wor
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import os
 import platform
@@ -51,7 +52,9 @@ for form in range(4):
 
 
 def build(target: Path) -> str:
-    """Compile the library to a path, and return what was done; nothing is left there where it was not."""
+    """Compile the library to a path, and return what was done; an old one is not left there."""
+    with contextlib.suppress(OSError):  # on Windows one that is in use stays
+        target.unlink(missing_ok=True)
     forms = FORMS.get(platform.machine().lower())
     if forms is None or sys.maxsize < 2**32:
         return f"no compiled library: none is written for {platform.machine()}, numpy does the work"
@@ -62,12 +65,11 @@ def build(target: Path) -> str:
             try:
                 _compile(compiler, forms, made)
                 _run([sys.executable, "-c", CHECK, str(made)])
+                shutil.copyfile(made, target)
             except (OSError, subprocess.SubprocessError) as error:
                 said = getattr(error, "stderr", None) or str(error)
                 tried.append(f"{shlex.join(compiler)}: {said.strip()}")
                 continue
-            target.unlink(missing_ok=True)  # a process may have loaded the old one
-            shutil.copyfile(made, target)
         return f"compiled library for {', '.join(forms)}, by {shlex.join(compiler)}: {target}"
     return "\n".join(["no compiled library, numpy does the work:", *(tried or ["no C compiler was found"])])
 
@@ -122,6 +124,5 @@ class CustomBuildHook(BuildHookInterface):
 
 if __name__ == "__main__":
     made = ROOT / "pidsampler" / "native" / NAME
-    made.unlink(missing_ok=True)
     print(build(made))
     sys.exit(not made.exists())
