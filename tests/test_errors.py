@@ -150,6 +150,7 @@ def test_unknown_names_are_answered_by_the_nearest():
         (["heun", *many], "things()", "HEUN", "did you mean 'heun', "),
         (["heun", *many], "things()", "he.un", "? see things()"),
         (many, "things()", "", "see things()"),
+        (list("abcdefghijklmnopqrstuvwxyz"), None, "9", "q, r, s, t and 6 more"),
     ]
     for known, where, name, message in cases:
         error = unknown_name("thing", name, known=known, where=where)

@@ -15,6 +15,7 @@ from ..values import file_path, items, whole, word
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
 MOST_TEXT = 16_000_000
+_MOST = 1 << 30  # that is asked for: so much memory is taken for it, whatever the file has
 
 
 def opened(path: Path) -> BufferedReader:
@@ -48,7 +49,7 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
     Raises:
         PidSamplerError: The file cannot be read, see `opened`, or is larger.
     """
-    path, most = file_path("path", path), None if most is None else whole("most", most, low=0)
+    path, most = file_path("path", path), None if most is None else whole("most", most, low=0, high=_MOST)
     with opened(path) as file:
         try:
             data = file.read() if most is None else file.read(most + 1)
@@ -71,7 +72,7 @@ def read_text(path: Path, *, expected: str, most: int = MOST_TEXT) -> str:
         PidSamplerError: The file cannot be read, is larger, or is no text in UTF-8.
     """
     word("expected", expected)
-    data = read_bytes(path, most=whole("most", most, low=0))
+    data = read_bytes(path, most=whole("most", most, low=0, high=_MOST))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from io import BufferedIOBase
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError
-from ..values import whole
+from ..values import instance, whole
 
 _MOST = 1 << 29  # bytes: a latent of 45 megapixels of a picture, by the largest latents that there are
 _HEADERS: dict[tuple[int, int], Callable[..., Any]] = {  # the third version is for fields with names
@@ -25,6 +26,7 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
     Raises:
         Exception: Of any kind: the file holds no such array, one of objects or fields, or one of more than 512 MB.
     """
+    instance("file", file, kind=BufferedIOBase, words="a file that is open for reading bytes")
     shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
     if dtype.hasobject or dtype.names or min(shape, default=0) < 0:
         raise ValueError(f"it is an array of {dtype} and shape {shape}, expected floats")

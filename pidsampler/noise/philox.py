@@ -19,13 +19,16 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..moved import keywords
-from ..values import instance, items, whole, wholes, word
+from ..values import instance, items, whole, word
+from ..values import shape as shape_
 
 SAMPLER, DEGRADE = 0, 1  # streams
 
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
+_MOST_IMAGES = 1_000_000  # of a batch
+_MOST_START = (1 << 62) - 1  # whose counter, a fourth of it, and what follows fit 64 bits
 _CHUNK = 1 << 13  # counters at a time: the ten 64 KiB arrays of a chunk stay in the second-level cache
 
 
@@ -44,7 +47,7 @@ def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) ->
     Raises:
         PidSamplerError: A number is outside its range.
     """
-    out = np.empty(wholes("shape", shape, low=0), np.float32)
+    out = np.empty(shape_("shape", shape, low=0), np.float32)
     fill(out.reshape(-1), seed, draw=draw, stream=stream)
     return out
 
@@ -57,7 +60,7 @@ def fill(out: NDArray[np.floating], seed: int, *, draw: int, stream: int = SAMPL
         PidSamplerError: A number is outside its range, see `normal`.
     """
     instance("out", out, kind=np.ndarray, words="an array")
-    seed, start = check_number("seed", seed, bits=64), whole("start", start, low=0)
+    seed, start = check_number("seed", seed, bits=64), whole("start", start, low=0, high=_MOST_START)
     draw, stream = check_number("draw", draw, bits=32), check_number("stream", stream, bits=32)
     stop = start + len(out)
     first, last = start // 4, -(-stop // 4)
@@ -75,7 +78,7 @@ def check_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     Raises:
         PidSamplerError: The list has another length than the batch, or a seed is outside 0..2^64-1.
     """
-    batch = whole("batch", batch, low=1)
+    batch = whole("batch", batch, low=1, high=_MOST_IMAGES)
     if isinstance(seed, Iterable):
         seeds = items("seed", seed, words="whole numbers")
     else:

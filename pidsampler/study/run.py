@@ -21,7 +21,7 @@ from typing import Any
 from .. import moved
 from ..errors import ConfigError, PidSamplerError, missing_extra
 from ..io import atomic, files, latents, pictures
-from ..jobs.base import check_engine
+from ..jobs.base import MOST_WORKERS, check_engine
 from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
@@ -118,7 +118,7 @@ def run_study(
             raise missing_extra(package, "study")
     check_engine(engine)
     callback("on_progress", on_progress, takes="(progress)")
-    processes = None if processes is None else whole("processes", processes, low=1)
+    processes = None if processes is None else whole("processes", processes, low=1, high=MOST_WORKERS)
     resolve_device(device)
     plan = _Preparation(study, file_path("folder", folder))
     if len(plan.errors) == len(study.all_cells):
@@ -157,7 +157,7 @@ def estimate(study: Study, folder: str | Path, *, device: str = "auto", processe
     Raises:
         PidSamplerError: The study cannot begin.
     """
-    processes = whole("processes", processes, low=1)
+    processes = whole("processes", processes, low=1, high=MOST_WORKERS)
     resolve_device(device)
     plan = _Preparation(study, file_path("folder", folder))
     done = Store.peek(plan.folder)

@@ -381,6 +381,8 @@ BAD = {
     "unpublished": (["--random-weights", 1], {"kind": "2k"}, "sdxl was not published as 2k: pass one of 2kto4k"),
     "target": ([*RANDOM, "--target", "openvino"], {}, "unknown target 'openvino'"),
     "dtype": ([*RANDOM, "--dtype", "int8"], {}, "unknown dtype 'int8'"),
+    "a seed of 65 bits": (["--random-weights", 1 << 64], {}, "--random-weights 18446744073709551616 must be a"),
+    "a size of 5,000 digits": ([*RANDOM, "--size", "9" * 5000 + "x1"], {}, "... is not WIDTHxHEIGHT"),
     "size": ([*RANDOM, "--size", "96"], {}, "--size '96' is not WIDTHxHEIGHT"),
     "odd size": ([*RANDOM, "--size", "96x65"], {}, "the size 96x65 is no multiple of 32 pixels"),
     "reduced": (["--checkpoint", "c.safetensors", "--reduced"], {}, "--reduced makes a network of random weights"),
