@@ -524,6 +524,7 @@ CALLS |= {
     "io.times.write_list": {**CALLED, "times": TIMES_, "comments": Takes(["a comment"])},
     "io.tables.read_table": {"path": Takes("table.json")},
     "io.latents.read": {"path": Takes("latent.npy")},
+    "io.latents.is_latent": {"path": Takes("latent.npy")},
     "io.latents.batched": {"array": Takes(LATENT)},
     "io.captions.read": {"path": Takes("caption.npy")},
     "io.captions.checked": {"array": Takes(LATENT[0, 0])},

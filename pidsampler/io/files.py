@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import glob
 import os
 import stat
@@ -14,6 +15,7 @@ from ..errors import ConfigError, FileError, reason
 from ..values import file_path, items, whole, word
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NO_FILE = "it is a pipe or a device, expected a file"
 MOST_TEXT = 16_000_000
 _MOST = 1 << 30  # that is asked for: so much memory is taken for it, whatever the file has
 
@@ -28,10 +30,12 @@ def opened(path: Path) -> BufferedReader:
     try:
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
     except (OSError, ValueError) as error:  # ValueError of a null byte in the name
+        if isinstance(error, OSError) and error.errno == errno.ENXIO:  # a socket
+            raise FileError(f"cannot read {path}: {_NO_FILE}") from error
         raise FileError(f"cannot read {path}: {reason(error) if isinstance(error, OSError) else error}") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise FileError(f"cannot read {path}: it is a pipe or a device, expected a file")
+        raise FileError(f"cannot read {path}: {_NO_FILE}")
     return file
 
 

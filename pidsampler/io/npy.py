@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from ..errors import FileError
 from ..values import instance, whole
+from . import kinds
 
 _MOST = 1 << 29  # bytes: a latent of 45 megapixels of a picture, by the largest latents that there are
 _HEADERS: dict[tuple[int, int], Callable[..., Any]] = {  # the third version is for fields with names
@@ -27,7 +28,11 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
         Exception: Of any kind: the file holds no such array, one of objects or fields, or one of more than 512 MB.
     """
     instance("file", file, kind=BufferedIOBase, words="a file that is open for reading bytes")
-    shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    begin = file.read(8)
+    if not begin.startswith(kinds.NUMPY):
+        held = kinds.other(begin)
+        raise ValueError(f"it is no array in numpy's format{f': it holds {held}' if held else ''}")
+    shape, fortran, dtype = _HEADERS[begin[6], begin[7]](file)
     if dtype.hasobject or dtype.names or min(shape, default=0) < 0:
         raise ValueError(f"it is an array of {dtype} and shape {shape}, expected floats")
     size = math.prod(shape) * dtype.itemsize
@@ -42,5 +47,5 @@ def check_size(size: int) -> None:
     Raises:
         PidSamplerError: It has more than 512 MB.
     """
-    if whole("size", size) > _MOST:
+    if (size if type(size) is int else whole("size", size)) > _MOST:
         raise FileError(f"it has {size} bytes, expected at most {_MOST}")

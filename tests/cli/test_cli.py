@@ -388,13 +388,15 @@ def test_table_plot(here, run, spec):
 
 
 def test_table_plot_refuses(here, run, monkeypatch):
+    """What is drawn is printed before."""
+    _, printed, _ = run("table", "flow-ode")
     code, out, err = run("table", "flow-ode", "--plot", "a.nope")
-    assert (code, out) == (1, "")
+    assert (code, out) == (1, printed)
     assert err.startswith("pidsampler: error: cannot write a.nope: Format 'nope' is not supported")
     assert run("table", "flow-ode", "--plot", "no/a.png")[2].startswith("pidsampler: error: cannot write no/a.png: ")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     message = "pidsampler: error: matplotlib is not installed: pip install 'pidsampler[plot]'\n"
-    assert run("table", "flow-ode", "--plot", "a.png") == (1, "", message)
+    assert run("table", "flow-ode", "--plot", "a.png") == (1, printed, message)
 
 
 def test_lists(run):

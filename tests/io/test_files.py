@@ -1,6 +1,7 @@
 """Files of others: pipes, marks before a text, brackets in names, no home; and what is written over them."""
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -75,6 +76,15 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(PidSamplerError, match=r"it is a pipe or a device|it is no file"):
         READERS[name](tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no such sockets")
+def test_a_socket_is_refused_as_a_pipe_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("a.png")
+        with pytest.raises(PidSamplerError, match=r"cannot read a\.png: it is a pipe or a device, expected a file"):
+            files.opened("a.png")
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no such device")

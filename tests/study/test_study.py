@@ -520,6 +520,41 @@ def test_interrupted_it_says_so_and_goes_on(study, tmp_path):
     assert [row for row in untimed(tmp_path / "out") if row in some] == some
 
 
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("pictures/x/a.png", {"images": "out/pictures/x/*.png"}),
+        ("results.csv", {"images": "link.png"}),
+        ("tables/a.json", {"scheduler": "@out/tables/a.json", "steps": None}),
+        ("table.md", {"timesteps": "@out/table.md", "steps": None}),
+    ],
+)
+def test_no_input_is_replaced(photos, tmp_path, name, more):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    content = get_scheduler("flow-sde").table().to_json().encode()
+    content = (
+        b"0.5\n0\n" if "timesteps" in more else content if "scheduler" in more else (photos / "a.png").read_bytes()
+    )
+    path.write_bytes(content)
+    (tmp_path / "link.png").symlink_to(path)
+    preset = {"model": "gaussian", "images": "photos/a.png", "steps": 2, **more}
+    study = Study(preset=preset, measures=["specks"], folder=tmp_path)
+    with pytest.raises(PidSamplerError, match="which is never replaced"):
+        run_study(study, tmp_path / "out")
+    assert path.read_bytes() == content
+
+
+def test_what_a_killed_study_left_is_removed(tmp_path):
+    for folder in ("out", "out/tables", "out/pictures/a"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / ".pidsampler-0123456789abcdef.tmp").write_bytes(b"half")
+        os.utime(tmp_path / folder / ".pidsampler-0123456789abcdef.tmp", (0, 0))
+    preset = {"model": "law", "scheduler": "heun", "steps": 2}
+    run_study(Study(preset=preset, flows={"law": FLOW}, measures=["mean-error"]), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob(".pidsampler-*"))
+
+
 def test_a_full_disk_loses_nothing(study, tmp_path):
     """A limit on the size of files stands for it: SQLite meets it in the middle of a transaction."""
     plan = with_own_measure(tmp_path, study, "pass", steps=STEPS)
