@@ -4,6 +4,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -543,6 +544,18 @@ def test_no_input_is_replaced(photos, tmp_path, name, more):
     with pytest.raises(PidSamplerError, match="which is never replaced"):
         run_study(study, tmp_path / "out")
     assert path.read_bytes() == content
+
+
+def test_names_do_not_control_a_terminal(photos, tmp_path):
+    name = "red\x1b[31m\x9b\u202e"
+    (photos / "a.png").rename(photos / f"{name}.png")
+    shutil.copytree(Upscaler.load("gaussian", "cpu").model.path, tmp_path / name)
+    preset = {"model": "gaussian", "images": "photos/*.png", "steps": 1}
+    study = Study(preset=preset, axes={"model": ["gaussian", name]}, measures=["specks"], folder=tmp_path)
+    run_study(study, tmp_path / "out")
+    for path in (tmp_path / "out").glob("*.*"):
+        if path.suffix in (".csv", ".md", ".tex", ".html"):
+            assert not {*"\x1b\x9b\u202e"} & {*path.read_text(encoding="utf-8")}, path
 
 
 def test_what_a_killed_study_left_is_removed(tmp_path):
