@@ -121,7 +121,7 @@ def test_a_broken_package_is_named(plugin, value, message):
         ("flow-sde@uniform:0", {}, "steps=0"),
         ("flow-sde@uniform:8", {"timesteps": [0.5, 0]}, "use one of them"),
         ("flow-ode", {"eta": 0.5}, "flow-ode has no option 'eta': it takes none"),
-        ("flow-sde", {"etta": 0.5}, "flow-sde has no option 'etta': it takes eta"),
+        ("flow-sde", {"etta": 0.5}, "flow-sde has no option 'etta': did you mean 'eta'. it takes eta"),
         ("flow-sde(eta=x)", {}, r"eta='x' must be a finite number in \[0, 1\]"),
         ("flow-sde", {"eta": None}, "eta=None must be a finite number"),
         ("deis(order=2.5)", {}, r"order=2\.5 must be a whole number in 1\.\.3"),
