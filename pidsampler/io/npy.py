@@ -47,5 +47,5 @@ def check_size(size: int) -> None:
     Raises:
         PidSamplerError: It has more than 512 MB.
     """
-    if (size if type(size) is int else whole("size", size)) > _MOST:
+    if (type(size) is int and size > _MOST) or whole("size", size, low=0) > _MOST:
         raise FileError(f"it has {size} bytes, expected at most {_MOST}")

@@ -115,7 +115,7 @@ def test_a_broken_package_is_named(plugin, value, message):
         ("flow-sde(eta)", {}, "cannot read 'eta' in .*: expected option=value"),
         ("flow-sde(eta=1,eta=2)", {}, "cannot read 'eta=2' in"),
         ("flow-sde(eta=0.5)", {"eta": 0.1}, "has 'eta', and it was given too"),
-        ("flow-sde@karras(roh=7):8", {}, "karras has no option 'roh': it takes rho, t_max, t_min"),
+        ("flow-sde@karras(roh=7):8", {}, "karras has no option 'roh': did you mean 'rho'. it takes rho, t_max, t_min"),
         ("flow-sde@karas:8", {}, "unknown timestep list 'karas': did you mean 'karras'"),
         ("flow-sde@uniform:x", {}, "'x' in 'flow-sde@uniform:x' is not a number of steps"),
         ("flow-sde@uniform:0", {}, "steps=0"),
