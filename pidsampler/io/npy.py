@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError
-from ..values import instance, whole
+from ..values import instance, shown, whole
 from . import kinds
 
 _MOST = 1 << 29  # bytes: a latent of 45 megapixels of a picture, by the largest latents that there are
@@ -48,4 +48,4 @@ def check_size(size: int) -> None:
         PidSamplerError: It has more than 512 MB.
     """
     if (type(size) is int and size > _MOST) or whole("size", size, low=0) > _MOST:
-        raise FileError(f"it has {size} bytes, expected at most {_MOST}")
+        raise FileError(f"it has {shown(size)} bytes, expected at most {_MOST}")
