@@ -2,15 +2,17 @@
 
     python bench/gpu_day.py A                   facts, smoke, doctor, pytest -m gpu, rows, small pictures, floors
     python bench/gpu_day.py B                   PiD's network, small and full, compute-sanitizer, ncu, peers
-    python bench/gpu_day.py A --list            the steps and their commands; nothing is run
+    python bench/gpu_day.py A --dry-run         each step, small, up to its first CUDA call: any card is hidden from it
     python bench/gpu_day.py A --device cpu      what needs no card, at small sizes: to test this script
 
 Each step is a process with a time limit; one that fails or is stopped does not stop the others. Nothing is installed.
-`--output` (default: $OUT, or ./gpu-day) receives log-A.txt, results-A.jsonl with a row for each result and each step,
-rows.csv of `pidsampler bench`, and ncu.csv; they are appended to. The measurements are commands too, which print a line
-of JSON for each result, errors included:
+`--output` (default: $OUT, or ./gpu-day) receives gpu-day-A-DATE.json, with a row for each result and each step, to be
+put into bench/results/; and log-A.txt, rows.csv of `pidsampler bench`, and ncu.csv, which are appended to. `--pid DIR`
+times PiD's public PyTorch network too, from a checkout of github.com/nv-tlabs/PiD. The measurements are commands too,
+which print a line of JSON for each result, errors included:
 
-    python bench/gpu_day.py facts | smoke [FOLDER...] | tiny | full FOLDER [SIDE] | floors | steps | runs
+    python bench/gpu_day.py facts | smoke [FOLDER...] | tiny | full FOLDER [SIDE] | public DIR [SIDE] | floors | steps
+                            | runs
 """
 
 import argparse
@@ -30,7 +32,7 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from importlib.metadata import distributions
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -71,6 +73,11 @@ PACKAGES = re.compile(  # whose versions are said
     r"nvidia-(cudnn|cublas|cuda-nvrtc|cuda-runtime))"
 )
 
+# What the first call of CUDA says where there is no card, or no package that would make one.
+_NO_CUDA = re.compile(
+    r"no GPU can be used|install NVIDIA's driver|cupy is not installed|No module named '(cupy|torch)|No CUDA GPUs|"
+    r"not compiled with CUDA|NVIDIA driver on your system|cuda(13|12)\]"
+)
 _FAILING = re.compile(r"^(FAILED|ERROR) ")
 _SUMMARY = re.compile(r"\d+ (passed|failed|skipped|errors?|deselected|tests? collected)\b")
 _SHOWN = 300  # characters of a line
@@ -117,7 +124,9 @@ class Outcome:
         return self.code not in self.step.fine if self.code is not None else not self.step.skipped
 
 
-def steps_of(part: str, device: str, output: Path, scratch: Path) -> list[Step]:
+def steps_of(
+    part: str, device: str, output: Path, scratch: Path, *, small: bool = False, pid: Path | None = None
+) -> list[Step]:
     """Return the steps of part "A" or "B".
 
     Args:
@@ -125,8 +134,12 @@ def steps_of(part: str, device: str, output: Path, scratch: Path) -> list[Step]:
         device: "cuda", or "cpu" for small sizes and without what needs a card.
         output: The folder for tables that the steps write themselves.
         scratch: A folder for models.
+        small: Whether networks are reduced ones; on the CPU they are.
+        pid: A checkout of PiD's public code, for part B.
     """
-    return {"A": _first, "B": _second}[part](device, output, scratch)
+    if part == "A":
+        return _first(device, output)
+    return _second(device, output, scratch, small or device == "cpu", pid)
 
 
 def _own(device: str, *words: object) -> list[str]:
@@ -149,10 +162,11 @@ def _needs(device: str, tool: str = "") -> str:
     return f"{tool} is not installed" if tool and shutil.which(tool) is None else ""
 
 
-def _first(device: str, output: Path, scratch: Path) -> list[Step]:
+def _first(device: str, output: Path) -> list[Step]:
     # The project's own "error" would turn any warning of the libraries on a borrowed machine into a failure.
     tests = [sys.executable, "-m", "pytest", "-m", "gpu", "-q", "-rfE", "-n", "0", "-p", "no:cacheprovider"]
-    tests += ["-W", "default", "--durations=8", "-k", "not sanitizer"]
+    # One that lacks a package does not stop the others.
+    tests += ["-W", "default", "--durations=8", "-k", "not sanitizer", "--continue-on-collection-errors"]
     if importlib.util.find_spec("pytest_timeout"):
         tests.append("--timeout=120")
     if device == "cpu":
@@ -177,13 +191,13 @@ def _first(device: str, output: Path, scratch: Path) -> list[Step]:
     ]
 
 
-def _second(device: str, output: Path, scratch: Path) -> list[Step]:
+def _second(device: str, output: Path, scratch: Path, few: bool, pid: Path | None) -> list[Step]:
     reduced, full, plain = scratch / "reduced", scratch / "full", scratch / "full-onnx"
     cpu = device == "cpu"
     random = _cli("export", "--random-weights", "0", "--quiet", "--overwrite")
-    target = ["--target", "ort-cpu" if cpu else "ort-cuda"]
-    side = 256 if cpu else 2048
-    large = ["--backbone", "flux", "--type", "2kto4k_v1pt5", "--size", f"{side}x{side}", *(["--reduced"] * cpu)]
+    target = ["--target", "ort-cpu" if cpu else "ort-cuda-sm90"]
+    side = 256 if few else 2048
+    large = ["--backbone", "flux", "--type", "2kto4k_v1pt5", "--size", f"{side}x{side}", *(["--reduced"] * few)]
     small = ["--backbone", "sdxl", "--type", "2kto4k", "--reduced"]
     neutral = ["--target", "onnx", "--dtype", "float32" if cpu else "bfloat16"]
     watched = _own(device, "runs")
@@ -224,6 +238,13 @@ def _second(device: str, output: Path, scratch: Path) -> list[Step]:
         ),
         Step("export full, plain onnx", 120, [*random, *large, *neutral, "-o", str(plain)]),
         Step("full, plain onnx", 60, _own(device, "full", plain, side), shown=3),
+        Step(
+            "full, PiD's own code",
+            90,
+            _own(device, "public", pid or "PiD", side, *(["--reduced"] * few)),
+            shown=4,
+            skipped="" if pid else "no --pid",
+        ),
     ]
 
 
@@ -231,7 +252,13 @@ def _second(device: str, output: Path, scratch: Path) -> list[Step]:
 
 
 def run_part(
-    part: str, steps: Sequence[Step], output: Path, limit: float = LIMIT, known: Mapping[str, Any] | None = None
+    part: str,
+    steps: Sequence[Step],
+    output: Path,
+    limit: float = LIMIT,
+    known: Mapping[str, Any] | None = None,
+    *,
+    dry: Sequence[Step] = (),
 ) -> list[Outcome]:
     """Run the steps in turn, never past the limit; print the last lines of each, and a table at the end.
 
@@ -241,6 +268,8 @@ def run_part(
         output: The folder for the log and the results, made if it is not there.
         limit: Seconds for all steps.
         known: Facts that count where a step does not say them.
+        dry: The steps that these stand for in a dry run, to be said. Any card is hidden from the steps then, and one
+            that ends at its first CUDA call has not failed.
 
     Returns:
         What came of each step that was reached: all of them, unless Ctrl-C or SIGTERM came.
@@ -250,15 +279,20 @@ def run_part(
     known = known or {}
     facts: dict[str, Any] = {**known}
     outcomes, printed, tests = [], [], []
-    with (output / f"log-{part}.txt").open("a+b") as log, (output / f"results-{part}.jsonl").open("a") as results:
-        for step in steps:
-            print(f"\n===== {step.name}", flush=True)
+    results = output / f"{'dry-run' if dry else 'gpu-day'}-{part}-{time.strftime('%Y%m%d-%H%M%S')}.json"
+    rows: list[dict[str, Any]] = []
+    with (output / f"log-{part}.txt").open("a+b") as log:
+        for k, step in enumerate(steps):
+            would = f" would, in {step.seconds:.0f} s, run {_typed(dry[k])}" if dry else ""
+            print(f"\n===== {step.name}{would}", flush=True)
             log.write(f"\n===== {step.name}: {shlex.join(step.command)}\n".encode())
             log.flush()
             begin = log.seek(0, os.SEEK_END)
-            outcome = _run(step, end, log)
+            outcome = _run(replace(step, environment={**step.environment, **_HIDDEN}) if dry else step, end, log)
             log.seek(begin)
             lines = log.read().decode(errors="replace").splitlines()
+            if dry:
+                outcome = _without_cuda(step, outcome, lines)
             outcomes.append(outcome)
             for line in [*lines[-step.shown :], *([outcome.note] if outcome.note else [])]:
                 print(line[:_SHOWN])
@@ -272,15 +306,34 @@ def run_part(
             if outcome.note:
                 summary["note"] = outcome.note
             where = {"part": part, "step": step.name, **({"environment": step.environment} if step.environment else {})}
-            for row in [*(row for row in found if "facts" not in row), summary]:
-                results.write(json.dumps({**where, **row, **facts}) + "\n")
-            results.flush()
+            rows += [{**where, **row, **facts} for row in [*(row for row in found if "facts" not in row), summary]]
+            # Each time anew and whole: whoever stops this has what was found until then.
+            results.write_text("[\n" + ",\n".join(map(json.dumps, rows)) + "\n]\n")
             printed += [row for row in found if "facts" not in row]
             tests += [*tested.get("failing", []), *([tested["tests"]] if tested.get("tests") else [])]
             if outcome.note == INTERRUPTED:
                 break
     _print_end(part, outcomes, tests, printed)
+    print(f"results: {results}", flush=True)
     return outcomes
+
+
+_HIDDEN = {"CUDA_VISIBLE_DEVICES": ""}
+
+
+def _without_cuda(step: Step, outcome: Outcome, lines: Sequence[str]) -> Outcome:
+    """Return what a step came to from which any card was hidden: it has not failed if CUDA is all that it lacked."""
+    if not outcome.failed:
+        return outcome
+    errors = [row["error"] for row in _json_rows(lines) if "failed" in row]
+    found = errors or [line for line in lines if line.strip()][-1:]
+    if found and all(map(_NO_CUDA.search, found)) and outcome.code not in (None, OVER):
+        return replace(outcome, step=replace(step, fine=(outcome.code,)), note="goes as far as its first CUDA call")
+    return outcome
+
+
+def _typed(step: Step) -> str:
+    return "".join(f"{name}={value} " for name, value in step.environment.items()) + shlex.join(step.command)
 
 
 def _run(step: Step, end: float, log: BinaryIO) -> Outcome:
@@ -566,6 +619,46 @@ def _full(device: str, folder: str, side: int) -> None:
     say(full=name, side=side, without_waiting_s=round(float(np.median(others)), 4), n=len(others))
 
 
+def public(device: str, checkout: str, side: int, reduced: bool) -> bool:
+    """Time a call of PiD's public PyTorch network with random weights: as it is, and by torch.compile."""
+    return attempted(_public, device, checkout, side, reduced)
+
+
+def _public(device: str, checkout: str, side: int, reduced: bool) -> None:
+    import torch
+
+    from pidsampler.export.published import get_published
+
+    path = ROOT / "tests" / "parity" / "pid_network_numbers.py"
+    spec = importlib.util.spec_from_file_location(path.stem, path)
+    assert spec is not None
+    assert spec.loader is not None
+    numbers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(numbers)
+    a = get_published("flux", "2kto4k_v1pt5").architecture
+    a = a.reduced() if reduced else a
+    dtype = torch.bfloat16 if device == "cuda" else torch.float32
+    small = side // (a.scale * a.latent_factor)
+    with torch.device(device), torch.inference_mode():
+        network = numbers.network(Path(checkout), a).to(dtype).eval()
+        x, latent = torch.randn(1, 3, side, side, dtype=dtype), torch.randn(1, a.latent_channels, small, small)
+        caption, t, sigma = (
+            torch.zeros(1, a.text_length, a.text_width, dtype=dtype),
+            torch.full((1,), 500.0),
+            torch.zeros(1),
+        )
+
+        def call(run: Callable[..., Any]) -> None:
+            run(x, t.to(dtype), caption, lq_latent=latent.to(dtype), degrade_sigma=sigma.to(dtype))
+            if device == "cuda":
+                torch.cuda.synchronize()
+
+        for by, run in (("eager", network), ("torch.compile", torch.compile(network))):
+            first, *others = [_seconds(lambda run=run: call(run)) for _ in range(5)]
+            median = round(float(np.median(others)), 4)
+            say(public=by, side=side, first_s=round(first, 2), call_s=median, n=len(others), torch=torch.__version__)
+
+
 def floors(device: str) -> bool:
     """Say what the card itself can do, by PyTorch: a copy, and products and attention of the network's shapes."""
     fine = [attempted(_floor_copy)]
@@ -693,7 +786,8 @@ def parser() -> argparse.ArgumentParser:
         )
         sub.add_argument("--output", type=Path, metavar="DIR", help="for log and results (default: $OUT or ./gpu-day)")
         sub.add_argument("--commit", metavar="TEXT", help="said in the rows where the checkout does not know it")
-        sub.add_argument("--list", action="store_true", help="print the steps and their commands only")
+        sub.add_argument("--pid", type=Path, metavar="DIR", help="checkout of nv-tlabs/PiD, whose network is timed too")
+        sub.add_argument("--dry-run", action="store_true", help="run each step, small, up to its first CUDA call")
     command("facts", "the card, its driver, and versions")
     command("smoke", "kernels against numpy, and a picture").add_argument("folders", nargs="*", metavar="FOLDER")
     sides = command("tiny", "times of the bundled model")
@@ -703,6 +797,10 @@ def parser() -> argparse.ArgumentParser:
     sub.add_argument(
         "side", nargs="?", type=int, default=2048, metavar="SIDE", help="of results (default: %(default)s)"
     )
+    sub = command("public", "times of PiD's public PyTorch network")
+    sub.add_argument("checkout", metavar="DIR")
+    sub.add_argument("side", nargs="?", type=int, default=2048, metavar="SIDE", help="default: %(default)s")
+    sub.add_argument("--reduced", action="store_true", help="a small network of the same form")
     command("floors", "what the card itself can do")
     command("steps", "rows for a profiler").add_argument("--side", type=int, default=4096, help="default: %(default)s")
     command("runs", "small runs for compute-sanitizer")
@@ -723,6 +821,7 @@ def main(words: Sequence[str] | None = None) -> int:
         "smoke": lambda: smoke(given.device, given.folders),
         "tiny": lambda: tiny(given.device, given.sides),
         "full": lambda: full(given.device, given.folder, given.side),
+        "public": lambda: public(given.device, given.checkout, given.side, given.reduced),
         "floors": lambda: floors(given.device),
         "steps": lambda: steps(given.device, given.side),
         "runs": lambda: runs(given.device),
@@ -735,18 +834,18 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def part(given: argparse.Namespace) -> bool:
-    """Run or list a part, and return whether all that was run went well."""
+    """Run a part, and return whether all that was run went well."""
     output = (given.output or Path(os.environ.get("OUT") or "gpu-day")).resolve()
-    if given.list:
-        for step in steps_of(given.command, given.device, output, Path(tempfile.gettempdir()) / "gpu-day-models"):
-            variables = "".join(f"{name}={value} " for name, value in step.environment.items())
-            skipped = f"  (skipped: {step.skipped})" if step.skipped else ""
-            print(f"{step.name}, {step.seconds:.0f} s{skipped}\n    {variables}{shlex.join(step.command)}")
-        return True
     with tempfile.TemporaryDirectory(prefix="gpu-day-", ignore_cleanup_errors=True) as scratch:
         known = {"commit": given.commit} if given.commit else {}
-        listed = steps_of(given.command, given.device, output, Path(scratch))
-        outcomes = run_part(given.command, listed, output, given.limit, known)
+        pid = given.pid and given.pid.resolve()
+        listed, small = (
+            steps_of(given.command, given.device, output, Path(scratch), small=few, pid=pid) for few in (False, True)
+        )
+        if given.dry_run:
+            outcomes = run_part(given.command, small, output, given.limit, known, dry=listed)
+        else:
+            outcomes = run_part(given.command, listed, output, given.limit, known)
     if len(outcomes) < len(listed) or outcomes[-1].note == INTERRUPTED:
         raise KeyboardInterrupt
     return not any(outcome.failed for outcome in outcomes)

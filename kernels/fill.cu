@@ -6,7 +6,7 @@
 template <int X, bool KEEP, bool VECTOR>
 PID_DEVICE void pid_fill_body(pid_u64 n, const pid_u64* seeds, void* x, pid_u32 draw, pid_u32 stream, float keep,
                               float scale) {
-    constexpr int V = X == PID_F32 ? 4 : 8;
+    constexpr int V = pid_group<X>();
     const pid_u64 image = (pid_u64)blockIdx.y * n, stride = (pid_u64)gridDim.x * blockDim.x, seed = seeds[blockIdx.y];
     for (pid_u64 g = (pid_u64)blockIdx.x * blockDim.x + threadIdx.x; g * V < n; g += stride) {
         const int count = n - g * V < V ? (int)(n - g * V) : V;

@@ -26,7 +26,7 @@ struct PidRow {  // of 4-byte members only, so that it has no padding
 template <int X, int M, bool READS_X, bool CLIP, int SLOTS, int SAVES, int DRAWS, int CAST, bool VECTOR>
 PID_DEVICE void pid_step_body(pid_u64 n, const pid_u64* seeds, const void* x, const void* m, const void* const (&from)[3],
                               void* out, void* const (&to)[3], void* cast, const PidRow<SLOTS, SAVES, DRAWS>& row) {
-    constexpr int V = X == PID_F32 && M == PID_F32 && CAST <= PID_F32 ? 4 : 8;
+    constexpr int V = pid_group<X, M, CAST>();
     const pid_u64 image = (pid_u64)blockIdx.y * n, stride = (pid_u64)gridDim.x * blockDim.x;
     const pid_u64 seed = DRAWS != 0 ? seeds[blockIdx.y] : 0;
     for (pid_u64 g = (pid_u64)blockIdx.x * blockDim.x + threadIdx.x; g * V < n; g += stride) {
@@ -51,6 +51,7 @@ PID_DEVICE void pid_step_body(pid_u64 n, const pid_u64* seeds, const void* x, co
             }
         }
         const int draws = DRAWS < 0 ? (int)row.draws : DRAWS;
+#pragma unroll(DRAWS == 2 ? 2 : 1)  // three at once take more than 64 registers
         for (int d = 0; d < draws; ++d) {
 #pragma unroll
             for (int part = 0; part < V / 4; ++part) {

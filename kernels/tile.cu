@@ -16,7 +16,7 @@ template <int X, int M, bool VECTOR>
 PID_DEVICE void pid_tile_body(pid_u32 planes, pid_u32 h, pid_u32 w, const void* tile, const float* rows,
                               const float* columns, void* out, pid_u32 height, pid_u32 width, pid_u32 top, pid_u32 left,
                               pid_u32 fresh_row, pid_u32 fresh_column) {
-    constexpr int V = X == PID_F32 && M == PID_F32 ? 4 : 8;
+    constexpr int V = pid_group<X, M>();
     const pid_u32 groups = (w + V - 1) / V;
     const pid_u64 total = (pid_u64)planes * h * groups, stride = (pid_u64)gridDim.x * blockDim.x;
     for (pid_u64 g = (pid_u64)blockIdx.x * blockDim.x + threadIdx.x; g < total; g += stride) {

@@ -3,6 +3,7 @@ import importlib.util
 import os
 import sys
 import tempfile
+from functools import lru_cache
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,8 @@ _HOME = tempfile.TemporaryDirectory(prefix="pidsampler-home-")
 for _name in ("OMP_NUM_THREADS", "RAY_ADDRESS", "XDG_CACHE_HOME"):
     os.environ.pop(_name, None)
 os.environ["HOME"] = _HOME.name
+# Each worker has a core: what several threads of numpy's library would do is to wait for each other.
+os.environ["OPENBLAS_NUM_THREADS"] = "1"
 # One for all processes and days: matplotlib lists the fonts there, which takes seconds.
 os.environ["MPLCONFIGDIR"] = str(Path(tempfile.gettempdir(), f"pidsampler-matplotlib-{getpass.getuser()}"))
 
@@ -39,6 +42,23 @@ def _no_gpu(monkeypatch):
     """As on a machine without CuPy, whatever this one has."""
     monkeypatch.setitem(sys.modules, "cupy", None)
     registry._made.cache_clear()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _random_weights():
+    """Made once, though an export, its check and every evaluation in numpy read each anew."""
+    from pidsampler.export import architecture
+
+    drawn = lru_cache(2000)(architecture._random)
+
+    def remembered(name, shape, seed):
+        weights = drawn(name, shape, seed)
+        weights.flags.writeable = False
+        return weights
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(architecture, "_random", remembered)
+        yield
 
 
 @pytest.fixture(scope="session", name="repository")
@@ -61,8 +81,12 @@ def _load_script():
 
 
 @pytest.fixture(scope="session", name="folder")
-def _folder(tmp_path_factory):
-    return tmp_path_factory.mktemp("cupy")
+def _folder(tmp_path_factory, worker_id):
+    """Where the stand-in's kernels are built; all of xdist's workers share it."""
+    own = tmp_path_factory.getbasetemp()
+    path = (own if worker_id == "master" else own.parent) / "cupy"
+    path.mkdir(exist_ok=True)
+    return path
 
 
 @pytest.fixture(scope="session", name="libraries")

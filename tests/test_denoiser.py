@@ -17,7 +17,7 @@ def velocity(law, t):
 
 def by_quadrature(density, t):
     """E[eps - x0 | x_t] by summing over x0 on a fine grid: eps = (x - (1-t)*x0) / t."""
-    x0 = np.linspace(-6, 6, 200_001)
+    x0 = np.linspace(-6, 6, 20_001)
     result = []
     for x in X.reshape(-1):
         eps = (x - (1 - t) * x0) / t

@@ -1,3 +1,4 @@
+import functools
 import os
 import tracemalloc
 
@@ -334,16 +335,22 @@ def test_bytes_after_the_first_step():
         assert peak < x_bytes, f"{peak} bytes of scratch for x of {x_bytes}"
 
 
+def of_many_chunks():
+    found = sample(network, TABLES["eta"], shape=(2, 3, 331, 401), seed=5)
+    get_backend("numpy").noise(found, [8, 9], draw=3, stream=1, keep=0.5, scale=2.0)
+    return found
+
+
+on_one_core = functools.cache(of_many_chunks)
+
+
 @pytest.mark.parametrize("cores", [2, 3, 7, 64])
 def test_any_number_of_cores_gives_the_same(monkeypatch, cores):
     """Of an image whose size is no multiple of a chunk; every element is written once."""
-    shape = (2, 3, 331, 401)
-    found = []
-    for count in (1, cores):
-        monkeypatch.setattr(os, "sched_getaffinity", lambda _, count=count: range(count), raising=False)
-        found.append(sample(network, TABLES["eta"], shape=shape, seed=5))
-        get_backend("numpy").noise(found[-1], [8, 9], draw=3, stream=1, keep=0.5, scale=2.0)
-    assert_array_equal(*found)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(cores), raising=False)
+    found = of_many_chunks()
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: range(1), raising=False)
+    assert_array_equal(found, on_one_core())
 
 
 def test_an_error_on_any_core_is_raised(monkeypatch):
@@ -372,18 +379,25 @@ def test_law_on_the_gaussian_flow(eta):
     assert abs(x.var() - variance) < 5 * variance * np.sqrt(2 / x.size)
 
 
+LAWS = {"gaussian": Gaussian(0.3, 0.5), "mixture": GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])}
+
+
+def from_095_to_01(make, law, steps):
+    x = noise.normal(0, 0, (3, 8, 8))[None].astype(np.float64)
+    return sample(LAWS[law], make(np.linspace(0.95, 0.1, steps + 1)), x=x, dtype=np.float64)
+
+
+@functools.cache
+def converged(law):
+    return from_095_to_01(heun, law, 4096)
+
+
 @pytest.mark.parametrize(("method", "order"), [(lambda ts: FlowODE(ts).table(), 1), (heun, 2), (adams_bashforth_2, 2)])
-@pytest.mark.parametrize("law", [Gaussian(0.3, 0.5), GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])])
+@pytest.mark.parametrize("law", LAWS)
 def test_order_of_convergence(method, order, law):
     """Error against a run of 4096 Heun steps, from t = 0.95 to 0.1: the slope over 16..256 steps is the order."""
-    x = noise.normal(0, 0, (3, 8, 8))[None].astype(np.float64)
-
-    def run(make, steps):
-        return sample(law, make(np.linspace(0.95, 0.1, steps + 1)), x=x, dtype=np.float64)
-
-    exact = run(heun, 4096)
     counts = [16, 32, 64, 128, 256]
-    errors = [np.abs(run(method, n) - exact).mean() for n in counts]
+    errors = [np.abs(from_095_to_01(method, law, n) - converged(law)).mean() for n in counts]
     slope = -np.polyfit(np.log2(counts), np.log2(errors), 1)[0]
     assert slope == pytest.approx(order, abs=0.2)
 

@@ -149,7 +149,7 @@ class Launcher(Protocol):
         flags: Callable[[bool], tuple[str, ...]],
         tensors: Sequence[Array],
         arguments: tuple[Any, ...],
-        threads: int | None = None,
+        threads: int,
         others: Sequence[Array] = (),
     ) -> None:
         """Check the arrays, and launch a kernel ordered after and before the caller's stream.
@@ -161,7 +161,7 @@ class Launcher(Protocol):
                 16 bytes.
             tensors: Arrays of one shape, the batch first; the grid has a row for each image.
             arguments: Arguments of the kernel: arrays, numpy's numbers, structs as arrays of one element.
-            threads: Threads for each image; None is one for four elements.
+            threads: Threads for each image.
             others: Arrays of other shapes, to be checked too.
 
         Raises:

@@ -20,11 +20,12 @@ from .. import moved
 from ..errors import ConfigError, DeviceError, MissingDependencyError, missing_extra
 from ..table import Row
 from .base import DLPACK_CUDA
-from .kernels import KINDS, NULL, OPTIONS, StepVariant, definitions, kind, slots_read, source
+from .kernels import KINDS, NULL, OPTIONS, StepVariant, definitions, group, kind, slots_read, source
 
 Array = Any  # cupy.ndarray
 
 _THREADS = 256
+_MOST_IMAGES = 65535  # of a launch: CUDA's limit of a grid's second axis
 
 
 class CupyBackend:
@@ -32,6 +33,7 @@ class CupyBackend:
 
     Attributes:
         stream: The non-blocking stream of all its work, to share with ONNX Runtime.
+        architecture: Compute capability times ten: 90 for sm_90.
 
     Raises:
         PidSamplerError: CuPy is not installed, or finds no GPU or driver that it can use.
@@ -43,7 +45,9 @@ class CupyBackend:
 
     def __init__(self) -> None:
         self._cupy = _import_cupy()
-        self.device_id: int = self._cupy.cuda.Device().id
+        device = self._cupy.cuda.Device()
+        self.device_id: int = device.id
+        self.architecture = int(device.compute_capability)
         self.stream = self._cupy.cuda.Stream(non_blocking=True)
         self.stream_pointer: int = self.stream.ptr
         self._kernels: dict[tuple[str, tuple[str, ...]], Any] = {}
@@ -56,7 +60,12 @@ class CupyBackend:
 
     @contextmanager
     def active(self) -> Iterator[None]:
-        """Make its stream the current one of CuPy, after and before what the caller's does."""
+        """Make its stream the current one of CuPy, after and before what the caller's does.
+
+        Raises:
+            PidSamplerError: Another GPU is the current one.
+        """
+        self._check_current()
         with self._after_and_before_the_caller(), self.stream:
             yield
 
@@ -80,25 +89,31 @@ class CupyBackend:
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
         """Allocate, from CuPy's memory pool."""
-        with self.stream:
+        with self._current():
             return self._cupy.empty(tuple(shape), dtype)
 
     def adopt(self, x: Any) -> Array:
         """Return x as a CuPy array: itself, a view of a CUDA tensor through DLPack, or an upload of a numpy array.
 
         Raises:
-            PidSamplerError: x lies on another GPU, or is no array.
+            PidSamplerError: x lies on another GPU, or is no array; or another GPU is the current one.
         """
+        self._check_current()
         try:
-            if isinstance(x, self._cupy.ndarray):
-                return x
-            if isinstance(x, np.ndarray):
-                return self._cupy.asarray(x)
-            if self.owns(x):
-                return self._cupy.from_dlpack(x)
-            return self._cupy.asarray(np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x, np.float32))
+            found = self._adopted(x)
         except (TypeError, ValueError, BufferError, RuntimeError) as error:
             raise ConfigError(f"{type(x).__name__} cannot be read as a CUDA array: {error}") from error
+        self._check_place(found)
+        return found
+
+    def _adopted(self, x: Any) -> Array:
+        if isinstance(x, self._cupy.ndarray):
+            return x
+        if self.owns(x) and not isinstance(x, np.ndarray):
+            return self._cupy.from_dlpack(x)
+        if not isinstance(x, np.ndarray):
+            x = np.from_dlpack(x) if hasattr(x, "__dlpack__") else np.asarray(x, np.float32)
+        return self._cupy.asarray(x)
 
     def to_host(self, x: Array) -> NDArray[Any]:
         """Return a copy in host memory, by one download after what came before."""
@@ -142,6 +157,7 @@ class CupyBackend:
             flags=lambda vector: definitions(x=x_kind, keep=keeps, vector=vector),
             tensors=[x],
             arguments=(_size(x), self._on_device(seeds), x, *numbers),
+            threads=-(-int(_size(x)) // group(x_kind)),
         )
 
     @moved.keywords()
@@ -188,6 +204,7 @@ class CupyBackend:
             flags=lambda vector: replace(variant, vector=vector).flags,
             tensors=tensors,
             arguments=arguments,
+            threads=-(-int(_size(x)) // variant.group),
         )
 
     def launch(
@@ -198,7 +215,7 @@ class CupyBackend:
         flags: Callable[[bool], tuple[str, ...]],
         tensors: Sequence[Array],
         arguments: tuple[Any, ...],
-        threads: int | None = None,
+        threads: int,
         others: Sequence[Array] = (),
     ) -> None:
         """Launch a kernel, the only launch there is: check what CuPy does not, and keep the caller's order of work.
@@ -210,16 +227,17 @@ class CupyBackend:
         """
         self._check(tensors, others)
         images = tensors[0].shape[0]
-        groups = -(-int(np.prod(tensors[0].shape[1:])) // 4) if threads is None else threads
-        if images == 0 or groups == 0:
+        if images == 0 or threads == 0:
             return
+        if images > _MOST_IMAGES:
+            raise ConfigError(f"a batch of {images} images is more than the {_MOST_IMAGES} of a launch: pass fewer")
         starts = [t.data.ptr for t in tensors] + [t.nbytes // images for t in tensors if images > 1]
         key = name, flags(all(start % 16 == 0 for start in starts))
         if key not in self._kernels:
             module = self._cupy.RawModule(code=source(file), options=(*OPTIONS, *key[1]))
             self._kernels[key] = module.get_function(name)
         kernel = self._kernels[key]
-        blocks = min(-(-groups // _THREADS), 1 << 20)
+        blocks = min(-(-threads // _THREADS), 1 << 20)
         with self.active():
             kernel((blocks, images), (_THREADS,), arguments)
 
@@ -232,8 +250,7 @@ class CupyBackend:
                 raise ConfigError(f"arrays of shapes {x.shape} and {tensors[0].shape} in one row")
             if not x.flags.c_contiguous:
                 raise ConfigError(f"an array of shape {x.shape} is not contiguous: pass cupy.ascontiguousarray(x)")
-            if x.device.id != self.device_id:
-                raise ConfigError(f"an array is on GPU {x.device.id}, expected GPU {self.device_id}")
+            self._check_place(x)
             if x.data.ptr % x.dtype.itemsize:
                 raise ConfigError(f"an array of {x.dtype} begins at {x.data.ptr:#x}, not at a whole element")
             spans.append((x.data.ptr, x.data.ptr + x.nbytes))
@@ -247,9 +264,30 @@ class CupyBackend:
         key = tuple(int(seed) for seed in seeds)
         if key not in self._seeds:
             self._seeds.clear()
-            with self.stream:
+            with self._current():
                 self._seeds[key] = self._cupy.asarray(np.array(key, np.uint64))
         return self._seeds[key]
+
+    def _check_place(self, x: Array) -> None:
+        if x.device.id != self.device_id:
+            raise ConfigError(
+                f"an array is on GPU {x.device.id}, expected GPU {self.device_id}, which this process samples on: copy "
+                f"it there, or let the process see one GPU, by CUDA_VISIBLE_DEVICES={x.device.id}"
+            )
+
+    def _check_current(self) -> None:
+        current = self._cupy.cuda.runtime.getDevice()
+        if current != self.device_id:
+            raise DeviceError(
+                f"GPU {current} is CuPy's current one, but this process samples on GPU {self.device_id}, which was at "
+                f"first: call it inside `with cupy.cuda.Device({self.device_id})`, or let the process see one GPU, by "
+                f"CUDA_VISIBLE_DEVICES={current}"
+            )
+
+    def _current(self) -> Any:
+        """Its stream, which CuPy makes its current one where the GPU is the current one too."""
+        self._check_current()
+        return self.stream
 
     @contextmanager
     def _after_and_before_the_caller(self) -> Iterator[None]:

@@ -62,6 +62,11 @@ def kind(dtype: Any) -> int:
     return found
 
 
+def group(*kinds: int) -> int:
+    """Return how many elements of tensors of these types a thread takes in one pass, as kernels/common.cuh has it."""
+    return 4 if all(kind <= 0 for kind in kinds) else 8
+
+
 def definitions(**flags: int | bool | str) -> tuple[str, ...]:
     """Return flags as options of the compiler: x=0, clip=True are -DPID_X=0, -DPID_CLIP=1."""
     return tuple(f"-DPID_{name.upper()}={v if isinstance(v, str) else int(v)}" for name, v in flags.items())
@@ -130,6 +135,11 @@ class StepVariant:
     def flags(self) -> tuple[str, ...]:
         """Options of the compiler."""
         return definitions(**asdict(self))
+
+    @property
+    def group(self) -> int:
+        """How many elements a thread takes in one pass."""
+        return group(self.x, self.m, self.cast)
 
     @property
     def layout(self) -> np.dtype[Any]:

@@ -24,7 +24,13 @@ if TYPE_CHECKING:
     from ..export.tensors import Stored
 
 _LONGEST = 400  # characters of what a description says of one file
-_DTYPES = {"ort-cpu": "float32", "ort-cuda": "bfloat16", "tensorrt": "bfloat16", "onnx": "float32"}
+_DTYPES = {
+    "ort-cpu": "float32",
+    "ort-cuda": "bfloat16",
+    "ort-cuda-sm90": "bfloat16",
+    "tensorrt": "bfloat16",
+    "onnx": "float32",
+}
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -49,9 +55,15 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(*accept, action="store_true", help="of what --from-hub downloads")
     parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
     parser.add_argument(
-        "--target", default="ort-cpu", help="ort-cpu, ort-cuda, tensorrt or onnx (default: %(default)s)"
+        "--target",
+        default="ort-cpu",
+        help="ort-cpu; ort-cuda, for any card; ort-cuda-sm90, for H100 or newer with CUDA 13, where cuDNN computes the "
+        "attention; tensorrt or onnx (default: %(default)s)",
     )
     parser.add_argument("--dtype", help="float32, float16 or bfloat16 (default: float32, on a GPU bfloat16)")
+    parser.add_argument(
+        "--float32-residual", action="store_true", help="of a bfloat16 network: sums over its blocks stay in float32"
+    )
     parser.add_argument("--size", metavar="WxH", help="of the result, fixed (default: any)")
     parser.add_argument("--whole", action="store_true", help="the latent's projection inside the network, at each step")
     parser.add_argument(
@@ -241,7 +253,12 @@ def _form(arguments: argparse.Namespace) -> Form:
     dtype = arguments.dtype or _DTYPES.get(arguments.target, "float32")
     size = None if arguments.size is None else _size(arguments.size)
     return Form(
-        target=arguments.target, dtype=dtype, size=size, split=not arguments.whole, **_caption(arguments.caption)
+        target=arguments.target,
+        dtype=dtype,
+        size=size,
+        split=not arguments.whole,
+        float32_residual=arguments.float32_residual,
+        **_caption(arguments.caption),
     )
 
 

@@ -135,7 +135,7 @@ class Graph:
             PidSamplerError: Weights cannot be read, or are not finite in their type.
         """
         try:
-            ir.save(self.model(), path, external_data=f"{path.name}.data", max_workers=1)
+            ir.save(self.model(), path, external_data=f"{path.name}.data")
         except ir.serde.SerdeError as error:  # around what a weight's `load` raises
             cause: BaseException | None = error
             while cause is not None and not isinstance(cause, PidSamplerError):

@@ -6,6 +6,9 @@ What differs from the source's own order of work, and not in its result:
 - A rotary embedding turns pairs of neighbours. Rows of the weights are reordered, so that all firsts of the pairs come
   before all seconds, and the turning needs no strided access; queries and keys are reordered alike.
 - A gate's layer over [x, latent] is two layers, and a pixel block's modulation six: no large tensor is joined or cut.
+- What is one number for all tokens joins a weight first: a modulation's scale that of its norm (for one picture at a
+  time), and what the noise level takes from a gate its bias.
+- A float32 residual gets the results of a block's two layers at once, and within the block its rounded tokens are seen.
 - Of the last patch block, what only its text stream would need is left out.
 """
 
@@ -76,26 +79,35 @@ class _Network(Projection):
                 k = a.injections.index(i)
                 image = self._injected(f"lq_proj.gate_modules.{k}", image, features[k], sigma)
             image, text = self._patch_block(f"patch_blocks.{i}", image, text, condition, last=i == a.depth - 1)
-        seen = self._silu(g("Add", time, image))
+        seen = self._silu(g("Add", self._cast(time, self.stream), image))
         if a.pixel_injection:
             seen = self._injected("pit_lq_gate", seen, features[-1], sigma)
         pixels = self._pixels(patches)
         for i in range(a.pixel_depth):
             pixels = self._pixel_block(f"pixel_blocks.{i}", pixels, seen)
-        out = self._linear("final_layer.linear", self._norm("final_layer.norm", pixels))
-        out = self._reshaped(self._cast(out, FLOAT), b, self.rows, self.columns, a.patch, a.patch, 3)
-        out = g("Transpose", out, perm=[0, 5, 1, 3, 2, 4])
-        high, wide = (self._times(n, a.patch) for n in (self.rows, self.columns))
-        g.output("v_pred", self._reshaped(out, b, 3, high, wide), dtype=FLOAT, shape=(b, 3, height, width))
+        self._output(self._norm("final_layer.norm", pixels, self.wide))
         return g
+
+    def _output(self, pixels: Value) -> None:
+        """The last layer. Its bias comes last, or a cast: ONNX Runtime would copy the result of a Reshape."""
+        a, g, b = self.a, self.g, self.form.batch
+        weight, bias = self._tensors["final_layer.linear.weight"], self._tensors["final_layer.linear.bias"]
+        out = self._affine("final_layer.linear", pixels, weight, None)
+        out = self._reshaped(out, b, self.rows, self.columns, a.patch, a.patch, 3)
+        out = g("Transpose", out, perm=[0, 5, 1, 3, 2, 4])
+        out = self._reshaped(out, b, 3, *(self._times(n, a.patch) for n in (self.rows, self.columns)))
+        bias = part_of(bias, (3, 1, 1), change=lambda w: w)
+        out = g("Add", out, g.weight("final_layer.linear.bias", bias, dtype=self.compute))
+        height, width = self.form.size or ("height", "width")
+        g.output("v_pred", self._cast(out, FLOAT), dtype=FLOAT, shape=(b, 3, height, width))
 
     def _time(self, t: Value) -> Value:
         """(B, 1, hidden), computed in float32 at any rate: it is small, and t is up to 1000."""
         g = self.g
         angles = g("Mul", self._reshaped(t, self.form.batch, 1, 1), g.constant(time_frequencies(), FLOAT))
-        waves = g("Concat", g("Cos", angles), g("Sin", angles), axis=-1)
+        waves = g("Concat", self._wave("Cos", angles), self._wave("Sin", angles), axis=-1)
         inner = self._silu(self._linear("t_embedder.mlp.0", waves, FLOAT))
-        return self._cast(self._linear("t_embedder.mlp.2", inner, FLOAT), self.stream)
+        return self._cast(self._linear("t_embedder.mlp.2", inner, FLOAT), self.wide)
 
     def _caption(self) -> Value:
         a = self.a
@@ -108,9 +120,8 @@ class _Network(Projection):
     def _text(self, caption: Value) -> Value:
         places = self._tensors["y_pos_embedding"]
         text = self._cast(self._linear("y_embedder.proj", caption), self.stream)
-        text = self.g(
-            "Add", self._norm("y_embedder.norm", text), self.g.weight("y_pos_embedding", places, dtype=self.stream)
-        )
+        text = self._norm("y_embedder.norm", text, self.stream)
+        text = self.g("Add", text, self.g.weight("y_pos_embedding", places, dtype=self.stream))
         return (
             text
             if self.form.batch == 1 or self.form.takes_caption
@@ -118,57 +129,74 @@ class _Network(Projection):
         )
 
     def _injected(self, name: str, x: Value, feature: Value, sigma: Value) -> Value:
-        """x + sigmoid(layer([x, feature]) - alpha*sigma) * feature."""
+        """x + sigmoid(layer([x, feature]) - alpha*sigma) * feature, in `stream`."""
         g, d, layer = self.g, self.a.hidden, f"{name}.content_proj"
         weight, bias = self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"]
         half = (weight.shape[0], d)
-        of_x = self._affine(f"{layer}.x", x, part_of(weight, half, change=lambda w: w[:, :d]), bias)
+        of_x = self._affine(f"{layer}.x", x, part_of(weight, half, change=lambda w: w[:, :d]), None)
         of_feature = self._affine(f"{layer}.lq", feature, part_of(weight, half, change=lambda w: w[:, d:]), None)
         log_alpha = self._tensors[f"{name}.log_alpha"]
         alpha = part_of(log_alpha, (1, 1, 1), change=lambda w: _exponential(f"{name}.log_alpha", w))
         offset = g("Mul", sigma, g.weight(f"{name}.alpha", alpha, dtype=FLOAT))
-        logit = g("Sub", self._cast(g("Add", of_x, of_feature), FLOAT), offset)
-        gate = self._cast(g("Sigmoid", logit), self.stream)
-        return g("Add", x, g("Mul", gate, self._cast(feature, self.stream)))
+        offset = g("Sub", self._cast(g.weight(f"{layer}.x.bias", bias, dtype=self.compute), FLOAT), offset)
+        logit = g("Add", g("Add", of_x, self._cast(offset, self.compute)), of_feature)
+        gate = self._cast(g("Sigmoid", logit), self.wide)
+        return g("Add", x, self._cast(g("Mul", gate, self._cast(feature, self.wide)), self.stream))
 
     # The transformer over patches.
 
     def _patch_block(self, name: str, image: Value, text: Value, condition: Value, last: bool) -> tuple[Value, Value]:
         g, a = self.g, self.a
         of_image, of_text = (
-            self._cast(self._linear(f"{name}.adaLN_modulation_{stream}.0", condition), self.stream)
+            self._cast(self._linear(f"{name}.adaLN_modulation_{stream}.0", condition), self.wide)
             for stream in ("img", "txt")
         )
         image_parts, text_parts = (g.split(parts, 6, axis=-1) for parts in (of_image, of_text))
-        moved = self._modulated(self._norm(f"{name}.norm_x1", image), *image_parts[:2])
+        seen_x, seen_y = self._cast(image, self.wide), self._cast(text, self.wide)
+        moved = self._modulated(f"{name}.norm_x1", seen_x, *image_parts[:2], alike=True)
         qx, kx, vx = self._heads(f"{name}.attn", "_x", moved, a.hidden, a.heads, self._rotation(a.hidden // a.heads))
-        moved = self._modulated(self._norm(f"{name}.norm_y1", text), *text_parts[:2])
+        moved = self._modulated(f"{name}.norm_y1", seen_y, *text_parts[:2], alike=True)
         angles = self._text_rotation()
         qy, ky, vy = self._heads(f"{name}.attn", "_y", moved, a.hidden, a.heads, angles, query=not last)
         k, v = g("Concat", ky, kx, axis=1), g("Concat", vy, vx, axis=1)
         if qy is None:
-            return self._stream(name, "x", image, image_parts, self._attention(qx, k, v, a.hidden, a.heads)), text
+            mixed = self._attention(qx, k, v, a.hidden, a.heads)
+            return self._stream(name, "x", (image, seen_x), image_parts, mixed), text
         mixed = self._attention(g("Concat", qy, qx, axis=1), k, v, a.hidden, a.heads)
         ends = [g.constant([n]) for n in (0, a.text_length, np.iinfo(np.int64).max)]
         of_y, of_x = (g("Slice", mixed, ends[i], ends[i + 1], g.constant([1])) for i in range(2))
-        return self._stream(name, "x", image, image_parts, of_x), self._stream(name, "y", text, text_parts, of_y)
+        return (
+            self._stream(name, "x", (image, seen_x), image_parts, of_x),
+            self._stream(name, "y", (text, seen_y), text_parts, of_y),
+        )
 
-    def _stream(self, name: str, stream: str, tokens: Value, parts: Sequence[Value], mixed: Value) -> Value:
-        """The rest of a block for one stream."""
+    def _stream(
+        self, name: str, stream: str, tokens: tuple[Value, Value], parts: Sequence[Value], mixed: Value
+    ) -> Value:
+        """The rest of a block for one stream, whose tokens come in `stream` and in `wide`.
+
+        A float32 sum gets both layers' results at once: between them it is seen rounded, which no later block sees.
+        """
         g, (gate, shift, scale, last) = self.g, parts[2:]
-        mixed = self._cast(self._linear(f"{name}.attn.proj_{stream}", mixed), self.stream)
-        tokens = g("Add", tokens, g("Mul", gate, mixed))
-        moved = self._cast(self._modulated(self._norm(f"{name}.norm_{stream}2", tokens), shift, scale), self.compute)
+        total, seen = tokens
+        attended = self._gated(gate, self._linear(f"{name}.attn.proj_{stream}", mixed))
+        seen = g("Add", seen, attended)
+        moved = self._modulated(f"{name}.norm_{stream}2", seen, shift, scale, alike=True)
         mlp = f"{name}.mlp_{stream}"
         inner = g("Mul", self._silu(self._linear(f"{mlp}.w1", moved)), self._linear(f"{mlp}.w3", moved))
-        return g("Add", tokens, g("Mul", last, self._cast(self._linear(f"{mlp}.w2", inner), self.stream)))
+        fed = self._gated(last, self._linear(f"{mlp}.w2", inner))
+        if self.stream == self.wide:
+            return g("Add", seen, fed)
+        return g("Add", total, self._cast(g("Add", attended, fed), self.stream))
+
+    def _gated(self, gate: Value, branch: Value) -> Value:
+        return self.g("Mul", gate, self._cast(branch, self.wide))
 
     def _text_rotation(self) -> tuple[Value, Value]:
         head = self.a.hidden // self.a.heads
         rates = ROPE_THETA ** (-np.arange(0, head, 2) / head)
         order = pair_order(head)[: head // 2] // 2
-        angles = (np.arange(self.a.text_length)[:, None] * rates[order])[:, None]
-        return self.g.constant(np.cos(angles), FLOAT), self.g.constant(np.sin(angles), FLOAT)
+        return self._of_angles(np.arange(self.a.text_length)[:, None] * rates[order])
 
     # The pixels of each patch.
 
@@ -182,13 +210,13 @@ class _Network(Projection):
         """(B, tokens, patch^2, pixel_hidden): each pixel's layer, and where it is."""
         a, g, p, c = self.a, self.g, self.a.patch, self.a.pixel_hidden
         pixels = self._linear("pixel_embedder.proj", g("Transpose", patches, perm=[0, 1, 2, 4, 5, 3]))
-        pixels = self._cast(pixels, self.stream)
+        pixels = self._cast(pixels, self.wide)
         for size, first, shape in (
             (self.columns, True, (1, 1, self.columns, 1, p, c)),
             (self.rows, False, (1, self.rows, 1, p, 1, c)),
         ):
             table = self._position_table(size, first)
-            pixels = g("Add", pixels, self._cast(self._reshaped(table, *shape), self.stream))
+            pixels = g("Add", pixels, self._cast(self._reshaped(table, *shape), self.wide))
         return self._reshaped(pixels, self.form.batch, -1, a.patch**2, c)
 
     def _position_table(self, size: Size, first: bool) -> Value:
@@ -218,26 +246,24 @@ class _Network(Projection):
             g("Gather", g.constant(_waves(np.arange(limit), c, first=first, phase=phase), FLOAT), place, axis=0)
             for phase in (0.0, np.pi / 2)
         )
-        return g("Add", g("Mul", at, g("Cos", turn)), g("Mul", quarter_on, g("Sin", turn)))
+        return g("Add", g("Mul", at, self._wave("Cos", turn)), g("Mul", quarter_on, self._wave("Sin", turn)))
 
     def _pixel_block(self, name: str, pixels: Value, seen: Value) -> Value:
         g, a, b, flat = self.g, self.a, self.form.batch, self.a.patch**2 * self.a.pixel_hidden
         seen = self._cast(seen, self.compute)
         shift, scale = (self._modulation(name, seen, j) for j in (0, 1))
-        moved = self._modulated(self._norm(f"{name}.norm1", pixels), shift, scale)
+        moved = self._modulated(f"{name}.norm1", pixels, shift, scale)
         squeezed = self._linear(f"{name}.compress_to_attn", self._reshaped(moved, b, -1, flat))
         width, heads = a.pixel_attention, a.pixel_heads
         q, k, v = self._heads(f"{name}.attn", "", squeezed, width, heads, self._rotation(width // heads))
         mixed = self._linear(f"{name}.attn.proj", self._attention(q, k, v, width, heads))
-        mixed = self._cast(self._linear(f"{name}.expand_from_attn", mixed), self.stream)
+        mixed = self._linear(f"{name}.expand_from_attn", mixed)
         mixed = self._reshaped(mixed, b, -1, a.patch**2, a.pixel_hidden)
-        pixels = g("Add", pixels, g("Mul", self._modulation(name, seen, 2), mixed))
+        pixels = g("Add", pixels, self._gated(self._modulation(name, seen, 2), mixed))
         shift, scale = (self._modulation(name, seen, j) for j in (3, 4))
-        moved = self._modulated(self._norm(f"{name}.norm2", pixels), shift, scale)
-        inner = self._linear(f"{name}.mlp.fc1", moved)
-        inner = g("Gelu", inner)
-        out = self._cast(self._linear(f"{name}.mlp.fc2", inner), self.stream)
-        return g("Add", pixels, g("Mul", self._modulation(name, seen, 5), out))
+        moved = self._modulated(f"{name}.norm2", pixels, shift, scale)
+        inner = g("Gelu", self._linear(f"{name}.mlp.fc1", moved))
+        return g("Add", pixels, self._gated(self._modulation(name, seen, 5), self._linear(f"{name}.mlp.fc2", inner)))
 
     def _modulation(self, name: str, seen: Value, part: int) -> Value:
         """One of the six parts of a pixel block's modulation, (B, tokens, patch^2, pixel_hidden)."""
@@ -248,7 +274,7 @@ class _Network(Projection):
             )
             for stored in (self._tensors[f"{layer}.weight"], self._tensors[f"{layer}.bias"])
         )
-        out = self._cast(self._affine(f"{layer}.{part}", seen, weight, bias), self.stream)
+        out = self._cast(self._affine(f"{layer}.{part}", seen, weight, bias), self.wide)
         return self._reshaped(out, self.form.batch, -1, count, c)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from .. import threads
 from ..backends import Array, Backend, get_backend
 from ..backends.base import Launcher, LaunchingBackend
-from ..backends.kernels import definitions, kind
+from ..backends.kernels import definitions, group, kind
 from ..errors import ConfigError
 from .host import quiet, writing
 
@@ -89,7 +89,7 @@ def _launch(
         flags=lambda vector: definitions(x=x, m=m, vector=vector and aligned),
         tensors=[tile],
         arguments=(*(np.uint32(n) for n in (planes, h, w)), tile, rows, columns, out, *sizes),
-        threads=planes * h * -(-w // (4 if x == m == 0 else 8)),
+        threads=planes * h * -(-w // group(x, m)),
         others=[rows, columns, out],
     )
 

@@ -11,12 +11,11 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
-from importlib.util import find_spec
-from pathlib import Path
 
 from .. import moved
 from ..errors import PidSamplerError
 from ..values import word
+from .providers import nvidia_libraries
 
 _PACKAGES = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "cupy", "onnxruntime", "onnxruntime-gpu")
 EXTRAS = {
@@ -118,8 +117,7 @@ def _problems(found: Inventory) -> Iterator[Fault]:
             f"onnxruntime-gpu {gpu} has no code for {_described(card)}",
             "pip install 'onnxruntime-gpu[cuda,cudnn]==1.28.0'",
         )
-    needed = [f"libcublas.so.{cuda}", *(["libcudnn.so.9"] if numbers < (1, 28) else [])]
-    if missing := [name for name in needed if name not in found.libraries]:
+    if missing := [name for name in (f"libcublas.so.{cuda}", "libcudnn.so.9") if name not in found.libraries]:
         yield Fault(f"{' and '.join(missing)} cannot be found", f"pip install 'onnxruntime-gpu[cuda,cudnn]=={gpu}'")
 
 
@@ -209,9 +207,7 @@ def _ask_driver() -> tuple[tuple[int, int] | None, tuple[Card, ...]]:
 
 def _libraries() -> frozenset[str]:
     """CUDA's libraries in the packages that bring them, or where the system's loader finds them."""
-    spec = find_spec("nvidia")
-    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
-    found = {path.name for folder in folders for path in Path(folder).glob("*/lib/lib*.so.*")}
+    found = set(nvidia_libraries())
     for name in ("libcublas.so.12", "libcublas.so.13", "libcudnn.so.9"):
         try:
             ctypes.CDLL(name)

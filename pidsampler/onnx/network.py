@@ -30,7 +30,7 @@ class BoundNetwork:
         self.tensors = {tensor.name: tensor for tensor in session.inputs}
         self.output = session.outputs[0]
         self.binding: Binding = session.bind(graph)
-        self.time, self.sigma = self._scalar("t"), self._scalar("degrade_sigma")
+        self.time, self.sigma = (self._scalar(name, session) for name in ("t", "degrade_sigma"))
         self.conditions = conditions
         self.binding.input("t", self.time)
         self.binding.input("degrade_sigma", self.sigma)
@@ -51,9 +51,10 @@ class BoundNetwork:
             self._staged[tensor.name] = self._backend.empty(array.shape, tensor.dtype)
         return self._staged[tensor.name]
 
-    def _scalar(self, name: str) -> Array:
+    def _scalar(self, name: str, session: Session) -> Array:
         tensor = self.tensors[name]
-        return self._backend.empty((1,) * len(tensor.shape), tensor.dtype)
+        empty = np.empty if name in session.on_host else self._backend.empty
+        return empty((1,) * len(tensor.shape), tensor.dtype)
 
 
 class OnnxDenoiser:

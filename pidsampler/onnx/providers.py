@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import sys
 from collections.abc import Sequence
-from contextlib import redirect_stdout
+from contextlib import redirect_stdout, suppress
 from functools import cache
+from importlib.util import find_spec
 from io import StringIO
+from pathlib import Path
 from typing import Any
 
 import attrs
@@ -21,6 +25,13 @@ CPU, CUDA, TENSORRT = "CPUExecutionProvider", "CUDAExecutionProvider", "Tensorrt
 
 
 _SILENT = "ORT_DISABLE_TELEMETRY"
+_ERRORS = 3  # and worse, of ONNX Runtime's levels of severity
+_SHARED = ("libcurand.so.10", "libcudnn.so.9")
+LIBRARIES = {
+    12: ("libcudart.so.12", "libcublasLt.so.12", "libcublas.so.12", "libcufft.so.11", *_SHARED),
+    13: ("libcudart.so.13", "libcublasLt.so.13", "libcublas.so.13", *_SHARED),
+}
+"""What the CUDA provider is linked with, by CUDA's version, in an order to load; and cuDNN, which each graph needs."""
 
 
 @moved.keywords()
@@ -50,7 +61,10 @@ class CudaOptions:
 
 
 def import_onnxruntime() -> Any:
-    """Return the onnxruntime module, with its telemetry off unless the user has it on.
+    """Return the onnxruntime module, with its telemetry off unless the user has it on, and without its warnings.
+
+    Those of no session's own are left out where nobody imported it before: 1.31 says on stderr of each session on CUDA
+    that there is no plugin for it.
 
     Since 1.29 its builds for Linux and macOS write an identifier of the machine into the user's cache folder and report
     to Microsoft. The environment variable ORT_DISABLE_TELEMETRY, which is set to 1 here where it is not set, keeps them
@@ -61,11 +75,13 @@ def import_onnxruntime() -> Any:
 
     Source: microsoft/onnxruntime, docs/Privacy.md.
     """
-    silent = os.environ.setdefault(_SILENT, "1") == "1"
+    silent, first = os.environ.setdefault(_SILENT, "1") == "1", "onnxruntime" not in sys.modules
     try:
         import onnxruntime
     except ImportError as error:
         raise missing_extra("onnxruntime", "cpu") from error
+    if first:
+        onnxruntime.set_default_logger_severity(_ERRORS)
     if silent:
         _disable_events()
     return onnxruntime
@@ -93,6 +109,22 @@ def check_cuda() -> None:
     if hasattr(runtime, "preload_dlls"):
         with redirect_stdout(StringIO()):  # it prints what it cannot find; a session that needs it says so
             runtime.preload_dlls()
+    # It looks for NVIDIA's packages beside itself alone: installed with `pip install --target` it finds none.
+    packaged = nvidia_libraries()
+    for name in LIBRARIES.get(int((getattr(runtime, "cuda_version", None) or "0").split(".")[0]), ()):
+        if name in packaged:
+            try:
+                ctypes.CDLL(name)  # it is loaded already, or the system has its own
+            except OSError:
+                with suppress(OSError):  # a session that needs it says so
+                    ctypes.CDLL(str(packaged[name]))
+
+
+def nvidia_libraries() -> dict[str, Path]:
+    """Return the shared libraries in NVIDIA's packages by file name, such as "libcublas.so.13"."""
+    spec = find_spec("nvidia")
+    folders = spec.submodule_search_locations if spec and spec.submodule_search_locations else []
+    return {path.name: path for folder in folders for path in Path(folder).glob("*/lib/lib*.so.*")}
 
 
 def providers(backend: Backend, options: CudaOptions, *, network: bool) -> Sequence[tuple[str, dict[str, str]]]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ import numpy as np
 from ..backends import Array, Backend
 from ..errors import ModelError, OutOfMemoryError, PidSamplerError
 from ..threads import core_limit
-from .providers import CudaOptions, import_onnxruntime, providers
+from .providers import CPU, CudaOptions, import_onnxruntime, providers
 
 # ONNX's own numbers: the binding takes them for every type, also for those numpy has no name for.
 _ELEMENT_TYPES = {
@@ -25,6 +26,12 @@ _ELEMENT_TYPES = {
     "tensor(bfloat16)": (np.dtype(ml_dtypes.bfloat16), 16),
 }
 _ONNX_NUMBER = dict(_ELEMENT_TYPES.values())
+_BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
+_LEAST_BFLOAT16 = 80  # sm_80: older cards multiply no bfloat16
+# A run that waits for the device gives back the pinned memory in which it staged small tables; the others keep theirs.
+_WAITS = 32  # every so many runs
+_HOST = "Cpu"  # as it names the memory
+_NO_CUDNN = "cuDNN is unavailable"  # as ONNX Runtime says from 1.28 on, of the first node that asks for it
 # What ONNX Runtime's arenas, the C++ library, CUDA, cuDNN and cuBLAS say.
 _NO_MEMORY = re.compile(r"failed to allocate|bad[_ ]alloc|out ?of ?memory|ALLOC_FAILED", re.IGNORECASE)
 
@@ -57,9 +64,13 @@ class Session:
         network: Whether it is the network: some options are for it alone.
         keep: Hold what a run took of the host's memory for the next one, which is faster.
 
+    Attributes:
+        on_host: Names of numbers that a GPU's graph reads in the host's memory.
+
     Raises:
         PidSamplerError: onnxruntime is missing, the file or its external data is, the file is no graph, a tensor has
-            an element type that cannot be bound, or the provider asked for cannot be had.
+            an element type that cannot be bound, the provider asked for cannot be had, or it would run what takes an
+            input or makes an output on the CPU; or the card has no bfloat16.
     """
 
     def __init__(
@@ -76,9 +87,12 @@ class Session:
         self._keep = keep
         self._providers = providers(backend, options or CudaOptions(), network=network)
         self._open: Any = None
+        self._runs: Iterator[int] = count(1)
         session = self._opened()
         self.inputs = [self._tensor(node) for node in session.get_inputs()]
         self.outputs = [self._tensor(node) for node in session.get_outputs()]
+        self._check_type()
+        self.on_host = self._read_on_host(session)
 
     def bind(self, graph: int | None = None, shrink: bool = False) -> Binding:
         """Return an empty binding of this session.
@@ -87,7 +101,15 @@ class Session:
             graph: Number of the CUDA graph that its runs record and replay.
             shrink: Give memory back to the device after each run.
         """
-        return Binding(self._opened(), self._backend, path=self.path, graph=graph, shrink=shrink)
+        return Binding(
+            self._opened(),
+            self._backend,
+            path=self.path,
+            graph=graph,
+            shrink=shrink,
+            on_host=self.on_host,
+            runs=self._runs,
+        )
 
     def close(self) -> None:
         """Free the graph's memory once its bindings are gone."""
@@ -116,14 +138,17 @@ class Session:
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         asked = self._providers[0][0]
         try:
-            session = runtime.InferenceSession(str(self.path), options, providers=self._providers)
+            # Else what keeps a provider from being made is printed on stdout, and the CPU tried.
+            session = runtime.InferenceSession(
+                str(self.path), options, providers=self._providers, enable_fallback=False
+            )
         except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
-            raise ModelError(_load_error(self.path, str(error))) from error
+            raise ModelError(_load_error(self.path, str(error), asked)) from error
         if session.get_providers()[0] != asked:
             raise ModelError(
                 f"{self.path}: asked for {asked}, but onnxruntime took {session.get_providers()[0]}: a library that it "
-                "needs is missing or of another version; 'pidsampler[cuda13]' (or [cuda12]) brings CUDA's, and "
-                "'pip install tensorrt-cu13' TensorRT's"
+                "needs is missing or of another version; `pidsampler doctor --device cuda` says which of CUDA's, and "
+                "'pip install tensorrt-cu13' brings TensorRT's"
             )
         self._open = session
         return session
@@ -136,27 +161,65 @@ class Session:
         shape = tuple(n if isinstance(n, int) and n > 0 else (n or None) for n in node.shape)
         return Tensor(name=node.name, dtype=_ELEMENT_TYPES[node.type][0], shape=shape)
 
+    def _check_type(self) -> None:
+        card = getattr(self._backend, "architecture", _LEAST_BFLOAT16)
+        for tensor in (*self.inputs, *self.outputs):
+            if tensor.dtype == _BFLOAT16 and card < _LEAST_BFLOAT16:
+                raise ModelError(
+                    f"{self.path}: {tensor.name!r} is bfloat16, which a card of sm_{card} has not (sm_80 and newer "
+                    "have): export float16, by `pidsampler export --dtype float16`"
+                )
+
+    def _read_on_host(self, session: Any) -> frozenset[str]:
+        """Names of the inputs that are read in the host's memory, which only numbers may be.
+
+        ONNX Runtime copies an input once, when it is bound, where what takes it runs on the CPU: an array on the GPU
+        that is written later would be stale, with no word of it.
+        """
+        if self._backend.device == "cpu":
+            return frozenset()
+        found = set()
+        for tensor, place in zip(self.inputs, session.get_input_memory_infos(), strict=True):
+            if place.name == _HOST:
+                if len(tensor.shape) > 1:
+                    raise self._elsewhere(f"takes {tensor.name!r}")
+                found.add(tensor.name)
+        for tensor, place in zip(self.outputs, session.get_output_memory_infos(), strict=True):
+            if place.name == _HOST:
+                raise self._elsewhere(f"makes {tensor.name!r}")
+        return frozenset(found)
+
+    def _elsewhere(self, what: str) -> ModelError:
+        return ModelError(
+            f"{self.path}: this onnxruntime has nothing on the GPU for the operator that {what}, and would run it on "
+            "the CPU: export the model with other operators, install another release of onnxruntime-gpu, or pass "
+            "device='cpu'"
+        )
+
 
 class Binding:
     """The arrays that one session reads and writes, by address: nothing is copied.
 
-    onnxruntime keeps a raw pointer, so the binding holds each array until another takes its name.
+    onnxruntime keeps a raw pointer, so the binding holds each array until another takes its name. On a GPU no run waits
+    for the device, but for one in 32 of the session's.
     """
 
     def __init__(
-        self, session: Any, backend: Backend, *, path: Path, graph: int | None = None, shrink: bool = False
+        self,
+        session: Any,
+        backend: Backend,
+        *,
+        path: Path,
+        runs: Iterator[int],
+        graph: int | None = None,
+        shrink: bool = False,
+        on_host: frozenset[str] = frozenset(),
     ) -> None:
         self._session, self._backend, self._path = session, backend, path
         self._binding = session.io_binding()
         self._held: dict[str, Array] = {}
-        self._options = import_onnxruntime().RunOptions()
-        if backend.device == "cuda":  # all work is on the stream that the session shares: nothing has to wait for it
-            self._options.add_run_config_entry("disable_synchronize_execution_providers", "1")
-            if graph is not None:
-                self._options.add_run_config_entry("gpu_graph_id", str(graph))
-            if shrink:
-                device = f"gpu:{backend.device_id}"
-                self._options.add_run_config_entry("memory.enable_memory_arena_shrinkage", device)
+        self._runs, self._on_host = runs, on_host
+        self._options, self._waiting = (self._run_options(graph, shrink, waits=waits) for waits in (False, True))
 
     def input(self, name: str, array: Array) -> None:
         """Bind a contiguous array as an input; its values are read at each run."""
@@ -166,6 +229,17 @@ class Binding:
         """Bind a contiguous array as an output; each run writes into it."""
         self._binding.bind_output(*self._arguments(name, array))
 
+    def _run_options(self, graph: int | None, shrink: bool, *, waits: bool) -> Any:
+        options = import_onnxruntime().RunOptions()
+        if self._backend.device == "cuda":  # all work is on the stream that the session shares: its order is kept
+            options.add_run_config_entry("disable_synchronize_execution_providers", str(int(not waits)))
+            if graph is not None:
+                options.add_run_config_entry("gpu_graph_id", str(graph))
+            if shrink:
+                device = f"gpu:{self._backend.device_id}"
+                options.add_run_config_entry("memory.enable_memory_arena_shrinkage", device)
+        return options
+
     def run(self) -> None:
         """Evaluate the graph.
 
@@ -173,11 +247,13 @@ class Binding:
             PidSamplerError: onnxruntime refused, as for an output of another shape than the bound array's.
         """
         try:
-            self._session.run_with_iobinding(self._binding, self._options)
+            waits = next(self._runs) % _WAITS == 0
+            self._session.run_with_iobinding(self._binding, self._waiting if waits else self._options)
         except Exception as error:  # onnxruntime raises a dozen types of its own, and RuntimeError
             bound = ", ".join(f"{name} {array.shape}" for name, array in self._held.items())
             kind = OutOfMemoryError if _NO_MEMORY.search(str(error)) else PidSamplerError
-            raise kind(f"{self._path} failed to run with {bound}: {_one_line(str(error))}") from error
+            advice = "; `pidsampler doctor --device cuda` says the line that brings it" * (_NO_CUDNN in str(error))
+            raise kind(f"{self._path} failed to run with {bound}: {_one_line(str(error))}{advice}") from error
 
     def run_for_shapes(self) -> dict[str, tuple[int, ...]]:
         """Evaluate the graph into memory of onnxruntime's own on the device, and return each output's shape, by name.
@@ -199,10 +275,12 @@ class Binding:
             raise ModelError(f"an array of shape {array.shape} is not contiguous and cannot be bound to {name!r}")
         self._held[name] = array
         number, where = _ONNX_NUMBER[array.dtype], self._backend.device
+        if name in self._on_host:
+            return name, "cpu", 0, number, array.shape, array.ctypes.data
         return name, where, self._backend.device_id, number, array.shape, self._backend.pointer(array)
 
 
-def _load_error(path: Path, message: str) -> str:
+def _load_error(path: Path, message: str, asked: str) -> str:
     if "External data path does not exist" in message:
         missing = Path(message.split("does not exist:")[-1].strip().strip('"')).name
         return f"{path}: its external data file {missing!r} is missing: put it beside {path.name}"
@@ -213,7 +291,15 @@ def _load_error(path: Path, message: str) -> str:
         )
     if "NOT_IMPLEMENTED" in message:
         what = _one_line(message.split("NOT_IMPLEMENTED :")[-1])
-        return f"{path} cannot be run by this provider of ONNX Runtime: {what}; bfloat16, for one, needs a GPU"
+        why = "bfloat16, for one, needs a GPU"
+        if asked != CPU:  # it does not say whether it went on with the CPU
+            why = "if CUDA's libraries are missing, it was the CPU's: `pidsampler doctor --device cuda` says so"
+        return f"{path} cannot be run by this provider of ONNX Runtime: {what}; {why}"
+    if "graph capture" in message:
+        return (
+            f"{path} cannot be recorded as a CUDA graph, since part of it runs on the CPU, such as the shapes of a "
+            "model that takes any size: export it for one, by `pidsampler export --size`, or pass cuda_graph=False"
+        )
     if "rotobuf" in message:
         return f"{path} is not an ONNX graph: it is damaged or not downloaded whole (a Git LFS pointer?)"
     return f"{path} cannot be loaded: {_one_line(message)}"

@@ -16,6 +16,7 @@ import types
 import fake_cupy
 import numpy as np
 import pytest
+from ml_dtypes import bfloat16
 
 from pidsampler import (
     FlowSDE,
@@ -29,6 +30,7 @@ from pidsampler import (
 )
 from pidsampler.backends import get_backend, registry
 from pidsampler.denoiser import GaussianMixture, Guided
+from pidsampler.errors import DeviceError
 from pidsampler.image.pixels import to_image, to_tensor
 
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
@@ -127,8 +129,8 @@ def test_cuda_tensors_are_viewed_not_copied(cupy):
     run = start(FlowSDE([0.9, 0.0]), x, inplace=True)
     run.step(CudaTensor(np.full((1, 3, 4, 4), 0.5, np.float32)))
     assert x.on_device == pytest.approx(np.full((1, 3, 4, 4), 1 - 0.9 * 0.5))
-    assert "upload" not in cupy.log
-    assert "download" not in cupy.log
+    assert "upload" not in cupy.seen
+    assert "download" not in cupy.seen
 
 
 @pytest.mark.parametrize("dtype", ["float16", "bfloat16"])
@@ -140,6 +142,21 @@ def test_half_precision_state(xp, dtype):
     expected = sample(lambda x, t: 0.5 * x, FlowSDE(timesteps.pid()), shape=(1, 3, 8, 8))
     assert found.dtype == kind
     assert host(found).astype(np.float32) == pytest.approx(expected, abs=16 * float(ml_dtypes.finfo(kind).eps))
+
+
+@pytest.mark.parametrize("n", [1, 1023, 1024, 1025, 2048, 2049, 8200])
+@pytest.mark.parametrize(("x", "m"), [("f4", "f4"), ("f4", "f2"), ("f2", "f4"), ("f2", "f2"), (bfloat16, bfloat16)])
+def test_a_grid_has_a_thread_for_each_group_of_elements_and_no_block_more(cupy, monkeypatch, x, m, n):
+    """A thread takes four elements where all are float32, else eight, a block 256 times as many."""
+    launches = []
+    kernel = lambda grid, block, arguments: launches.append((grid, block))  # noqa: E731
+    monkeypatch.setattr(cupy, "RawModule", lambda **_: types.SimpleNamespace(get_function=lambda name: kernel))
+    backend = get_backend("cupy")
+    state, output = (cupy.asarray(np.zeros((2, n), kind)) for kind in (x, m))
+    backend.step(Row(0.5, 0.25, a=1.0, b=1.0, q=1.0), state, m=output, saved=[], seeds=[0, 1])
+    backend.noise(state, [0, 1], draw=0)
+    expected = [256 * (4 if {*kinds} == {"f4"} else 8) for kinds in ((x, m), (x,))]
+    assert launches == [((-(-n // elements), 2), (256,)) for elements in expected]
 
 
 class Half:
@@ -199,14 +216,14 @@ def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
         cupy.forbidden, launches = set(), []
 
         def after(run, m, launches=launches):
-            launches.append(sum(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple)))
+            launches.append(sum(entry[0] == "launch" for entry in cupy.seen if isinstance(entry, tuple)))
             if run.index == 2:  # the first step with noise has uploaded the seeds
                 cupy.forbidden = {"upload", "download", "allocation"}
 
-        cupy.log.clear()
+        cupy.seen.clear()
         sample(Quiet(), scheduler, shape=SHAPE, seed=3, backend="cupy", on_step=after)
         assert launches == list(range(1, 1 + len(scheduler.table())))  # the initial noise, then one a row
-        assert cupy.log.count("upload") <= 1
+        assert cupy.seen.count("upload") <= 1
         cupy.forbidden = set()
         assert get_backend("cupy") is backend
 
@@ -221,19 +238,19 @@ def test_kernels_are_compiled_once(cupy):
 
 def test_launches_are_on_one_stream_ordered_with_the_callers(cupy):
     backend = get_backend("cupy")
-    assert backend.stream.non_blocking
+    assert backend.stream.is_non_blocking
     x, m = cupy.asarray(np.ones((1, 8), np.float32)), cupy.asarray(np.ones((1, 8), np.float32))
     row = FlowSDE([0.9, 0.0]).table().rows[0]
     caller, ours = cupy.cuda.get_current_stream().ptr, backend.stream.ptr
-    cupy.log.clear()
+    cupy.seen.clear()
     backend.step(row, x, m=m, saved=[], seeds=[0])
-    assert cupy.log == [
+    assert cupy.seen == [
         ("record", caller), ("wait", ours), ("launch", "pid_step", ours), ("record", ours), ("wait", caller)
     ]  # fmt: skip
-    cupy.log.clear()
+    cupy.seen.clear()
     with backend.stream:  # as around a whole upscale: nothing to wait for
         backend.step(row, x, m=m, saved=[], seeds=[0])
-    assert cupy.log == [("launch", "pid_step", ours)]
+    assert cupy.seen == [("launch", "pid_step", ours)]
 
 
 def test_pictures_as_on_numpy(xp):
@@ -254,9 +271,9 @@ def test_pictures_as_on_numpy(xp):
 def test_a_result_is_one_download(cupy):
     backend = get_backend("cupy")
     x = cupy.asarray(np.zeros((1, 3, 5, 7), np.float32))
-    cupy.log.clear()
+    cupy.seen.clear()
     to_image(x, size=(5, 7), backend=backend)
-    assert cupy.log.count("download") == 1
+    assert cupy.seen.count("download") == 1
 
 
 def arrays(cupy, *shapes, dtype=np.float32):
@@ -283,8 +300,10 @@ def test_the_launch_wrapper_refuses(cupy):
         step(x, m, *arrays(cupy, (1, 8), dtype=np.float16))
     elsewhere = arrays(cupy, (1, 8))[0]
     elsewhere.where = 1
-    with pytest.raises(PidSamplerError, match="an array is on GPU 1, expected GPU 0"):
+    with pytest.raises(PidSamplerError, match=r"an array is on GPU 1, expected GPU 0.* by CUDA_VISIBLE_DEVICES=1"):
         step(x, elsewhere, saved)
+    with pytest.raises(PidSamplerError, match="an array is on GPU 1, expected GPU 0"):
+        backend.adopt(elsewhere)
     memory = arrays(cupy, (1, 12))[0]
     with pytest.raises(PidSamplerError, match="two arrays of one row overlap in part"):
         step(memory[:, :8], m, memory[:, 4:])
@@ -312,9 +331,34 @@ def test_arrays_that_16_does_not_divide_take_the_scalar_kernel(cupy):
 
 def test_an_empty_batch_launches_nothing(cupy):
     backend = get_backend("cupy")
-    cupy.log.clear()
+    cupy.seen.clear()
     backend.noise(backend.empty((0, 3, 4), np.float32), [], draw=0)
-    assert not any(entry[0] == "launch" for entry in cupy.log if isinstance(entry, tuple))
+    assert not any(entry[0] == "launch" for entry in cupy.seen if isinstance(entry, tuple))
+
+
+def test_a_batch_of_more_images_than_a_launch_takes(cupy):
+    backend = get_backend("cupy")
+    x = backend.empty((65536, 1), np.float32)
+    with pytest.raises(PidSamplerError, match="a batch of 65536 images is more than the 65535 of a launch"):
+        backend.noise(x, [0] * 65536, draw=0)
+    backend.noise(x[:65535], [0] * 65535, draw=0)
+
+
+def test_another_gpu_as_the_current_one_is_an_error_before_anything_is_done(cupy):
+    """CuPy's stream would raise a RuntimeError of its own, or work would go to the other GPU."""
+    backend = get_backend("cupy")
+    x = cupy.asarray(np.ones((1, 8), np.float32))
+    cupy.cuda.Device(1).use()
+    for call in (
+        lambda: backend.noise(x, [0], draw=0),
+        lambda: backend.empty((1, 8), np.float32),
+        lambda: backend.adopt(np.ones((1, 8), np.float32)),
+        lambda: backend.to_host(x),
+    ):
+        with pytest.raises(DeviceError, match=r"^GPU 1 is CuPy's current one.*with cupy\.cuda\.Device\(0\)"):
+            call()
+    cupy.cuda.Device(0).use()
+    backend.noise(x, [0], draw=0)
 
 
 def test_arrays_that_cannot_be_adopted(cupy):

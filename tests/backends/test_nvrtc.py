@@ -1,9 +1,19 @@
-"""Every kernel compiled by NVRTC for every architecture, as CuPy would: no GPU and no driver are needed."""
+"""Every kernel compiled by NVRTC for every architecture, as CuPy would: no GPU and no driver are needed.
 
+The compiler gives the same for the same, and compiling everything takes a minute and a half. So compiled.json keeps a
+digest of what passed whole: of a source, its variants and NVRTC's version. While a digest fits, a run compiles a part
+for each architecture, and every variant once. `PYTHONPATH=tests/support python tests/backends/test_nvrtc.py` compiles
+everything and writes the digests anew.
+"""
+
+import hashlib
+import json
 import re
 from dataclasses import replace
+from importlib.metadata import version
 from itertools import groupby
 from operator import itemgetter
+from pathlib import Path
 
 import nvrtc
 import pytest
@@ -26,28 +36,46 @@ EVERY = [
 ]
 
 
+STORED = Path(__file__).with_name("compiled.json")
+PART = 5  # one of so many
+
+
+def digests():
+    """Of each source with all that its machine code and registers depend on."""
+    same = [version("nvidia-cuda-nvrtc"), OPTIONS, ARCHITECTURES]
+    found = {}
+    for name, jobs in groupby(EVERY, key=itemgetter(0)):
+        text = json.dumps([*same, source(name), [flags for _, flags in jobs]])
+        found[name] = hashlib.sha256(text.encode()).hexdigest()
+    return found
+
+
+def compiled(architecture, jobs):
+    """Yield each job's file, its flags, and each kernel's use of a multiprocessor, when they were checked."""
+    files = [list(same) for _, same in groupby(jobs, key=itemgetter(0))]
+    for batch in (same[k : k + TOGETHER] for same in files for k in range(0, len(same), TOGETHER)):
+        (name, _), *_ = batch
+        options = [*OPTIONS, "-ftz=true", f"-arch=sm_{architecture}"]
+        results = nvrtc.together(source(name), [flags for _, flags in batch], options)
+        for (_, flags), (usage, ptx) in zip(batch, results, strict=True):
+            assert set(usage) == ({"pid_to_tensor", "pid_to_image"} if name == "image.cu" else {f"pid_{name[:-3]}"})
+            assert ".f64" not in ptx, flags
+            for kernel, used in usage.items():
+                assert (used["stack"], used["spills"]) == (0, 0), (kernel, flags)
+                assert used["registers"] <= 64, (kernel, flags)
+            yield name, flags, usage
+
+
 @pytest.mark.parametrize("architecture", ARCHITECTURES)
 def test_every_variant_compiles_without_spills_or_local_memory(architecture, record_property):
     """At most 64 registers, so that four blocks of 256 threads fit a multiprocessor; nothing in float64."""
-
-    def compiled(batch):
-        (name, _), *_ = batch
-        return nvrtc.together(
-            source(name), [flags for _, flags in batch], [*OPTIONS, "-ftz=true", f"-arch=sm_{architecture}"]
-        )
-
     assert len(EVERY) > 60
-    jobs = EVERY[::5] if architecture in ALIKE else EVERY
-    files = [list(same) for _, same in groupby(jobs, key=itemgetter(0))]
-    batches = [same[k : k + TOGETHER] for same in files for k in range(0, len(same), TOGETHER)]
-    results = [result for batch in batches for result in compiled(batch)]
-    for (name, flags), (usage, ptx) in zip(jobs, results, strict=True):
-        assert set(usage) == ({"pid_to_tensor", "pid_to_image"} if name == "image.cu" else {f"pid_{name[:-3]}"})
-        assert ".f64" not in ptx, flags
+    now, stored, at = digests(), json.loads(STORED.read_text()), ARCHITECTURES.index(architecture) % PART
+    whole = {name for name in now if stored.get(name) != now[name] and architecture not in ALIKE}
+    jobs = [job for k, job in enumerate(EVERY) if job[0] in whole or k % PART == at]
+    for _, flags, usage in compiled(architecture, jobs):
         for kernel, used in usage.items():
             record_property(f"{kernel} {' '.join(flags)}", used["registers"])
-            assert (used["stack"], used["spills"]) == (0, 0), (kernel, flags)
-            assert used["registers"] <= 64, (kernel, flags)
 
 
 def test_variants_compiled_together_are_those_compiled_alone():
@@ -73,6 +101,36 @@ def test_tensors_move_16_bytes_at_a_time(v, loads, stores):
     assert len(re.findall(r"st\.global\.v4\.[fu]32", ptx)) == stores
 
 
+@pytest.mark.parametrize(("x", "name"), [(1, "f16x2"), (2, "bf16x2")])
+def test_halves_are_rounded_two_at_a_time_from_sm_80_on(x, name):
+    """Eight elements out, eight in the other type. Of two the second is the upper half, which the PTX has first."""
+    v = replace(FULL, x=x, m=x, slots=0, saves=0, draws=0, cast=3 - x)
+    options = [*OPTIONS, *v.flags]
+    pairs = rf"cvt\.rn\.{name}\.f32\s+%r\d+, (%f\d+), (%f\d+)"
+    found = re.findall(pairs, nvrtc.compiled(source("step.cu"), [*options, "-arch=sm_80"])[1])
+    assert len(found) == 4
+    two = f"__global__ void two(const float* in, pid_u32* out) {{ *out = PidElement<{x}>::pack(in); }}"
+    ptx = nvrtc.compiled(source("common.cuh") + two, [*OPTIONS, "-arch=sm_80"])[1]
+    assert re.search(r"ld\.global\.f32\s+(%f\d+), \[%rd\d+\+4\]", ptx)[1] == re.search(pairs, ptx)[1]
+    assert f".rn.{name}" not in nvrtc.compiled(source("step.cu"), [*options, "-arch=sm_75"])[1]
+
+
+def test_noise_has_no_slow_path_and_no_product_of_64_bits():
+    """A thread's four normals: ten rounds of two products, two roots; both products of 64 bits are of its place."""
+    _, ptx = nvrtc.compiled(source("fill.cu"), [*OPTIONS, *definitions(x=0, keep=0, vector=1), "-arch=sm_90"])
+    assert re.search(r"\b(sqrt|lg2|div|call)\b", ptx) is None
+    assert len(re.findall(r"rsqrt\.approx", ptx)) == 2
+    assert len(re.findall(r"mul\.wide\.u32", ptx)) == 2 * 10 + 2
+    assert len(re.findall(r"mul\.lo\.[su]64", ptx)) == 2
+
+
 def test_a_flag_that_is_missing_is_an_error():
     with pytest.raises(RuntimeError, match="PID_DRAWS"):
         nvrtc.compiled(source("step.cu"), [*OPTIONS, *FULL.flags[:6], "-arch=sm_90"])
+
+
+if __name__ == "__main__":
+    for number in ARCHITECTURES:
+        jobs = EVERY[::PART] if number in ALIKE else EVERY
+        print(f"sm_{number}: {len(list(compiled(number, jobs)))} variants")
+    STORED.write_text(json.dumps(digests(), indent=2) + "\n")

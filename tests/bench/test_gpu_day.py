@@ -190,7 +190,8 @@ def test_a_step_that_fails_or_hangs_does_not_stop_the_others(day, monkeypatch, t
         assert re.search(f"^{line}", table, re.MULTILINE), line
     assert "FAILED a.py::b\n1 failed, 2 passed in 3s\n" in table
     assert '{"floor": "x", "tb_s": 4.5}\n' in table
-    rows = rows_of((tmp_path / "new" / "results-A.jsonl").read_text())
+    (results,) = (tmp_path / "new").glob("gpu-day-A-*.json")
+    rows = json.loads(results.read_text())
     assert all((row["gpu"], row["commit"], row["part"]) == ("a card", "abc", "A") for row in rows)
     (floor,) = (row for row in rows if "floor" in row)
     assert (floor["step"], floor["tb_s"], floor["environment"]) == ("works", 4.5, {"A": "1"})
@@ -214,9 +215,47 @@ def test_nothing_runs_past_the_limit(day, monkeypatch, tmp_path):
 
 
 @pytest.mark.parametrize("part", ["A", "B"])
-def test_a_list_runs_nothing(day, monkeypatch, tmp_path, capsys, part):
-    monkeypatch.setattr(subprocess, "Popen", lambda *_, **__: pytest.fail("started"))
-    assert day.main([part, "--list", "--device", "cpu", "--output", str(tmp_path / "none")]) == 0
-    listed = capsys.readouterr().out
-    assert all(f"{step.name}, " in listed for step in day.steps_of(part, "cpu", tmp_path, tmp_path))
-    assert not (tmp_path / "none").exists()
+def test_a_dry_run_says_the_real_commands_and_runs_small_ones(day, monkeypatch, tmp_path, capsys, part):
+    ran = []
+    monkeypatch.setattr(day, "_run", lambda step, end, log: ran.append(step) or day.Outcome(step, 0, 0.0))
+    assert day.main([part, "--dry-run", "--output", str(tmp_path), "--pid", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    steps = day.steps_of(part, "cuda", tmp_path, tmp_path, pid=tmp_path)
+    assert [step.name for step in ran] == [step.name for step in steps]
+    assert all(f"===== {step.name} would, in {step.seconds:.0f} s, run " in said for step in steps)
+    assert all(step.environment["CUDA_VISIBLE_DEVICES"] == "" for step in ran)
+    if part == "B":
+        assert "--type 2kto4k_v1pt5 --size 2048x2048 --target" in said
+        large = [step.command for step in ran if "2kto4k_v1pt5" in step.command]
+        assert large
+        assert all({"--reduced", "256x256"} <= set(command) for command in large)
+        (public,) = (step for step in ran if "public" in step.command)
+        assert public.command[-5:] == [str(tmp_path), "256", "--reduced", "--device", "cuda"]
+        assert not public.skipped
+
+
+def test_a_dry_run_fails_of_all_but_cuda(day, tmp_path, capsys):
+    def failed(error):
+        return f"print('ran'); print({json.dumps(json.dumps({'failed': 'x', 'error': error}))}); raise SystemExit(1)"
+
+    steps = [
+        python(day, "hidden", "import os; raise SystemExit(os.environ['CUDA_VISIBLE_DEVICES'] != '')"),
+        python(day, "no card", failed("DeviceError: no GPU can be used: cudaErrorNoDevice")),
+        python(day, "no torch", failed("ModuleNotFoundError: No module named 'torch'")),
+        python(day, "a command", "print('pidsampler: error: cupy is not installed: pip'); raise SystemExit(2)"),
+        python(day, "a mistake", failed("TypeError: unexpected keyword argument")),
+        python(day, "silent", "raise SystemExit(1)"),
+    ]
+    outcomes = day.run_part("A", steps, tmp_path, 60.0, dry=steps)
+    assert [outcome.step.name for outcome in outcomes if outcome.failed] == ["a mistake", "silent"]
+    assert [outcome.note for outcome in outcomes[1:4]] == ["goes as far as its first CUDA call"] * 3
+    assert "no card would, in 30 s, run " in capsys.readouterr().out
+    assert [path.name[:10] for path in tmp_path.glob("*.json")] == ["dry-run-A-"]  # not taken for results
+
+
+@pytest.mark.parametrize("words", [["smoke"], ["tiny"], ["full", "none"], ["steps"], ["runs"]])
+def test_measurements_go_as_far_as_their_first_cuda_call(day, no_gpu, capsys, words):
+    assert day.main(words) == 1
+    rows = rows_of(capsys.readouterr().out)
+    assert rows
+    assert all(day._NO_CUDA.search(row["error"]) for row in rows)

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forking import Server
 from PIL import Image
 
 from pidsampler.cli import main
@@ -46,18 +48,17 @@ code = cli.main(sys.argv[1:])
 Path("watched.json").write_text(json.dumps([code, resident, sessions]))
 """
 
-# The command line, which stops for good in the middle of a file once there are so many.
+# Stops for good in the middle of a file, once there are so many as the file `last` says.
 STOPPED = """
-import sys, time
+import time
 from pathlib import Path
-from pidsampler import cli
 from pidsampler.io import pictures
 
-place, last = pictures.place, int(sys.argv[1])
+place = pictures.place
 
 def stopping(path, write, **options):
     def half(file):
-        if len(list(path.parent.glob("*.png"))) >= last:
+        if len(list(path.parent.glob("*.png"))) >= int(Path("last").read_text()):
             file.write(b"half")
             file.flush()
             Path("stopped").touch()
@@ -67,7 +68,6 @@ def stopping(path, write, **options):
     place(path, half, **options)
 
 pictures.place = stopping
-cli.main(sys.argv[2:])
 """
 
 
@@ -114,13 +114,13 @@ def _place(tmp_path_factory):
     return {"path": place, "broken": broken, "err": done.stderr, "code": code, "rss": resident, "sessions": sessions}
 
 
-def check_end(place, code, err):
+def check_end(place, code, err, files=FILES):
     lines = err.splitlines()
     assert code == 1
     assert len(lines) == BROKEN + 1
     for name, line in zip(place["broken"], lines, strict=False):
         assert re.match(rf"pidsampler: error: (cannot read )?{name}\b", line)
-    assert lines[-1] == f"pidsampler: error: {BROKEN} of {FILES} failed: {', '.join(place['broken'])}"
+    assert lines[-1] == f"pidsampler: error: {BROKEN} of {files} failed: {', '.join(place['broken'])}"
 
 
 def test_broken_files_are_named_and_all_others_done(place):
@@ -147,36 +147,48 @@ def test_nothing_is_loaded_again_for_another_picture(place):
     assert sorted(place["sessions"]) == ["pid_upscaler.onnx", "vae_encoder.onnx"]
 
 
+@pytest.fixture(name="part")
+def _part(place, tmp_path):
+    """A folder `in` of every fifth file of those, and of all that are broken."""
+    (tmp_path / "in").mkdir()
+    for k, path in enumerate(sorted((place["path"] / "in").iterdir())):
+        if k % 5 == 0 or f"in/{path.name}" in place["broken"]:
+            shutil.copy2(path, tmp_path / "in" / path.name, follow_symlinks=False)
+    return tmp_path
+
+
 @pytest.mark.parametrize("where", ["anywhere", "in the middle of a file"])
-def test_killed_it_goes_on(place, monkeypatch, capsys, tmp_path, where):
-    monkeypatch.chdir(place["path"])
-    moments, killed, out = random.Random(9), 0, tmp_path / "out"
+def test_killed_it_goes_on(place, part, monkeypatch, capsys, where):
+    monkeypatch.chdir(part)
+    moments, killed, out, whole = random.Random(9), 0, part / "out", place["path"] / "whole"
     out.mkdir()
+    names, stopped, midway = sorted(os.listdir("in")), Path("stopped"), where != "anywhere"
+    server = Server(STOPPED if midway else "")
 
     def made():
         return [name for name in os.listdir(out) if name.endswith(".png")]
 
-    for progress in sorted(moments.sample(range(1, 400), 4)):
-        stopped = Path("stopped")
+    for progress in sorted(moments.sample(range(1, len(names) - 20), 4)):
         stopped.unlink(missing_ok=True)
-        how = ["-m", "pidsampler.cli"] if where == "anywhere" else ["-c", STOPPED, str(progress)]
-        command = [sys.executable, "-P", *how, *ARGUMENTS, str(out)]
-        process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
-        while process.poll() is None and not (stopped.exists() if how[0] == "-c" else len(made()) >= progress):
+        Path("last").write_text(str(progress))
+        process = server.start([*ARGUMENTS, out], folder=part)
+        while process.poll() is None and not (stopped.exists() if midway else len(made()) >= progress):
             time.sleep(0.001)
-        time.sleep(0.0 if how[0] == "-c" else moments.uniform(0.0, 0.02))
-        process.send_signal(signal.SIGKILL)
+        time.sleep(0.0 if midway else moments.uniform(0.0, 0.02))
+        process.kill()
         killed += process.wait() == -signal.SIGKILL
         assert len(made()) >= progress
         for name in made():
-            assert (out / name).read_bytes() == Path("whole", name).read_bytes()
-        if how[0] == "-c":
+            assert (out / name).read_bytes() == (whole / name).read_bytes()
+        if midway:
             assert len(made()) == progress
             assert len(os.listdir(out)) > progress  # what it was at
+    server.close()
     assert killed >= 2  # a machine that is busy elsewhere may let one come to its end
     monkeypatch.setattr(atomic, "_NEW", 0.0)  # what a killed process left is old
     code = main([*ARGUMENTS, str(out)])
-    check_end(place, code, capsys.readouterr().err)
-    assert sorted(os.listdir(out)) == sorted(os.listdir("whole"))
+    check_end(place, code, capsys.readouterr().err, files=len(names))
+    broken = {Path(name).name for name in place["broken"]}
+    assert sorted(os.listdir(out)) == [name for name in names if name not in broken]
     for name in os.listdir(out):
-        assert (out / name).read_bytes() == Path("whole", name).read_bytes()
+        assert (out / name).read_bytes() == (whole / name).read_bytes()

@@ -22,7 +22,9 @@ from safetensors.numpy import save_file
 from pidsampler import PidSamplerError, Upscaler
 from pidsampler.backends import get_backend
 from pidsampler.cli import main
+from pidsampler.export import build
 from pidsampler.export.architecture import Architecture, random_tensors
+from pidsampler.export.build import FLOAT, Graph, data_type
 from pidsampler.export.folder import ExportPlan, write_folder
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.network import build_network
@@ -33,6 +35,7 @@ from pidsampler.export.reference import velocity
 from pidsampler.export.tensors import Stored, check_tensors
 from pidsampler.export.vae import ENCODERS, random_encoder
 from pidsampler.export.verify import verify
+from pidsampler.export.waves import sine
 from pidsampler.onnx import Model
 from pidsampler.onnx.manifest import Manifest
 
@@ -59,6 +62,7 @@ def evaluated(folder, architecture, form, x, t, latent, sigma):
     tensors, batch = random_tensors(architecture, SEED), len(x)
     feeds = {"x": x, "t": np.full(batch, t, np.float32), "degrade_sigma": np.full(batch, sigma, np.float32)}
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # more would wait for work at full speed
     options.log_severity_level = 4
 
     def session(name, graph):
@@ -162,6 +166,81 @@ def test_no_operator_that_some_runtime_lacks(target, dtype, tmp_path):
         assert opset == (20 if target == "tensorrt" else 23)
 
 
+def operators(form, architecture=V15):
+    graph = build_network(architecture, random_tensors(architecture, SEED), form=form).model().graph
+    return graph, {node.op_type for node in graph}
+
+
+@pytest.mark.parametrize("size", [None, (64, 96)])
+@pytest.mark.parametrize("target", ["ort-cuda", "ort-cuda-sm90"])
+def test_no_operator_without_a_cuda_kernel_in_onnx_runtime_1_26(target, size):
+    """Those of opset 22 have one from 1.27 on, and until then sat on the CPU."""
+    _, found = operators(Form(target=target, size=size), replace(V1, position_limit=64))
+    assert not found & {"Sin", "Cos", "Round"}
+
+
+def test_sine_and_cosine_by_arithmetic(tmp_path):
+    import onnxruntime
+
+    g = Graph("waves", 23)
+    angles = g.input("angles", FLOAT, shape=("n",))
+    for quarters, name in enumerate(("sine", "cosine")):
+        g.output(name, sine(g, angles, quarters=quarters), dtype=FLOAT, shape=("n",))
+    g.save(tmp_path / "g.onnx")
+    turns = np.arange(-636, 637) * (np.pi / 2)  # where one of both is 0, and where the reduction jumps
+    given = np.concatenate([np.linspace(-1000, 1000, 200_001), turns, np.nextafter(turns.astype(np.float32), 0)])
+    given = given.astype(np.float32)
+    found = onnxruntime.InferenceSession(tmp_path / "g.onnx", providers=["CPUExecutionProvider"]).run(
+        None, {"angles": given}
+    )
+    for values, exact in zip(found, (np.sin(given.astype(np.float64)), np.cos(given.astype(np.float64))), strict=True):
+        assert np.abs(values - exact).max() < 3e-7
+
+
+ATTENTION = {
+    "ort-cuda": "Attention",
+    "ort-cuda-sm90": "MultiHeadAttention",
+    "ort-cpu": "MultiHeadAttention",
+    "onnx": "Attention",
+    "tensorrt": "Softmax",
+}
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_attention_and_rotary_embedding_of_a_target(target):
+    _, found = operators(Form(target=target))
+    assert found & set(ATTENTION.values()) == {ATTENTION[target]}
+    assert ("RotaryEmbedding" in found) == (target != "tensorrt")
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_the_result_is_written_where_it_is_bound(dtype):
+    """The result of a Reshape would be copied there."""
+    graph, _ = operators(Form(dtype=dtype))
+    (out,) = graph.outputs
+    assert out.producer().inputs[0].producer().op_type == ("Add" if dtype == "float32" else "Cast")
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_a_float32_residual(kept):
+    """It gets what each block and each injection adds, cast from bfloat16, and the time before the pixels' blocks."""
+    graph, _ = operators(Form(target="ort-cuda", dtype="bfloat16", float32_residual=kept), V1)
+
+    def is_cast(value):
+        made = value.producer()
+        return made is not None and made.op_type == "Cast" and made.attributes["to"].as_int() == data_type(FLOAT)
+
+    sums = [node for node in graph if node.op_type == "Add" and any(map(is_cast, node.inputs))]
+    both_streams = 2 * V1.depth - 1  # nothing sees the text after the last block
+    assert len(sums) == kept * (both_streams + len(V1.injections) + 1)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16"])
+def test_a_float32_residual_is_of_bfloat16(dtype):
+    with pytest.raises(PidSamplerError, match=f"is for bfloat16, and in {dtype} the sums are float32 already"):
+        operators(Form(dtype=dtype, float32_residual=True))
+
+
 @pytest.mark.parametrize("architecture", [V1, V15])
 def test_the_split_saves_all_projections_but_one(architecture, load_script):
     count = load_script("bench/multiplications.py")
@@ -260,6 +339,16 @@ def test_a_folder_of_random_weights_enlarges_a_picture(run, backbone, kind):
     assert contract.timesteps == (0.999, 0.866, 0.634, 0.342, 0.0)
     result = Upscaler.load("m", "cpu")(np.zeros((5, 9, 3), np.uint8))
     assert result.array.shape == (20, 36, 3)
+
+
+def test_bfloat16_with_a_float32_residual(run):
+    code, out, err = run(*RANDOM, "-o", "m", "--target", "ort-cuda", "--float32-residual", "--verify")
+    assert (code, err) == (0, "")
+    assert "off its evaluation in float64" in out
+    code, _, err = run(*RANDOM, "-o", "n", "--float32-residual")
+    assert code == 1
+    assert "--float32-residual is for bfloat16, and in float32 the sums" in err
+    assert "pass --dtype bfloat16 with it" in err
 
 
 def test_whole_and_split_folders_give_the_same_picture(run):
@@ -626,6 +715,20 @@ def test_weights_that_the_export_itself_takes_too_far(tmp_path):
         PidSamplerError, match=r"lq_proj\.gate_modules\.0\.log_alpha holds 90, whose exponential is too"
     ):
         graph.save(tmp_path / "g.onnx")
+
+
+def test_the_oldest_onnx_ir_is_asked_for_nothing_newer(monkeypatch, tmp_path):
+    """Its 1.0 has no max_workers; what is here is how its `save` is declared."""
+    asked = []
+
+    def save(
+        model, path, format=None, external_data=None, size_threshold_bytes=256, max_shard_size_bytes=None, callback=None
+    ):
+        asked.append((path, external_data))
+
+    monkeypatch.setattr(build.ir, "save", save)
+    build.Graph("empty", 22).save(tmp_path / "g.onnx")
+    assert asked == [(tmp_path / "g.onnx", "g.onnx.data")]
 
 
 def test_the_command_line_starts_without_it():

@@ -47,6 +47,7 @@ def given(architecture, height, width):
 
 def evaluated(architecture, form, x, latent, folder):
     options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # more would wait for work at full speed
     options.log_severity_level = 4
     build_network(architecture, random_tensors(architecture, SEED), form=form).save(folder / "n.onnx")
     feeds = {"x": x, "t": np.array([TIME], np.float32), "degrade_sigma": np.array([SIGMA], np.float32)}

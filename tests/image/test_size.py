@@ -437,10 +437,10 @@ def test_one_launch_one_allocation_and_four_uploads_on_the_gpu(cupy_backend):
     x = cupy.asarray(np.ones((1, 3, 12, 16), np.float32))
     lanczos.reduce(x, size=(10, 13), new_size=(5, 4), backend=cupy_backend)
     assert [name for name, _ in cupy.compiled] == ["pid_reduce"]
-    cupy.log.clear()
+    cupy.seen.clear()
     lanczos.reduce(x, size=(12, 16), new_size=(5, 4), backend=cupy_backend)
     ours = cupy_backend.stream.ptr
-    assert [e for e in cupy.log if e[0] != "record" and e[0] != "wait"] == [
+    assert [e for e in cupy.seen if e[0] != "record" and e[0] != "wait"] == [
         "allocation", *["upload"] * 4, ("launch", "pid_reduce", ours)
     ]  # fmt: skip
     assert len(cupy.compiled) == 1

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import shutil
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -50,9 +51,14 @@ def here(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory):
+    return write(V15, Form(takes_caption=True), tmp_path_factory.mktemp("exported") / "m")
+
+
 @pytest.fixture
-def folder():
-    return write(V15, Form(takes_caption=True))
+def folder(exported):
+    return shutil.copytree(exported, Path("m"))
 
 
 @pytest.fixture

@@ -46,8 +46,8 @@ def _cat(photos):
 
 @pytest.fixture(scope="module", name="eye")
 def _eye(cat):
-    """A quarter of it, for samplers of many model calls: 32x32."""
-    return cat[:32, :32]
+    """A part of it, for samplers of many model calls: 16x16."""
+    return cat[:16, :16]
 
 
 def rms(a, b):

@@ -5,6 +5,8 @@ CPU's, what a session is given is seen, and a CUDA graph replays what it recorde
 """
 
 import shutil
+import types
+from pathlib import Path
 
 import numpy as np
 import onnxruntime
@@ -13,7 +15,8 @@ from fake_cuda import FakeCuda
 from models import write_model, write_split_model
 
 from pidsampler import CudaOptions, PidSamplerError, Upscaler
-from pidsampler.backends import get_backend
+from pidsampler.backends import get_backend, registry
+from pidsampler.onnx import providers
 from pidsampler.onnx.device import resolve_device
 from pidsampler.upscale.memory import Tiling
 
@@ -50,19 +53,19 @@ def test_an_upscale_is_on_one_stream_and_moves_only_the_picture(cupy, cuda):
     counts = []
 
     def on_step(run, m):
-        moved = [entry for entry in cupy.log if entry in ("upload", "download")]
-        counts.append((len(moved), cupy.log.count("allocation")))
+        moved = [entry for entry in cupy.seen if entry in ("upload", "download")]
+        counts.append((len(moved), cupy.seen.count("allocation")))
 
-    cupy.log.clear()
+    cupy.seen.clear()
     up(picture, on_step=on_step)
     assert len(set(counts)) == 1  # nothing is moved or allocated from one step to the next
     # The picture, and for its drift small tables of where blocks begin and their means; the seeds are there already.
-    assert (cupy.log.count("upload"), cupy.log.count("download")) == (5, 2)
+    assert (cupy.seen.count("upload"), cupy.seen.count("download")) == (5, 2)
     ours = get_backend("cupy").stream.ptr
-    work = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
+    work = [entry for entry in cupy.seen if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
     assert {entry[-1] for entry in work} == {ours}
     assert [entry[0] for entry in work].count("network") == 5  # the encoder and four steps
-    waits = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("wait", "record")]
+    waits = [entry for entry in cupy.seen if isinstance(entry, tuple) and entry[0] in ("wait", "record")]
     assert len(waits) == 4  # before all of it, and after
 
 
@@ -78,8 +81,8 @@ def test_tiles_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, of, write, options):
     up = Upscaler.load(folder, "cuda", options=options, tiling=Tiling(64, 32, encoder=True))
     up(image)
     moved = []
-    cupy.log.clear()
-    found = up(image, seed=3, on_step=lambda *_: moved.append([e for e in cupy.log if e in ("upload", "download")]))
+    cupy.seen.clear()
+    found = up(image, seed=3, on_step=lambda *_: moved.append([e for e in cupy.seen if e in ("upload", "download")]))
     assert all(entries == moved[0] for entries in moved)
     assert moved[0].count("download") == 0
     assert found.record["tiles"]["count"] == 2 * 4
@@ -146,6 +149,123 @@ def test_devices(cupy, cuda, monkeypatch, capsys):
     with pytest.raises(PidSamplerError, match="device 'cuda' was asked for, but the onnxruntime that is installed is"):
         resolve_device("cuda")
     assert resolve_device("auto").name == "numpy"
+
+
+def test_one_run_in_32_waits_and_gives_staged_memory_back(cupy, cuda):
+    """Of each graph, however many pictures and tiles there are; held against the null CUDA runtime, this keeps pinned
+    memory at 1 MB over 800 calls of a network where it grew by 15."""
+    up = Upscaler.load("gaussian", "cuda")
+    contract = up.model.contract
+    latent = np.zeros((1, contract.latent_channels, 1, 2), np.float32)
+    denoiser = up.model.denoiser(up.backend.adopt(latent), 0.0)
+    x, out = (up.backend.empty((1, 3, contract.unit, 2 * contract.unit), np.float32) for _ in range(2))
+    x[...] = 0.0
+    cuda.runs.clear()
+    for k in range(70):
+        if k == 20:
+            denoiser = up.model.denoiser(up.backend.adopt(latent), 0.0)  # as for the next picture
+        denoiser.predict(x, 0.5, out)
+    assert [k for k, flag in enumerate(cuda.runs, 1) if flag == "0"] == [32, 64]
+    assert set(cuda.runs) == {"0", "1"}
+
+
+@pytest.mark.parametrize("cuda_graph", [False, True])
+def test_numbers_whose_operator_is_the_cpus_are_bound_in_host_memory(cupy, cuda, tmp_path, cuda_graph):
+    """On the device ONNX Runtime would copy them once, when they are bound, and each step would have the same t."""
+    write_model(tmp_path / "m")
+    picture = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
+    options = CudaOptions(cuda_graph=cuda_graph)
+    expected = Upscaler.load(tmp_path / "m", "cuda", options=options)(picture, seed=3, degrade_sigma=0.2).array
+    cuda.on_host = {"t", "degrade_sigma"}
+    up = Upscaler.load(tmp_path / "m", "cuda", options=options)
+    assert up.model.network.on_host == {"t", "degrade_sigma"}
+    assert np.array_equal(up(picture, seed=3, degrade_sigma=0.2).array, expected)
+
+
+@pytest.mark.parametrize(
+    ("name", "what"), [("x", "takes 'x'"), ("lq_latent", "takes 'lq_latent'"), ("v_pred", "makes 'v_pred'")]
+)
+def test_arrays_whose_operator_is_the_cpus_are_refused(cupy, cuda, tmp_path, name, what):
+    write_model(tmp_path / "m")
+    cuda.on_host = {name}
+    with pytest.raises(PidSamplerError, match=f"nothing on the GPU for the operator that {what}.*pass device='cpu'"):
+        Upscaler.load(tmp_path / "m", "cuda")
+
+
+def test_a_graph_that_cannot_be_captured_says_how_to_export(cupy, cuda, monkeypatch):
+    def refuse(*_, **__):
+        raise RuntimeError(
+            "This session cannot use the graph capture feature as requested by the user  as all compute graph nodes "
+            "have not been partitioned to the CUDAExecutionProvider"
+        )
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(PidSamplerError, match=r"CUDA graph.* by `pidsampler export --size`, or pass cuda_graph=False"):
+        Upscaler.load("gaussian", "cuda", options=CudaOptions(cuda_graph=True))
+
+
+def test_a_model_that_the_cpu_was_tried_with_says_where_to_look(cupy, cuda, monkeypatch):
+    """Without CUDA's libraries ONNX Runtime goes on with the CPU, which has nothing for bfloat16, and says that."""
+
+    def refuse(*_, **__):
+        raise RuntimeError("[ONNXRuntimeError] : 9 : NOT_IMPLEMENTED : Could not find an implementation for Add(14)")
+
+    monkeypatch.setattr(onnxruntime, "InferenceSession", refuse)
+    with pytest.raises(
+        PidSamplerError, match=r"implementation for Add\(14\); if CUDA's libraries.*doctor --device cuda"
+    ):
+        Upscaler.load("gaussian", "cuda")
+
+
+def test_a_run_without_cudnn_says_where_to_look(cupy, cuda, monkeypatch):
+    """From 1.28 on a session is made without it, and its first convolution or attention fails."""
+    up = Upscaler.load("gaussian", "cuda")
+
+    def refuse(*_):
+        raise RuntimeError(
+            "NOT_IMPLEMENTED : cuDNN is unavailable or disabled for CUDA Execution Provider: dlopen failed"
+        )
+
+    monkeypatch.setattr(onnxruntime.InferenceSession, "run_with_iobinding", refuse)
+    with pytest.raises(
+        PidSamplerError, match=r"cuDNN is unavailable.*; `pidsampler doctor --device cuda` says the line"
+    ):
+        up(np.zeros((6, 9, 3), np.uint8))
+
+
+def test_bfloat16_on_a_card_without_it_is_refused(cupy, cuda, tmp_path):
+    write_model(tmp_path / "m", kind="bfloat16")
+    for capability in ("75", "80"):
+        registry._made.cache_clear()
+        cupy.capability = capability
+        if capability == "80":
+            assert Upscaler.load(tmp_path / "m", "cuda")
+            break
+        with pytest.raises(PidSamplerError, match=r"bfloat16, which a card of sm_75 has not.*export --dtype float16"):
+            Upscaler.load(tmp_path / "m", "cuda")
+
+
+def test_libraries_are_loaded_from_nvidias_packages_wherever_they_are(cuda, monkeypatch, tmp_path):
+    """ONNX Runtime looks beside itself alone: here it lies elsewhere, and the system has only the CUDA runtime."""
+    names = ("cublas.so.13", "cublasLt.so.13", "cudart.so.13", "cudnn.so.9", "cublas.so.12", "cusolver.so.12")
+    (tmp_path / "nvidia" / "cu13" / "lib").mkdir(parents=True)
+    for name in names:
+        (tmp_path / "nvidia" / "cu13" / "lib" / f"lib{name}").touch()
+    loaded = []
+
+    def load(name):
+        if name.endswith(".so.13") and "cudart" in name:
+            return
+        if "/" not in name:
+            raise OSError(f"{name}: cannot open shared object file")
+        loaded.append(Path(name).name)
+
+    spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path / "nvidia")])
+    monkeypatch.setattr(providers, "find_spec", lambda name: spec)
+    monkeypatch.setattr(onnxruntime, "cuda_version", "13.0", raising=False)
+    monkeypatch.setattr(providers.ctypes, "CDLL", load)
+    providers.check_cuda()
+    assert loaded == ["libcublasLt.so.13", "libcublas.so.13", "libcudnn.so.9"]
 
 
 def test_a_silent_fall_back_to_the_cpu_is_an_error(cupy, cuda, monkeypatch):

@@ -10,7 +10,7 @@ import pytest
 from pidsampler import PidSamplerError
 from pidsampler.cli import doctor as command
 from pidsampler.cli import main
-from pidsampler.onnx import doctor
+from pidsampler.onnx import doctor, providers
 from pidsampler.onnx.doctor import Card, Inventory, diagnose
 
 H200, B200, V100 = Card("NVIDIA H200", 90), Card("NVIDIA B200", 100), Card("Tesla V100", 70)
@@ -31,10 +31,9 @@ def here(packages, driver=(13, 0), card=H200, libraries=LIBRARIES):
         here(CUDA12, driver=(12, 4)),
         here(CUDA12, card=V100),
         here({**CUDA13, "onnxruntime-gpu": "1.28.0"}, card=B200),
-        here(CUDA13, libraries={"libcublas.so.13"}),  # cuDNN is optional from 1.28 on
         here({"cupy": "14.2.0", "onnxruntime-gpu": "1.31.1"}),  # built from source: of whatever CUDA
     ],
-    ids=range(7),
+    ids=range(6),
 )
 def test_inventories_that_fit(found):
     assert diagnose(found) == []
@@ -88,12 +87,16 @@ BROKEN = {
         "pip install 'onnxruntime-gpu[cuda,cudnn]==1.28.0'",
     ),
     "no cuBLAS": (
-        here(CUDA13, libraries=frozenset()), "libcublas.so.13 cannot be found",
+        here(CUDA13, libraries=frozenset()), "libcublas.so.13 and libcudnn.so.9 cannot be found",
         "pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'",
     ),
     "no cuDNN": (
         here(CUDA12, libraries={"libcublas.so.12"}), "libcudnn.so.9 cannot be found",
         "pip install 'onnxruntime-gpu[cuda,cudnn]==1.26.0'",
+    ),
+    "no cuDNN, which graphs need in every release": (
+        here(CUDA13, libraries={"libcublas.so.13"}), "libcudnn.so.9 cannot be found",
+        "pip install 'onnxruntime-gpu[cuda,cudnn]==1.31.1'",
     ),
 }  # fmt: skip
 
@@ -218,5 +221,5 @@ def test_libraries_of_packages_are_found(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "libcublas.so.13").touch()
     spec = types.SimpleNamespace(submodule_search_locations=[str(tmp_path / "nvidia")])
-    monkeypatch.setattr(doctor, "find_spec", lambda name: spec)
+    monkeypatch.setattr(providers, "find_spec", lambda name: spec)
     assert "libcublas.so.13" in doctor._libraries()

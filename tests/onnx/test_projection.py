@@ -183,16 +183,16 @@ def test_on_cuda_as_on_the_cpu(cupy, cuda, tmp_path, kind):
     moved = []
 
     def on_step(run, m):
-        moved.append([entry for entry in cupy.log if entry in ("upload", "download", "allocation")])
+        moved.append([entry for entry in cupy.seen if entry in ("upload", "download", "allocation")])
 
-    cupy.log.clear()
+    cupy.seen.clear()
     found = up(PICTURE, seed=3, degrade_sigma=0.2, on_step=on_step).array
     expected = Upscaler.load(folder, "cpu")(PICTURE, seed=3, degrade_sigma=0.2).array
     assert np.abs(found.astype(int) - expected).max() <= (1 if kind == "float32" else 8)
     assert all(entries == moved[0] for entries in moved)
-    assert (cupy.log.count("upload"), cupy.log.count("download")) == (6, 2)  # the picture, seed, drift
+    assert (cupy.seen.count("upload"), cupy.seen.count("download")) == (6, 2)  # the picture, seed, drift
     ours = get_backend("cupy").stream.ptr
-    work = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
+    work = [entry for entry in cupy.seen if isinstance(entry, tuple) and entry[0] in ("launch", "network")]
     assert {entry[-1] for entry in work} == {ours}
     assert [entry[0] for entry in work].count("network") == 6  # encoder, projection and four steps
     features = up.bind(PICTURE).denoiser._at.conditions

@@ -83,3 +83,17 @@ def test_what_the_user_has_set_stays(monkeypatch, before, after):
         monkeypatch.setenv("ORT_DISABLE_TELEMETRY", before)
     providers.import_onnxruntime()
     assert os.environ["ORT_DISABLE_TELEMETRY"] == after
+
+
+@pytest.mark.parametrize(("before", "asked"), [("", [3]), ("import onnxruntime", [])])
+def test_warnings_of_no_session_are_left_out_where_nobody_else_imported_it(tmp_path, before, asked):
+    """1.31.1 warns on stderr of each session on CUDA, through its default logger; who imported it has it as it is."""
+    (tmp_path / "onnxruntime.py").write_text(
+        "asked = []\nset_default_logger_severity = asked.append\ndisable_telemetry_events = list\n"
+    )
+    code = f"{before}\nfrom pidsampler.onnx import providers\nprint(providers.import_onnxruntime().asked)"
+    path = os.pathsep.join([str(tmp_path), *sys.path])
+    done = subprocess.run(
+        [sys.executable, "-c", code], env={**os.environ, "PYTHONPATH": path}, check=True, capture_output=True, text=True
+    )
+    assert done.stdout == f"{asked}\n"

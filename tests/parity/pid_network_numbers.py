@@ -9,13 +9,14 @@ The weights are those of `random_tensors`, which the tests make again; of each v
 import sys
 import types
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent))
 from pid_cases import CASES, given
 
-from pidsampler.export.architecture import random_tensors
+from pidsampler.export.architecture import Architecture, random_tensors
 
 
 def network_class(checkout: Path) -> type:
@@ -33,23 +34,27 @@ def network_class(checkout: Path) -> type:
     return PidNet
 
 
+def network(checkout: Path, a: Architecture) -> Any:
+    """Make PidNet in a form, with the weights that PyTorch begins with."""
+    return network_class(checkout)(
+        num_groups=a.heads, hidden_size=a.hidden, pixel_hidden_size=a.pixel_hidden, patch_depth=a.depth,
+        pixel_attn_hidden_size=a.pixel_attention, pixel_num_groups=a.pixel_heads, pixel_depth=a.pixel_depth,
+        patch_size=a.patch, txt_embed_dim=a.text_width, txt_max_length=a.text_length,
+        rope_mode={"ntk": "ntk_aware", "plain": "original"}[a.rope], rope_ref_h=a.rope_side,
+        rope_ref_w=a.rope_side, lq_in_channels=0, lq_latent_channels=a.latent_channels,
+        lq_hidden_dim=a.projection, lq_num_res_blocks=a.residuals, lq_latent_unpatchify_factor=a.unpatchify,
+        lq_conv_padding_mode="replicate" if a.replicate else "zeros", lq_interval=a.interval,
+        lq_gate_type="sigma_aware_per_token_per_dim" if a.gate_per_channel else "sigma_aware_per_token",
+        sr_scale=a.scale, latent_spatial_down_factor=a.latent_factor, pit_lq_inject=a.pixel_injection,
+    )  # fmt: skip
+
+
 def main(checkout: Path) -> None:
     import torch
 
     found = {}
-    cls = network_class(checkout)
     for name, (a, *_) in CASES.items():
-        net = cls(
-            num_groups=a.heads, hidden_size=a.hidden, pixel_hidden_size=a.pixel_hidden, patch_depth=a.depth,
-            pixel_attn_hidden_size=a.pixel_attention, pixel_num_groups=a.pixel_heads, pixel_depth=a.pixel_depth,
-            patch_size=a.patch, txt_embed_dim=a.text_width, txt_max_length=a.text_length,
-            rope_mode={"ntk": "ntk_aware", "plain": "original"}[a.rope], rope_ref_h=a.rope_side,
-            rope_ref_w=a.rope_side, lq_in_channels=0, lq_latent_channels=a.latent_channels,
-            lq_hidden_dim=a.projection, lq_num_res_blocks=a.residuals, lq_latent_unpatchify_factor=a.unpatchify,
-            lq_conv_padding_mode="replicate" if a.replicate else "zeros", lq_interval=a.interval,
-            lq_gate_type="sigma_aware_per_token_per_dim" if a.gate_per_channel else "sigma_aware_per_token",
-            sr_scale=a.scale, latent_spatial_down_factor=a.latent_factor, pit_lq_inject=a.pixel_injection,
-        )  # fmt: skip
+        net = network(checkout, a)
         net.load_state_dict({key: torch.from_numpy(one.load().copy()) for key, one in random_tensors(a, 7).items()})
         x, t, latent, sigma, caption = given(name)
         batch = len(x)

@@ -171,7 +171,7 @@ everyday_lists = (
 
 
 @pytest.mark.filterwarnings("ignore:.*makes errors of the network")
-@settings(max_examples=40)
+@settings(max_examples=20)
 @pytest.mark.parametrize(("name", "options"), VARIANTS, ids=str)
 @given(times=everyday_lists)
 @example(times=[1.0, 0.0])

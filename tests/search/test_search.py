@@ -43,7 +43,7 @@ def _small(mixture):
 @pytest.fixture(scope="module", name="large")
 def _large(mixture):
     """The same flow of more pixels; its exact solutions are found once."""
-    return Problem.of_flow(mixture, height=32, width=32)
+    return Problem.of_flow(mixture, height=16, width=16)
 
 
 @pytest.fixture(name="picture")
@@ -61,7 +61,7 @@ def _files(picture, tmp_path):
     return paths
 
 
-def distances(flow, scheduler, times, seeds, shape=(1, 3, 32, 32)):
+def distances(flow, scheduler, times, seeds, shape=(1, 3, 16, 16)):
     """Of the result from the exact solution, by the public functions alone: (image, seed) -> root mean square."""
     table = get_scheduler(scheduler, timesteps=times).table()
     found = {}

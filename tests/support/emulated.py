@@ -1,6 +1,7 @@
 """The kernels built by g++ from the files that the wheel ships, called as a launch would call them."""
 
 import ctypes
+import os
 import subprocess
 from pathlib import Path
 
@@ -14,11 +15,15 @@ COMMAND = ["g++", "-std=c++17", "-O1", "-ffp-contract=off", "-Wall", "-Wextra", 
 
 
 def built(folder, name, text):
-    """Compile C++ text to a shared library and load it."""
-    (folder / f"{name}.cpp").write_text(text)
-    command = [*COMMAND, "-shared", "-fPIC", f"-I{TESTS}", f"{name}.cpp", "-o", f"{name}.so"]
-    subprocess.run(command, cwd=folder, check=True)
-    return ctypes.CDLL(folder / f"{name}.so")
+    """Compile C++ text to a shared library and load it; one of this name that another process built is taken."""
+    path = folder / f"{name}.so"
+    if not path.exists():
+        mine = f"{name}-{os.getpid()}"
+        (folder / f"{mine}.cpp").write_text(text)
+        command = [*COMMAND, "-shared", "-fPIC", f"-I{TESTS}", f"{mine}.cpp", "-o", f"{mine}.so"]
+        subprocess.run(command, cwd=folder, check=True)
+        (folder / f"{mine}.so").replace(path)
+    return ctypes.CDLL(path)
 
 
 STEP = """

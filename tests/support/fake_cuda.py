@@ -1,5 +1,7 @@
 """A stand-in for ONNX Runtime's CUDA sessions, over the stand-in for CuPy."""
 
+import types
+
 import onnxruntime
 
 
@@ -15,6 +17,7 @@ class FakeCuda:
 
     def __init__(self, cupy, monkeypatch):
         self.asked, self.runs, self.recorded = [], [], {}
+        self.on_host = set()  # tensors whose operators are said to run on the CPU
         real, fake = onnxruntime.InferenceSession, self
 
         class Binding:
@@ -24,7 +27,7 @@ class FakeCuda:
                 self.calls, self.session = {}, session
 
             def bind_input(self, name, where, device, *rest):
-                assert (where, device) == ("cuda", 0)
+                assert (where, device) == ("cpu" if name in fake.on_host else "cuda", 0)
                 self.calls[name] = ("bind_input", name, "cpu", 0, *rest)
                 self.real.bind_input(name, "cpu", 0, *rest)
 
@@ -43,7 +46,8 @@ class FakeCuda:
                 return self.real.get_outputs()
 
         class Session(real):
-            def __init__(self, path, options, providers):
+            def __init__(self, path, options, providers, enable_fallback):
+                assert not enable_fallback  # the real one would print on stdout and try the CPU
                 self.provider = providers[0][0]
                 if self.provider != "CPUExecutionProvider":
                     fake.asked.append(providers)
@@ -52,13 +56,22 @@ class FakeCuda:
             def get_providers(self):
                 return [self.provider, "CPUExecutionProvider"]
 
+            def get_input_memory_infos(self):
+                return [self._place(node.name) for node in self.get_inputs()]
+
+            def get_output_memory_infos(self):
+                return [self._place(node.name) for node in self.get_outputs()]
+
+            def _place(self, name):
+                return types.SimpleNamespace(name="Cpu" if name in fake.on_host else "Cuda")
+
             def io_binding(self):
                 return super().io_binding() if self.provider == "CPUExecutionProvider" else Binding(self)
 
             def run_with_iobinding(self, binding, options):
                 if not isinstance(binding, Binding):
                     return super().run_with_iobinding(binding, options)
-                cupy.log.append(("network", cupy.cuda.get_current_stream().ptr))
+                cupy.seen.append(("network", cupy.cuda.get_current_stream().ptr))
                 fake.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
                 graph = entry(options, "gpu_graph_id")
                 if graph is not None:  # a replay ignores what is bound: it reads and writes where it was recorded

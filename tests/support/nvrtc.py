@@ -56,3 +56,16 @@ def together(text, variants, options):
     usage, ptx = compiled("\n".join(parts), options)
     assert len(usage) == len(variants) * len(kernels)
     return [({name: usage[f"{name}_{k}"] for name in kernels}, ptx) for k in range(len(variants))]
+
+
+def cubin(text, options):
+    """Compile a source to machine code of the architecture that the options name."""
+    nvrtc, program, given = library(), ctypes.c_void_p(), [option.encode() for option in options]
+    assert nvrtc.nvrtcCreateProgram(ctypes.byref(program), text.encode(), b"kernel.cu", 0, None, None) == 0
+    assert nvrtc.nvrtcCompileProgram(program, len(given), (ctypes.c_char_p * len(given))(*given)) == 0
+    size = ctypes.c_size_t()
+    nvrtc.nvrtcGetCUBINSize(program, ctypes.byref(size))
+    code = ctypes.create_string_buffer(size.value)
+    nvrtc.nvrtcGetCUBIN(program, code)
+    nvrtc.nvrtcDestroyProgram(ctypes.byref(program))
+    return code.raw

@@ -399,7 +399,7 @@ def test_nothing_but_launches_after_the_first_step(cupy):
 
     def after(run, m):
         if run.index == 1:
-            cupy.log.clear()
+            cupy.seen.clear()
             cupy.forbidden = {"upload", "download", "allocation"}
 
     network = Quiet()
@@ -411,7 +411,7 @@ def test_nothing_but_launches_after_the_first_step(cupy):
         backend="cupy",
         on_step=after,
     )
-    launches = [entry for entry in cupy.log if isinstance(entry, tuple) and entry[0] == "launch"]
+    launches = [entry for entry in cupy.seen if isinstance(entry, tuple) and entry[0] == "launch"]
     assert [name for _, name, _ in launches] == ["pid_step", *(["pid_tile"] * 9 + ["pid_step"]) * 3]
     assert {stream for *_, stream in launches} == {backend.stream.ptr}
 
