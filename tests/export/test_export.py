@@ -172,7 +172,7 @@ def operators(form, architecture=V15):
 
 
 @pytest.mark.parametrize("size", [None, (64, 96)])
-@pytest.mark.parametrize("target", ["ort-cuda", "ort-cuda-sm90"])
+@pytest.mark.parametrize("target", [target for target in TARGETS if target != "tensorrt"])
 def test_no_operator_without_a_cuda_kernel_in_onnx_runtime_1_26(target, size):
     """Those of opset 22 have one from 1.27 on, and until then sat on the CPU."""
     _, found = operators(Form(target=target, size=size), replace(V1, position_limit=64))
