@@ -2,14 +2,10 @@
 
 import csv
 
-import nvrtc
 import pytest
 import sass
 
-pytestmark = pytest.mark.skipif(
-    nvrtc.library() is None or sass.disassembler() is None,
-    reason="nvidia-cuda-nvrtc or nvidia-cuda-nvdisasm is not installed",
-)
+pytestmark = pytest.mark.skipif(sass.missing() is not None, reason=str(sass.missing()))
 LOOP = """
 .text.pid_step:
         /*0000*/                   MOV R1, c[0x0][0x28] ;

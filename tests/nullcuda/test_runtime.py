@@ -56,11 +56,13 @@ def test_projections_are_on_the_card(runtime, tmp_path, dtype, size):
 
 
 @pytest.mark.parametrize("size", [None, (SIDE, SIDE)], ids=["any", "fixed"])
-@pytest.mark.parametrize("dtype", TYPES)
-@pytest.mark.parametrize("target", TARGETS)
-def test_the_loop_stays_on_the_card(cupy, runtime, tmp_path, target, dtype, size):
+@pytest.mark.parametrize(
+    ("target", "dtype", "residual"),
+    [*((target, dtype, False) for target in TARGETS for dtype in TYPES), ("ort-cuda", "bfloat16", True)],
+)
+def test_the_loop_stays_on_the_card(cupy, runtime, tmp_path, target, dtype, residual, size):
     """From the second step on nothing comes back, nothing is allocated, and the host waits once a picture at most."""
-    folder = export(tmp_path / "m", target=target, dtype=dtype, size=size)
+    folder = export(tmp_path / "m", target=target, dtype=dtype, float32_residual=residual, size=size)
     found = placed(folder / NETWORK)
     assert set(found.get("CPUExecutionProvider", ())) <= (set() if size else SHAPES), found
     up, steps, sizes = Upscaler.load(folder, "cuda"), [], []
