@@ -192,14 +192,14 @@ def _first(device: str, output: Path) -> list[Step]:
 
 
 def _second(device: str, output: Path, scratch: Path, few: bool, pid: Path | None) -> list[Step]:
-    reduced, full, plain = scratch / "reduced", scratch / "full", scratch / "full-onnx"
+    reduced, full, other = scratch / "reduced", scratch / "full", scratch / "full-any-card"
     cpu = device == "cpu"
     random = _cli("export", "--random-weights", "0", "--quiet", "--overwrite")
     target = ["--target", "ort-cpu" if cpu else "ort-cuda-sm90"]
     side = 256 if few else 2048
     large = ["--backbone", "flux", "--type", "2kto4k_v1pt5", "--size", f"{side}x{side}", *(["--reduced"] * few)]
     small = ["--backbone", "sdxl", "--type", "2kto4k", "--reduced"]
-    neutral = ["--target", "onnx", "--dtype", "float32" if cpu else "bfloat16"]
+    any_card = ["--target", "ort-cuda", "--dtype", "float32" if cpu else "bfloat16"]  # the other form of attention
     watched = _own(device, "runs")
     sanitizer = "compute-sanitizer"
     profiler = ["ncu", "--clock-control", "none", "-k", f"regex:{KERNEL}", "--csv", "--log-file"]
@@ -236,8 +236,8 @@ def _second(device: str, output: Path, scratch: Path, few: bool, pid: Path | Non
             _bench(device, output, "2048", "float32,bfloat16", "--variants", "flow-ode,flow-sde"),
             shown=20,
         ),
-        Step("export full, plain onnx", 120, [*random, *large, *neutral, "-o", str(plain)]),
-        Step("full, plain onnx", 60, _own(device, "full", plain, side), shown=3),
+        Step("export full, any card", 120, [*random, *large, *any_card, "-o", str(other)]),
+        Step("full, any card", 60, _own(device, "full", other, side), shown=3),
         Step(
             "full, PiD's own code",
             90,

@@ -16,8 +16,11 @@ sys.path.insert(0, str(ROOT / "tests/support"))
 
 import sass  # noqa: E402
 
-if __name__ == "__main__":
-    target = Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench/results/instructions.csv"
+
+def record(target):
+    """Write the counts of each row and architecture to a file, and print them."""
+    if (reason := sass.missing()) is not None:
+        sys.exit(reason)
     nvrtc = version("nvidia-cuda-nvrtc")
     with target.open("w", newline="", encoding="utf-8") as file:
         table = csv.writer(file, lineterminator="\n")
@@ -28,3 +31,7 @@ if __name__ == "__main__":
                 per = f"{instructions / elements:.2f}"
                 table.writerow([row, f"sm_{architecture}", instructions, elements, per, nvrtc])
                 print(f"sm_{architecture} {row:45} {per}")
+
+
+if __name__ == "__main__":
+    record(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT / "bench/results/instructions.csv")

@@ -1,13 +1,15 @@
 """Count the memory that a step of PiD's network moves beside its products, by operator: no GPU is needed.
 
-    pip install '.[export]' onnxruntime-gpu pytest && python bench/traffic.py [--side 2048] [--dtype bfloat16]
+    pip install '.[export]' onnxruntime-gpu pytest && python bench/traffic.py [--side 2048] [-o FILE.csv]
 
 ONNX Runtime's CUDA provider runs the graph over the tests' null CUDA runtime, so its fusions and choices are real. Each
 node's inputs and outputs are counted once, in their types. The network has its full width, and two depths from which
-the whole is extrapolated, since all blocks are alike. It takes about a gigabyte, and a minute.
+the whole is extrapolated, since all blocks are alike. A bfloat16 network is counted with its sums in float32 too. It
+takes about a gigabyte, and two minutes. bench/results/traffic.csv is what `-o` wrote with no other option.
 """
 
 import argparse
+import csv
 import json
 import math
 import os
@@ -30,6 +32,7 @@ from pidsampler.export.network import build_network  # noqa: E402
 from pidsampler.export.published import get_published  # noqa: E402
 from pidsampler.export.tensors import Stored  # noqa: E402
 from pidsampler.onnx.contract import NETWORK  # noqa: E402
+from pidsampler.onnx.providers import import_onnxruntime  # noqa: E402
 
 # What ONNX Runtime does by a pass of its own over a whole tensor, element by element.
 ELEMENTWISE = {
@@ -46,6 +49,8 @@ ELEMENTWISE = {
     "Swish",
     "Neg",
     "Exp",
+    "Floor",
+    "RotaryEmbedding",
 }
 PRODUCTS = {"MatMul", "FusedMatMul", "Gemm", "MultiHeadAttention", "Attention", "Conv"}
 NUMBERS = {"float32": 1, "float16": 10, "bfloat16": 16}
@@ -62,8 +67,7 @@ def zeros(architecture):
 
 def moved(path, runtime, side):
     """Return the bytes that each operator reads and writes in one run of a graph."""
-    import onnxruntime
-
+    onnxruntime = import_onnxruntime()
     options = onnxruntime.SessionOptions()
     options.log_severity_level, options.enable_profiling = 4, True
     options.enable_mem_pattern = False
@@ -109,6 +113,16 @@ def _of_depth(architecture, form, runtime, folder):
     return moved(folder / NETWORK, runtime, form.size[0])
 
 
+def kind(operator):
+    """Return what an operator is counted as."""
+    return "element-wise" if operator in ELEMENTWISE else "product" if operator in PRODUCTS else "other"
+
+
+def elementwise(found):
+    """Return the bytes of element-wise passes."""
+    return sum(size for operator, size in found.items() if kind(operator) == "element-wise")
+
+
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--backbone", default="sdxl")
@@ -116,19 +130,26 @@ if __name__ == "__main__":
     parser.add_argument("--side", type=int, default=2048, help="pixels of the result")
     parser.add_argument("--target", choices=TARGETS, default="ort-cuda")
     parser.add_argument("--dtype", choices=TYPES, default="bfloat16")
+    parser.add_argument("-o", "--output", type=Path, help="a CSV file of what is printed")
     asked = parser.parse_args()
     if (reason := nullcuda.missing()) is not None:
         sys.exit(reason)
     os.environ.update(nullcuda.ENVIRONMENT)
+    architecture = get_published(asked.backbone, asked.type).architecture
+    form = Form(target=asked.target, dtype=asked.dtype, size=(asked.side, asked.side))
+    forms = {"GB": form}
+    if asked.dtype == "bfloat16":
+        forms["GB, float32 residual"] = replace(form, float32_residual=True)
     with TemporaryDirectory() as built:
-        found = of_step(
-            get_published(asked.backbone, asked.type).architecture,
-            Form(target=asked.target, dtype=asked.dtype, size=(asked.side, asked.side)),
-            nullcuda.Runtime(Path(built)),
-        )
-    for name, size in found.most_common():
-        kind = "element-wise" if name in ELEMENTWISE else "product" if name in PRODUCTS else "other"
-        print(f"{name:28} {kind:13} {size / 1e9:8.2f} GB")
-    print(f"element-wise {sum(size for name, size in found.items() if name in ELEMENTWISE) / 1e9:.1f} GB a step")
-    others = sum(size for name, size in found.items() if name not in ELEMENTWISE | PRODUCTS)
-    print(f"other passes {others / 1e9:.1f} GB a step")
+        runtime = nullcuda.Runtime(Path(built))
+        found = [of_step(architecture, form, runtime) for form in forms.values()]
+    rows = [["operator", "kind", *forms]]
+    for name in sorted(set().union(*found), key=lambda name: -found[0][name]):
+        rows.append([name, kind(name), *(f"{of[name] / 1e9:.2f}" for of in found)])
+    rows.append(["all", "element-wise", *(f"{elementwise(of) / 1e9:.2f}" for of in found)])
+    rows.append(["all", "", *(f"{sum(of.values()) / 1e9:.2f}" for of in found)])
+    for name, *columns in rows:
+        print(f"{name:28} {columns[0]:13}", *(f"{column:>22}" for column in columns[1:]))
+    if asked.output is not None:
+        with asked.output.open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file, lineterminator="\n").writerows(rows)

@@ -4,8 +4,19 @@ Orthogonal parts, each its own object: timesteps (where), schedulers (how), nois
 `sample` for a whole run, `start` for a loop of your own, `Upscaler` for a photo in and a 4x photo out.
 """
 
+import os
+import signal
+import sys
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
+
+# The command line only, `python -m pidsampler` or `pidsampler`: Ctrl-C until `cli.main` takes it is no traceback.
+if {"pidsampler", "pidsampler.cli"} & (
+    {*sys.orig_argv}
+    if sys.argv[:1] == ["-m"]
+    else {os.path.basename(name).removesuffix(".exe") for name in sys.argv[:1]}
+) and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+    signal.signal(signal.SIGINT, lambda *_: sys.exit(130))
 
 from . import denoiser, moved, noise, schedulers, timesteps
 from .errors import PidSamplerError

@@ -10,6 +10,7 @@ from collections.abc import Iterable
 from types import ModuleType
 
 _FEW = 20  # names that an error still lists
+_LONGEST = 200  # characters of a name that it repeats
 
 
 def printable(text: str) -> str:
@@ -73,16 +74,30 @@ def unknown_name(kind: str, name: str, *, known: Iterable[str], where: str | Non
         known: Names that there are; of several that differ by separators or case the first is suggested.
         where: What lists the names, where they are too many for an error, such as "list_schedulers()".
     """
-    names = list(dict.fromkeys(known))
-    folded: dict[str, str] = {}
-    for each in names:
-        folded.setdefault(_folded(each), each)
+    names, name = list(dict.fromkeys(known)), str(name)
     many = where is not None and len(names) > _FEW
-    near = difflib.get_close_matches(_folded(str(name)), folded, n=3, cutoff=0.2 if many else 0.6)
-    *others, last = [repr(folded[word]) for word in near] or [""]
-    hint = f"did you mean {', '.join(others)}{' or ' if others else ''}{last}? " if last else ""
-    listed = f"see {where}" if many else f"known are {', '.join(sorted(names))}"
-    return ConfigError(f"unknown {kind} {name!r}: {hint}{listed}")
+    more = f" and {len(names) - _FEW} more" if len(names) > _FEW else ""
+    listed = f"see {where}" if many else f"known are {', '.join(sorted(names)[:_FEW])}{more}"
+    given = name if len(name) <= _LONGEST else f"{name[:_LONGEST]}..."
+    return ConfigError(f"unknown {kind} {given!r}: {did_you_mean(name, known=names, any_near=many)}{listed}")
+
+
+def did_you_mean(name: str, *, known: Iterable[str], any_near: bool = False) -> str:
+    """Return the question whether one of the three nearest names was meant, with a space after it; "" without any.
+
+    Args:
+        name: Name that was given.
+        known: As in `unknown_name`.
+        any_near: Take names that have little in common too.
+    """
+    folded: dict[str, str] = {}
+    for each in known:
+        folded.setdefault(_folded(each), each)
+    near = difflib.get_close_matches(_folded(name[:_LONGEST]), folded, n=3, cutoff=0.2 if any_near else 0.6)
+    if not near:
+        return ""
+    *others, last = [repr(folded[word]) for word in near]
+    return f"did you mean {', '.join(others)}{' or ' if others else ''}{last}? "
 
 
 def _folded(name: str) -> str:

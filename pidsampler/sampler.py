@@ -17,7 +17,8 @@ from .noise.philox import check_seeds
 from .schedulers.making import SamplerLike
 from .schedulers.registry import get_scheduler
 from .table import Combination, Row, StepTable, as_table
-from .values import callback, flag, instance, whole
+from .values import callback, flag, instance, shown
+from .values import shape as shape_
 
 Array = Any
 
@@ -355,9 +356,9 @@ def _element_type(dtype: Any) -> np.dtype[Any]:
 def _checked_shape(shape: Any) -> tuple[int, ...]:
     """Return the sizes of (batch, ...), whole numbers above 0."""
     try:
-        sizes = tuple(whole("shape", n, low=1) for n in shape)
+        sizes = shape_("shape", shape)
     except (TypeError, ConfigError):
         sizes = ()
     if len(sizes) < 2:
-        raise ConfigError(f"shape is {shape!r}, expected (batch, 3, height, width), all above 0, or x instead")
+        raise ConfigError(f"shape is {shown(shape)}, expected (batch, 3, height, width), all above 0, or x instead")
     return sizes

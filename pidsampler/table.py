@@ -263,7 +263,7 @@ class StepTable:
 
     def to_json(self, indent: int | None = None) -> str:
         """Return JSON that `from_json` reads back to an equal table: floats are written to round-trip."""
-        return json.dumps(self.to_dict(), indent=None if indent is None else whole("indent", indent, low=0))
+        return json.dumps(self.to_dict(), indent=None if indent is None else whole("indent", indent, low=0, high=99))
 
     @classmethod
     def from_json(cls, text: str) -> StepTable:

@@ -24,7 +24,7 @@ from .values import flag, number, shown, whole, word
 Times = NDArray[np.float64]
 TimesLike = Sequence[float] | NDArray[Any]
 
-_MOST = 1_000_000  # steps of a list
+MOST_STEPS = 1_000_000  # of a list
 _PID = (0.999, 0.866, 0.634, 0.342, 0.0)
 
 
@@ -217,7 +217,7 @@ def resample(times: TimesLike, steps: int) -> Times:
 
     Source: the log-linear interpolation of "Align your steps" (arXiv 2404.14507), in log-SNR.
     """
-    t, steps = custom(times)[:-1], whole("steps", steps, high=_MOST)
+    t, steps = custom(times)[:-1], whole("steps", steps, high=MOST_STEPS)
     if t[0] == 1.0:
         raise ConfigError("timesteps start at 1.0, where log-SNR is infinite: start below 1, such as at 0.999")
     if len(t) < 2 or steps < 2:
@@ -340,7 +340,7 @@ _shift = shift  # for the functions with an argument of that name
 
 
 def _count(steps: int, most: int | None = None) -> int:
-    return whole("steps", whole("steps", steps, low=1, high=most), high=_MOST)
+    return whole("steps", whole("steps", steps, low=1, high=most), high=MOST_STEPS)
 
 
 def _positive(name: str, value: float) -> float:

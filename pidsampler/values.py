@@ -21,14 +21,20 @@ T = TypeVar("T")
 F = TypeVar("F", bound=Callable[..., Any])
 
 _LONGEST = 200  # characters of a value in a message
+_LARGEST = 2**64 - 1  # of whole numbers without an end of their own: of more digits, an array or a text fails
+_MOST_ELEMENTS = 1 << 40  # of an array: no memory holds so many, and numpy has other errors for more
 _OF_CHECKS = ("low", "high", "above", "below", "choices", "kind", "words", "takes")  # their keywords
 
 
 def whole(name: str, value: object, *, low: int | None = None, high: int | None = None) -> int:
-    """Return a whole number in low..high, both included; None leaves an end open."""
+    """Return a whole number in low..high, both included; None leaves an end open, up to +-(2^64-1)."""
     number = value if type(value) is int else None  # asking an abstract class takes ten times as long
     if number is None and isinstance(value, Integral) and not isinstance(value, bool):
         number = int(value)
+    if number is not None and number > _LARGEST:
+        high = _LARGEST if high is None else high
+    elif number is not None and number < -_LARGEST:
+        low = -_LARGEST if low is None else low
     if number is None or (low is not None and number < low) or (high is not None and number > high):
         raise ConfigError(f"{name}={shown(value)} must be a whole number{_within(low, high)}")
     return number
@@ -127,6 +133,14 @@ def numbers(
 def wholes(name: str, value: object, *, low: int | None = None, high: int | None = None) -> tuple[int, ...]:
     """Return whole numbers, each as `whole` returns it."""
     return tuple(whole(name, found, low=low, high=high) for found in items(name, value, words="whole numbers"))
+
+
+def shape(name: str, value: object, *, low: int = 1) -> tuple[int, ...]:
+    """Return the sizes of an array, each of at least `low`; of more than 2^40 elements there is none."""
+    sizes = wholes(name, value, low=low)
+    if math.prod(sizes) > _MOST_ELEMENTS:
+        raise ConfigError(f"{name}={shown(value)} is a shape of more than 2^40 elements")
+    return sizes
 
 
 def words(name: str, value: object) -> tuple[str, ...]:

@@ -62,7 +62,7 @@ def test_a_timestep_list_is_one_function(joined):
     made = get_scheduler("heun@halving(ratio=0.25):3")
     assert made.timesteps.tolist() == [1.0, 0.25, 0.0625, 0.0]
     assert str(made) == "heun@halving(ratio=0.25):3"
-    with pytest.raises(PidSamplerError, match="halving has no option 'rato': it takes ratio"):
+    with pytest.raises(PidSamplerError, match=r"halving has no option 'rato': did you mean 'ratio'\? it takes ratio"):
         get_scheduler("heun@halving(rato=0.25):3")
     with pytest.raises(PidSamplerError, match="'halving' needs a number of steps, such as halving:8"):
         get_scheduler("heun@halving")

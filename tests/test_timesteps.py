@@ -284,7 +284,7 @@ def test_resample_keeps_a_list_at_its_own_length_and_its_ends_at_any():
         (lambda: timesteps.simple(1001), r"steps=1001 must be a whole number in 1\.\.1000"),
         (lambda: timesteps.ddim_uniform(0), r"steps=0 must be a whole number in 1\.\.999"),
         (lambda: timesteps.cosine(0), "steps=0 must be a whole number of at least 1"),
-        (lambda: get_timesteps("karras", 4, roh=7), "karras has no option 'roh': it takes rho, t_max, t_min"),
+        (lambda: get_timesteps("karras", 4, roh=7), "option 'roh': did you mean 'rho'. it takes rho, t_max, t_min"),
     ],
 )  # fmt: skip
 def test_lists_refuse(make, message):

@@ -3,6 +3,7 @@
 import copy
 import importlib
 import inspect
+import io
 import math
 import pickle
 from pathlib import Path
@@ -25,8 +26,10 @@ from pidsampler import (
     Size,
     Tiling,
     Upscaler,
+    from_diffusers,
     get_scheduler,
     list_schedulers,
+    sample,
     schedulers,
     start,
     timesteps,
@@ -37,21 +40,26 @@ from pidsampler.bench import BenchPlan
 from pidsampler.bench.timing import Effort
 from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
 from pidsampler.image.blocks import Blocks
+from pidsampler.image.pixels import to_tensor
+from pidsampler.io.files import read_bytes
 from pidsampler.io.pictures import Picture
 from pidsampler.io.pictures import write as write_picture
 from pidsampler.io.times import write_list
+from pidsampler.jobs.run import outcomes
 from pidsampler.plugins import Registry
 from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
 from pidsampler.schedulers.base import Stage, x0
+from pidsampler.schedulers.exact import phi
 from pidsampler.schedulers.spec import Spec
-from pidsampler.search import Search
+from pidsampler.search import Search, refine
 from pidsampler.search.problem import Problem
 from pidsampler.study.measures import Sample, get_measure
 from pidsampler.study.plan import ReportOptions, Study, Truth
+from pidsampler.study.run import estimate, run_study
 from pidsampler.upscale.batch import File, Settings
 from pidsampler.upscale.source import Source
 from pidsampler.upscale.tiles import Grid, axis
-from pidsampler.values import field, number
+from pidsampler.values import field, number, shown
 
 TIMES = [0.9, 0.6, 0.3, 0.0]
 TABLE = FlowSDE(TIMES).table()
@@ -62,6 +70,7 @@ SOURCE = Source({}, np.zeros((4, 4, 3), np.uint8))
 
 # What no parameter takes, unless it says so.
 WRONG = (None, "x", 1.5, True, math.nan, [1], object(), b"x")
+BEYOND = (10**30, -(10**30), 10**5000)  # for whole numbers: no array is so large, and Python shows no such text
 
 
 class Takes(NamedTuple):
@@ -94,6 +103,11 @@ def numbers(value):
 
 
 STEPS, TIMES_ = Takes(3), Takes(TIMES)
+
+
+def as_npy(array):
+    np.save(file := io.BytesIO(), array)
+    return file.getvalue()
 
 
 def print_nothing(*_):
@@ -413,7 +427,7 @@ CALLS |= {
         "title": text("a title"),
         "question": text("what?"),
         "pictures": Takes("all"),
-        "album": number_(3),
+        "album": number_(3.0),
     },
     "study.plan.Study": {
         "preset": Takes({"model": "law"}),
@@ -510,6 +524,7 @@ CALLS |= {
     "io.times.write_list": {**CALLED, "times": TIMES_, "comments": Takes(["a comment"])},
     "io.tables.read_table": {"path": Takes("table.json")},
     "io.latents.read": {"path": Takes("latent.npy")},
+    "io.latents.is_latent": {"path": Takes("latent.npy")},
     "io.latents.batched": {"array": Takes(LATENT)},
     "io.captions.read": {"path": Takes("caption.npy")},
     "io.captions.checked": {"array": Takes(LATENT[0, 0])},
@@ -543,6 +558,7 @@ CALLS |= {
     "io.pictures.enlarge_plane": {"plane": anything(PHOTO[:, :, 0]), "size": Takes((8, 8))},
     "io.atomic.place": {**CALLED, "write": Takes(print_nothing)},
     "io.atomic.remove_leftovers": {"folder": text(".")},
+    "io.atomic.replace_folder": {"folder": text("filled"), "path": text("here")},
     "io.atomic.temporary_folder": {"path": text("out")},
     "io.atomic.temporary_path": {"path": text("out.png")},
     "io.atomic.real_path": {"path": text("out.png")},
@@ -558,6 +574,11 @@ CALLS |= {
     "io.data.read_json": {"path": Takes("table.json"), "expected": text("a table"), "most": Takes(1000)},
     "io.files.matching": {"pattern": text("*.txt")},
     "io.files.check_outputs": {"outputs": Takes(["out.png"]), "inputs": Takes(["times.txt"])},
+    "io.safetensors.read_header": {"path": Takes("latent.safetensors")},
+    "io.npy.read_npy": {"file": Takes(io.BytesIO(as_npy(LATENT)))},
+    "io.npy.check_size": {"size": Takes(9)},
+    "io.exif.is_on_its_side": {"image": anything(Image.fromarray(PHOTO))},
+    "io.exif.profile": {"image": anything(Image.fromarray(PHOTO))},
     "io.whole.damage": {"path": Takes("cat.png")},
     "upscale.tiles.Tile": {"top": Takes(0), "left": Takes(0), "height": Takes(8), "width": Takes(8)},
     "upscale.tiles.Axis": {"length": Takes(8), "size": Takes(8), "starts": Takes((0,))},
@@ -626,6 +647,7 @@ LATER = {
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
     "onnx.Model.denoisers",
     "upscale.batch.upscale_on_cluster",
+    *("io.safetensors.Entry", "io.safetensors.Header"),
 }
 
 MODULES = (
@@ -642,6 +664,9 @@ MODULES = (
         "io.files",
         "io.whole",
         "io.data",
+        "io.safetensors",
+        "io.npy",
+        "io.exif",
     ),
     *("upscale.tiles", "upscale.find", "upscale.batch", "onnx", "jobs.run"),
     *("bench", "study.statistics", "plugins", "image.color", "image.hidden", "image.lanczos", "image.pixels"),
@@ -713,6 +738,9 @@ def write_files():
     write_list("times.txt", TIMES)
     write_picture("cat.png", Picture(PHOTO), record="{}")
     Path("mine.py").write_text("mine = 1")
+    Path("filled").mkdir()
+    header = b'{"latent":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    Path("latent.safetensors").write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     np.save("latent.npy", LATENT)
     np.save("caption.npy", LATENT[0, 0])
     Path("table.json").write_text(TABLE.to_json())
@@ -738,18 +766,53 @@ def test_every_parameter_refuses_what_is_wrong(name, tmp_path, monkeypatch):
         assert key in calls, f"{key} is missing in the table"
         if calls[key].too is None:
             continue
-        for wrong in WRONG:
-            if repr(wrong) in map(repr, (*calls[key].too, parameter.default)):
+        for wrong in (*WRONG, *BEYOND) if type(valid[key]) is int else WRONG:
+            if shown(wrong) in map(shown, (*calls[key].too, parameter.default)):
                 continue
             try:
                 call(**{**valid, key: wrong})
             except PidSamplerError as error:
                 if "\n" in str(error):
-                    pytest.fail(f"{name}({key}={wrong!r}) raises {error!r}, of more than a line")
+                    pytest.fail(f"{name}({key}={shown(wrong)}) raises {error!r}, of more than a line")
             except Exception as error:
-                pytest.fail(f"{name}({key}={wrong!r}) raises {error!r}")
+                pytest.fail(f"{name}({key}={shown(wrong)}) raises {error!r}")
             else:
-                pytest.fail(f"{name}({key}={wrong!r}) is accepted")
+                pytest.fail(f"{name}({key}={shown(wrong)}) is accepted")
+
+
+ENOUGH = 10**14 - 1  # a number that is no wrong one by its size, but takes for ever, or all memory
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Search("heun", ENOUGH), "calls=99999999999999 must be a whole number in 1..256"),
+        (lambda: Search("heun", 4, seeds=ENOUGH), "seeds=99999999999999 must be a whole number in 1..1000000"),
+        (lambda: Search("heun", 4, evaluations=ENOUGH), "evaluations=99999999999999 must be"),
+        (lambda: Search("heun", 4, measure="mmd", seeds=20_000).run(PROBLEM), "make 1420000 runs, expected at most"),
+        (lambda: refine(TIMES, len, evaluations=ENOUGH), "evaluations=99999999999999 must be"),
+        (lambda: run_study(STUDY, "s", processes=ENOUGH), "processes=99999999999999 must be a whole number in 1..4096"),
+        (lambda: estimate(STUDY, "s", processes=ENOUGH), "processes=99999999999999 must be a whole number in 1..4096"),
+        (lambda: outcomes("local", len, jobs=[], device="cpu", count=ENOUGH), "count=99999999999999 must be"),
+        (lambda: Restart(TIMES, 0.6, t_min=0.3, repeats=ENOUGH), "makes 100000000000002 model calls, expected at most"),
+        (lambda: timesteps.uniform(ENOUGH), "steps=99999999999999 must be"),
+        (lambda: from_diffusers(DIFFUSERS, ENOUGH), "steps=99999999999999 must be"),
+        (lambda: pidsampler.noise.check_seeds(1, ENOUGH), "batch=99999999999999 must be"),
+        (lambda: pidsampler.noise.normal(1, 0, (ENOUGH,)), "is a shape of more than 2.40 elements"),
+        (lambda: sample(LAW, "heun", shape=(1, ENOUGH)), "shape is .1, 99999999999999., expected"),
+        (lambda: phi(ENOUGH, 2.0), "k=99999999999999 must be"),
+        (lambda: TABLE.to_json(ENOUGH), "indent=99999999999999 must be"),
+        (lambda: axis(ENOUGH, 8, overlap=0), "length=99999999999999 must be"),
+        (lambda: axis(2**31 - 1, 8, overlap=7), "is 2147483640 tiles: pass larger tiles"),
+        (lambda: read_bytes("x", most=ENOUGH), "most=99999999999999 must be"),
+        (lambda: to_tensor(PHOTO, size=(ENOUGH, 8), backend=NUMPY), "height of size=99999999999999 must be"),
+        (lambda: Problem.of_flow(GaussianMixture([0], [1], [1]), height=ENOUGH), "height=99999999999999 must be"),
+        (lambda: Study(preset={"steps": 10**5000}), "the setting steps is a int too large to show"),
+    ],
+)
+def test_what_nobody_waits_for_is_refused(call, message):
+    with pytest.raises(PidSamplerError, match=message):
+        call()
 
 
 SCHEDULERS = [get_scheduler(f"{info.name}@uniform:6") for info in list_schedulers()]

@@ -18,6 +18,7 @@ from ..bench.rows import appending, check_columns
 from ..bench.steps import Variant, variants
 from ..bench.timing import Effort
 from ..errors import ConfigError, PidSamplerError, unknown_name
+from ..values import shown
 from .common import OK, checking
 from .output import say, tell
 
@@ -158,6 +159,6 @@ def _types(text: str, backend: Backend) -> tuple[str, str]:
 
 
 def _side(text: str) -> int:
-    if not text.isdecimal() or not 1 <= int(text) <= _MOST_SIDE:
-        raise ConfigError(f"size {text!r} is not a whole number in 1..{_MOST_SIDE}: pass such as --sizes 512,1024")
+    if not (text.isdecimal() and len(text) < 9 and 1 <= int(text) <= _MOST_SIDE):
+        raise ConfigError(f"size {shown(text)} is not a whole number in 1..{_MOST_SIDE}: pass such as --sizes 512,1024")
     return int(text)

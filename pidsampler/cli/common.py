@@ -19,6 +19,7 @@ from ..table import Scheduler
 from .output import say, tell
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+_IN_PYTHON = ", or use timesteps.custom(times, partial=True) to stop at a noise level"  # of what is said of times
 GOES_ON = "the same command goes on where it was"
 
 
@@ -55,7 +56,7 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
 
     A parameter with a value is an option where the user gave that option, or is told to pass it.
     """
-    text = text.replace("list_schedulers()", "'pidsampler schedulers'")
+    text = text.replace("list_schedulers()", "'pidsampler schedulers'").replace(_IN_PYTHON, "")
     command = getattr(arguments, "command", None)
     if command is None:
         return text

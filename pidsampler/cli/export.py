@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..errors import ConfigError, optional
 from ..io import captions
+from ..noise.philox import check_number
+from ..values import shown
 from .output import say, tell
 
 if TYPE_CHECKING:
@@ -87,6 +89,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.reduced and arguments.random_weights is None:
         raise ConfigError("--reduced makes a network of random weights: pass --random-weights SEED with it")
+    if arguments.random_weights is not None:
+        check_number("random_weights", arguments.random_weights, bits=64)
     given = (arguments.checkpoint, arguments.vae, arguments.caption, arguments.null_caption)
     check_target(arguments.output, arguments.overwrite, inputs=[path for path in given if path is not None])
     began = time.perf_counter()
@@ -260,8 +264,8 @@ def _form(arguments: argparse.Namespace) -> Form:
 
 def _size(text: str) -> tuple[int, int]:
     width, _, height = text.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
-        raise ConfigError(f"--size {text!r} is not WIDTHxHEIGHT in pixels, such as 4096x4096")
+    if not (width.isdecimal() and height.isdecimal() and len(text) < 20):
+        raise ConfigError(f"--size {shown(text)} is not WIDTHxHEIGHT in pixels, such as 4096x4096")
     return int(height), int(width)
 
 

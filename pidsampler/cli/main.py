@@ -7,6 +7,7 @@ done; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import warnings
 from collections.abc import Sequence
@@ -16,10 +17,13 @@ from types import ModuleType
 from typing import Any, NoReturn
 
 from ..errors import PidSamplerError, reason
+from ..values import shown
 from ..version import __version__
 from . import bench, doctor, export, inspect, models, output, schedulers, search, study, table, upscale
 from .common import FAILED, INTERRUPTED, USAGE, UsageError, as_typed, fail
 from .output import say, tell
+
+_DIGITS = 4000  # of a whole number: Python reads few more
 
 _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "upscale": (upscale, "enlarge pictures, or decode latents"),
@@ -48,6 +52,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _run(argv: Sequence[str] | None) -> int:
     arguments = None
     try:
+        if getattr(signal.getsignal(signal.SIGINT), "__module__", None) == __name__.partition(".")[0]:  # of our import
+            signal.signal(signal.SIGINT, signal.default_int_handler)
         arguments = build_parser().parse_args(argv)
         warnings.showwarning = partial(_show_warning, arguments)
         code: int = arguments.run(arguments)
@@ -81,11 +87,21 @@ def _given(text: str) -> str:
     return text
 
 
+def _number(kind: type, words: str, text: str) -> Any:
+    try:
+        return kind(text)
+    except ValueError as error:
+        long = kind is int and len(text) > _DIGITS and text.lstrip("+-").isdecimal()
+        raise argparse.ArgumentTypeError(f"{shown(text)} is {'too long for' if long else 'not'} {words}") from error
+
+
 class _Parser(argparse.ArgumentParser):
     def __init__(self, **options: Any) -> None:
         super().__init__(**options)
         self.register("type", None, _given)
         self.register("type", Path, lambda text: Path(_given(text)))
+        self.register("type", int, partial(_number, int, "a whole number"))
+        self.register("type", float, partial(_number, float, "a number"))
 
     def option_actions(self) -> list[argparse.Action]:
         return [action for action in self._actions if action.option_strings and action.dest != "help"]

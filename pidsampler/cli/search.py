@@ -6,9 +6,10 @@ import argparse
 from pathlib import Path
 
 from ..errors import FileError
+from ..io.atomic import real_path, remove_leftovers
 from ..io.files import check_outputs
 from ..io.times import write_list
-from .common import other_inputs
+from .common import other_inputs, resuming
 from .output import say
 from .progress import progress_bar
 
@@ -65,9 +66,10 @@ def run(arguments: argparse.Namespace) -> int:
         raise FileError(f"{output} exists already: pass --overwrite to replace it")
     if output.is_dir() or not output.parent.is_dir():
         raise FileError(f"cannot write {output}: expected a file's name in a folder that exists")
+    remove_leftovers(real_path(output).parent)
     reduce = "reference" in search.measure.needs
     problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
-    with progress_bar(arguments.quiet) as advance:
+    with resuming("nothing is written, and the same command begins anew"), progress_bar(arguments.quiet) as advance:
         found = search.run(problem, lambda most: advance("searching", total=most))
     result = [*found.table, "", ",".join(map(repr, found.times.tolist()))]
     if not arguments.quiet:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from ..errors import ConfigError
+from ..jobs.base import MOST_WORKERS
 from ..threads import count_cores
+from ..values import whole
 from .common import GOES_ON, OK, fail, resuming
 from .output import say
 from .progress import progress_bar
@@ -40,8 +41,8 @@ def run(arguments: argparse.Namespace) -> int:
     count = arguments.processes
     if count is None and arguments.engine == "local":
         count = count_cores() if resolve_device(arguments.device).device == "cpu" else 1
-    if count is not None and count < 1:
-        raise ConfigError(f"--processes {count} must be at least 1")
+    if count is not None:
+        whole("processes", count, low=1, high=MOST_WORKERS)
     if arguments.dry_run:
         found = estimate(study, arguments.output, device=arguments.device, processes=count or 1)
         saved = f", {found.calls_alone} if nothing were shared" if found.calls < found.calls_alone else ""

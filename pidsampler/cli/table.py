@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import os
 from pathlib import Path
 
 from .. import timesteps
+from ..errors import FileError
 from ..io.files import check_outputs
 from ..noise import with_noise
 from .common import OK, add_times, checking, chosen_scheduler, other_inputs
@@ -32,9 +34,12 @@ def run(arguments: argparse.Namespace) -> int:
         table, _ = with_noise(scheduler.table(), arguments.noise)
         if arguments.plot is not None:
             check_outputs([arguments.plot], inputs=other_inputs(arguments))
+    if arguments.plot is not None and os.path.lexists(arguments.plot) and not arguments.overwrite:
+        raise FileError(f"{arguments.plot} exists already: pass --overwrite to replace it")
+    text = table.to_json(indent=2) if arguments.json else f"{scheduler}\n\n{table}"
+    say(*text.split("\n"), flush=True)  # before it is drawn, which may fail
     if arguments.plot is not None:
         from ..schedulers.plot import plot_table
 
         plot_table(table, arguments.plot, title=str(scheduler), overwrite=arguments.overwrite)
-    say(*(table.to_json(indent=2) if arguments.json else f"{scheduler}\n\n{table}").split("\n"))
     return OK

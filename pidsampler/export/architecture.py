@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
+from ..noise.philox import check_number
 from ..values import flag, whole, word
 from .tensors import Stored
 
@@ -241,7 +242,11 @@ def random_tensors(architecture: Architecture, seed: int) -> dict[str, Stored]:
     Args:
         architecture: Sizes of the network.
         seed: 0..2^64-1.
+
+    Raises:
+        PidSamplerError: The seed is outside its range.
     """
+    check_number("seed", seed, bits=64)
     return {
         name: Stored(shape=shape, dtype=np.dtype(np.float32), load=partial(_random, name, shape, seed))
         for name, shape in architecture.shapes().items()

@@ -30,7 +30,7 @@ class Form:
 
     Args:
         target: Runtime that runs it. "onnx" takes the operators of opset 23, and "tensorrt" plain ones of opset 20.
-            "ort-cuda" is "onnx" without Sin and Cos, for any card: ONNX Runtime computes its attention by
+            "ort-cuda" is the same graph as "onnx", for any card: ONNX Runtime computes its attention by
             FlashAttention-2 from compute capability 8.0 on. "ort-cuda-sm90" and "ort-cpu" take ONNX Runtime's own
             MultiHeadAttention, which releases for CUDA 13 compute by cuDNN on cards of 9.0 and later. Elsewhere it is
             slower in bfloat16 than the attention of "ort-cuda".
@@ -237,10 +237,10 @@ class Layers:
         return self.g.constant(np.cos(angles), FLOAT), self.g.constant(np.sin(angles), FLOAT)
 
     def _wave(self, op: str, angles: Value) -> Value:
-        """Sin or Cos of few angles."""
-        if self.form.target.startswith("ort-cuda"):
-            return sine(self.g, angles, quarters=int(op == "Cos"))
-        return self.g(op, angles)
+        """Sin or Cos of few angles: of opset 20, or by arithmetic."""
+        if self.form.target == "tensorrt":
+            return self.g(op, angles)
+        return sine(self.g, angles, quarters=int(op == "Cos"))
 
     def _along(self, size: Size, head: int) -> Any:
         """(size, head / 4): angles along a side, as an array where the size is known."""

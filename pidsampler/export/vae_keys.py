@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..noise.philox import normal
+from ..noise.philox import check_number, normal
 from .fp8 import dequantized
 from .layouts import copies, place, say_copies, unwrapped
 from .tensors import Stored, check_tensors
@@ -321,7 +321,11 @@ def random_encoder(encoder: Encoder, seed: int) -> dict[str, Stored]:
     Args:
         encoder: The encoder.
         seed: 0..2^64-1.
+
+    Raises:
+        PidSamplerError: The seed is outside its range.
     """
+    check_number("seed", seed, bits=64)
     return {
         name: Stored(shape=s, dtype=_F32, load=partial(_random, name, s, seed))
         for name, s in encoder_shapes(encoder).items()

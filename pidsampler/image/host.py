@@ -16,6 +16,9 @@ from ..values import array, whole
 
 Tile = tuple[slice, slice]
 
+MOST_SIDE = (1 << 31) - 1  # pixels of a picture, which fit what codecs and kernels count by
+_MOST_PIXELS = 1 << 40  # of one: no memory holds so many
+
 NOT_FINITE = (
     "the sampled image holds NaN or infinity: the network's output is broken, or overflows in its element type "
     "(an fp16 graph often does; use its fp32 or bf16 export)"
@@ -33,7 +36,12 @@ def sides(name: str, size: tuple[int, int]) -> tuple[int, int]:
     """
     if not isinstance(size, Sequence) or isinstance(size, str | bytes) or len(size) != 2:
         raise ConfigError(f"{name}={size!r} must be (height, width)")
-    return whole(f"height of {name}", size[0]), whole(f"width of {name}", size[1])
+    height, width = (
+        whole(f"{side} of {name}", n, high=MOST_SIDE) for side, n in zip(("height", "width"), size, strict=True)
+    )
+    if height * width > _MOST_PIXELS:
+        raise ConfigError(f"{name}={size!r} is more than {_MOST_PIXELS} pixels")
+    return height, width
 
 
 def check_picture(x: Array, size: tuple[int, int]) -> None:

@@ -69,7 +69,7 @@ class Size:
         if size is not None:
             found = _SIZE.fullmatch(word("size", size).strip())
             if found is None or not any(found.groups()):
-                raise ConfigError(f"size={size!r} is not a size: pass 3000x2000, or one side as 3000x or x2000")
+                raise ConfigError(f"size={shown(size)} is not a size: pass 3000x2000, or one side as 3000x or x2000")
             width, height = (int(side) if side else None for side in found.groups())
         elif flag("fit", fit) and scale is None:
             raise ConfigError("fit=True has nothing to fit into: pass a size such as 3000x2000 with it")
@@ -77,7 +77,7 @@ class Size:
             try:
                 scale = float(scale)
             except ValueError as error:
-                raise ConfigError(f"scale={scale!r} is not a number: pass one such as 2 or 1.5") from error
+                raise ConfigError(f"scale={shown(scale)} is not a number: pass one such as 2 or 1.5") from error
         return None if scale is None and size is None else cls(scale, width, height=height, fit=fit)
 
     def __str__(self) -> str:

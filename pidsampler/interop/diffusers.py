@@ -52,7 +52,7 @@ def from_diffusers(
 
     Source: diffusers 0.42, the schedulers' set_timesteps and step.
     """
-    steps = None if steps is None else whole("steps", steps, low=1)
+    steps = None if steps is None else whole("steps", steps, low=1, high=timesteps.MOST_STEPS)
     mu = None if mu is None else number("mu", mu, **_MU)
     tokens = None if tokens is None else whole("tokens", tokens, low=1)
     given = _read(config)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import codecs
+import errno
 import glob
 import os
 import stat
@@ -14,7 +15,9 @@ from ..errors import ConfigError, FileError, reason
 from ..values import file_path, items, whole, word
 
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+_NO_FILE = "it is a pipe or a device, expected a file"
 MOST_TEXT = 16_000_000
+_MOST = 1 << 30  # that is asked for: so much memory is taken for it, whatever the file has
 
 
 def opened(path: Path) -> BufferedReader:
@@ -27,10 +30,12 @@ def opened(path: Path) -> BufferedReader:
     try:
         file = open(path, "rb", opener=_without_waiting)  # noqa: SIM115  # the caller closes it
     except (OSError, ValueError) as error:  # ValueError of a null byte in the name
+        if isinstance(error, OSError) and error.errno == errno.ENXIO:  # a socket
+            raise FileError(f"cannot read {path}: {_NO_FILE}") from error
         raise FileError(f"cannot read {path}: {reason(error) if isinstance(error, OSError) else error}") from error
     if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
         file.close()
-        raise FileError(f"cannot read {path}: it is a pipe or a device, expected a file")
+        raise FileError(f"cannot read {path}: {_NO_FILE}")
     return file
 
 
@@ -48,7 +53,7 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
     Raises:
         PidSamplerError: The file cannot be read, see `opened`, or is larger.
     """
-    path, most = file_path("path", path), None if most is None else whole("most", most, low=0)
+    path, most = file_path("path", path), None if most is None else whole("most", most, low=0, high=_MOST)
     with opened(path) as file:
         try:
             data = file.read() if most is None else file.read(most + 1)
@@ -71,7 +76,7 @@ def read_text(path: Path, *, expected: str, most: int = MOST_TEXT) -> str:
         PidSamplerError: The file cannot be read, is larger, or is no text in UTF-8.
     """
     word("expected", expected)
-    data = read_bytes(path, most=whole("most", most, low=0))
+    data = read_bytes(path, most=whole("most", most, low=0, high=_MOST))
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from . import jpeg, png, tiff_pages
 
 HEAD = 64  # bytes that tell
+NUMPY = b"\x93NUMPY"
 
 _PICTURES = {  # that are not read
     b"GIF8": "GIF",
@@ -22,7 +23,7 @@ _OTHERS = {
     b"%!PS": "PostScript",
     b"\xc5\xd0\xd3\xc6": "PostScript",
     b"%PDF": "a PDF",
-    b"\x93NUMPY": "a NumPy array: a latent's name ends with .npy",
+    NUMPY: "a NumPy array",
     b"PK\3\4": "a ZIP archive",
     b"<svg": "SVG",
     b"<?xml": "XML",
@@ -41,6 +42,15 @@ def picture_format(head: bytes) -> str | None:
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "WEBP"
     return "TIFF" if head.startswith(tiff_pages.SIGNATURES) else None
+
+
+def latent_suffix(head: bytes) -> str | None:
+    """Return the ending of files of a latent that begin so, .npy, .npz or .safetensors; or None."""
+    if head.startswith(NUMPY):
+        return ".npy"
+    if head.startswith(b"PK\3\4"):  # of other archives too: what the first file in it is called tells
+        return ".npz" if b".npy" in head[30:] else None
+    return ".safetensors" if head[8:10] in (b'{"', b"{ ", b"{}") and head[5:8] == bytes(3) else None
 
 
 def unread_format(head: bytes) -> str | None:

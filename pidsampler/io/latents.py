@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from .. import values
 from ..errors import ConfigError, FileError, PidSamplerError, printable, reason
+from . import kinds
 from .files import opened
 from .npy import check_size, read_npy
 from .safetensors import Entry, read_header
@@ -27,7 +28,7 @@ _NAMES = ("latent", "latents", "lq_latent", _COMFY, "samples")
 
 
 def read(path: Path) -> NDArray[np.float32]:
-    """Read the latent of a .npy, .npz, .safetensors or .latent file.
+    """Read the latent of a .npy, .npz, .safetensors or .latent file, whatever its name ends with.
 
     Of several arrays in a file the one named latent, latents, lq_latent, latent_tensor or samples is taken. A .latent
     is ComfyUI's: safetensors with latent_tensor, divided by 0.18215 where there is no latent_format_version_0. Its
@@ -43,7 +44,7 @@ def read(path: Path) -> NDArray[np.float32]:
     """
     path = values.file_path("path", path)
     try:
-        stored = _READERS.get(path.suffix.lower(), _npy)(path)
+        stored = _READERS.get(_kind(path) or path.suffix.lower(), _npy)(path)
         name = next((n for n in _NAMES if n in stored), None)
         if len(stored) != 1 and name is None:
             raise FileError(f"{path} holds {', '.join(sorted(stored)) or 'no arrays'}: name one of them 'latent'")
@@ -57,6 +58,24 @@ def read(path: Path) -> NDArray[np.float32]:
     if path.suffix.lower() == ".latent" and _COMFY_MARK not in stored:
         latent /= np.float32(_COMFY_SCALE)
     return latent
+
+
+def is_latent(path: Path) -> bool:
+    """Return whether a file is of a kind that latents are stored in, by its first bytes or else by its name.
+
+    Raises:
+        PidSamplerError: No such file, or it cannot be read.
+    """
+    path = values.file_path("path", path)
+    return _kind(path) is not None or path.suffix.lower() in SUFFIXES
+
+
+def _kind(path: Path) -> str | None:
+    with opened(path) as file:
+        try:
+            return kinds.latent_suffix(file.read(kinds.HEAD))
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {reason(error)}") from error
 
 
 def batched(array: NDArray[Any]) -> NDArray[np.float32]:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from io import BufferedIOBase
 from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FileError
-from ..values import whole
+from ..values import instance, shown, whole
+from . import kinds
 
 _MOST = 1 << 29  # bytes: a latent of 45 megapixels of a picture, by the largest latents that there are
 _HEADERS: dict[tuple[int, int], Callable[..., Any]] = {  # the third version is for fields with names
@@ -25,7 +27,12 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
     Raises:
         Exception: Of any kind: the file holds no such array, one of objects or fields, or one of more than 512 MB.
     """
-    shape, fortran, dtype = _HEADERS[np.lib.format.read_magic(file)](file)
+    instance("file", file, kind=BufferedIOBase, words="a file that is open for reading bytes")
+    begin = file.read(8)
+    if not begin.startswith(kinds.NUMPY):
+        held = kinds.other(begin)
+        raise ValueError(f"it is no array in numpy's format{f': it holds {held}' if held else ''}")
+    shape, fortran, dtype = _HEADERS[begin[6], begin[7]](file)
     if dtype.hasobject or dtype.names or min(shape, default=0) < 0:
         raise ValueError(f"it is an array of {dtype} and shape {shape}, expected floats")
     size = math.prod(shape) * dtype.itemsize
@@ -40,5 +47,5 @@ def check_size(size: int) -> None:
     Raises:
         PidSamplerError: It has more than 512 MB.
     """
-    if whole("size", size) > _MOST:
-        raise FileError(f"it has {size} bytes, expected at most {_MOST}")
+    if (type(size) is int and size > _MOST) or whole("size", size, low=0) > _MOST:
+        raise FileError(f"it has {shown(size)} bytes, expected at most {_MOST}")

@@ -165,10 +165,10 @@ def check_fits(path: Path, size: tuple[int, int], *, alpha: bool, cicp: bool = F
             f"{path}: the input's colors are named by PNG's cICP, as PQ, HLG or a range of video, and {suffix} cannot "
             "hold that: write .png"
         )
-    if max(height, width) > _LONGEST_SIDE.get(suffix, 1 << 31):
+    longest = _LONGEST_SIDE.get(suffix, 1 << 28)
+    if max(height, width) > longest:
         raise FileError(
-            f"{path}: the result is {width}x{height}, and {suffix} holds at most "
-            f"{_LONGEST_SIDE[suffix]} a side: write .png or .tiff"
+            f"{path}: the result is {width}x{height}, and {suffix} holds at most {longest} a side: write .png or .tiff"
         )
 
 

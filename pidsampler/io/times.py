@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from .. import moved, timesteps
-from ..errors import FileError, PidSamplerError
+from ..errors import FileError, PidSamplerError, printable
 from ..timesteps import Times, TimesLike
 from ..values import file_path, shown, words
 from .atomic import place
@@ -45,7 +45,7 @@ def write_list(path: str | Path, times: TimesLike, *, comments: Sequence[str] = 
         PidSamplerError: The times are no list; or the file exists and `overwrite` is false, or cannot be written.
     """
     path, comments = file_path("path", path), words("comments", comments)
-    lines = [f"# {line}".rstrip() for comment in comments for line in comment.splitlines() or [""]]
+    lines = [f"# {printable(line)}".rstrip() for comment in comments for line in comment.splitlines() or [""]]
     lines += map(repr, timesteps.custom(times).tolist())
     data = "".join(f"{line}\n" for line in lines).encode(errors="backslashreplace")
     place(path, lambda file: file.write(data), overwrite=overwrite)

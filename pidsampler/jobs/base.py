@@ -8,6 +8,7 @@ from typing import Any, Protocol, Self
 from ..values import word
 
 ENGINES = ("local", "ray")
+MOST_WORKERS = 4096  # each loads a model of its own
 
 
 class Job(Protocol):

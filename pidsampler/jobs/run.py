@@ -8,7 +8,7 @@ from typing import Any
 from .. import moved
 from ..values import function, items, whole, word
 from . import processes, ray
-from .base import Job, Worker, check_engine
+from .base import MOST_WORKERS, Job, Worker, check_engine
 
 
 @moved.keywords()
@@ -31,7 +31,7 @@ def outcomes(
     function("make", make, takes="()")
     jobs = items("jobs", jobs, words="jobs")
     word("device", device, choices=("auto", "cpu", "cuda"))
-    count = None if count is None else whole("count", count, low=1)
+    count = None if count is None else whole("count", count, low=1, high=MOST_WORKERS)
     if engine == "ray":
         return ray.cluster(make, jobs, device=device, count=count)
     return _here(make, jobs) if count == 1 else processes.pool(make, jobs, count=count or 1)

@@ -22,13 +22,16 @@ from numpy.typing import NDArray
 from .. import native
 from ..errors import ConfigError
 from ..moved import keywords
-from ..values import instance, items, whole, wholes, word
+from ..values import instance, items, whole, word
+from ..values import shape as shape_
 
 SAMPLER, DEGRADE = 0, 1  # streams
 
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
 _LOW, _32 = np.uint64(0xFFFFFFFF), np.uint64(32)
+_MOST_IMAGES = 1_000_000  # of a batch
+_MOST_START = (1 << 62) - 1  # whose counter, a fourth of it, and what follows fit 64 bits
 
 # All that follows in float32 and 32 bits: kernels/noise.cuh and kernels/host.c have the same operations in this order.
 _TO_UNIT, _HALF, _TO_EIGHTHS, _ONE = (np.float32(v) for v in (2.0**-32, 2.0**-33, 2.0**-31, 1.0))
@@ -63,7 +66,7 @@ def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) ->
     Raises:
         PidSamplerError: A number is outside its range.
     """
-    out = np.empty(wholes("shape", shape, low=0), np.float32)
+    out = np.empty(shape_("shape", shape, low=0), np.float32)
     fill(out.reshape(-1), seed, draw=draw, stream=stream)
     return out
 
@@ -76,7 +79,7 @@ def fill(out: NDArray[np.floating], seed: int, *, draw: int, stream: int = SAMPL
         PidSamplerError: A number is outside its range, see `normal`.
     """
     instance("out", out, kind=np.ndarray, words="an array")
-    seed, start = check_number("seed", seed, bits=64), whole("start", start, low=0)
+    seed, start = check_number("seed", seed, bits=64), whole("start", start, low=0, high=_MOST_START)
     draw, stream = check_number("draw", draw, bits=32), check_number("stream", stream, bits=32)
     library = native.built()
     if library is not None and library.fill(out, seed, draw=draw, stream=stream, start=start):
@@ -97,7 +100,7 @@ def check_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
     Raises:
         PidSamplerError: The list has another length than the batch, or a seed is outside 0..2^64-1.
     """
-    batch = whole("batch", batch, low=1)
+    batch = whole("batch", batch, low=1, high=_MOST_IMAGES)
     if isinstance(seed, Iterable):
         seeds = items("seed", seed, words="whole numbers")
     else:

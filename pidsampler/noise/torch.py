@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..values import wholes
+from ..values import shape as shape_
 from .philox import check_number
 
 F32 = NDArray[np.float32]
@@ -48,7 +48,7 @@ def normal(seed: int, draw: int, shape: Sequence[int]) -> F32:
         PidSamplerError: A number is outside its range.
     """
     seed, draw = check_number("seed", seed, bits=64), check_number("draw", draw, bits=32)
-    shape = wholes("shape", shape, low=0)
+    shape = shape_("shape", shape, low=0)
     size = math.prod(shape)
     words = np.random.MT19937()
     seeded: Any = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)  # as in 1998

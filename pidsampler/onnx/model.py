@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from .. import moved, values
 from ..backends import Array, Backend, get_backend
-from ..errors import ConfigError, FileError, ModelError, reason
+from ..errors import ConfigError, FileError, ModelError, did_you_mean, reason
 from ..io import captions
 from .contract import (
     ENCODER,
@@ -63,8 +63,10 @@ class Model:
         values.instance("options", self._options, kind=CudaOptions, words="a CudaOptions")
         self._graphs: dict[tuple[int, ...], BoundNetwork] = {}
         if not os.path.isdir(path):  # False for a name that is too long, where Path raises
+            meant = did_you_mean(str(path), known=_BUNDLED)
             raise ModelError(
-                f"no model {str(path)!r}: pass a folder with {ENCODER} and {NETWORK}, or one of {', '.join(_BUNDLED)}"
+                f"no model {str(path)!r}: {meant}pass a folder with {ENCODER} and {NETWORK}, or one of "
+                f"{', '.join(_BUNDLED)}"
             )
         missing = [name for name in (ENCODER, NETWORK) if not (path / name).is_file()]
         manifest = read_manifest(path)  # before the graphs: it is read in no time

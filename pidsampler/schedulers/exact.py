@@ -38,7 +38,7 @@ def phi(k: int, z: float) -> float:
 
     Source: Hochbruck and Ostermann, "Exponential integrators", Acta Numerica 2010, equation 2.10.
     """
-    k, z = whole("k", k, low=0), number("z", z)
+    k, z = whole("k", k, low=0, high=100), number("z", z)
     if abs(z) < 1.0:
         return math.fsum(z**j / math.factorial(j + k) for j in range(20))
     value = math.exp(z)

@@ -7,9 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Any, TypeGuard
 
-from ..errors import ConfigError, PidSamplerError
+from ..errors import ConfigError, PidSamplerError, did_you_mean
 from ..table import Scheduler, StepTable
 from ..timesteps import Times
+from ..values import shown
 
 # A spec or "@FILE.json", a scheduler, a StepTable, or a class or function of timesteps that makes one of the two.
 SamplerLike = str | Scheduler | StepTable | Callable[..., Any]
@@ -105,4 +106,5 @@ def check_options(function: Callable[..., Any] | None, name: str, *, options: Ma
     known = [p.name for p in parameters[1:]]
     for option in options:
         if option not in known:
-            raise ConfigError(f"{name} has no option {option!r}: it takes {', '.join(known) if known else 'none'}")
+            takes = f"it takes {', '.join(known) if known else 'none'}"
+            raise ConfigError(f"{name} has no option {shown(option)}: {did_you_mean(option, known=known)}{takes}")

@@ -11,7 +11,7 @@ import attrs
 from .. import moved
 from ..errors import ConfigError
 from ..table import Combination, Row, StepTable, combined
-from ..values import field, number, whole
+from ..values import field, number, shown, whole
 from .base import SchedulerInfo, TimesScheduler, euler, row
 
 
@@ -26,6 +26,9 @@ def _listed(thirds: int, **options: Any) -> Any:
         return t
 
     return attrs.field(default=None, converter=attrs.Converter(convert, takes_self=True, takes_field=True), **options)
+
+
+_MOST_CALLS = 1_000_000  # as a list has steps at most
 
 
 @moved.keywords()
@@ -54,6 +57,12 @@ class Restart(TimesScheduler):
     def __attrs_post_init__(self) -> None:
         if not 0.0 < self.t_min < self.t_max:
             raise ConfigError(f"t_min={self.t_min!r} and t_max={self.t_max!r} must keep 0 < t_min < t_max")
+        times = self.timesteps.tolist()
+        calls = len(times) - 1 + self.repeats * (times.index(self.t_min) - times.index(self.t_max))
+        if calls > _MOST_CALLS:
+            raise ConfigError(
+                f"repeats={shown(self.repeats)} makes {calls} model calls, expected at most {_MOST_CALLS}"
+            )
 
     def table(self) -> StepTable:
         """Return one row per model call; the k-th return draws its noise as draw k."""

@@ -13,7 +13,7 @@ import attrs
 
 from ..errors import ConfigError
 from ..plugins import split_file
-from ..values import field, pairs, whole, word
+from ..values import field, pairs, shown, whole, word
 
 Value = int | float | str
 
@@ -81,10 +81,10 @@ class Spec:
     def _read(cls, text: str, rest: str, file: str | None, form: str) -> Spec:
         found = _SPEC.fullmatch(re.sub(r"\s", "", rest))
         if found is None:
-            raise ConfigError(f"cannot read {text!r}: expected {form}")
+            raise ConfigError(f"cannot read {shown(text)}: expected {form}")
         steps = found["steps"]
         if steps is not None and not (steps.isdecimal() and len(steps) < 19):
-            raise ConfigError(f"{steps!r} in {text!r} is not a number of steps")
+            raise ConfigError(f"{shown(steps)} in {shown(text)} is not a number of steps")
         options, list_options = (_options(text, found[key]) for key in ("name_options", "list_options"))
         count = None if steps is None else int(steps)
         return cls(found["name"], options, list=found["list"], list_options=list_options, steps=count, file=file)
@@ -134,7 +134,7 @@ def parse_times(text: str) -> list[float] | Spec:
         except ValueError as error:
             if len(parts) == 1:
                 return Spec.parse_list(text)
-            raise ConfigError(f"timestep {part!r} is not a number: pass a list such as 0.999,0.634,0") from error
+            raise ConfigError(f"timestep {shown(part)} is not a number: pass a list such as 0.999,0.634,0") from error
     return times
 
 
@@ -144,7 +144,7 @@ def _options(spec: str, text: str | None) -> dict[str, Value]:
     for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")
         if not equals or not key.isidentifier() or key in options:
-            raise ConfigError(f"cannot read {part!r} in {spec!r}: expected option=value, each once")
+            raise ConfigError(f"cannot read {shown(part)} in {shown(spec)}: expected option=value, each once")
         options[key] = _value(value)
     return options
 

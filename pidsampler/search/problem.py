@@ -103,7 +103,7 @@ class Problem:
     def of_flow(cls, flow: GaussianMixture, *, height: int = 64, width: int = 64) -> Problem:
         """Return the problem of sampling a closed-form flow: 3*height*width elements with each seed, in float64."""
         instance("flow", flow, kind=GaussianMixture, words="a GaussianMixture")
-        height, width = whole("height", height, low=1), whole("width", width, low=1)
+        height, width = (whole(side, n, low=1, high=1 << 14) for side, n in (("height", height), ("width", width)))
         subject = Subject(name="law", denoiser=flow, shape=(1, 3, height, width), seen=Sample(np.empty(0), flow=flow))
         parts = (", ".join(map(repr, values.tolist())) for values in (flow.means, flow.stds, flow.weights))
         name = "GaussianMixture(({}), ({}), ({}))".format(*parts)

@@ -48,6 +48,8 @@ _PROGRAMMED = {"dynamic-programming": 0.5, "dynamic-programming-squared": 1.0}
 
 _WIDEST = 12.0  # the most by which the logarithm of a gap differs from the last gap's: no two times become equal
 _FIRST_MOVE, _LAST_MOVE = 0.3, 0.01  # of such a logarithm
+_MOST_CALLS = 256  # four times those of a converged solution
+_MOST_RUNS = 1_000_000  # as in a study: more than anybody waits for
 _BELOW = 0.95  # where a first time that may move begins, as a share of where it was: at 1 it has no gap to move by
 
 
@@ -124,8 +126,12 @@ class Search:
 
         if isinstance(sampler, str) and sampler != without_list(sampler):
             raise ConfigError(f"{sampler!r} names a timestep list, which is what to find: pass what is before @")
-        self.sampler, self.calls, self.seeds = sampler, whole("calls", calls, low=1), whole("seeds", seeds, low=1)
-        self.evaluations = whole("evaluations", evaluations, low=0)
+        self.sampler, self.calls, self.seeds = (
+            sampler,
+            whole("calls", calls, low=1, high=_MOST_CALLS),
+            whole("seeds", seeds, low=1, high=_MOST_RUNS),
+        )
+        self.evaluations = whole("evaluations", evaluations, low=0, high=_MOST_RUNS)
         self.free_start = flag("free_start", free_start)
         self.steps, table = self._largest()
         self.calls_made = len(table)
@@ -167,6 +173,12 @@ class Search:
         pictures, others = problem.subjects[::2], problem.subjects[1::2] or problem.subjects
         if len(others) * self.seeds < 2:
             raise ConfigError(f"{len(others) * self.seeds} held-out run gives no interval: pass more seeds")
+        count = (len(_KNOWN) + len(_PROGRAMMED) + self.evaluations) * len(problem.subjects) * self.seeds
+        if count > _MOST_RUNS:
+            raise ConfigError(
+                f"seeds={self.seeds} and evaluations={self.evaluations} make {count} runs, expected at most "
+                f"{_MOST_RUNS}: pass fewer"
+            )
         seen = [(subject, seed) for subject in pictures for seed in range(self.seeds)]
         unseen = [(subject, seed) for subject in others for seed in range(self.seeds, 2 * self.seeds)]
         known = self._known_lists(problem)
@@ -314,7 +326,7 @@ def refine(
     minimize = optional("scipy.optimize", "scipy").minimize
     times = timesteps.custom(times)
     function("cost", cost, takes="(times)")
-    evaluations = whole("evaluations", evaluations, low=0)
+    evaluations = whole("evaluations", evaluations, low=0, high=_MOST_RUNS)
     if below is not None:
         below = number("below", below, low=0.0, high=1.0, above=True)
         times = np.append(below, times * min(1.0, _BELOW * below / times[0]))

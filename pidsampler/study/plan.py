@@ -26,7 +26,8 @@ from ..noise.philox import check_seeds
 from ..schedulers.registry import as_scheduler
 from ..schedulers.spec import without_list
 from ..table import Scheduler, StepTable
-from ..values import field, file_path, flag, instance, items, mapping, number, numbers, shown, wholes, word, words
+from ..values import field, file_path, flag, instance, items, mapping, number, numbers, shown, word, words
+from ..values import shape as shape_
 from .settings import SETTINGS, whole_settings
 
 # What is measured unless the study says what: by what there is to measure.
@@ -40,7 +41,7 @@ _FORM = ("shape", "interval")  # keys of a flow beside those of its law
 
 
 def _shape(name: str, value: object) -> tuple[int, int, int]:
-    found = wholes(name, value, low=1)
+    found = shape_(name, value)
     if len(found) != 3 or found[0] != 3:
         raise ConfigError(f"{name}={shown(value)}, expected [3, height, width]")
     return found

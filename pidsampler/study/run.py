@@ -21,19 +21,20 @@ from typing import Any
 from .. import moved
 from ..errors import ConfigError, PidSamplerError, missing_extra
 from ..io import atomic, files, latents, pictures
-from ..jobs.base import check_engine
+from ..jobs.base import MOST_WORKERS, check_engine
 from ..jobs.run import outcomes
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
+from ..plugins import split_file
 from ..schedulers.registry import as_scheduler
-from ..schedulers.spec import names_file
+from ..schedulers.spec import names_file, reference
 from ..table import StepTable
 from ..values import callback, file_path, instance, whole
 from .measures import get_measure
 from .plan import Cell, Study
 from .report.summary import report
 from .shared import count_calls
-from .store import RunKey, Store
+from .store import NAME, RunKey, Store
 from .work import COSTS, RunOutcome, StudyInput, StudyJob, StudyWorker
 
 
@@ -118,12 +119,15 @@ def run_study(
             raise missing_extra(package, "study")
     check_engine(engine)
     callback("on_progress", on_progress, takes="(progress)")
-    processes = None if processes is None else whole("processes", processes, low=1)
+    processes = None if processes is None else whole("processes", processes, low=1, high=MOST_WORKERS)
     resolve_device(device)
     plan = _Preparation(study, file_path("folder", folder))
     if len(plan.errors) == len(study.all_cells):
         raise ConfigError(f"no cell can be run; the first: {next(iter(plan.errors.values()))}")
+    files.check_outputs(plan.outputs(), inputs=plan.inputs())
     with closing(Store(plan.folder, plan.facts(device))) as store:
+        for path in [plan.folder, *plan.folder.rglob("*/")]:  # of one that was killed
+            atomic.remove_leftovers(path)
         store.describe(plan.described(), [*COSTS, *plan.measures])
         store.forget_failures()
         plan.write_tables()
@@ -157,7 +161,7 @@ def estimate(study: Study, folder: str | Path, *, device: str = "auto", processe
     Raises:
         PidSamplerError: The study cannot begin.
     """
-    processes = whole("processes", processes, low=1)
+    processes = whole("processes", processes, low=1, high=MOST_WORKERS)
     resolve_device(device)
     plan = _Preparation(study, file_path("folder", folder))
     done = Store.peek(plan.folder)
@@ -201,7 +205,7 @@ def _size(job: StudyJob) -> float:
     if job.input.flow is not None:
         return float(math.prod(job.input.flow.shape))
     assert job.input.path is not None
-    if job.input.path.suffix.lower() in latents.SUFFIXES:
+    if not pictures.is_picture(job.input.path) and latents.is_latent(job.input.path):
         return 1.0
     return float(math.prod(pictures.read(job.input.path).pixels.shape[:2]))
 
@@ -250,6 +254,25 @@ class _Preparation:
                         facts[f"{kind} {name}"] = digest(file)
         plain: dict[str, Any] = json.loads(json.dumps(facts))
         return plain
+
+    def outputs(self) -> Iterator[Path]:
+        """Yield what is there of the files that the study writes."""
+        for name in ("*.csv", "table.*", "report.html", f"{NAME}*", "tables/*", "figures/*", "pictures/*/*"):
+            yield from self.folder.glob(name)
+
+    def inputs(self) -> Iterator[Path]:
+        """Yield the files that the study reads: pictures, references, models, and those of samplers and measures."""
+        study = self.study
+        for cell in study.all_cells:
+            for text in (cell.settings["scheduler"], cell.settings["timesteps"], study.truth.converged):
+                if isinstance(text, str) and (file := reference(text) or (split_file(text) or (None,))[0]) is not None:
+                    yield study.folder / file
+            if study.flow(cell) is None:
+                yield from Path(study.model_path(cell)).glob("*")
+                yield from study.images(cell).values()
+        if study.truth.references is not None:
+            yield from (study.folder / study.truth.references).glob("*")
+        yield from (Path(found[0]) for name in study.measure_names() if (found := split_file(name)) is not None)
 
     def described(self) -> Iterator[tuple[Cell, str | None, int | None, str | None]]:
         """Yield each cell with its scheduler, steps and table as text."""

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ..errors import ConfigError
-from ..values import mapping
+from ..values import mapping, shown
 
 # None of a scheduler, its timesteps, steps and eta is the model's own.
 SETTINGS: dict[str, Any] = {
@@ -32,12 +32,14 @@ def whole_settings(changed: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in settings.items():
         accepts, expected = _ACCEPTS[name]
         if not accepts(value):
-            raise ConfigError(f"the setting {name} is {value!r}, expected {expected}")
+            raise ConfigError(f"the setting {name} is {shown(value)}, expected {expected}")
     return settings
 
 
 def _is(value: Any, *kinds: type) -> bool:
-    return isinstance(value, kinds) and not isinstance(value, bool)
+    if isinstance(value, int):
+        return int in kinds and not isinstance(value, bool) and abs(value) < 1 << 64
+    return isinstance(value, kinds)
 
 
 def _all_are(value: Any, *kinds: type) -> bool:

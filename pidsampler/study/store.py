@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileError, PidSamplerError
+from ..errors import FileError, PidSamplerError, printable
 from ..io import atomic
 from .measures import Measure
 from .plan import Cell
@@ -173,7 +173,7 @@ class Store:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(header)
-        writer.writerows(rows)
+        writer.writerows([printable(cell) if isinstance(cell, str) else cell for cell in row] for row in rows)
         atomic.place(self.folder / name, lambda file: file.write(text.getvalue().encode()), overwrite=True)
 
     @contextmanager

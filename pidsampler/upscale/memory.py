@@ -17,9 +17,10 @@ import numpy as np
 from .. import moved
 from ..backends import Backend
 from ..errors import ConfigError, PidSamplerError
+from ..image.host import MOST_SIDE
 from ..onnx import Model
 from ..onnx.session import Session
-from ..values import field, flag, instance, whole, word
+from ..values import field, flag, instance, shown, whole, word
 from .tiles import OVERLAP, Axis, Grid, axis
 
 HEADROOM = 0.9  # of what is free: other programs take some too, and a plan is an estimate
@@ -28,13 +29,14 @@ _PROBES = (256, 512)  # pixels a side that `measure` tries
 POLL = 0.001  # seconds between two looks at what is held
 _STATE = 12  # bytes a pixel of a float32 tensor of three channels
 _AROUND = 8  # the input, its latent, and the picture of bytes
+_DIGITS = 20  # of a number of bytes or pixels
 _UNITS = {"": 1, "k": 10**3, "m": 10**6, "g": 10**9, "ki": 2**10, "mi": 2**20, "gi": 2**30}
 
 
 def _tile(tile: str | int) -> str | int:
     if isinstance(tile, str):
         return word("tile", tile, choices=("auto", "off", "or a number of pixels"))
-    return whole("tile", tile, low=1)
+    return whole("tile", tile, low=1, high=MOST_SIDE)
 
 
 @moved.keywords()
@@ -54,7 +56,7 @@ class Tiling:
     """
 
     tile: str | int = attrs.field(converter=_tile, default="auto")
-    overlap: int | None = field(whole, low=0, default=None, optional=True)
+    overlap: int | None = field(whole, low=0, high=MOST_SIDE, default=None, optional=True)
     max_memory: int | None = field(whole, low=1, default=None, optional=True, kw_only=True)
     encoder: bool = field(flag, default=False, kw_only=True)
 
@@ -67,7 +69,9 @@ class Tiling:
             PidSamplerError: One cannot be read.
         """
         most = None if max_memory is None else _bytes(word("max_memory", max_memory))
-        return cls(int(tile) if word("tile", tile).isdecimal() else tile, overlap, max_memory=most)
+        return cls(
+            int(tile) if word("tile", tile).isdecimal() and len(tile) < _DIGITS else tile, overlap, max_memory=most
+        )
 
 
 @attrs.frozen
@@ -311,7 +315,9 @@ def _peak(run: Callable[[], object], backend: Backend) -> int:
 def _bytes(text: str) -> int:
     found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([kmg]i?)?b?", text.strip(), re.IGNORECASE)
     if found is None:
-        raise ConfigError(f"max_memory={text!r} is no size in bytes: pass one such as 4G, 1.5GB or 800MiB")
+        raise ConfigError(f"max_memory={shown(text)} is no size in bytes: pass one such as 4G, 1.5GB or 800MiB")
+    if len(found[1]) > _DIGITS:
+        raise ConfigError(f"max_memory={shown(text)} is more than any machine has")
     return int(float(found[1]) * _UNITS[(found[2] or "").lower()])
 
 

@@ -64,7 +64,7 @@ class Source:
         """
         if isinstance(image, str | Path):
             path = file_path("image", image)
-            is_latent = not pictures.is_picture(path) and path.suffix.lower() in latents.SUFFIXES
+            is_latent = not pictures.is_picture(path) and latents.is_latent(path)
             described = {"name": path.name.encode(errors="backslashreplace").decode(), "sha256": _sha256(path)}
             if is_latent:
                 return cls._of_latent(latents.read(path), described)

@@ -21,6 +21,7 @@ from ..backends import Backend, get_backend
 from ..denoiser import Denoiser, as_denoiser
 from ..errors import ConfigError, ModelError
 from ..image.blend import blend
+from ..image.host import MOST_SIDE
 from ..values import array, callback, field, function, instance, whole, wholes
 
 Array = Any
@@ -59,8 +60,8 @@ class Axis:
         PidSamplerError: The tiles do not cover the side.
     """
 
-    length: int = field(whole)
-    size: int = field(whole)
+    length: int = field(whole, high=MOST_SIDE)
+    size: int = field(whole, high=MOST_SIDE)
     starts: tuple[int, ...] = field(wholes, kw_only=True)
 
     def __attrs_post_init__(self) -> None:
@@ -126,14 +127,10 @@ def axis(length: int, size: int, *, overlap: int, unit: int = 1) -> Axis:
     Raises:
         PidSamplerError: A number is not as described.
     """
-    length, size, overlap, unit = (
-        whole(name, n) for name, n in (("length", length), ("size", size), ("overlap", overlap), ("unit", unit))
+    length, size, unit = (
+        whole(name, n, low=1, high=MOST_SIDE) for name, n in (("length", length), ("size", size), ("unit", unit))
     )
-    if length < 1 or size < 1 or unit < 1 or overlap < 0:
-        raise ConfigError(
-            f"a side of {length} in tiles of {size} with overlap {overlap} and unit {unit}: expected lengths above 0 "
-            "and an overlap of 0 or more"
-        )
+    overlap = whole("overlap", overlap, low=0, high=MOST_SIDE)
     if size >= length:
         return Axis(length, length, starts=(0,))
     for name, n in (("side", length), ("tile", size)):
@@ -146,6 +143,8 @@ def axis(length: int, size: int, *, overlap: int, unit: int = 1) -> Axis:
             f"an overlap of at most {size - unit}, or tiles of at least {(shared + 1) * unit}"
         )
     gaps = -(-(sides - tile) // (tile - shared))
+    if gaps >= 1_000_000:
+        raise ConfigError(f"a side of {length} in tiles of {size} is {gaps + 1} tiles: pass larger tiles")
     return Axis(length, size, starts=tuple(unit * (k * (sides - tile) // gaps) for k in range(gaps + 1)))
 
 
@@ -303,7 +302,7 @@ def encode_in_tiles(
     function("encode", encode, takes="(tile)")
     callback("on_tile", on_tile, takes="(done, total)")
     instance("grid", grid, kind=Grid, words="a Grid")
-    channels, backend = whole("channels", channels, low=1), get_backend(backend)
+    channels, backend = whole("channels", channels, low=1, high=1 << 16), get_backend(backend)
     if array("image", image).shape[2:] != (grid.rows.length, grid.columns.length):
         raise ConfigError(
             f"an image of shape {image.shape}, but the grid is of {grid.rows.length}x{grid.columns.length}"

@@ -61,7 +61,8 @@ class Result:
     def save(self, path: str | Path, overwrite: bool = False) -> None:
         """Write a PNG, JPEG, WebP or TIFF, whole or not at all.
 
-        The record goes into a PNG's text chunk "pidsampler", or beside other formats as PATH.json.
+        The record goes into a PNG's text chunk "pidsampler", or beside other formats as PATH.json. A result does not
+        know the file that it was made of: with `overwrite` true it replaces that too, if `path` is its name.
 
         Raises:
             PidSamplerError: The file exists and `overwrite` is false, cannot be written, or its format cannot

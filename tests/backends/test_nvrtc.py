@@ -1,9 +1,9 @@
 """Every kernel compiled by NVRTC for every architecture, as CuPy would: no GPU and no driver are needed.
 
 The compiler gives the same for the same, and compiling everything takes a minute and a half. So compiled.json keeps a
-digest of what passed whole: of a source, its variants and NVRTC's version. While a digest fits, a run compiles a part
-for each architecture, and every variant once. `PYTHONPATH=tests/support python tests/backends/test_nvrtc.py` compiles
-everything and writes the digests anew.
+digest of what passed whole: of a source, its variants, the options and NVRTC's version. While a digest fits, a run
+compiles a part for each architecture, and every variant once. `PYTHONPATH=tests/support python
+tests/backends/test_nvrtc.py` compiles everything and writes the digests anew.
 """
 
 import hashlib
@@ -40,9 +40,14 @@ STORED = Path(__file__).with_name("compiled.json")
 PART = 5  # one of so many
 
 
+def cupy_options(architecture):
+    """Return what CuPy gives NVRTC beside the flags."""
+    return [*OPTIONS, "-ftz=true", f"-arch=sm_{architecture}"]
+
+
 def digests():
     """Of each source with all that its machine code and registers depend on."""
-    same = [version("nvidia-cuda-nvrtc"), OPTIONS, ARCHITECTURES]
+    same = [version("nvidia-cuda-nvrtc"), *map(cupy_options, ARCHITECTURES)]
     found = {}
     for name, jobs in groupby(EVERY, key=itemgetter(0)):
         text = json.dumps([*same, source(name), [flags for _, flags in jobs]])
@@ -55,8 +60,7 @@ def compiled(architecture, jobs):
     files = [list(same) for _, same in groupby(jobs, key=itemgetter(0))]
     for batch in (same[k : k + TOGETHER] for same in files for k in range(0, len(same), TOGETHER)):
         (name, _), *_ = batch
-        options = [*OPTIONS, "-ftz=true", f"-arch=sm_{architecture}"]
-        results = nvrtc.together(source(name), [flags for _, flags in batch], options)
+        results = nvrtc.together(source(name), [flags for _, flags in batch], cupy_options(architecture))
         for (_, flags), (usage, ptx) in zip(batch, results, strict=True):
             assert set(usage) == ({"pid_to_tensor", "pid_to_image"} if name == "image.cu" else {f"pid_{name[:-3]}"})
             assert ".f64" not in ptx, flags

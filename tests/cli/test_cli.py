@@ -211,7 +211,7 @@ BAD = {
     ),
     "same name twice": (None, ["in.png", "d/in.jpg", "-o", "all/"], 2, "and d/in.jpg would both become all/in.png"),
     "no graphs": (lambda here: (here / "m").mkdir(), ["in.png", "--model", "m"], 1, "m has no vae_encoder.onnx and no"),
-    "no model": (None, ["in.png", "--model", "tinny"], 1, "no model 'tinny': pass a folder with vae_encoder.onnx"),
+    "no model": (None, ["in.png", "--model", "tinny"], 1, "no model 'tinny': did you mean 'tiny'? pass a folder"),
     "wrong inputs": (
         model(rename=[("x", "sample")]), ["in.png", "--model", "m"], 1,
         "its inputs are sample float32 [1, 3, out_h, out_w], t float32 [1]",
@@ -245,12 +245,21 @@ BAD = {
     "times above 1": (None, ["in.png", "--timesteps", "1.5,0"], 2, "timestep 1.5 at position 0 is outside 0..1"),
     "times below 0": (None, ["in.png", "--timesteps", "0.5,-0.1"], 2, "timestep -0.1 at position 1 is outside 0..1"),
     "times end": (None, ["in.png", "--timesteps", "0.9,0.5"], 2, "timesteps end in 0.5, expected 0"),
+    "times end on the command line": (None, ["in.png", "--timesteps", "0.9,0.5"], 2, "expected 0: append 0\n"),
     "times text": (None, ["in.png", "--timesteps", "0.9,zero"], 2, "timestep 'zero' is not a number"),
     "one time": (None, ["in.png", "--timesteps", "0"], 2, "at least two times"),
     "steps 0": (None, ["in.png", "--steps", "0"], 2, "--steps 0 must be at least 1: pass 1..4"),
     "steps 5": (None, ["in.png", "--steps", "5"], 2, "--steps 5 would repeat times of a list of 4: pass 1..4, or"),
-    "steps text": (None, ["in.png", "--steps", "four"], 2, "argument --steps: invalid int value: 'four'"),
+    "steps text": (None, ["in.png", "--steps", "four"], 2, "argument --steps: 'four' is not a whole number"),
     "both": (None, ["in.png", "--steps", "2", "--timesteps", "0.5,0"], 2, "not allowed with argument --steps"),
+    "model in capitals": (None, ["in.png", "--model", "Tiny_Teacher"], 1, "did you mean 'tiny-teacher'? pass"),
+    "option of a scheduler": (
+        None, ["in.png", "--scheduler", "sa-solver(Taus=1)"], 2, "no option 'Taus': did you mean 'tau'? it takes",
+    ),
+    "5,000 digits": (None, ["in.png", "--overlap", "9" * 5000], 2, f"--overlap: '{'9' * 199}... is too long for a"),
+    "5,000 digits of a tile": (None, ["in.png", "--tile", "9" * 5000], 2, f"unknown tile '{'9' * 200}...'"),
+    "5,000 digits of memory": (None, ["in.png", "--max-memory", "9" * 5000], 2, "... is more than any machine has"),
+    "5,000 digits of steps": (None, ["in.png", "--scheduler", "heun@pid:" + "9" * 5000], 2, "is not a number of steps"),
     "list twice": (None, ["in.png", "--scheduler", "flow-ode@pid", "--steps", "2"], 2, "use one of them"),
     "scheduler": (None, ["in.png", "--scheduler", "flow-sed"], 2, "'flow-sed': did you mean 'flow-sde'"),
     "scheduler, new folder": (None, ["in.png", "x.png", "-o", "new", "--scheduler", "zzz"], 2, "scheduler 'zzz'"),
@@ -282,6 +291,7 @@ def test_bad_input_is_one_line_a_code_and_no_file(here, capsys, name, no_gpu):
     assert err.startswith("pidsampler: error: ")
     assert err.count("\n") == 1
     assert message in err
+    assert len(err) < 1000
     assert code == expected
     assert {path: path.stat().st_mtime_ns for path in here.rglob("*")} == before
 
@@ -308,6 +318,30 @@ def test_interrupted(here, run, monkeypatch):
     monkeypatch.setattr("pidsampler.upscale.upscaler.sample", fail)
     assert run("upscale", "in.png", "-o", "a.png") == (130, "", "pidsampler: error: interrupted\n")
     assert os.listdir() == ["in.png"]
+    code, _, err = run("upscale", "in.png", "-o", "all/")
+    assert (code, err) == (130, "pidsampler: error: interrupted: the same command goes on where it was\n")
+    monkeypatch.setattr("pidsampler.search.problem.Problem.solve", fail)
+    code, _, err = run("search", "in.png", "-o", "times.txt")
+    assert (code, err) == (
+        130,
+        "pidsampler: error: interrupted: nothing is written, and the same command begins anew\n",
+    )
+    assert sorted(os.listdir()) == ["all", "in.png"]
+
+
+@pytest.mark.parametrize("command", [["-m", "pidsampler"], ["-m", "pidsampler.cli"], ["bin/pidsampler"]])
+def test_interrupted_while_it_is_imported(tmp_path, repository, command):
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "pidsampler").write_text("from pidsampler.cli import main")
+    (tmp_path / "numpy.py").write_text("import os, signal\nos.kill(os.getpid(), signal.SIGINT)")
+    done = subprocess.run(
+        [sys.executable, *command, "models"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": f"{tmp_path}{os.pathsep}{repository}"},
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "")
 
 
 def test_table(run):
@@ -354,13 +388,15 @@ def test_table_plot(here, run, spec):
 
 
 def test_table_plot_refuses(here, run, monkeypatch):
+    """What is drawn is printed before."""
+    _, printed, _ = run("table", "flow-ode")
     code, out, err = run("table", "flow-ode", "--plot", "a.nope")
-    assert (code, out) == (1, "")
+    assert (code, out) == (1, printed)
     assert err.startswith("pidsampler: error: cannot write a.nope: Format 'nope' is not supported")
     assert run("table", "flow-ode", "--plot", "no/a.png")[2].startswith("pidsampler: error: cannot write no/a.png: ")
     monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
     message = "pidsampler: error: matplotlib is not installed: pip install 'pidsampler[plot]'\n"
-    assert run("table", "flow-ode", "--plot", "a.png") == (1, "", message)
+    assert run("table", "flow-ode", "--plot", "a.png") == (1, printed, message)
 
 
 def test_lists(run):

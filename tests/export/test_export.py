@@ -172,7 +172,7 @@ def operators(form, architecture=V15):
 
 
 @pytest.mark.parametrize("size", [None, (64, 96)])
-@pytest.mark.parametrize("target", ["ort-cuda", "ort-cuda-sm90"])
+@pytest.mark.parametrize("target", [target for target in TARGETS if target != "tensorrt"])
 def test_no_operator_without_a_cuda_kernel_in_onnx_runtime_1_26(target, size):
     """Those of opset 22 have one from 1.27 on, and until then sat on the CPU."""
     _, found = operators(Form(target=target, size=size), replace(V1, position_limit=64))
@@ -470,6 +470,8 @@ BAD = {
     "unpublished": (["--random-weights", 1], {"kind": "2k"}, "sdxl was not published as 2k: pass one of 2kto4k"),
     "target": ([*RANDOM, "--target", "openvino"], {}, "unknown target 'openvino'"),
     "dtype": ([*RANDOM, "--dtype", "int8"], {}, "unknown dtype 'int8'"),
+    "a seed of 65 bits": (["--random-weights", 1 << 64], {}, "--random-weights 18446744073709551616 must be a"),
+    "a size of 5,000 digits": ([*RANDOM, "--size", "9" * 5000 + "x1"], {}, "... is not WIDTHxHEIGHT"),
     "size": ([*RANDOM, "--size", "96"], {}, "--size '96' is not WIDTHxHEIGHT"),
     "odd size": ([*RANDOM, "--size", "96x65"], {}, "the size 96x65 is no multiple of 32 pixels"),
     "reduced": (["--checkpoint", "c.safetensors", "--reduced"], {}, "--reduced makes a network of random weights"),

@@ -1,6 +1,7 @@
 """Files of others: pipes, marks before a text, brackets in names, no home; and what is written over them."""
 
 import os
+import socket
 import stat
 import subprocess
 import sys
@@ -75,6 +76,15 @@ def test_a_pipe_is_refused_and_not_waited_for(tmp_path, name):
     os.mkfifo(tmp_path / name)
     with pytest.raises(PidSamplerError, match=r"it is a pipe or a device|it is no file"):
         READERS[name](tmp_path / name)
+
+
+@pytest.mark.skipif(not hasattr(socket, "AF_UNIX"), reason="this system has no such sockets")
+def test_a_socket_is_refused_as_a_pipe_is(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # the name of a socket is short
+    with socket.socket(socket.AF_UNIX) as made:
+        made.bind("a.png")
+        with pytest.raises(PidSamplerError, match=r"cannot read a\.png: it is a pipe or a device, expected a file"):
+            files.opened("a.png")
 
 
 @pytest.mark.skipif(not Path("/dev/zero").exists(), reason="this system has no such device")
@@ -245,7 +255,7 @@ PNG_PARTS = {
     "whole": (lambda data: data, None),
     "more behind its end": (lambda data: data + b"x", None),
     "empty": (lambda data: b"", "it is empty"),
-    "another format": (lambda data: b"\xff\xd8\xff" + data, None),
+    "another format": (lambda data: b"GIF89a" + data, None),
     "no end": (lambda data: data[:-12], "it ends early"),
     "half": (lambda data: data[: len(data) // 2], "it ends early"),
     "a hole": (lambda data: data[:60] + bytes(8) + data[68:], "the checksum of its part IDAT does not fit"),
@@ -259,6 +269,17 @@ def test_damage_of_a_png(tmp_path, name):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (20, 20, 3), np.uint8)).save(path)
     path.write_bytes(change(path.read_bytes()))
     assert whole.damage(path) == expected
+
+
+@pytest.mark.parametrize("form", ["JPEG", "WEBP", "TIFF"])
+def test_damage_of_other_formats(tmp_path, form):
+    path = tmp_path / "a.png"  # a name says nothing
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), np.uint8)).save(path, form)
+    data = path.read_bytes()
+    assert whole.damage(path) is None
+    for cut in (len(data) // 2, len(data) - 300):
+        path.write_bytes(data[:cut])
+        assert whole.damage(path) is not None
 
 
 def test_a_png_is_damaged_wherever_it_is_cut(tmp_path):

@@ -11,6 +11,7 @@ from safetensors.numpy import save_file
 
 from pidsampler import PidSamplerError, Upscaler
 from pidsampler.io import latents
+from pidsampler.upscale.source import Source
 
 Z = np.random.default_rng(0).standard_normal((1, 4, 2, 3)).astype(np.float32)
 MARK = {"latent_format_version_0": np.zeros(0, np.float32)}
@@ -161,3 +162,27 @@ def test_holes_between_tensors_are_refused_by_name(tmp_path):
 def test_fortran_order_is_kept(tmp_path):
     np.save(tmp_path / "a.npy", np.asfortranarray(Z))
     assert np.array_equal(latents.read(tmp_path / "a.npy"), Z)
+
+
+def stored(path):
+    """The same latent in each kind of file, under names that end alike."""
+    np.save(path / "npy", Z)
+    np.savez(path / "npz", latent=Z)
+    save_file({"latent": Z}, path / "safetensors")
+    return [path / "npy.npy", path / "npz.npz", path / "safetensors"]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".npz", ".safetensors", ".png", ".bin"])
+def test_what_a_file_holds_tells_its_kind(tmp_path, suffix):
+    for path in stored(tmp_path):
+        named = path.rename(tmp_path / f"{path.stem} as{suffix}")
+        assert np.array_equal(latents.read(named), Z)
+        assert np.array_equal(Source.of(named).latent, Z)
+
+
+def test_an_archive_of_something_else_is_no_latent(tmp_path):
+    for name in ("a.png", "a.npy"):
+        with zipfile.ZipFile(tmp_path / name, "w") as archive:
+            archive.writestr("word/document.xml", "text")
+        with pytest.raises(PidSamplerError, match="it holds a ZIP archive"):
+            Source.of(tmp_path / name)

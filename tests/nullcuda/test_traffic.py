@@ -1,4 +1,6 @@
-"""The count of what a step of the network moves, on graphs whose answer is known."""
+"""The count of what a step of the network moves: on graphs whose answer is known, and of a full-size step."""
+
+import csv
 
 import onnx
 import pytest
@@ -6,6 +8,7 @@ from nullcuda.networks import ARCHITECTURE
 from onnx import TensorProto, helper
 
 from pidsampler.export.layers import Form
+from pidsampler.export.published import get_published
 
 SIDE = 64
 
@@ -34,3 +37,15 @@ def test_blocks_are_alike(runtime, load_script, tmp_path):
     traffic.build_network(whole, traffic.zeros(whole), form=form).save(tmp_path / "whole.onnx")
     found = traffic.moved(tmp_path / "whole.onnx", runtime, SIDE)
     assert {name: few[name] for name in found} == pytest.approx(found)
+
+
+@pytest.mark.parametrize(("column", "residual", "most"), [("GB", False, 56), ("GB, float32 residual", True, 64)])
+def test_the_bars_of_a_full_size_step(runtime, load_script, repository, column, residual, most):
+    """And what `python bench/traffic.py -o bench/results/traffic.csv` recorded, in each release within 2 %."""
+    traffic = load_script("bench/traffic.py")
+    form = Form(target="ort-cuda", dtype="bfloat16", size=(2048, 2048), float32_residual=residual)
+    found = traffic.elementwise(traffic.of_step(get_published("sdxl", "2kto4k").architecture, form, runtime)) / 1e9
+    with (repository / "bench/results/traffic.csv").open(encoding="utf-8") as file:
+        recorded = {(row["operator"], row["kind"]): float(row[column]) for row in csv.DictReader(file)}
+    assert found <= most
+    assert found == pytest.approx(recorded["all", "element-wise"], rel=0.02)

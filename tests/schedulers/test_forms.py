@@ -215,7 +215,7 @@ def test_the_old_names_of_the_parameter_warn():
         (lambda: get_scheduler("@none.json"), "cannot read none.json: No such file"),
         (lambda: get_scheduler("@"), "cannot read"),
         (lambda: get_scheduler(ODE, [0.5, 0]), "StepTable has its timesteps already"),
-        (lambda: get_scheduler(FlowSDE, etta=1), "FlowSDE has no option 'etta': it takes eta"),
+        (lambda: get_scheduler(FlowSDE, etta=1), "FlowSDE has no option 'etta': did you mean 'eta'. it takes eta"),
         (lambda: get_scheduler(3), "the sampler is 3, expected a spec, a scheduler or StepTable"),
         (lambda: get_scheduler(None), "the sampler is None, expected"),
         (lambda: get_scheduler(dict), r"dict failed: |dict\(timesteps\) returned"),

@@ -4,6 +4,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -523,6 +524,53 @@ def test_interrupted_it_says_so_and_goes_on(study, tmp_path):
     run_study(read_study(plan), tmp_path / "out", device="cpu")
     assert len(rows(tmp_path / "out")) == 32
     assert [row for row in untimed(tmp_path / "out") if row in some] == some
+
+
+@pytest.mark.parametrize(
+    ("name", "more"),
+    [
+        ("pictures/x/a.png", {"images": "out/pictures/x/*.png"}),
+        ("results.csv", {"images": "link.png"}),
+        ("tables/a.json", {"scheduler": "@out/tables/a.json", "steps": None}),
+        ("table.md", {"timesteps": "@out/table.md", "steps": None}),
+    ],
+)
+def test_no_input_is_replaced(photos, tmp_path, name, more):
+    path = tmp_path / "out" / name
+    path.parent.mkdir(parents=True)
+    content = get_scheduler("flow-sde").table().to_json().encode()
+    content = (
+        b"0.5\n0\n" if "timesteps" in more else content if "scheduler" in more else (photos / "a.png").read_bytes()
+    )
+    path.write_bytes(content)
+    (tmp_path / "link.png").symlink_to(path)
+    preset = {"model": "gaussian", "images": "photos/a.png", "steps": 2, **more}
+    study = Study(preset=preset, measures=["specks"], folder=tmp_path)
+    with pytest.raises(PidSamplerError, match="which is never replaced"):
+        run_study(study, tmp_path / "out")
+    assert path.read_bytes() == content
+
+
+def test_names_do_not_control_a_terminal(photos, tmp_path):
+    name = "red\x1b[31m\x9b\u202e"
+    (photos / "a.png").rename(photos / f"{name}.png")
+    shutil.copytree(Upscaler.load("gaussian", "cpu").model.path, tmp_path / name)
+    preset = {"model": "gaussian", "images": "photos/*.png", "steps": 1}
+    study = Study(preset=preset, axes={"model": ["gaussian", name]}, measures=["specks"], folder=tmp_path)
+    run_study(study, tmp_path / "out")
+    for path in (tmp_path / "out").glob("*.*"):
+        if path.suffix in (".csv", ".md", ".tex", ".html"):
+            assert not {*"\x1b\x9b\u202e"} & {*path.read_text(encoding="utf-8")}, path
+
+
+def test_what_a_killed_study_left_is_removed(tmp_path):
+    for folder in ("out", "out/tables", "out/pictures/a"):
+        (tmp_path / folder).mkdir(parents=True, exist_ok=True)
+        (tmp_path / folder / ".pidsampler-0123456789abcdef.tmp").write_bytes(b"half")
+        os.utime(tmp_path / folder / ".pidsampler-0123456789abcdef.tmp", (0, 0))
+    preset = {"model": "law", "scheduler": "heun", "steps": 2}
+    run_study(Study(preset=preset, flows={"law": FLOW}, measures=["mean-error"]), tmp_path / "out")
+    assert not list((tmp_path / "out").rglob(".pidsampler-*"))
 
 
 def test_a_full_disk_loses_nothing(study, tmp_path):

@@ -46,6 +46,13 @@ def disassembler():
     return next((path for folder in folders for path in Path(folder).glob("*/bin/nvdisasm")), None)
 
 
+def missing():
+    """Return why nothing can be counted here, or None."""
+    if nvrtc.library() is None or disassembler() is None:
+        return "a compiler or a disassembler is missing: pip install nvidia-cuda-nvrtc nvidia-cuda-nvdisasm"
+    return None
+
+
 def counted(row, architecture):
     """Return (instructions, elements) of a pass of a row kernel's loop by a full warp."""
     file, kernel, flags = ROWS[row]

@@ -135,8 +135,8 @@ def test_fixed_graphs_are_tiles():
     ("arguments", "message"),
     [
         (("of",), "unknown tile 'of'"),
-        ((0,), "tile=0 must be a whole number of at least 1"),
-        (("auto", -1), "overlap=-1 must be a whole number of at least 0"),
+        ((0,), "tile=0 must be a whole number in 1..2"),
+        (("auto", -1), "overlap=-1 must be a whole number in 0..2"),
     ],
 )
 def test_a_wrong_tiling(arguments, message):
@@ -357,7 +357,7 @@ def test_on_the_command_line(tmp_path, monkeypatch, capsys):
     for wrong, message in (
         (["--tile", "big"], "unknown tile 'big'"),
         (["--max-memory", "lots"], "--max-memory lots is no size in bytes"),
-        (["--overlap", "-3"], "--overlap -3 must be a whole number of at least 0"),
+        (["--overlap", "-3"], "--overlap -3 must be a whole number in 0..2^31-1"),
     ):
         assert main([*options, "c.png", *wrong]) == 2
         assert message in capsys.readouterr().err

@@ -170,10 +170,10 @@ def test_a_grid_goes_row_by_row():
 @pytest.mark.parametrize(
     ("cut", "message"),
     [
-        ((0, 4, 0, 1), "a side of 0 in tiles of 4 with overlap 0 and unit 1: expected lengths above 0"),
-        ((9, 0, 0, 1), "in tiles of 0"),
-        ((9, 4, -1, 1), "with overlap -1"),
-        ((9, 4, 0, 0), "unit 0"),
+        ((0, 4, 0, 1), "length=0 must be a whole number in 1.."),
+        ((9, 0, 0, 1), "size=0 must be"),
+        ((9, 4, -1, 1), "overlap=-1 must be"),
+        ((9, 4, 0, 0), "unit=0 must be"),
         ((9, 4, 4, 1), r"overlap 4 leaves nothing of a tile of 4 .* an overlap of at most 3, or tiles of at least 5"),
         ((96, 64, 33, 32), r"overlap 33 leaves nothing .* an overlap of at most 32, or tiles of at least 96"),
         ((100, 64, 0, 32), "a side of 100 pixels is not a multiple of 32: pass 128"),

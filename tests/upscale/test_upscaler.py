@@ -300,7 +300,7 @@ def test_refuses_arrays(gaussian, image, message):
         ("no.npy", None, r"cannot read .*no\.npy: No such file"),
         ("a.npy", b"junk", r"a\.npy is not a readable \.npy file"),
         ("a.npz", b"junk", r"is not a readable \.npz file"),
-        ("a.safetensors", b"junk", r"is not a readable \.safetensors file"),
+        ("a.safetensors", b"junk", r"its header would take \d+ bytes of a file of 4: it is truncated or another kind"),
         ("two.npz", {"a": np.zeros(3), "b": np.zeros(3)}, "holds a, b: name one of them 'latent'"),
         ("int.npz", {"a": np.zeros((4, 2, 2), np.int32)}, "the latent is int32"),
         ("object.npz", {"a": np.array([{}])}, r"is not a readable \.npz file"),

@@ -13,6 +13,7 @@ from string import Template
 from typing import IO, Any
 
 from ... import moved
+from ...errors import printable
 from ...io.atomic import place
 
 _SCRIPTS = ("report.js", "axes.js", "plots.js", "lines.js", "table.js", "viewer.js")
@@ -34,13 +35,16 @@ def write_report(data: Mapping[str, Any], pictures: Mapping[str, bytes], *, path
     script = "\n".join(_text(name) for name in _SCRIPTS)
     head, tail = _text("report.html").split("$pictures")
     start = Template(head).substitute(
-        title=html.escape(data["title"]),
+        title=html.escape(printable(data["title"])),
         style=style,
         style_hash=_hash(style),
         script=script,
         script_hash=_hash(script),
-        # In JSON "<" stands in strings only, where it may be written like this: no text can end the script element.
-        data=json.dumps(data, ensure_ascii=False, allow_nan=False, separators=(",", ":")).replace("<", "\\u003c"),
+        # In JSON "<" stands in strings only, where it may be written like this: no text can end the script element. In
+        # ASCII no name controls the terminal of somebody who looks at the file there.
+        data=json.dumps(data, allow_nan=False, separators=(",", ":"))
+        .replace("<", "\\u003c")
+        .replace("\x7f", "\\u007f"),
     )
 
     def write(file: IO[bytes]) -> None:

@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
-from ...errors import unknown_name
+from ...errors import printable, unknown_name
 from ...io.atomic import place
 from .drawing import COSTS, has, title_of
 
@@ -25,7 +25,8 @@ def write(data: Mapping[str, Any], folder: Path) -> list[Path]:
     """
     texts = {folder / "table.md": markdown(data), folder / "table.tex": latex(data)}
     for path, text in texts.items():
-        place(path, partial(_put, text.encode()), overwrite=True)
+        lines = "\n".join(map(printable, text.split("\n")))
+        place(path, partial(_put, lines.encode()), overwrite=True)
     return list(texts)
 
 

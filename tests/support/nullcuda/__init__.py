@@ -17,7 +17,7 @@ import numpy as np
 
 SOURCE = Path(__file__).parent / "runtime.cpp"
 # As onnxruntime reads them: the kernels of attention that are its own, since cuDNN's stop at its graphs.
-ENVIRONMENT = {"ORT_ENABLE_CUDNN_FLASH_ATTENTION": "0", "ORT_DISABLE_TELEMETRY": "1"}
+ENVIRONMENT = {"ORT_ENABLE_CUDNN_FLASH_ATTENTION": "0"}
 _EVENT = np.dtype(
     [("what", "u8"), ("name", "u8"), ("stream", "u8"), ("bytes", "u8"), ("grid", "u4", 3), ("block", "u4")]
 )

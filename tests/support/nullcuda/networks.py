@@ -5,7 +5,6 @@ from dataclasses import replace
 
 import numpy as np
 import onnx
-import onnxruntime
 from onnx import TensorProto, helper
 
 from pidsampler.export.architecture import random_tensors
@@ -14,6 +13,7 @@ from pidsampler.export.layers import Form
 from pidsampler.export.published import get_published
 from pidsampler.onnx.contract import PROJECTION
 from pidsampler.onnx.manifest import Manifest
+from pidsampler.onnx.providers import import_onnxruntime
 
 ARCHITECTURE = replace(
     get_published("sdxl", "2kto4k").architecture.reduced(),
@@ -23,7 +23,6 @@ ARCHITECTURE = replace(
     text_width=32,
     text_length=8,
 )
-VERSION = tuple(int(part) for part in onnxruntime.__version__.split(".")[:2])
 
 
 def export(folder, architecture=ARCHITECTURE, **form):
@@ -51,6 +50,7 @@ def latent(side, architecture=ARCHITECTURE):
 
 def placed(path, **options):
     """Return where a graph's nodes run, as {provider: {operator: nodes}}."""
+    onnxruntime = import_onnxruntime()
     given = onnxruntime.SessionOptions()
     given.log_severity_level = 4
     given.add_session_config_entry("session.record_ep_graph_assignment_info", "1")
