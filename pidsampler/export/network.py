@@ -224,7 +224,7 @@ class _Network(Projection):
 
         Beyond the limit of a side of any size, position i*limit/side is place + part/side in whole numbers: a table has
         the sine and cosine of the place, and the rest, below 1, is turned by. In float32 a sine of thousands would be
-        1e-4 off; and where nothing is scaled, the part is 0 and the table comes out to the last bit.
+        1e-4 off; and where nothing is scaled, the part is 0 and the table is exact, as 1 - 2 sin(0)^2 is.
         """
         a, g, c = self.a, self.g, self.a.pixel_hidden
         limit = a.position_limit
@@ -246,7 +246,9 @@ class _Network(Projection):
             g("Gather", g.constant(_waves(np.arange(limit), c, first=first, phase=phase), FLOAT), place, axis=0)
             for phase in (0.0, np.pi / 2)
         )
-        return g("Add", g("Mul", at, self._wave("Cos", turn)), g("Mul", quarter_on, self._wave("Sin", turn)))
+        half = self._wave("Sin", g("Mul", turn, g.constant(0.5, FLOAT)))
+        cosine = g("Sub", g.constant(1.0, FLOAT), g("Mul", g("Add", half, half), half))
+        return g("Add", g("Mul", at, cosine), g("Mul", quarter_on, self._wave("Sin", turn)))
 
     def _pixel_block(self, name: str, pixels: Value, seen: Value) -> Value:
         g, a, b, flat = self.g, self.a, self.form.batch, self.a.patch**2 * self.a.pixel_hidden

@@ -397,7 +397,7 @@ def test_refuses_to_read(tmp_path, data, message):
         (b"\0\0\0\x18ftypheic\0\0\0\0", "a picture in HEIF"),
         (b"<!DOCTYPE html><html></html>", "a web page"),
         (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS, not the file: git lfs pull"),
-        (b"\x93NUMPY\1\0", "a NumPy array: a latent's name ends with .npy"),
+        (b"\x93NUMPY\1\0", "a NumPy array"),
         (encoded("PPM"), ""),
         (encoded("TGA"), ""),
     ],
