@@ -59,7 +59,7 @@ def parse(data: bytes) -> Png:
     """Take a PNG apart.
 
     Raises:
-        PidSamplerError: The file holds several frames, or too large a profile, or is of Apple's own kind.
+        PidSamplerError: The file holds several frames, too large a profile or no palette, or is of Apple's own kind.
     """
     kept, found = [SIGNATURE], dict[bytes, bytes]()
     depth, color_type = data[24:26].ljust(2, b"\0")
@@ -74,6 +74,8 @@ def parse(data: bytes) -> Png:
         elif whole == chunk(name, body):  # its checksum is right
             found.setdefault(name, body)
             kept.append(whole if name == b"pHYs" and len(body) == 9 else _turning_text(name, body))
+    if color_type == 3 and not any(part[4:8] == b"PLTE" for part in kept):
+        raise FileError("is damaged: its palette is missing")
     frames = int.from_bytes(found.get(b"acTL", b"")[:4], "big")
     if frames > 1:
         raise FileError(f"holds {frames} frames or pages: extract the one to enlarge")

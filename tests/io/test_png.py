@@ -276,3 +276,19 @@ def test_apples_own_kind_is_named(tmp_path):
     data = png(noise(2, 2, 3))
     with pytest.raises(PidSamplerError, match=r"is a PNG of Apple's own kind \(CgBI\), which is not read"):
         read(tmp_path, SIGNATURE + chunk(b"CgBI", b"P\0 \2") + data[8:])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("opened", [False, True])
+def test_pixels_that_do_not_fit_their_checksum_are_damaged(tmp_path, dtype, channels, opened):
+    data = bytearray(png(noise(40, 50, channels, dtype=dtype)))
+    data[-20] ^= 1  # Adler-32 of the pixels, before the checksum of IDAT and IEND
+    with pytest.raises(PidSamplerError, match="is damaged: broken data stream"):
+        pictures.of_image(Image.open(io.BytesIO(data))) if opened else read(tmp_path, data)
+
+
+def test_a_palette_that_is_missing_is_damage(tmp_path):
+    data = png(noise(3, 5, 1), color_type=3)
+    with pytest.raises(PidSamplerError, match="is damaged: its palette is missing"):
+        read(tmp_path, data)
