@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from pidsampler import PidSamplerError
 from pidsampler.io import pictures, profiles
 from pidsampler.io.pictures import Picture
-from pidsampler.io.png import SIGNATURE, chunk
+from pidsampler.io.png import SIGNATURE, chunk, parse
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GAMMA_22, LINEAR = struct.pack(">I", 45455), struct.pack(">I", 100000)
@@ -139,6 +139,26 @@ def test_texts_may_turn_a_picture(tmp_path, name, head, text):
         start = head % packed if b"%b" in head else head
         extra = chunk(name, start + (zlib.compress(text) if packed == b"\1" else text))
         assert np.array_equal(read(tmp_path, png(array, extra)).pixels, np.rot90(array, -1))
+
+
+@pytest.mark.parametrize(
+    ("part", "most"),
+    [
+        (chunk(b"zTXt", b"XML:com.adobe.xmp\0\0" + TEXT), 1),
+        (chunk(b"zTXt", b"Raw profile type exif\0\0" + TEXT), 1),
+        (chunk(b"pHYs", bytes(9)), 1),
+        (chunk(b"PLTE", b"abc"), 1),
+        (chunk(b"eXIf", b"II*\0"), 1),
+        (chunk(b"tEXt", b"a\0b"), 0),
+    ],
+    ids=range(6),
+)
+def test_what_is_there_many_times_counts_once(tmp_path, part, most):
+    """A megabyte of texts that were compressed was 2.4 GB."""
+    array = noise(2, 2, 3)
+    assert np.array_equal(read(tmp_path, png(array, *[part] * 50)).pixels, array)
+    name = {b"zTXt": b"tEXt"}.get(part[4:8], part[4:8])
+    assert parse(png(array, *[part] * 50)).data.count(name) == most
 
 
 def test_large_profiles_are_read_and_written(tmp_path):
