@@ -70,7 +70,7 @@ def parse(data: bytes) -> Png:
             raise FileError("is a PNG of Apple's own kind (CgBI), which is not read: convert it to a usual PNG")
         if name == b"IHDR" and two_bytes:  # as many bytes a pixel, so the filters are the same
             whole = chunk(name, body[:8] + b"\x08\x06" + body[10:])
-        what = body.partition(b"\0")[0] if name in _TEXTS else name
+        what = b"\0" + body.partition(b"\0")[0] if name in _TEXTS else name
         if what in kinds and name != b"IDAT":  # there is to be one of each; thousands would take time and memory
             continue
         if name in _CRITICAL or name == b"eXIf" or (name == b"tRNS" and color_type == 3 and body):

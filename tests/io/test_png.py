@@ -112,8 +112,9 @@ TEXT = zlib.compress(b"a" * 3_000_000)
         chunk(b"tEXt", b"a\0b")[:-4] + b"\0\0\0\0",  # a wrong checksum
         chunk(b"acTL", struct.pack(">II", 1, 0)),
         chunk(b"tRNS", b""),
+        chunk(b"tEXt", b"IEND\0as a part is called") + chunk(b"tEXt", b"IHDR\0"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_beside_the_pixels_does_not_matter(tmp_path, extra):
     array = noise(2, 2, 3)
@@ -312,3 +313,11 @@ def test_a_palette_that_is_missing_is_damage(tmp_path):
     data = png(noise(3, 5, 1), color_type=3)
     with pytest.raises(PidSamplerError, match="is damaged: its palette is missing"):
         read(tmp_path, data)
+
+
+def test_a_text_may_be_called_as_a_part_is(tmp_path):
+    image = Image.fromarray(noise(4, 4, 1)[:, :, 0]).convert("P")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    data = file.getvalue()
+    read(tmp_path, data[:33] + chunk(b"tEXt", b"PLTE\0") + data[33:])
