@@ -281,12 +281,12 @@ class StepTable:
             return Row(**{k: d[k] for k in ("t", "t_next", "p", "q", "clip")}, **combination(d), saves=saves)
 
         try:
-            data = parse_json(text, expected="a table in JSON")
-            if data["format"] != _FORMAT:
+            if (data := parse_json(text, expected="a table in JSON"))["format"] != _FORMAT:
                 raise ConfigError(f"table format {data['format']!r}, expected {_FORMAT!r}")
             rows = [row(d) for d in items("rows", data["rows"], words="rows")]
         except (KeyError, TypeError) as error:
-            raise ConfigError(f"not a table in JSON: {type(error).__name__}: {error}") from error
+            what = f"entry {error} is missing" if isinstance(error, KeyError) else "a part is of another kind"
+            raise ConfigError(f"not a table in JSON: {what}") from error
         combinations = [c for r in rows for c in r.combinations]
         draws = len({draw for c in combinations for draw, _ in c.noise})
         if draws * sum(1 + len(c.h) for c in combinations) > _MOST_WORK:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import attrs
+import numpy as np
 
 from .errors import ConfigError, unknown_name
 
@@ -104,6 +105,15 @@ def array(name: str, value: object) -> Any:
     return value
 
 
+def host_array(name: str, value: object) -> Any:
+    """Return a numpy array in this machine's order of bytes, of anything that numpy makes one of."""
+    try:
+        made = np.asarray(value)
+    except Exception as error:  # of lists of unequal lengths, or of what another library's object does
+        raise ConfigError(f"{name} of type {type(value).__name__} cannot be made an array: {error}") from error
+    return made.astype(made.dtype.newbyteorder("="), copy=False)
+
+
 def items(name: str, value: object, *, words: str) -> tuple[Any, ...]:
     """Return what a list, tuple, array or other iterable holds; `words` say what was expected, such as "numbers"."""
     if isinstance(value, Iterable) and not isinstance(value, str | bytes):
@@ -176,7 +186,7 @@ def shown(value: object) -> str:
 
 def file_path(name: str, value: object) -> Path:
     """Return a path, from a text too."""
-    if not isinstance(value, str | os.PathLike):
+    if not isinstance(value, str | os.PathLike) or not isinstance(os.fspath(value), str):
         raise ConfigError(f"{name}={shown(value)} must be a path")
     if not os.fspath(value):
         raise ConfigError(f"{name}={value!r} is empty, expected a path")

@@ -112,11 +112,11 @@ BROKEN = {
     "prediction": (lambda: TABLES["ode"].predicting("velocty"), "did you mean 'velocity'"),
     "eps at 1": (lambda: TABLES["heun"].predicting("eps"), "undefined at t = 1"),
     "json": (lambda: StepTable.from_json("{"), "not a table in JSON"),
-    "json list": (lambda: StepTable.from_json("[]"), "not a table in JSON"),
+    "json list": (lambda: StepTable.from_json("[]"), "not a table in JSON: a part is of another kind"),
     "format": (lambda: StepTable.from_json('{"format": "x", "rows": []}'), "format 'x'"),
     "json key": (
         lambda: StepTable.from_json('{"format": "pidsampler.StepTable/1", "rows": [{"t": 1}]}'),
-        "not a table in JSON: KeyError: 'saves'",
+        "not a table in JSON: entry 'saves' is missing",
     ),
 }  # fmt: skip
 

@@ -525,6 +525,7 @@ CALLS |= {
     "io.tables.read_table": {"path": Takes("table.json")},
     "io.latents.read": {"path": Takes("latent.npy")},
     "io.latents.is_latent": {"path": Takes("latent.npy")},
+    "io.latents.is_float": {"dtype": Takes(np.dtype(np.float16))},
     "io.latents.batched": {"array": Takes(LATENT)},
     "io.captions.read": {"path": Takes("caption.npy")},
     "io.captions.checked": {"array": Takes(LATENT[0, 0])},

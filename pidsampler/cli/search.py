@@ -64,7 +64,7 @@ def run(arguments: argparse.Namespace) -> int:
     check_outputs([output], inputs=[*arguments.images, *other_inputs(arguments)])
     if output.exists() and not arguments.overwrite:
         raise FileError(f"{output} exists already: pass --overwrite to replace it")
-    if output.is_dir() or not output.parent.is_dir():
+    if (output.exists() and not output.is_file()) or not output.parent.is_dir():
         raise FileError(f"cannot write {output}: expected a file's name in a folder that exists")
     remove_leftovers(real_path(output).parent)
     reduce = "reference" in search.measure.needs

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, FileError, PidSamplerError, printable, reason
 from ..values import array as array_
-from ..values import file_path, instance, wholes, word
+from ..values import file_path, host_array, instance, wholes, word
 from .files import opened
 from .npy import read_npy
 
@@ -47,7 +47,7 @@ def checked(array: Any) -> NDArray[np.float32]:
     Raises:
         PidSamplerError: The array has another type or shape, or a value is not finite, or too large for float32.
     """
-    array = np.asarray(array)
+    array = host_array("the caption", array)
     if array.dtype.kind != "f" or array.ndim not in (2, 3) or (array.ndim == 3 and len(array) != 1):
         raise ConfigError(f"the caption is {array.dtype} {array.shape}, expected floats (tokens, width)")
     if not np.isfinite(array).all():

@@ -11,12 +11,18 @@ _COLOR_SPACE, _INDEX = 0xA001, 1  # tags in these
 _ADOBE, _UNCALIBRATED = 2, 0xFFFF  # the first is no standard's, but some cameras write it
 
 
+def orientation(image: Any) -> int:
+    """Return 1..8, how a `PIL.Image.Image` is to be turned and mirrored, by its EXIF or XMP; 1 is not at all."""
+    try:
+        value = image.getexif().get(_ORIENTATION)
+    except Exception:  # a damaged EXIF block is no damaged picture
+        return 1
+    return value if isinstance(value, int) and 1 <= value <= 8 else 1
+
+
 def is_on_its_side(image: Any) -> bool:
     """Return whether what a `PIL.Image.Image` stores as a row is a column to see."""
-    try:
-        return image.getexif().get(_ORIENTATION) in (5, 6, 7, 8)
-    except Exception:  # a damaged EXIF block is no damaged picture
-        return False
+    return orientation(image) >= 5
 
 
 def profile(image: Any) -> bytes | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from itertools import islice, takewhile
 
 SIGNATURE = b"\xff\xd8\xff"
 
@@ -14,18 +15,27 @@ _OTHER_FRAMES = {
     0xF7: "a JPEG-LS",
 }
 _PROGRESSIVE = (0xC2, 0xCA)
-_AFTER_SCAN = re.compile(rb"\xff+[^\x00\xff\xd0-\xd7]")
+_MARKER = re.compile(rb"\xff+[^\x00\x01\xff\xd0-\xd7]")  # of a segment; decoders skip what is before it
+_MOST_SCANS = 500  # files have a dozen; a hundred bytes more can be a scan of 2^26 pixels that takes 7 ms
 _PADDINGS = (0xFE5AC33C, 0x55CC0FA5, 0xAA33F069, 0x963C5AC3)  # bits unlike each other from the first on
 
 
 def unread(data: bytes) -> str | None:
     """Return in words what a JPEG is that Pillow does not read, such as one of 12 bits, or None."""
+    if _scans(data) > _MOST_SCANS:
+        return f"a JPEG of more than {_MOST_SCANS} scans"
     for kind, body in _segments(data):
         if kind in _FRAMES and body[:1] not in (b"", b"\x08"):
             return f"a JPEG of {body[0]} bits"
         if kind in _FRAMES or kind in _OTHER_FRAMES:
             return _OTHER_FRAMES.get(kind)
     return None
+
+
+def _scans(data: bytes) -> int:
+    """Return how many scans a decoder finds, at most one more than are read."""
+    kinds = takewhile(lambda kind: kind != _END[1], (kind for kind, _ in _segments(data)))
+    return sum(1 for _ in islice((kind for kind in kinds if kind == _SCAN), _MOST_SCANS + 1))
 
 
 def with_end(data: bytes) -> list[bytes]:
@@ -62,15 +72,10 @@ def _all_scans(data: bytes) -> bool:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, bytes]]:
-    """Yield each marker's second byte and what its segment holds; the data of a scan is skipped."""
+    """Yield each marker's second byte and what its segment holds; the data of a scan, or any other, are skipped."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:
-        kind, end = data[at + 1], at + 2 + int.from_bytes(data[at + 2 : at + 4], "big")
-        if kind == 0xFF:  # a fill byte
-            at += 1
-            continue
-        yield kind, data[at + 4 : end]
-        at = end
-        if kind == _SCAN:
-            found = _AFTER_SCAN.search(data, at)
-            at = len(data) if found is None else found.end() - 2
+    while (found := _MARKER.search(data, at)) is not None:
+        at = found.end()
+        end = at + int.from_bytes(data[at : at + 2], "big")
+        yield data[at - 1], data[at + 2 : end]
+        at = max(at, end)

@@ -88,17 +88,22 @@ def batched(array: NDArray[Any]) -> NDArray[np.float32]:
     what = f"the latent is {array.dtype} of shape {array.shape}"
     if array.dtype.type is np.void:  # what numpy makes of types that are not its own
         raise ConfigError(f"{what}: bfloat16 perhaps, which .npy cannot say; save float32, or a .safetensors")
-    if not _is_float(array.dtype) or array.ndim not in (3, 4, 5):
+    if not is_float(array.dtype) or array.ndim not in (3, 4, 5):
         raise ConfigError(f"{what}, expected floats of shape (channels, height, width)")
     if array.ndim == 5:
         if array.shape[2] != 1:
             raise ConfigError(f"{what}, a video of {array.shape[2]} frames: pass one, (1, channels, 1, height, width)")
         array = array[:, :, 0]
-    array = array.astype(np.float32)
-    return np.ascontiguousarray(array if array.ndim == 4 else array[None])
+    with np.errstate(over="ignore"):
+        single = array.astype(np.float32)
+    if not np.isfinite(single).all() and np.isfinite(array).all():
+        raise ConfigError(f"{what}, and holds numbers up to {float(np.abs(array).max()):.3g}, too large for float32")
+    return np.ascontiguousarray(single if single.ndim == 4 else single[None])
 
 
-def _is_float(dtype: np.dtype[Any]) -> bool:
+def is_float(dtype: np.dtype[Any]) -> bool:
+    """Return whether an element type is one of real floats, of numpy or of ml_dtypes, such as bfloat16."""
+    values.instance("dtype", dtype, kind=np.dtype, words="a numpy dtype")
     try:
         ml_dtypes.finfo(dtype)  # type: ignore[no-untyped-call]
     except (TypeError, ValueError):

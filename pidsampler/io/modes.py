@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from ..errors import FileError
 from . import exif, profiles
 
+# Pillow's names of what the orientations 2 to 8 ask for.
+_WAYS = ["FLIP_LEFT_RIGHT", "ROTATE_180", "FLIP_TOP_BOTTOM", "TRANSPOSE", "ROTATE_270", "TRANSVERSE", "ROTATE_90"]
 _GRAY = ("1", "L", "LA", "La", "I;16", "I;16B", "I;16L", "I;16N")
 _ALIKE = {"1": "L", "PA": "RGBA", "La": "LA", "RGBa": "RGBA", "RGBX": "RGB"}
 
@@ -21,13 +23,12 @@ def upright(image: Any) -> Any:
     Raises:
         Exception: Any of a decoder. Orientation that cannot be read is none.
     """
-    from PIL import ImageOps
+    from PIL.Image import Transpose
 
     image.load()
-    try:
-        return ImageOps.exif_transpose(image)
-    except Exception:  # a damaged EXIF block is no damaged picture
-        return image
+    turned = exif.orientation(image)
+    # Not by ImageOps.exif_transpose, which writes all of EXIF anew: that may fail, or take long.
+    return image if turned == 1 else image.transpose(Transpose[_WAYS[turned - 2]])
 
 
 def pixels_of(image: Any, icc: bytes | None) -> tuple[NDArray[Any], bytes | None]:

@@ -326,6 +326,7 @@ def _of_image(image: Any) -> Picture:
         raise FileError(f"is {width}x{height}: at most {MAX_PIXELS} pixels are accepted")
     if not width or not height:
         raise FileError(f"is {width}x{height}: expected at least one pixel")
+    image.load()  # first: what asks for EXIF would load it, and hide that it is damaged
     dpi, icc, sideways = _dpi(image.info.get("dpi")), modes.profile_of(image), exif.is_on_its_side(image)
     pixels, icc = modes.pixels_of(modes.upright(image), icc)  # which drops some of it
     return _described(Picture(pixels, icc=icc, dpi=dpi[::-1] if dpi and sideways else dpi))

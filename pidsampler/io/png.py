@@ -23,6 +23,7 @@ from .modes import upright, with_key
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT", b"IEND")
+_TEXTS = (b"tEXt", b"zTXt", b"iTXt")
 _TURNS = (b"XML:com.adobe.xmp", b"Raw profile type exif")  # texts that may say how the picture is turned
 _LONGEST_TEXT = 1 << 25  # of those; Pillow itself refuses a picture for 1 MB that was compressed
 
@@ -59,9 +60,9 @@ def parse(data: bytes) -> Png:
     """Take a PNG apart.
 
     Raises:
-        PidSamplerError: The file holds several frames, or too large a profile, or is of Apple's own kind.
+        PidSamplerError: The file holds several frames, too large a profile or no palette, or is of Apple's own kind.
     """
-    kept, found = [SIGNATURE], dict[bytes, bytes]()
+    kept, found, kinds = [SIGNATURE], dict[bytes, bytes](), set[bytes]()
     depth, color_type = data[24:26].ljust(2, b"\0")
     gray, two_bytes = color_type in (0, 4), (depth, color_type) == (16, 4)
     for name, body, whole in _chunks(data):
@@ -69,11 +70,19 @@ def parse(data: bytes) -> Png:
             raise FileError("is a PNG of Apple's own kind (CgBI), which is not read: convert it to a usual PNG")
         if name == b"IHDR" and two_bytes:  # as many bytes a pixel, so the filters are the same
             whole = chunk(name, body[:8] + b"\x08\x06" + body[10:])
+        what = b"\0" + body.partition(b"\0")[0] if name in _TEXTS else name
+        if what in kinds and name != b"IDAT":  # there is to be one of each; thousands would take time and memory
+            continue
         if name in _CRITICAL or name == b"eXIf" or (name == b"tRNS" and color_type == 3 and body):
             kept.append(whole)
         elif whole == chunk(name, body):  # its checksum is right
-            found.setdefault(name, body)
+            found[name] = body
             kept.append(whole if name == b"pHYs" and len(body) == 9 else _turning_text(name, body))
+        else:
+            continue
+        kinds.add(what)
+    if color_type == 3 and not any(part[4:8] == b"PLTE" for part in kept):
+        raise FileError("is damaged: its palette is missing")
     frames = int.from_bytes(found.get(b"acTL", b"")[:4], "big")
     if frames > 1:
         raise FileError(f"holds {frames} frames or pages: extract the one to enlarge")
@@ -104,7 +113,7 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, bytes, bytes]]:
 def _turning_text(name: bytes, body: bytes) -> bytes:
     """Return the chunk of a text that may say how the picture is turned, not compressed; of any other nothing."""
     keyword, _, rest = body.partition(b"\0")
-    if keyword not in _TURNS or name not in (b"tEXt", b"zTXt", b"iTXt"):
+    if keyword not in _TURNS or name not in _TEXTS:
         return b""
     head, text, compressed = keyword + b"\0", rest, False
     if name == b"zTXt":

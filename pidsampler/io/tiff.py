@@ -31,7 +31,7 @@ _TILE_WIDTH, _TILE_HEIGHT, _TILES, _TILE_BYTES, _INK_SET, _EXTRA, _FORMAT, _ICC 
     339,
     34675,
 )
-_COLOR_MAP, _YCC_WEIGHTS, _YCC_SUBSAMPLING, _YCC_RANGE = 320, 529, 530, 532
+_COLOR_MAP, _YCC_WEIGHTS, _YCC_SUBSAMPLING, _YCC_RANGE, _DEPTH = 320, 529, 530, 532, 32997
 
 _WHITE_IS_ZERO, _BLACK_IS_ZERO, _RGB, _PALETTE, _CMYK, _YCC = 0, 1, 2, 3, 5, 6
 _COLORS = {_WHITE_IS_ZERO: 1, _BLACK_IS_ZERO: 1, _RGB: 3, _PALETTE: 1, _CMYK: 4}  # samples of each
@@ -119,6 +119,8 @@ class _Layout:
         count, bits = page.number(_SAMPLES, 1), page.numbers(_BITS, (1,))
         if not all(isinstance(n, int) and n > 0 for n in (width, height, count)):
             raise FileError("is damaged: it does not say its size")
+        if (depth := page.number(_DEPTH, 1)) != 1:
+            raise FileError(f"holds a volume of {depth} slices: extract the one to enlarge")
         if count > _MOST_SAMPLES:
             raise FileError(f"has {count} samples a pixel, of which at most {_MOST_SAMPLES} are read: {_CONVERT}")
         bits = bits * count if len(bits) == 1 else bits[:count]

@@ -119,7 +119,7 @@ def _told_twice(first: File, second: File) -> str:
         return f"{first.path} and {second.path} would both become {first.target}: rename one"
     return (
         f"{first.path} and {second.path} would become {first.target} and {second.target}, which are one file "
-        "where case does not count: rename one"
+        "where neither case nor how accents are written counts: rename one"
     )
 
 

@@ -15,7 +15,7 @@ from .. import moved
 from ..errors import ConfigError, FileError, reason
 from ..image import hidden
 from ..io import files, latents, pictures
-from ..values import file_path
+from ..values import file_path, host_array
 
 _SLACK = 1e-6  # by which rounding takes floats of 0..1 beyond that
 
@@ -73,8 +73,8 @@ class Source:
             return cls._of_picture(pictures.of_image(image), {})
         if np.ma.is_masked(image):
             raise ConfigError("the image is a masked array: pass its mask as alpha, or image.filled(0)")
-        array = np.asarray(image)
-        if array.dtype.kind == "f":
+        array = host_array("the image", image)
+        if latents.is_float(array.dtype):
             if not _is_float_picture(array):
                 return cls._of_latent(latents.batched(array), {})
             array = _whole_numbers(array)

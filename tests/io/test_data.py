@@ -154,11 +154,11 @@ def _changed(change):
     ("change", "message"),
     [
         (lambda d: d.update(rows=3), "rows=3 must be a list of rows"),
-        (lambda d: d.update(rows=[3]), "not a table in JSON: TypeError"),
+        (lambda d: d.update(rows=[3]), "not a table in JSON: a part is of another kind"),
         (lambda d: d["rows"][0].update(a=10**18 * 10), "row 0 .*: a constant image comes out"),
         (lambda d: d["rows"][0].update(a=1.7e308, b=1.7e308), "row 0 .*its weights are too large to be summed"),
         (lambda d: d["rows"][0].update(h="x"), "must be a list of pairs"),
-        (lambda d: d["rows"][0].update(saves={"slot": 1}), "not a table in JSON: TypeError"),
+        (lambda d: d["rows"][0].update(saves={"slot": 1}), "not a table in JSON: a part is of another kind"),
     ],
 )
 def test_a_table_of_wrong_kinds_or_sizes_is_said_in_a_line(change, message):

@@ -74,3 +74,15 @@ def test_resolution_is_turned_with_the_picture(tmp_path, name, orientation):
     data = encoded(kind, Image.fromarray(noise(8, 8, 3)), exif=exif(orientation=orientation), dpi=(300, 150))
     wanted = (300, 150) if orientation < 5 else (150, 300)
     assert read(tmp_path, name, data).dpi == pytest.approx(wanted, abs=0.1)
+
+
+@pytest.mark.parametrize("orientation", range(10))
+def test_a_picture_is_turned_without_its_exif_being_written_anew(tmp_path, orientation, monkeypatch):
+    """Pillow's own way does so, which fails for some EXIF, and takes 9 s for 0.8 MB of it."""
+    monkeypatch.setattr(Image.Exif, "tobytes", lambda *_: 1 / 0)
+    array = noise(2, 3, 3)
+    block = exif(orientation=orientation).removeprefix(b"Exif\0\0")
+    found = read(tmp_path, "a.png", encoded("PNG", Image.fromarray(array), exif=block)).pixels
+    turned = {2: array[:, ::-1], 3: array[::-1, ::-1], 4: array[::-1], 5: array.swapaxes(0, 1)}
+    turned |= {6: np.rot90(array, -1), 7: np.rot90(array, 2).swapaxes(0, 1), 8: np.rot90(array)}
+    assert np.array_equal(found, turned.get(orientation, array))

@@ -75,3 +75,19 @@ def test_kinds_that_are_not_read_are_named(tmp_path, frame, message):
     data = jpeg("L")
     with pytest.raises(PidSamplerError, match=message):
         pixels(tmp_path, data.replace(b"\xff\xc0\0\x0b\x08", frame, 1))
+
+
+@pytest.mark.parametrize("between", [b"", b"junk", b"\xff\xff", b"\xff\xd0"], ids=repr)
+def test_scans_without_end_are_refused(tmp_path, between):
+    """A short scan costs as much time as the picture has blocks, and a file may hold any number of them."""
+    file = io.BytesIO()
+    Image.new("L", (64, 64), 100).save(file, "JPEG", progressive=True)
+    data = file.getvalue()
+    first = data.index(b"\xff\xda")
+    start = data.index(b"\xff\xda", first + 2)
+    scan = between + data[start : data.index(b"\xff", start + 10)]  # with its header; its few data have no marker
+    (tmp_path / "a.jpg").write_bytes(data[:start] + scan * 400 + data[start:])
+    assert pictures.read(tmp_path / "a.jpg").pixels.shape == (64, 64, 1)
+    (tmp_path / "a.jpg").write_bytes(data[:start] + scan * 500 + data[start:])
+    with pytest.raises(PidSamplerError, match="is a JPEG of more than 500 scans, which is not read"):
+        pictures.read(tmp_path / "a.jpg")

@@ -186,3 +186,10 @@ def test_an_archive_of_something_else_is_no_latent(tmp_path):
             archive.writestr("word/document.xml", "text")
         with pytest.raises(PidSamplerError, match="it holds a ZIP archive"):
             Source.of(tmp_path / name)
+
+
+def test_numbers_too_large_for_float32_are_named(tmp_path, recwarn):
+    np.save(tmp_path / "a.npy", np.full((4, 2, 2), -1e300))
+    with pytest.raises(PidSamplerError, match=r"a\.npy: .*numbers up to 1e\+300, too large for float32"):
+        latents.read(tmp_path / "a.npy")
+    assert not recwarn.list

@@ -142,7 +142,7 @@ def test_orientation_that_cannot_be_read_is_none(tmp_path, name, exif):
 def test_palettes(tmp_path):
     image = Image.fromarray(noise(6, 6, 3)).quantize(16)
     assert np.array_equal(pictures.read(saved(tmp_path, image, "p.png")).pixels, np.asarray(image.convert("RGB")))
-    path = saved(tmp_path, image, "t.png", transparency=3)
+    path = saved(tmp_path, image, "t.png", transparency=image.getpixel((0, 0)))
     with Image.open(path) as stored:
         expected = np.asarray(stored.convert("RGBA"))
     assert set(np.unique(expected[:, :, 3])) == {0, 255}

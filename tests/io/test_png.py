@@ -11,7 +11,7 @@ from PIL import Image, ImageCms
 from pidsampler import PidSamplerError
 from pidsampler.io import pictures, profiles
 from pidsampler.io.pictures import Picture
-from pidsampler.io.png import SIGNATURE, chunk
+from pidsampler.io.png import SIGNATURE, chunk, parse
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
 GAMMA_22, LINEAR = struct.pack(">I", 45455), struct.pack(">I", 100000)
@@ -112,8 +112,9 @@ TEXT = zlib.compress(b"a" * 3_000_000)
         chunk(b"tEXt", b"a\0b")[:-4] + b"\0\0\0\0",  # a wrong checksum
         chunk(b"acTL", struct.pack(">II", 1, 0)),
         chunk(b"tRNS", b""),
+        chunk(b"tEXt", b"IEND\0as a part is called") + chunk(b"tEXt", b"IHDR\0"),
     ],
-    ids=range(11),
+    ids=range(12),
 )
 def test_what_is_beside_the_pixels_does_not_matter(tmp_path, extra):
     array = noise(2, 2, 3)
@@ -139,6 +140,26 @@ def test_texts_may_turn_a_picture(tmp_path, name, head, text):
         start = head % packed if b"%b" in head else head
         extra = chunk(name, start + (zlib.compress(text) if packed == b"\1" else text))
         assert np.array_equal(read(tmp_path, png(array, extra)).pixels, np.rot90(array, -1))
+
+
+@pytest.mark.parametrize(
+    ("part", "most"),
+    [
+        (chunk(b"zTXt", b"XML:com.adobe.xmp\0\0" + TEXT), 1),
+        (chunk(b"zTXt", b"Raw profile type exif\0\0" + TEXT), 1),
+        (chunk(b"pHYs", bytes(9)), 1),
+        (chunk(b"PLTE", b"abc"), 1),
+        (chunk(b"eXIf", b"II*\0"), 1),
+        (chunk(b"tEXt", b"a\0b"), 0),
+    ],
+    ids=range(6),
+)
+def test_what_is_there_many_times_counts_once(tmp_path, part, most):
+    """A megabyte of texts that were compressed was 2.4 GB."""
+    array = noise(2, 2, 3)
+    assert np.array_equal(read(tmp_path, png(array, *[part] * 50)).pixels, array)
+    name = {b"zTXt": b"tEXt"}.get(part[4:8], part[4:8])
+    assert parse(png(array, *[part] * 50)).data.count(name) == most
 
 
 def test_large_profiles_are_read_and_written(tmp_path):
@@ -276,3 +297,27 @@ def test_apples_own_kind_is_named(tmp_path):
     data = png(noise(2, 2, 3))
     with pytest.raises(PidSamplerError, match=r"is a PNG of Apple's own kind \(CgBI\), which is not read"):
         read(tmp_path, SIGNATURE + chunk(b"CgBI", b"P\0 \2") + data[8:])
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("opened", [False, True])
+def test_pixels_that_do_not_fit_their_checksum_are_damaged(tmp_path, dtype, channels, opened):
+    data = bytearray(png(noise(40, 50, channels, dtype=dtype)))
+    data[-20] ^= 1  # Adler-32 of the pixels, before the checksum of IDAT and IEND
+    with pytest.raises(PidSamplerError, match="is damaged: broken data stream"):
+        pictures.of_image(Image.open(io.BytesIO(data))) if opened else read(tmp_path, data)
+
+
+def test_a_palette_that_is_missing_is_damage(tmp_path):
+    data = png(noise(3, 5, 1), color_type=3)
+    with pytest.raises(PidSamplerError, match="is damaged: its palette is missing"):
+        read(tmp_path, data)
+
+
+def test_a_text_may_be_called_as_a_part_is(tmp_path):
+    image = Image.fromarray(noise(4, 4, 1)[:, :, 0]).convert("P")
+    file = io.BytesIO()
+    image.save(file, "PNG")
+    data = file.getvalue()
+    read(tmp_path, data[:33] + chunk(b"tEXt", b"PLTE\0") + data[33:])

@@ -131,6 +131,13 @@ def test_refuses(tmp_path, tags, message):
         pictures.read(changed(tmp_path, np.zeros((4, 4), np.uint16), tags))
 
 
+def test_a_volume_is_refused(tmp_path):
+    """SGI's ImageDepth: one page of several slices."""
+    tifffile.imwrite(tmp_path / "a.tif", noise(4, 16, 16), photometric="minisblack", volumetric=True, tile=(1, 16, 16))
+    with pytest.raises(PidSamplerError, match="holds a volume of 4 slices: extract the one to enlarge"):
+        pictures.read(tmp_path / "a.tif")
+
+
 def test_refuses_what_pillow_does_not_know(tmp_path):
     path = changed(tmp_path, np.zeros((4, 4), np.uint8), {262: 9})
     with pytest.raises(PidSamplerError, match="has 1 x 8 bits a pixel, color space 9 and compression 1, which is not"):

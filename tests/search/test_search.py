@@ -1,6 +1,7 @@
 import argparse
 import itertools
 import math
+import os
 import sys
 
 import numpy as np
@@ -464,3 +465,6 @@ def test_the_command_says_what_is_wrong_before_the_work(files, tmp_path):
         run(*files, "-o", tmp_path / "none" / "list.txt")
     with pytest.raises(PidSamplerError, match="--overwrite"):
         run(*files, "-o", tmp_path)
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(PidSamplerError, match="expected a file's name"):
+        run(*files, "-o", tmp_path / "pipe", "--overwrite")

@@ -396,7 +396,7 @@ def test_results_that_differ_by_case_alone_are_refused(tmp_path, monkeypatch, ru
     assert (code, out) == (2, [])
     assert f"in/{first}" in error
     assert f"in/{second}" in error
-    assert "one file where case does not count" in error
+    assert "one file where neither case nor how accents are written counts" in error
     assert not Path("out").exists()
 
 

@@ -3,6 +3,7 @@
 import io
 import struct
 
+import ml_dtypes
 import numpy as np
 import pytest
 import tifffile
@@ -92,6 +93,28 @@ def test_masked_arrays_are_refused_where_something_is_masked():
 def test_floats_beyond_0_to_1_say_how_a_picture_is_given(gaussian, image):
     with pytest.raises(PidSamplerError, match=r"floats of a picture are \(height, width, 1\.\.4\) in 0\.\.1"):
         gaussian(image)
+
+
+@pytest.mark.parametrize("dtype", [">u2", "<u2", ">f4", ml_dtypes.bfloat16])
+def test_the_order_of_bytes_and_the_type_of_floats_do_not_matter(dtype):
+    whole = np.dtype(dtype).kind == "u"
+    given = (RGB.astype(np.uint16) * 257 if whole else np.round(RGB / 255)).astype(dtype)
+    assert np.array_equal(Source.of(given).rgb, given.astype(np.uint16) if whole else given.astype(np.uint8) * 255)
+    latent = np.linspace(-3, 3, 4 * 8 * 8).reshape(4, 8, 8).astype(np.float32 if whole else dtype)
+    assert np.array_equal(Source.of(latent).latent[0], latent.astype(np.float32))
+
+
+class Nothing:
+    def __array__(self, *_, **__):
+        raise RuntimeError("it needs\x1b a gradient")
+
+
+@pytest.mark.parametrize("given", [[[1], [1, 2]], Nothing()], ids=["ragged", "fails"])
+def test_what_is_no_array_is_refused(gaussian, given):
+    with pytest.raises(PidSamplerError, match=r"image of type \w+ cannot be made an array: "):
+        gaussian(given)
+    with pytest.raises(PidSamplerError, match=r"caption of type \w+ cannot be made an array: "):
+        gaussian(RGB, caption=given)
 
 
 def converted(mode):
