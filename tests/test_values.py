@@ -578,6 +578,7 @@ CALLS |= {
     "io.safetensors.read_header": {"path": Takes("latent.safetensors")},
     "io.npy.read_npy": {"file": Takes(io.BytesIO(as_npy(LATENT)))},
     "io.npy.check_size": {"size": Takes(9)},
+    "io.exif.orientation": {"image": anything(Image.fromarray(PHOTO))},
     "io.exif.is_on_its_side": {"image": anything(Image.fromarray(PHOTO))},
     "io.exif.profile": {"image": anything(Image.fromarray(PHOTO))},
     "io.whole.damage": {"path": Takes("cat.png")},
