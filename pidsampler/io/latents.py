@@ -56,7 +56,11 @@ def read(path: Path) -> NDArray[np.float32]:
     except Exception as error:  # each of the three readers has error types of its own
         raise FileError(f"{path} is not a readable {path.suffix} file: {error}") from error
     if path.suffix.lower() == ".latent" and _COMFY_MARK not in stored:
-        latent /= np.float32(_COMFY_SCALE)
+        largest = np.abs(latent).max(initial=0)
+        with np.errstate(over="ignore"):
+            latent /= np.float32(_COMFY_SCALE)
+        if np.isfinite(largest) and not np.isfinite(latent).all():
+            raise FileError(f"{path}: the latent holds numbers up to {largest:.3g}, too large for float32 once scaled")
     return latent
 
 

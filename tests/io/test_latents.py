@@ -192,4 +192,7 @@ def test_numbers_too_large_for_float32_are_named(tmp_path, recwarn):
     np.save(tmp_path / "a.npy", np.full((4, 2, 2), -1e300))
     with pytest.raises(PidSamplerError, match=r"a\.npy: .*numbers up to 1e\+300, too large for float32"):
         latents.read(tmp_path / "a.npy")
+    save_file({"latent_tensor": np.full((4, 2, 2), -2e38, np.float32)}, tmp_path / "a.latent")
+    with pytest.raises(PidSamplerError, match=r"a\.latent: .*numbers up to 2e\+38, too large for float32 once scaled"):
+        latents.read(tmp_path / "a.latent")
     assert not recwarn.list
