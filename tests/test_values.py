@@ -38,7 +38,7 @@ from pidsampler import (
 from pidsampler.backends import get_backend
 from pidsampler.bench import BenchPlan
 from pidsampler.bench.timing import Effort
-from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
+from pidsampler.denoiser import Gaussian, GaussianMixture, Guided, Pair
 from pidsampler.image.blocks import Blocks
 from pidsampler.image.pixels import to_tensor
 from pidsampler.io.files import read_bytes
@@ -131,10 +131,14 @@ CALLS = {
         **STEP,
         "p": number_(1.0),
         "q": number_(-0.9),
+        "at": number_(0.8),
+        "net": Takes(0),
         "clip": number_(1.0),
         "saves": Takes({0: Combination(a=1)}),
+        "biased": flag(),
     },
     "StepTable": {"rows": Takes(TABLE.rows)},
+    "table.Bias": dict.fromkeys(("mean", "noise", "total_mean", "total_noise"), number_(0.5)),
     "StepTable.predicting": {"prediction": Takes("x0")},
     "StepTable.clipped": {"clip": Takes(1.0, (None, 1.5))},
     "StepTable.to_json": {"indent": Takes(1)},
@@ -215,6 +219,9 @@ CALLS = {
     "noise.with_noise": {"table": Takes(TABLE), "noise": Takes("fixed")},
     "noise.torch.normal": SEEDED,
     "denoiser.as_denoiser": {"network": Takes(LAW)},
+    "denoiser.network_of": {"denoiser": Takes(LAW), "net": Takes(0)},
+    "denoiser.Pair": {"conditional": Takes(LAW), "unconditional": Takes(LAW)},
+    "denoiser.Pair.predict": NETWORK,
     "denoiser.Guided": {
         "conditional": Takes(LAW),
         "unconditional": Takes(LAW),
@@ -308,7 +315,7 @@ CALLS |= {
     "get_scheduler": {"sampler": Takes("flow-sde"), "timesteps": Takes(TIMES)},
     "Run.advance": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.branch": {"table": Takes(TABLE)},
-    "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5)},
+    "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5), "net": Takes(0)},
     "Run.finish": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.predict_x0": {"m": Takes(PICTURE), "out": Takes(PICTURE.copy())},
     "Run.step": {"m": Takes(PICTURE), "copy": Takes(PICTURE.copy())},
@@ -346,6 +353,7 @@ CALLS |= {
         "guidance": number_(1.0),
         "negative": Takes(None),
         "plan": Takes(None),
+        "pair": flag(),
         "on_tile": Takes(None),
     },
     "Upscaler.output_size": {"source": Takes(SOURCE), "size": Takes(Size(scale=2))},
@@ -689,6 +697,7 @@ OBJECTS = {
     "Finish": Finish(),
     "FlowODE": FlowODE(TIMES),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
+    "denoiser.Pair": Pair(LAW, LAW),
     "denoiser.Gaussian": LAW,
     "denoiser.GaussianMixture": GaussianMixture([0], [1], [1]),
 }
