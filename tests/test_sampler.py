@@ -293,7 +293,7 @@ def test_a_network_is_told_the_time_of_the_row():
 
 
 def test_one_network_is_refused_where_the_rows_ask_two():
-    for one, what in ((network, "one network"), (Guided(network, network, 2.0), "Guided, which guides by itself")):
+    for one, what in ((network, "one network"), (Guided(network, network, 2.0), "one that is guided already")):
         with pytest.raises(PidSamplerError, match=rf"found {what}: pass the tuple \(conditional, unconditional\)"):
             sample(one, guided_rows(2.0), shape=SHAPE)
 
