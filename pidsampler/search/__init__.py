@@ -1,7 +1,8 @@
 """Search for a list of timesteps."""
 
 from .. import moved
-from .search import Found, Rival, Search, from_gaps, refine
+from .compare import Rival
+from .search import Found, Search, from_gaps, refine
 
 __all__ = ["Found", "Rival", "Search", "from_gaps", "refine"]
 

@@ -17,7 +17,7 @@ COBYQA (Ragonneau 2022, "Model-based derivative-free optimization methods and so
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,20 +29,16 @@ from numpy.typing import NDArray
 from .. import moved, timesteps
 from ..errors import ConfigError, PidSamplerError, optional
 from ..schedulers.making import SamplerLike, sampler_name
-from ..schedulers.registry import get_scheduler, get_timesteps
+from ..schedulers.registry import get_scheduler
 from ..schedulers.spec import without_list
 from ..table import StepTable
 from ..timesteps import Times, TimesLike
 from ..values import callback, flag, function, instance, number, numbers, whole
+from .compare import KNOWN, Rival, comparison, described, known_lists, rivals, split
 
 if TYPE_CHECKING:
-    from ..study.statistics import Difference, Runs
-    from .problem import Problem, Subject, Trials
+    from .problem import Problem
 
-_KNOWN = (
-    *("uniform", "karras", "log_snr", "exponential", "shifted"),
-    *("cosine", "linear_quadratic", "kl_optimal", "beta"),
-)
 # Power of the mean squared errors that are summed.
 _PROGRAMMED = {"dynamic-programming": 0.5, "dynamic-programming-squared": 1.0}
 
@@ -51,25 +47,6 @@ _FIRST_MOVE, _LAST_MOVE = 0.3, 0.01  # of such a logarithm
 _MOST_CALLS = 256  # four times those of a converged solution
 _MOST_RUNS = 1_000_000  # as in a study: more than anybody waits for
 _BELOW = 0.95  # where a first time that may move begins, as a share of where it was: at 1 it has no gap to move by
-
-
-@dataclass(frozen=True, kw_only=True)
-class Rival:
-    """A known list beside the one found, on what the search has not seen.
-
-    Args:
-        name: Name of the list.
-        times: The list.
-        mean: Mean of the measure.
-        difference: The measure of the list found less that of this one, paired.
-        verdict: The list found is "better" or "worse" by more than the interval, or "within noise".
-    """
-
-    name: str
-    times: Times
-    mean: float
-    difference: Difference
-    verdict: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,18 +147,14 @@ class Search:
                 raise ConfigError(
                     f"the measure {self.measure.name!r} needs a {missing[0]}, which {subject.name} has not"
                 )
-        pictures, others = problem.subjects[::2], problem.subjects[1::2] or problem.subjects
-        if len(others) * self.seeds < 2:
-            raise ConfigError(f"{len(others) * self.seeds} held-out run gives no interval: pass more seeds")
-        count = (len(_KNOWN) + len(_PROGRAMMED) + self.evaluations) * len(problem.subjects) * self.seeds
+        seen, unseen = split(problem, self.seeds)
+        count = (len(KNOWN) + len(_PROGRAMMED) + self.evaluations) * len(problem.subjects) * self.seeds
         if count > _MOST_RUNS:
             raise ConfigError(
                 f"seeds={self.seeds} and evaluations={self.evaluations} make {count} runs, expected at most "
                 f"{_MOST_RUNS}: pass fewer"
             )
-        seen = [(subject, seed) for subject in pictures for seed in range(self.seeds)]
-        unseen = [(subject, seed) for subject in others for seed in range(self.seeds, 2 * self.seeds)]
-        known = self._known_lists(problem)
+        known = known_lists(problem, self.steps)
         starts = dict(known)
         most = FINE * (len(seen) + len(unseen) * self.compares) + self.calls_made * (
             (len(known) + len(_PROGRAMMED) + self.evaluations) * len(seen) + (len(known) + 1) * len(unseen)
@@ -214,10 +187,12 @@ class Search:
         costs["found"] = least
         solved = [problem.solve(subject, seed, on_call=advance) for subject, seed in unseen] if self.compares else []
         held_out = judge(pairs=unseen, solved=solved)
-        runs, rivals = self._rivals(found, known, held_out)
-        tried_on = f"{_described(seen)}; {self.evaluations - left} lists tried, the best of them from {start}"
-        made = self._made(problem, tried_on, _described(unseen))
-        return Found(times=found, start=start, costs=costs, rivals=rivals, made=made, table=self._table(runs, rivals))
+        runs = held_out.values(found)
+        compared = rivals(runs, known.items(), values=lambda _, times: held_out.values(times), sign=held_out.sign)
+        tried_on = f"{described(seen)}; {self.evaluations - left} lists tried, the best of them from {start}"
+        made = self._made(problem, tried_on, described(unseen))
+        table = comparison(runs, compared, measure=self._named)
+        return Found(times=found, start=start, costs=costs, rivals=compared, made=made, table=table)
 
     def _largest(self) -> tuple[int, StepTable]:
         """The most steps that the calls allow, and a table of so many."""
@@ -233,51 +208,6 @@ class Search:
             error = ConfigError(f"{sampler_name(self.sampler)} takes more than {self.calls} model calls: pass more")
         assert error is not None
         raise error
-
-    def _known_lists(self, problem: Problem) -> dict[str, Times]:
-        found = {}
-        for name in _KNOWN:
-            with suppress(PidSamplerError):  # log_snr has no list of one step
-                found[name] = get_timesteps(name, self.steps)
-        lists = {"pid": timesteps.pid()}
-        if problem.own is not None and not np.array_equal(problem.own, lists["pid"]):
-            lists["own"] = problem.own
-        for name, times in lists.items():
-            with suppress(PidSamplerError):  # one that starts at 1 cannot be made longer
-                fitted = timesteps.subset if self.steps < len(times) else timesteps.resample
-                found[name] = fitted(times, self.steps)
-        return found
-
-    def _rivals(self, found: Times, known: dict[str, Times], held_out: Trials) -> tuple[Runs, list[Rival]]:
-        from ..study.statistics import difference, interval
-
-        sign = held_out.sign
-        runs = held_out.values(found)
-        rivals = []
-        for name, times in known.items():
-            with suppress(PidSamplerError):  # it is no rival where it cannot be sampled by
-                theirs = held_out.values(times)
-                change = difference(runs, theirs)
-                assert change is not None  # there are two runs at least
-                low, high = sorted((sign * change.low, sign * change.high))
-                verdict = "better" if high < 0.0 else "worse" if low > 0.0 else "within noise"
-                rivals.append(
-                    Rival(name=name, times=times, mean=interval(theirs).mean, difference=change, verdict=verdict)
-                )
-        return runs, sorted(rivals, key=lambda rival: sign * rival.mean)
-
-    def _table(self, runs: Runs, rivals: list[Rival]) -> list[str]:
-        from ..study.statistics import describe, interval
-
-        rows = [["held out", self._named, "found less it", "95 %", "found is"]]
-        rows.append(["found", f"{interval(runs).mean:.5g}", "", "", ""])
-        for rival in rivals:
-            d = rival.difference
-            ends = f"{d.low:+.3g} .. {d.high:+.3g}"
-            rows.append([rival.name, f"{rival.mean:.5g}", f"{d.mean:+.3g}", ends, rival.verdict])
-        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-        lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
-        return [*lines, describe(runs)]
 
     def _made(self, problem: Problem, searched_on: str, held_out: str) -> list[str]:
         from ..version import __version__
@@ -298,11 +228,6 @@ class Search:
     def _named(self) -> str:
         name = f"|{self.measure.name}|" if self.measure.better == "zero" else self.measure.name
         return f"{name} ({self.measure.unit})" if self.measure.unit else name
-
-
-def _described(pairs: Sequence[tuple[Subject, int]]) -> str:
-    names = dict.fromkeys(subject.name for subject, _ in pairs)
-    return f"{', '.join(names)}; seeds {pairs[0][1]} to {pairs[-1][1]}"
 
 
 @moved.keywords()

@@ -1,0 +1,145 @@
+"""Times and weights together: Gauss and Newton's method on where the flights end, with Levenberg's damping."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import attrs
+import numpy as np
+from numpy.typing import NDArray
+
+from ..search import from_gaps
+from .flights import Array, Course, Flight, host
+from .solver import LinearSolver
+
+_STEPS, _TRIES = 30, 8  # of Gauss and Newton, and lengths tried of each
+_LONGEST = 2.0  # the most by which one step changes the logarithm of a gap, or a weight
+_WIDEST = 12.0  # of the logarithm of a gap relative to the last one, as in a search
+_GAIN = 1e-3  # share of the squared error that a step must gain for another one to follow
+
+Vector = NDArray[np.float64]
+
+
+@attrs.frozen(eq=False, kw_only=True)
+class Ends:
+    """Where flights should end, and how far from there a solver lets them end.
+
+    Args:
+        flights: The flights.
+        targets: Where each should end, an array like its noise.
+        change: How much a time or weight is changed, relative to its gap or to 1, to see what follows: above the
+            rounding of the network's numbers.
+    """
+
+    flights: Sequence[Flight]
+    targets: Sequence[Array]
+    change: float
+
+    def off(self, ends: Sequence[Array]) -> Vector:
+        """All elements of the ends less the targets."""
+        return np.concatenate([host(end - target) for end, target in zip(ends, self.targets, strict=True)])
+
+
+def refined(ends: Ends, solver: LinearSolver, *, penalty: float, below: float | None = None) -> LinearSolver:
+    """Return the solver near by whose flights end nearest to their targets.
+
+    What is moved are the logarithms of the times' gaps, as multiples of the last one, and the weights, so that every
+    solver tried is valid. Derivatives are differences of flights, of which each repeats the rows that change, only.
+
+    Args:
+        ends: The flights, and where they should end.
+        solver: Where to begin; its number of weights stays.
+        penalty: What the squared weights' sum counts beside the mean squared error.
+        below: Move the first time too, below this, which is above it.
+    """
+    here = _Point(ends, solver, penalty, below)
+    damping = 1e-3
+    for _ in range(_STEPS):
+        normal, slope = here.normal_equations()
+        scale = np.diag(normal) + 1e-12 * np.trace(normal)
+        for _ in range(_TRIES):
+            move: Vector = np.linalg.lstsq(normal + damping * np.diag(scale), -slope, rcond=None)[0]
+            other = here.moved(move) if np.abs(move).max() <= _LONGEST else None
+            if other is not None and other.cost < here.cost:
+                break
+            damping *= 5.0
+        else:
+            return here.solver
+        gain, here, damping = 1.0 - other.cost / here.cost, other, max(damping / 10.0, 1e-12)
+        if gain < _GAIN:
+            break
+    return here.solver
+
+
+class _Point:
+    """A solver, and where its flights end."""
+
+    def __init__(self, ends: Ends, solver: LinearSolver, penalty: float, below: float | None) -> None:
+        self.solver, self._ends, self._penalty, self._below = solver, ends, penalty, below
+        self._courses = [Course(flight, solver) for flight in ends.flights]
+        self._off = ends.off([course.end for course in self._courses])
+        self._weights = np.array([w for row in solver.weights for w in row])
+        self._top = solver.times[0] if below is None else below
+        gaps = -np.diff(solver.times if below is None else [below, *solver.times])
+        self._gaps = np.log(gaps[:-1] / gaps[-1])
+        self.cost = float(self._off @ self._off) / len(self._off) + penalty * float(self._weights @ self._weights)
+
+    def moved(self, move: Vector) -> _Point:
+        """The point at other gaps and weights."""
+        count = len(self._gaps)
+        gaps = np.clip(self._gaps + move[:count], -_WIDEST, _WIDEST)
+        times = from_gaps(self._top, gaps)[0 if self._below is None else 1 :]
+        solver = _with(self.solver, times, self._weights + move[count:])
+        return _Point(self._ends, solver, self._penalty, self._below)
+
+    def normal_equations(self) -> tuple[NDArray[np.float64], Vector]:
+        """The matrix and the slope of half the cost, in gaps and weights."""
+        times, solver = np.array(self.solver.times), self.solver
+        ahead = np.append(self._top, times[:-1])
+        columns = []
+        for k in range(1 if self._below is None else 0, len(times) - 1):
+            other = times.copy()
+            other[k] -= self._ends.change * min(ahead[k] - times[k], times[k] - times[k + 1])
+            change = float(other[k] - times[k])
+            columns.append(self._slope(_with(solver, other, self._weights), max(k - 1, 0), change))
+        by_gaps = _times_by_gaps(self._top, self._gaps)
+        place = 0
+        for row, weights in enumerate(solver.weights):
+            for _ in weights:
+                other = self._weights.copy()
+                other[place] += self._ends.change
+                change = float(other[place] - self._weights[place])
+                columns.append(self._slope(_with(solver, times, other), row, change))
+                place += 1
+        n, count = len(self._off), len(self._gaps)
+        matrix = np.stack(columns, axis=1) if columns else np.zeros((n, 0))
+        gram, slope = matrix.T @ matrix / n, matrix.T @ self._off / n
+        chain = np.eye(len(slope))
+        chain[:count, :count] = by_gaps
+        normal, slope = chain.T @ gram @ chain, chain.T @ slope
+        own = np.arange(count, len(slope))
+        normal[own, own] += self._penalty
+        slope[count:] += self._penalty * self._weights
+        return normal, slope
+
+    def _slope(self, solver: LinearSolver, row: int, change: float) -> Vector:
+        """The derivative of all ends, from a solver that differs from `row` on."""
+        return (self._ends.off([course.other(solver, row) for course in self._courses]) - self._off) / change
+
+
+def _with(solver: LinearSolver, times: Vector, weights: Vector) -> LinearSolver:
+    left = iter(weights.tolist())
+    return LinearSolver(tuple(times.tolist()), tuple(tuple(next(left) for _ in row) for row in solver.weights))
+
+
+def _times_by_gaps(first: float, gaps: Vector) -> NDArray[np.float64]:
+    """The derivatives of the inner times of `from_gaps` by its gaps: one row a time."""
+    sizes = np.exp(np.append(gaps, 0.0) - max(gaps.max(initial=0.0), 0.0))
+    total = sizes.sum()
+    above = np.cumsum(sizes[::-1])[::-1] / total  # the times, as shares of the first
+    n = len(gaps)
+    found = np.empty((n, n))
+    for k in range(n):  # of time k + 1, the sum of the gaps from k + 1 on
+        inside = (np.arange(n) >= k + 1).astype(float)
+        found[k] = first * sizes[:-1] / total * (inside - above[k + 1])
+    return found

@@ -1,0 +1,123 @@
+"""What a search and learning share: the known lists, which runs are held out, and the comparison on those."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from .. import timesteps
+from ..errors import ConfigError, PidSamplerError
+from ..schedulers.registry import get_timesteps
+from ..timesteps import Times
+
+if TYPE_CHECKING:
+    from ..study.statistics import Difference, Runs
+    from .problem import Problem, Subject
+
+KNOWN = (
+    *("uniform", "karras", "log_snr", "exponential", "shifted"),
+    *("cosine", "linear_quadratic", "kl_optimal", "beta"),
+)
+
+Pairs = list[tuple["Subject", int]]  # runs: subjects and seeds
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rival:
+    """What is known beside what was found, on runs that were held out.
+
+    Args:
+        name: Name of the list, or of the sampler with its list.
+        times: The list.
+        mean: Mean of the measure.
+        difference: The measure of what was found less that of this one, paired.
+        verdict: What was found is "better" or "worse" by more than the interval, or "within noise".
+    """
+
+    name: str
+    times: Times
+    mean: float
+    difference: Difference
+    verdict: str
+
+
+def split(problem: Problem, seeds: int) -> tuple[Pairs, Pairs]:
+    """Return the runs to look at, and those to hold out: other seeds, and of several images every second one.
+
+    Raises:
+        PidSamplerError: There would be fewer than two runs to compare on.
+    """
+    images, others = problem.subjects[::2], problem.subjects[1::2] or problem.subjects
+    if len(others) * seeds < 2:
+        raise ConfigError(f"{len(others) * seeds} held-out run gives no interval: pass more seeds")
+    seen = [(subject, seed) for subject in images for seed in range(seeds)]
+    return seen, [(subject, seed) for subject in others for seed in range(seeds, 2 * seeds)]
+
+
+def known_lists(problem: Problem, steps: int) -> dict[str, Times]:
+    """Return the known lists of so many steps, and the model's own and PiD's brought to that length."""
+    found = {}
+    for name in KNOWN:
+        with suppress(PidSamplerError):  # log_snr has no list of one step
+            found[name] = get_timesteps(name, steps)
+    lists = {"pid": timesteps.pid()}
+    if problem.own is not None and not np.array_equal(problem.own, lists["pid"]):
+        lists["own"] = problem.own
+    for name, times in lists.items():
+        with suppress(PidSamplerError):  # one that starts at 1 cannot be made longer
+            fitted = timesteps.subset if steps < len(times) else timesteps.resample
+            found[name] = fitted(times, steps)
+    return found
+
+
+def rivals(
+    found: Runs, known: Iterable[tuple[str, Times]], *, values: Callable[[str, Times], Runs], sign: float = 1.0
+) -> list[Rival]:
+    """Compare what was found with what is known; the best comes first.
+
+    Args:
+        found: The measure of each run.
+        known: Names and lists.
+        values: Returns the measure of each run of one of them. One for which it raises a PidSamplerError is no rival.
+        sign: -1 where higher is better.
+    """
+    from ..study.statistics import difference, interval
+
+    compared = []
+    for name, times in known:
+        with suppress(PidSamplerError):
+            theirs = values(name, times)
+            change = difference(found, theirs)
+            assert change is not None  # there are two runs at least
+            low, high = sorted((sign * change.low, sign * change.high))
+            verdict = "better" if high < 0.0 else "worse" if low > 0.0 else "within noise"
+            compared.append(
+                Rival(name=name, times=times, mean=interval(theirs).mean, difference=change, verdict=verdict)
+            )
+    return sorted(compared, key=lambda rival: sign * rival.mean)
+
+
+def comparison(found: Runs, compared: Sequence[Rival], *, measure: str) -> list[str]:
+    """Return the comparison as the lines of a table."""
+    from ..study.statistics import describe, interval
+
+    rows = [["held out", measure, "found less it", "95 %", "found is"]]
+    rows.append(["found", f"{interval(found).mean:.5g}", "", "", ""])
+    for rival in compared:
+        d = rival.difference
+        rows.append(
+            [rival.name, f"{rival.mean:.5g}", f"{d.mean:+.3g}", f"{d.low:+.3g} .. {d.high:+.3g}", rival.verdict]
+        )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = ["  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows]
+    return [*lines, describe(found)]
+
+
+def described(pairs: Pairs) -> str:
+    """Return which runs these are, in words."""
+    names = dict.fromkeys(subject.name for subject, _ in pairs)
+    return f"{', '.join(names)}; seeds {pairs[0][1]} to {pairs[-1][1]}"
