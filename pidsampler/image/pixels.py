@@ -68,7 +68,7 @@ def to_image(
         return _launched_to_image(x, size, step, backend)
     host = backend.to_host(x)
     library = native.built()
-    if library is not None and host.dtype == np.float32 and host.strides[3] == host.itemsize:
+    if library is not None and host.dtype == np.float32 and host.flags.aligned and host.strides[3] == host.itemsize:
         return _compiled(library, host[0], size, step)
     return _to_image(host, *size) if step is None else despeckled(host, size=size, step=step)
 

@@ -92,7 +92,10 @@ def test_tensors_of_other_kinds(form, by_numpy, despeckle):
     arguments = {"size": (40, 50), "despeckle": despeckle, "backend": "numpy"}
     expected = by_numpy(to_image, x, **arguments)
     strided = np.repeat(x, 2, axis=3)[:, :, :, ::2]
-    for other in (strided, np.asfortranarray(x), x[:, :, ::-1][:, :, ::-1]):
+    upside_down = np.ascontiguousarray(x[:, ::-1, ::-1])[:, ::-1, ::-1]
+    packed = np.empty((1, 3, 40), np.dtype({"names": ["row"], "formats": ["50f4"], "itemsize": 203}))["row"]
+    packed[...] = x
+    for other in (strided, np.asfortranarray(x), upside_down, packed):
         assert np.array_equal(to_image(other, **arguments), expected)
     for dtype in (np.float16, np.float64):
         wide = x.astype(dtype)
