@@ -1,6 +1,7 @@
-"""Learnt samplers: a solver fitted to a network in seconds."""
+"""Learnt samplers: a solver fitted to a network in minutes."""
 
-from .learn import Fit, Learning, fit
+from .learn import Extent, Learning, fit
+from .result import Fit
 from .solver import LinearSolver
 
-__all__ = ["Fit", "Learning", "LinearSolver", "fit"]
+__all__ = ["Extent", "Fit", "Learning", "LinearSolver", "fit"]

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
@@ -37,10 +38,18 @@ class Ends:
 
     def off(self, ends: Sequence[Array]) -> Vector:
         """All elements of the ends less the targets."""
-        return np.concatenate([host(end - target) for end, target in zip(ends, self.targets, strict=True)])
+        found: Vector = np.concatenate([host(end - target) for end, target in zip(ends, self.targets, strict=True)])
+        return found
 
 
-def refined(ends: Ends, solver: LinearSolver, *, penalty: float, below: float | None = None) -> LinearSolver:
+def refined(
+    ends: Ends,
+    solver: LinearSolver,
+    *,
+    penalty: float,
+    below: float | None = None,
+    on_best: Callable[[float], object] = lambda off: None,
+) -> LinearSolver:
     """Return the solver near by whose flights end nearest to their targets.
 
     What is moved are the logarithms of the times' gaps, as multiples of the last one, and the weights, so that every
@@ -51,6 +60,7 @@ def refined(ends: Ends, solver: LinearSolver, *, penalty: float, below: float | 
         solver: Where to begin; its number of weights stays.
         penalty: What the squared weights' sum counts beside the mean squared error.
         below: Move the first time too, below this, which is above it.
+        on_best: Called as on_best(off) with the RMS distance to the targets of each solver that is better.
     """
     here = _Point(ends, solver, penalty, below)
     damping = 1e-3
@@ -66,6 +76,7 @@ def refined(ends: Ends, solver: LinearSolver, *, penalty: float, below: float | 
         else:
             return here.solver
         gain, here, damping = 1.0 - other.cost / here.cost, other, max(damping / 10.0, 1e-12)
+        on_best(math.sqrt(here.mean_square))
         if gain < _GAIN:
             break
     return here.solver
@@ -82,7 +93,8 @@ class _Point:
         self._top = solver.times[0] if below is None else below
         gaps = -np.diff(solver.times if below is None else [below, *solver.times])
         self._gaps = np.log(gaps[:-1] / gaps[-1])
-        self.cost = float(self._off @ self._off) / len(self._off) + penalty * float(self._weights @ self._weights)
+        self.mean_square = float(self._off @ self._off) / len(self._off)
+        self.cost = self.mean_square + penalty * float(self._weights @ self._weights)
 
     def moved(self, move: Vector) -> _Point:
         """The point at other gaps and weights."""

@@ -13,8 +13,7 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from functools import partial
-from itertools import pairwise
+from typing import Any
 
 import attrs
 import numpy as np
@@ -22,66 +21,50 @@ import numpy as np
 from .. import timesteps
 from ..denoiser import DenoiserLike, GaussianMixture, as_denoiser
 from ..errors import ConfigError, PidSamplerError, optional
-from ..schedulers.registry import get_scheduler, list_schedulers
 from ..search import refine
-from ..search.compare import Pairs, Rival, comparison, described, known_lists, rivals, split
+from ..search.compare import Pairs, known_lists, split
 from ..search.problem import Problem, Subject
-from ..study.measures import Sample, law
-from ..study.pictures import on_host
-from ..study.statistics import Runs, interval
-from ..table import StepTable
+from ..study.measures import Sample
+from ..study.statistics import interval
 from ..timesteps import Times, TimesLike
 from ..values import callback, field, flag, instance, number, whole
 from ..values import shape as shape_
-from .flights import Array, Course, Flight, Trajectory, rms
+from .flights import Course, Flight
 from .guards import amplification, in_bfloat16
 from .joint import Ends, refined
+from .known import BEST, best_known, known_samplers
+from .result import SURE, Fit
+from .solved import Followed, Reference, distances, mean_square
 from .solver import LinearSolver
 from .weights import least_squares
 
-_FINE = 64  # steps of a solution, the last one from first/64 to 0
-_FINER = 4  # parts of each other step, so that a flow's and a network's solution has a small error of its own
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
 _MOST_RUNS = 100_000
 _MOST_AMPLIFIED = 10.0
-_BELOW = 0.95  # where a first time that may move begins, as a share of where it was
+_ROUNDS = 10  # of Gauss and Newton's method, as they often are
+
+OnCall = Callable[[str, int], object]
 
 
-@attrs.frozen(kw_only=True, eq=False)
-class Fit:
-    """What was learnt.
+def _list(name: str, value: Any) -> tuple[float, ...]:
+    return tuple(timesteps.custom(value).tolist())
+
+
+@attrs.frozen(kw_only=True)
+class Extent:
+    """What a fit takes.
 
     Args:
-        solver: Times and weights.
-        errors: Held-out runs -> RMS distance of the result to the ODE's solution.
-        baselines: The known schedulers over the known lists with as many calls, the best first, on the same runs.
-        fitted: Mean distance of the runs that it was fitted to.
-        reference_error: RMS change of the solution if its steps are halved: how well the distances are known.
-        amplification: RMS change of the result over that of white noise on every x0; named methods have about 2.
-        bfloat16: Mean held-out distance if the network's outputs are rounded to bfloat16.
-        made: Where it comes from, in lines.
-        comparison: The comparison, in lines.
+        fitted: Runs that are fitted to.
+        held_out: Runs that are compared on.
+        known: Known samplers that there are to compare with.
+        calls: Model calls, about; one of several seeds of an image counts once.
     """
 
-    solver: LinearSolver
-    errors: Runs
-    baselines: list[Rival]
-    fitted: float
-    reference_error: float
-    amplification: float
-    bfloat16: float
-    made: list[str]
-    comparison: list[str]
-
-    @property
-    def table(self) -> StepTable:
-        """The sampler."""
-        return self.solver.table()
-
-    @property
-    def error(self) -> float:
-        """Mean held-out distance to the ODE's solution."""
-        return interval(self.errors).mean
+    fitted: int
+    held_out: int
+    known: int
+    calls: int
 
 
 @attrs.frozen(kw_only=True)
@@ -105,7 +88,7 @@ class Learning:
     """
 
     calls: int = field(whole, low=1, high=_MOST_CALLS)
-    timesteps: TimesLike | None = attrs.field(default=None)
+    timesteps: tuple[float, ...] | None = field(_list, optional=True, default=None)
     history: int = field(whole, low=0, high=_MOST_CALLS, default=3)
     ridge: float = field(number, low=0, default=1e-2)
     seeds: int = field(whole, low=1, high=_MOST_RUNS, default=4)
@@ -117,122 +100,137 @@ class Learning:
     def __attrs_post_init__(self) -> None:
         if self.timesteps is None:
             return
-        times = timesteps.custom(self.timesteps)
-        if len(times) != self.calls + 1:
-            raise ConfigError(f"the list has {len(times) - 1} steps, but calls={self.calls}: pass one of as many")
+        if (steps := len(self.timesteps) - 1) != self.calls:
+            raise ConfigError(f"the list has {steps} steps, but calls={self.calls}: pass one of as many")
         if self.free_start:
             raise ConfigError("free_start moves the first time, but a list is given to keep: leave one of them out")
 
-    def run(self, problem: Problem, on_call: Callable[[], object] | None = None) -> Fit:
+    def extent(self, problem: Problem) -> Extent:
+        """Return what `run` would take; nothing is run.
+
+        Raises:
+            PidSamplerError: There would be fewer than two runs to compare on.
+        """
+        seen, unseen = split(_checked(problem), self.seeds)
+        fits, others = (len({subject.name for subject, _ in pairs}) for pairs in (seen, unseen))
+        known, more = len(known_samplers(problem, self.calls)), self.calls - 1  # the first call of a run is kept
+        moves = self.timesteps is None
+        lists = len(known_lists(problem, self.calls)) + self.evaluations if moves else 1
+        by_weights = sum(min(i, self.history) * (more - i) for i in range(self.calls))
+        by_times = more * (more + 1) // 2
+        rounds = _ROUNDS * (by_weights + by_times + more) if moves and self.joint else 0
+        references = 64 * fits + (64 + 32 + 128) * others
+        compared = more * (known + (BEST + 3) * others)
+        return Extent(
+            fitted=len(seen),
+            held_out=len(unseen),
+            known=known,
+            calls=references + fits * (lists * more + rounds) + compared,
+        )
+
+    def run(self, problem: Problem, on_call: OnCall | None = None) -> Fit:
         """Learn, then compare on what was held out.
 
         Args:
             problem: The model and its pictures, or a flow.
-            on_call: Called with each model call of the network; an exception cancels.
+            on_call: Called as on_call(what, about) with each model call of the network: what is done, and about how
+                many calls there will be; an exception cancels.
 
         Raises:
-            PidSamplerError: There would be fewer than two runs to compare on; a known list fails as every other does;
-                or the amplification is above `most_amplified`.
+            PidSamplerError: There would be fewer than two runs to compare on; the network fails; or the amplification
+                is above `most_amplified`.
         """
-        instance("problem", problem, kind=Problem, words="a Problem")
-        callback("on_call", on_call, takes="()")
+        callback("on_call", on_call, takes="(what, about)")
         optional("scipy.optimize", "scipy")
+        told = _Told(on_call, self.extent(problem).calls)
         seen, unseen = split(problem, self.seeds)
-        flights = partial(_flights, problem, on_call=on_call or (lambda: None))
         with problem.backend.active():
-            fitted_to = [_Solved(flight, problem) for flight in flights(seen)]
-            solver, start_name = self._learnt(problem, fitted_to)
-            held_out = [_Solved(flight, problem) for flight in flights(unseen)]
-            return self._judged(problem, solver, fitted_to, held_out, [described(seen), described(unseen), start_name])
+            fitted_to = [Followed(flight) for flight in _flights(problem, seen, told)]
+            solver, start = self._learnt(problem, fitted_to, told)
+            flights = _flights(problem, unseen, told)
+            courses = [Course(flight, solver) for flight in flights]
+            told.what = "judging"
+            amplified = amplification(flights, solver, courses=courses)
+            if amplified > self.most_amplified:
+                raise ConfigError(
+                    f"the sampler found makes errors of the network {amplified:.3g} times larger, more than "
+                    f"most_amplified={self.most_amplified:g}: pass a larger ridge, or a smaller history"
+                )
+            held_out = [Reference(flight) for flight in flights]
+            ends = [course.end for course in courses]
+            wanted = interval(distances(held_out, ends)).mean / SURE
+            for one in held_out:
+                one.sharpen(wanted)
+            errors = distances(held_out, ends)
+            told.what = f"comparing {interval(errors).mean:.4g} with what is known"
+            known = known_samplers(problem, self.calls)
+            return Fit(
+                solver=solver,
+                errors=errors,
+                baselines=best_known(errors, held_out, known),
+                known=len(known),
+                fitted=math.sqrt(mean_square(fitted_to, solver)),
+                reference_error=max(one.error for one in held_out),
+                amplification=amplified,
+                bfloat16=interval(distances(held_out, in_bfloat16(flights, solver))).mean,
+                provenance=self._provenance(problem, seen, unseen, start),
+            )
 
-    def _learnt(self, problem: Problem, solved: Sequence[_Solved]) -> tuple[LinearSolver, str]:
+    def _learnt(self, problem: Problem, solved: Sequence[Followed], told: _Told) -> tuple[LinearSolver, str | None]:
+        """The solver, and the list that its times were moved from, if any."""
         pairs = [(one.flight, one.trajectory) for one in solved]
 
         def fitted(times: Times) -> LinearSolver:
             return least_squares(pairs, times.tolist(), history=self.history, ridge=self.ridge)
 
+        best = math.inf
+
         def cost(times: Times) -> float:
+            nonlocal best
             try:
-                return _mean_square(solved, fitted(times))
+                found = mean_square(solved, fitted(times))
             except PidSamplerError:
                 return math.inf
+            best = min(best, found)
+            told.what = f"moving times: {math.sqrt(best):.4g}"
+            return found
 
         if self.timesteps is not None:
-            times, name = timesteps.custom(self.timesteps), "the list given"
-        else:
-            lists = {
-                name: times * (problem.first / times[0]) for name, times in known_lists(problem, self.calls).items()
-            }
-            costs = {name: cost(times) for name, times in lists.items()}
-            name = min(costs, key=costs.__getitem__)
-            times = lists[name]
-            below = problem.first if self.free_start else None
-            tried = refine(times, cost, evaluations=self.evaluations, below=below)
-            least, moved = min(tried, key=lambda one: one[0], default=(math.inf, times))
-            times = moved if least < costs[name] else times
+            return fitted(np.array(self.timesteps)), None
+        lists = {name: times * (problem.first / times[0]) for name, times in known_lists(problem, self.calls).items()}
+        costs = {name: cost(times) for name, times in lists.items()}
+        start = min(costs, key=costs.__getitem__)
+        below = problem.first if self.free_start else None
+        tried = refine(lists[start], cost, evaluations=self.evaluations, below=below)
+        _, times = min([(costs[start], lists[start]), *tried], key=lambda one: one[0])
         solver = fitted(times)
-        if not self.joint or self.timesteps is not None:
-            return solver, name
+        if not self.joint:
+            return solver, start
         ends = Ends(
             flights=[one.flight for one in solved],
             targets=[one.end for one in solved],
             change=1e-6 if np.dtype(problem.dtype) == np.float64 else 1e-3,
         )
-        penalty = self.ridge * _mean_square(solved, solver)
+        penalty = self.ridge * mean_square(solved, solver)
         below = problem.first if self.free_start and solver.times[0] < problem.first else None
-        return refined(ends, solver, penalty=penalty, below=below), name
 
-    def _judged(
-        self,
-        problem: Problem,
-        solver: LinearSolver,
-        fitted_to: Sequence[_Solved],
-        held_out: Sequence[_Solved],
-        words: Sequence[str],
-    ) -> Fit:
-        courses = [Course(one.flight, solver) for one in held_out]
-        flights = [one.flight for one in held_out]
-        amplified = amplification(flights, solver, courses=courses)
-        if amplified > self.most_amplified:
-            raise ConfigError(
-                f"the sampler found makes errors of the network {amplified:.3g} times larger, more than "
-                f"most_amplified={self.most_amplified:g}: pass a larger ridge, or a smaller history"
-            )
-        errors = _distances(held_out, [course.end for course in courses])
-        narrow = _distances(held_out, in_bfloat16(flights, solver))
-        known = known_samplers(problem, self.calls)
+        def on_best(off: float) -> None:
+            told.what = f"times and weights together: {off:.4g}"
 
-        def values(name: str, times: Times) -> Runs:
-            table = get_scheduler(name.partition("@")[0], times).table().predicting(problem.prediction)
-            return _distances(held_out, [one.flight.by(table) for one in held_out])
+        return refined(ends, solver, penalty=penalty, below=below, on_best=on_best), start
 
-        compared = rivals(errors, known.items(), values=values)
-        lines = comparison(errors, compared, measure="RMS distance to the ODE's solution")
-        return Fit(
-            solver=solver,
-            errors=errors,
-            baselines=compared,
-            fitted=math.sqrt(_mean_square(fitted_to, solver)),
-            reference_error=max(one.error for one in held_out),
-            amplification=amplified,
-            bfloat16=interval(narrow).mean,
-            made=self._made(problem, words),
-            comparison=lines,
-        )
-
-    def _made(self, problem: Problem, words: Sequence[str]) -> list[str]:
+    def _provenance(self, problem: Problem, seen: Pairs, unseen: Pairs, start: str | None) -> dict[str, Any]:
         from ..version import __version__
 
-        fitted_to, held_out, start_name = words
-        kept = ", at the times given" if self.timesteps is not None else f", times moved from {start_name}"
-        return [
-            f"pidsampler {__version__} learn: {self.calls} model calls{kept}",
-            f"model: {problem.name}",
-            *(f"sha256 of {name}: {digest}" for name, digest in problem.hashes.items()),
-            f"history {self.history}, ridge {self.ridge:g}, joint refinement {'on' if self.joint else 'off'}",
-            f"fitted to: {fitted_to}",
-            f"held out: {held_out}",
-        ]
+        return {
+            "made_by": f"pidsampler {__version__} learn",
+            "versions": {"pidsampler": __version__, "numpy": np.__version__},
+            "model": {"name": problem.name, "sha256": dict(problem.hashes)},
+            "settings": attrs.asdict(self),
+            "times_moved_from": start,
+            "fitted_to": _described(seen),
+            "held_out": _described(unseen),
+        }
 
 
 def fit(
@@ -253,7 +251,7 @@ def fit(
         denoiser: A Denoiser, or any callable net(x, t) -> m.
         calls: Model calls, 1..64.
         shape: (3, H, W) of an image.
-        seeds: Number of seeds to fit to, and of others to hold out.
+        seeds: Number of seeds to fit to, and of others to hold out; from 2 on.
         timesteps: A list of so many steps to keep; None moves the times too.
         history: The most predictions before its own that a row weighs.
         ridge: How much large weights count against the fit.
@@ -264,90 +262,53 @@ def fit(
         The fit; `.table` is the sampler, `.error` its held-out distance to the ODE's solution.
 
     Raises:
-        PidSamplerError: An argument is not as described, or the fit is refused, see `Learning`.
+        PidSamplerError: An argument is not as described, or the fit is refused, see `Learning.run`.
     """
-    learning = Learning(
-        calls=calls, timesteps=timesteps, history=history, ridge=ridge, seeds=seeds, free_start=free_start
-    )
+    kept = None if timesteps is None else _list("timesteps", timesteps)
+    learning = Learning(calls=calls, timesteps=kept, history=history, ridge=ridge, seeds=seeds, free_start=free_start)
     size = shape_("shape", shape)
+    if len(size) != 3:
+        raise ConfigError(f"shape={size} is not that of an image: pass (3, height, width)")
     network = as_denoiser(denoiser)
     flow = network if isinstance(network, GaussianMixture) else None
     subject = Subject(name="seed", denoiser=network, shape=(1, *size), seen=Sample(np.empty(0), flow=flow))
-    top = number("first", first, low=0, high=1, above=True) if timesteps is None else _first_of(timesteps)
+    top = number("first", first, low=0, high=1, above=True)
+    top = top if kept is None else kept[0]
     return learning.run(Problem(name=type(network).__name__, subjects=[subject], first=top, dtype=np.float64))
 
 
-def _first_of(times: TimesLike) -> float:
-    return float(timesteps.custom(times)[0])
+def _checked(problem: Problem) -> Problem:
+    return instance("problem", problem, kind=Problem, words="a Problem")
 
 
-def known_samplers(problem: Problem, calls: int) -> dict[str, Times]:
-    """Return every known scheduler without noise over every known list that takes so many calls at most, by spec.
+class _Told:
+    """Tells of each call what is done."""
 
-    Args:
-        problem: The model, whose own list counts too.
-        calls: The most model calls.
-    """
-    found = {}
-    for info in list_schedulers():
-        if info.stochastic:
-            continue
-        for steps in range(calls, 0, -1):
-            try:
-                table = get_scheduler(info.name, timesteps.uniform(steps)).table()
-            except PidSamplerError:  # it needs more steps
-                break
-            if len(table) <= calls and not table.asks_both:
-                for name, times in known_lists(problem, steps).items():
-                    found[f"{info.name}@{name}:{steps}"] = times * (problem.first / times[0])
-                break
-    return found
+    def __init__(self, on_call: OnCall | None, about: int) -> None:
+        self.what = "solving"
+        self._on_call, self._about = on_call, about
+
+    def __call__(self) -> None:
+        if self._on_call is not None:
+            self._on_call(self.what, self._about)
 
 
-def _flights(problem: Problem, pairs: Pairs, *, on_call: Callable[[], object]) -> list[Flight]:
-    """The runs, those of an image together."""
-    seeds = defaultdict(list)
-    subjects = {}
+def _by_image(pairs: Pairs) -> list[tuple[Subject, list[int]]]:
+    seeds, subjects = defaultdict(list), {}
     for subject, seed in pairs:
         subjects[subject.name] = subject
         seeds[subject.name].append(seed)
-    return [Flight(problem, subjects[name], seeds=of, on_call=on_call) for name, of in seeds.items()]
+    return [(subjects[name], of) for name, of in seeds.items()]
 
 
-class _Solved:
-    """A flight with the solution of its ODE, and the solution's own error."""
-
-    def __init__(self, flight: Flight, problem: Problem) -> None:
-        self.flight = flight
-        self.trajectory = Trajectory(flight, _fine(problem.first, _FINER))
-        self.end = self.trajectory.end
-        self.error = rms(self.end - flight.solve(_fine(problem.first, _FINER // 2)))
-        if (flow := flight.subject.seen.flow) is not None:
-            exact = law.solution(flow, on_host(flight.noise).astype(np.float64), t=problem.first)
-            self.end = self.trajectory.end = problem.backend.adopt(exact.astype(problem.dtype))
-            self.error = 0.0
+def _flights(problem: Problem, pairs: Pairs, told: _Told) -> list[Flight]:
+    """The runs, those of an image together."""
+    return [Flight(problem, subject, seeds=seeds, on_call=told) for subject, seeds in _by_image(pairs)]
 
 
-def _fine(first: float, parts: int) -> Times:
-    """A list of 64 equal steps from `first` to 0, of which all but the last are cut into parts."""
-    ends = timesteps.uniform(_FINE) * first
-    cut = [np.linspace(t, s, parts, endpoint=False) for t, s in pairwise(ends[:-1])]
-    return np.concatenate([*cut, ends[-2:]])
-
-
-def _mean_square(solved: Sequence[_Solved], solver: LinearSolver) -> float:
-    """The mean squared distance over all runs and elements."""
-    total = [rms(Course(one.flight, solver).end - one.end) ** 2 for one in solved]
-    sizes = [one.end.size for one in solved]
-    found: float = sum(a * n for a, n in zip(total, sizes, strict=True)) / sum(sizes)
-    if not math.isfinite(found):
-        raise ConfigError("the network returned NaN or infinity")
-    return found
-
-
-def _distances(solved: Sequence[_Solved], ends: Sequence[Array]) -> Runs:
-    return {
-        (one.flight.subject.name, seed): rms(x - end)
-        for one, xs in zip(solved, ends, strict=True)
-        for seed, x, end in zip(one.flight.seeds, xs, one.end, strict=True)
-    }
+def _described(pairs: Pairs) -> list[dict[str, Any]]:
+    """The images of runs, each with its seeds and, of a file, its SHA-256."""
+    return [
+        {"name": subject.name, **({"sha256": subject.sha256} if subject.sha256 else {}), "seeds": seeds}
+        for subject, seeds in _by_image(pairs)
+    ]

@@ -38,7 +38,7 @@ def fixed(table: StepTable) -> StepTable:
         scale = (row.t_next - _known(row, row.t, held)) / drawn if drawn else 1.0
         rows.append(_redrawn(row, partial(_same, scale=scale)))
         held |= {slot: _known(c, row.t, held) + _total(c.noise) for slot, c in rows[-1].saves}
-    return StepTable(rows)
+    return table.with_rows(rows)
 
 
 def _known(c: Combination, t: float, held: dict[int, float]) -> float:
@@ -83,7 +83,7 @@ def brownian(table: StepTable) -> StepTable:
                 )
             increments[draw] = Combination(noise=_increment(begin, end))
         rows.append(_redrawn(row, partial(_along, increments=increments)))
-    return StepTable(rows)
+    return table.with_rows(rows)
 
 
 def _along(noise: Terms, increments: dict[int, Combination]) -> Terms:

@@ -43,6 +43,7 @@ class Subject:
         shape: (1, 3, H, W) of the result.
         seen: What a measure sees beside the result.
         picture: Makes the result a picture, uint8 (H, W, C); None for a closed-form flow.
+        sha256: That of its file; None for a closed-form flow.
     """
 
     name: str
@@ -50,6 +51,7 @@ class Subject:
     shape: tuple[int, ...]
     seen: Sample
     picture: Callable[[Array], NDArray[np.uint8]] | None = None
+    sha256: str | None = None
 
     @property
     def shows(self) -> set[str]:
@@ -138,12 +140,20 @@ class Problem:
         contract = up.model.contract
         subjects = []
         for path, source in zip(paths, sources, strict=True):
+            digest = source.described["sha256"]
             source, reference = reduced(source, contract.scale, path=path) if reduce else (source, None)
             bound = up.bind(source)
             small = eight_bits(source.rgb) if source.latent is None else None
             seen = Sample(np.empty(0), input=small, reference=reference)
             subjects.append(
-                Subject(name=str(path), denoiser=bound.denoiser, shape=bound.shape, seen=seen, picture=bound.picture)
+                Subject(
+                    name=str(path),
+                    denoiser=bound.denoiser,
+                    shape=bound.shape,
+                    seen=seen,
+                    picture=bound.picture,
+                    sha256=digest,
+                )
             )
         own = timesteps.custom(_of_one_size(contract.timesteps, subjects))
         hashes = up.model.hashes
@@ -237,7 +247,7 @@ class Problem:
         if table.asks_both:
             return run.finish(subject.denoiser, on_step)
         network = network_of(subject.denoiser, 0)
-        return run.finish(_FirstCallKept(network, self._first_calls, (subject.name, seed)), on_step)
+        return run.finish(FirstCallKept(network, self._first_calls, (subject.name, seed)), on_step)
 
 
 def _of_one_size(own: OwnTimes, subjects: Sequence[Subject]) -> tuple[float, ...]:
@@ -251,7 +261,7 @@ def _of_one_size(own: OwnTimes, subjects: Sequence[Subject]) -> tuple[float, ...
     return own.at((height, width))
 
 
-class _FirstCallKept:
+class FirstCallKept:
     """The denoiser of one run, whose first call is taken from an earlier run of the same noise at the same t.
 
     Args:
@@ -270,6 +280,7 @@ class _FirstCallKept:
         return getattr(self._denoiser, name)  # the types that it reads and writes
 
     def predict(self, x: Array, t: float, out: Array) -> None:
+        """Write the network's output at x and t into `out`."""
         first, self._is_first = self._is_first, False
         known, m = self._kept.get(self._key, (None, None)) if first else (None, None)
         if known == t:

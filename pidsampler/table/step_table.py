@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast, overload, runtime_checkable
 
 import attrs
 
 from ..errors import ConfigError
 from ..io.data import parse_json
-from ..values import instance, items, shown, whole
+from ..values import instance, items, mapping, shown, whole
 from .check import Bias, check
 from .rows import Combination, Row, check_prediction, x0_weights
 
 # Noise weights that the check of a file's table may sum; 1000 steps with brownian noise take up to 11 million.
 _MOST_WORK = 20_000_000
+
+_MOST_HISTORY = 100_000  # characters: it is part of each record of a picture made by the table
 
 _FORMAT, _FORMAT_1 = "pidsampler.StepTable/2", "pidsampler.StepTable/1"
 
@@ -25,6 +27,19 @@ def _rows(rows: Iterable[Row]) -> tuple[Row, ...]:
     if not found:
         raise ConfigError("a table needs at least one row")
     return found
+
+
+def _history(value: Mapping[str, Any] | None) -> str | None:
+    """A history as JSON, which nobody can change."""
+    if value is None:
+        return None
+    try:
+        text = json.dumps(mapping("history", value, words="JSON values by name"), allow_nan=False)
+    except (TypeError, ValueError, RecursionError) as error:
+        raise ConfigError(f"history={shown(value)} is not JSON: pass dicts, lists, texts and finite numbers") from error
+    if len(text) > _MOST_HISTORY:
+        raise ConfigError(f"the history has {len(text)} characters in JSON, expected at most {_MOST_HISTORY}")
+    return text
 
 
 @attrs.frozen
@@ -42,12 +57,18 @@ class StepTable:
     A row that is declared `biased` may fail the first check. `bias` then holds each row's deviation and that of all
     rows so far, on the same flow: the tuple is empty where no row is biased. The check cannot judge `at`, p and q.
 
+    `history` is what a learnt table says of where it comes from, as plain JSON data: `predicting`, `clipped`, the noise
+    kinds and JSON keep it, and two tables that differ by nothing else are equal.
+
     Raises:
         PidSamplerError: No rows, times that don't join, a slot that is read before it is saved, a row that fails that
             check, or one that makes errors more than 2^17 times larger; the message names the row.
     """
 
     rows: tuple[Row, ...] = attrs.field(converter=_rows)
+    _history: str | None = attrs.field(
+        converter=_history, default=None, eq=False, repr=False, kw_only=True, alias="history"
+    )
     bias: tuple[Bias, ...] = attrs.field(init=False, eq=False, repr=False)
 
     def __attrs_post_init__(self) -> None:
@@ -85,6 +106,19 @@ class StepTable:
         """Return the table itself: it is a scheduler too, of a single list of times."""
         return self
 
+    @property
+    def history(self) -> dict[str, Any] | None:
+        """Where the table comes from, a new dict; None where nothing is said."""
+        return None if self._history is None else json.loads(self._history)
+
+    def with_rows(self, rows: Iterable[Row]) -> StepTable:
+        """Return a table of other rows with the same history.
+
+        Raises:
+            PidSamplerError: The rows are no table.
+        """
+        return StepTable(rows, history=self.history)
+
     def predicting(self, prediction: str) -> StepTable:
         """Return the same table for a network of another output.
 
@@ -109,11 +143,11 @@ class StepTable:
             return x0_weights(prediction, row.at if row.q == -row.at else row.t)
 
         pq = [weights(row) for row in self.rows]
-        return StepTable(attrs.evolve(row, p=p, q=q) for row, (p, q) in zip(self.rows, pq, strict=True))
+        return self.with_rows(attrs.evolve(row, p=p, q=q) for row, (p, q) in zip(self.rows, pq, strict=True))
 
     def clipped(self, clip: float | None) -> StepTable:
         """Return the same table with each row's x0 clipped to -clip..clip, or not at all with None."""
-        return StepTable(attrs.evolve(row, clip=clip) for row in self.rows)
+        return self.with_rows(attrs.evolve(row, clip=clip) for row in self.rows)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the table as plain lists, floats and strings, ready for a JSON record."""
@@ -127,7 +161,8 @@ class StepTable:
             tail = {"saves": saves, "biased": r.biased}
             return {**head, **combination(r), **tail, **({"bias": attrs.asdict(self.bias[i])} if self.bias else {})}
 
-        return {"format": _FORMAT, "rows": [row(i, r) for i, r in enumerate(self.rows)]}
+        history = {} if self._history is None else {"history": self.history}
+        return {"format": _FORMAT, "rows": [row(i, r) for i, r in enumerate(self.rows)], **history}
 
     def to_json(self, indent: int | None = None) -> str:
         """Return JSON that `from_json` reads back to an equal table: floats are written to round-trip."""
@@ -162,7 +197,7 @@ class StepTable:
         draws = len({draw for c in combinations for draw, _ in c.noise})
         if draws * sum(1 + len(c.h) for c in combinations) > _MOST_WORK:
             raise ConfigError(f"a table of {len(rows)} rows and {draws} noise draws is too large to check")
-        return cls(rows)
+        return cls(rows, history=data.get("history"))
 
     def __str__(self) -> str:
         rows = self.rows
