@@ -10,7 +10,9 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from ..errors import PidSamplerError, printable
+from ..errors import FileError, PidSamplerError, printable
+from ..io.atomic import real_path, remove_leftovers
+from ..io.files import check_outputs
 from ..noise import NOISES
 from ..plugins import split_file
 from ..schedulers.registry import OwnLike, as_scheduler
@@ -85,6 +87,28 @@ def other_inputs(arguments: argparse.Namespace) -> list[Path]:
         found += [] if file is None else [Path(file)]
     model = Path(getattr(arguments, "model", "tiny"))
     return [*found, *(model.iterdir() if model.is_dir() else ())]
+
+
+def check_output_file(arguments: argparse.Namespace) -> None:
+    """Say what would keep the one file of a long command from being written, before it begins.
+
+    Raises:
+        PidSamplerError: The output is an input too, exists without --overwrite, or cannot be a file.
+    """
+    output: Path = arguments.output
+    check_outputs([output], inputs=[*arguments.images, *other_inputs(arguments)])
+    if output.exists() and not arguments.overwrite:
+        raise FileError(f"{output} exists already: pass --overwrite to replace it")
+    if (output.exists() and not output.is_file()) or not output.parent.is_dir():
+        raise FileError(f"cannot write {output}: expected a file's name in a folder that exists")
+    remove_leftovers(real_path(output).parent)
+
+
+def duration(seconds: float) -> str:
+    """Return a time in words, such as "5 min"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def print_columns(header: list[str], rows: list[list[str]]) -> None:

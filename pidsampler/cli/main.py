@@ -19,7 +19,7 @@ from typing import Any, NoReturn
 from ..errors import PidSamplerError, reason
 from ..values import shown
 from ..version import __version__
-from . import bench, doctor, export, inspect, models, output, schedulers, search, study, table, upscale
+from . import bench, doctor, export, inspect, learn, models, output, schedulers, search, study, table, upscale
 from .common import FAILED, INTERRUPTED, USAGE, UsageError, as_typed, fail
 from .output import say, tell
 
@@ -32,6 +32,7 @@ _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "export": (export, "make a model folder of a PiD checkpoint, or of random weights"),
     "study": (study, "compare samplers: a grid of settings, measured, with a report"),
     "search": (search, "find a good list of timesteps for a model, a scheduler and a number of calls"),
+    "learn": (learn, "fit a sampler to a model: nearest to its ODE's solution in a number of calls"),
     "bench": (bench, "time the sampler's step in all its variants, and others beside it"),
     "doctor": (doctor, "say whether an upscale would work here, on a GPU too, and what to install if not"),
     "models": (models, "list the bundled models"),

@@ -6,10 +6,8 @@ import argparse
 from pathlib import Path
 
 from ..errors import FileError
-from ..io.atomic import real_path, remove_leftovers
-from ..io.files import check_outputs
 from ..io.times import write_list
-from .common import other_inputs, resuming
+from .common import check_output_file, resuming
 from .output import say
 from .progress import progress_bar
 
@@ -60,13 +58,7 @@ def run(arguments: argparse.Namespace) -> int:
         evaluations=arguments.evaluations,
         free_start=arguments.free_start,
     )
-    # The search may take long: what would keep the file from being written is said before.
-    check_outputs([output], inputs=[*arguments.images, *other_inputs(arguments)])
-    if output.exists() and not arguments.overwrite:
-        raise FileError(f"{output} exists already: pass --overwrite to replace it")
-    if (output.exists() and not output.is_file()) or not output.parent.is_dir():
-        raise FileError(f"cannot write {output}: expected a file's name in a folder that exists")
-    remove_leftovers(real_path(output).parent)
+    check_output_file(arguments)
     reduce = "reference" in search.measure.needs
     problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
     with resuming("nothing is written, and the same command begins anew"), progress_bar(arguments.quiet) as advance:

@@ -7,7 +7,7 @@ import argparse
 from ..jobs.base import MOST_WORKERS
 from ..threads import count_cores
 from ..values import whole
-from .common import GOES_ON, OK, fail, resuming
+from .common import GOES_ON, OK, duration, fail, resuming
 from .output import say
 from .progress import progress_bar
 
@@ -47,7 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         found = estimate(study, arguments.output, device=arguments.device, processes=count or 1)
         saved = f", {found.calls_alone} if nothing were shared" if found.calls < found.calls_alone else ""
         say(f"{found.cells} cells, {found.runs} runs to do, {found.calls} model calls{saved}")
-        say(f"about {_duration(found.seconds)} with {count or 1} at once on {arguments.device}")
+        say(f"about {duration(found.seconds)} with {count or 1} at once on {arguments.device}")
         for label, error in found.errors.items():
             say(f"will fail: {label}: {error}")
         return 0
@@ -70,9 +70,3 @@ def run(arguments: argparse.Namespace) -> int:
     if finished.failed:
         return fail(f"{finished.failed} runs failed; the first: {finished.error}", arguments=arguments)
     return OK
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"

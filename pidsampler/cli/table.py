@@ -5,13 +5,17 @@ from __future__ import annotations
 import argparse
 import os
 from pathlib import Path
+from typing import Any
 
 from .. import timesteps
 from ..errors import FileError
 from ..io.files import check_outputs
 from ..noise import with_noise
+from ..table import StepTable
 from .common import OK, add_times, checking, chosen_scheduler, other_inputs
 from .output import say
+
+_LONGEST = 100  # characters that are shown of what a table says of itself
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -36,10 +40,30 @@ def run(arguments: argparse.Namespace) -> int:
             check_outputs([arguments.plot], inputs=other_inputs(arguments))
     if arguments.plot is not None and os.path.lexists(arguments.plot) and not arguments.overwrite:
         raise FileError(f"{arguments.plot} exists already: pass --overwrite to replace it")
-    text = table.to_json(indent=2) if arguments.json else f"{scheduler}\n\n{table}"
+    text = table.to_json(indent=2) if arguments.json else "\n".join([f"{scheduler}", *_history(table), "", f"{table}"])
     say(*text.split("\n"), flush=True)  # before it is drawn, which may fail
     if arguments.plot is not None:
         from ..schedulers.plot import plot_table
 
         plot_table(table, arguments.plot, title=str(scheduler), overwrite=arguments.overwrite)
     return OK
+
+
+def _history(table: StepTable) -> list[str]:
+    """What a learnt table says of itself, in two lines at most; its file may say anything."""
+    said = table.history or {}
+
+    def found(*names: str | int) -> str:
+        value: Any = said
+        for name in names:
+            inside = isinstance(value, dict) if isinstance(name, str) else isinstance(value, list)
+            value = value[name] if inside and (name in value if isinstance(name, str) else value) else None
+        return f"{value:.4g}" if isinstance(value, float) else str(value)[:_LONGEST]
+
+    if not said:
+        return []
+    return [
+        f"made by {found('made_by')} for the model {found('model', 'name')}",
+        f"{found('measure')}: {found('error', 'mean')}, of {found('best_known', 0, 'sampler')} "
+        f"{found('best_known', 0, 'mean')}; amplification {found('amplification')}",
+    ]

@@ -6,7 +6,8 @@ from pathlib import Path
 
 from ..errors import FileError, PidSamplerError
 from ..table import StepTable
-from ..values import file_path
+from ..values import file_path, instance
+from .atomic import place
 from .files import read_text
 
 MOST_BYTES = 64_000_000
@@ -24,3 +25,14 @@ def read_table(path: str | Path) -> StepTable:
         return StepTable.from_json(text)
     except PidSamplerError as error:
         raise FileError(f"{path}: {error}") from error
+
+
+def write_table(path: str | Path, table: StepTable, *, overwrite: bool = False) -> None:
+    """Write a table for `read_table`, whole or not at all.
+
+    Raises:
+        PidSamplerError: The file exists and `overwrite` is false, or cannot be written.
+    """
+    path, table = file_path("path", path), instance("table", table, kind=StepTable, words="a StepTable")
+    data = f"{table.to_json(indent=1)}\n".encode()
+    place(path, lambda file: file.write(data), overwrite=overwrite)

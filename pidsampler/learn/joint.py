@@ -68,7 +68,7 @@ def refined(
         normal, slope = here.normal_equations()
         scale = np.diag(normal) + 1e-12 * np.trace(normal)
         for _ in range(_TRIES):
-            move: Vector = np.linalg.lstsq(normal + damping * np.diag(scale), -slope, rcond=None)[0]
+            move: Vector = np.linalg.lstsq(normal + damping * np.diag(scale), -slope, rcond=None)[0].astype(np.float64)
             other = here.moved(move) if np.abs(move).max() <= _LONGEST else None
             if other is not None and other.cost < here.cost:
                 break

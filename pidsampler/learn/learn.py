@@ -11,6 +11,7 @@ Source: the solver with exact marginals and its fit are this project's own; kin 
 from __future__ import annotations
 
 import math
+import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -41,6 +42,7 @@ from .weights import least_squares
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
 _MOST_RUNS = 100_000
 _MOST_AMPLIFIED = 10.0
+_TIMED = 2  # calls, for an estimate
 _ROUNDS = 10  # of Gauss and Newton's method, as they often are
 
 OnCall = Callable[[str, int], object]
@@ -127,6 +129,22 @@ class Learning:
             known=known,
             calls=references + fits * (lists * more + rounds) + compared,
         )
+
+    def seconds(self, problem: Problem) -> float:
+        """Return about how many seconds `run` would take: two calls are timed, on the first image.
+
+        Raises:
+            PidSamplerError: As `extent`, or the network fails.
+        """
+        calls = self.extent(problem).calls
+        with problem.backend.active():
+            flight = Flight(problem, problem.subjects[0], seeds=range(self.seeds))
+            flight.predict(flight.noise.copy(), problem.first)  # the first one prepares the network
+            began = time.perf_counter()
+            for _ in range(_TIMED):
+                flight.predict(flight.noise.copy(), problem.first)
+            problem.backend.synchronize()
+            return (time.perf_counter() - began) / _TIMED * calls
 
     def run(self, problem: Problem, on_call: OnCall | None = None) -> Fit:
         """Learn, then compare on what was held out.

@@ -49,6 +49,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         # The list as it was given; a table of several evaluations a step holds more times.
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
         "table": resolved.table.to_dict(),
+        **_learnt(resolved.table, model),
         "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
         "seed": options.seed,
         "degrade_sigma": options.degrade_sigma,
@@ -93,3 +94,12 @@ def _caption(given: Any | None, model: Model) -> dict[str, Any]:
         "caption": captions.described(caption),
         "caption_source": None if model.contract.caption is None else source,
     }
+
+
+def _learnt(table: StepTable, model: Model) -> dict[str, Any]:
+    """For which model a table was learnt, and whether it is this one; its history may be a stranger's."""
+    learnt = (table.history or {}).get("model")
+    if not isinstance(learnt, dict):
+        return {}
+    this = learnt.get("sha256") == model.hashes
+    return {"learnt_for": {"model": str(learnt.get("name")), "this_model": this}}
