@@ -17,6 +17,7 @@ MODULES = (
     "study.run",
     "study.measures",
     "search",
+    "learn",
     "bench",
     "interop",
 )

@@ -1,7 +1,9 @@
 import copy
 import json
 import math
+import pickle
 
+import numpy as np
 import pytest
 from attrs import evolve
 from attrs.exceptions import FrozenInstanceError
@@ -11,7 +13,7 @@ from lists import valid_lists
 from methods import adams_bashforth_2, heun
 
 from pidsampler import Combination, FlowODE, FlowSDE, PidSamplerError, Row, StepTable, get_scheduler, timesteps
-from pidsampler.noise import with_noise
+from pidsampler.noise import brownian, fixed, with_noise
 
 TABLES = {
     "sde": FlowSDE(timesteps.pid()).table(),
@@ -259,3 +261,43 @@ def test_json_of_all_columns_and_of_version_0_1():
 def test_a_table_of_a_thousand_brownian_rows_is_read_back():
     table, _ = with_noise(get_scheduler("flow-sde@uniform:1000").table(), "brownian")
     assert StepTable.from_json(table.to_json()) == table
+
+
+def test_a_history_goes_where_its_table_goes():
+    history = {"made_by": "hand", "model": {"name": "m\u0142", "sha256": {}}, "errors": [1e-300, 0.1, None, True]}
+    rows = FlowSDE([0.9, 0.5, 0.0]).table().rows
+    table = StepTable(rows, history=history)
+    history["made_by"] = "somebody else"
+    table.history["made_by"] = "somebody else"
+    assert table.history == {**history, "made_by": "hand"}
+    assert table == StepTable(rows)
+    assert hash(table) == hash(StepTable(rows))
+    for other in (
+        StepTable.from_json(table.to_json()),
+        table.predicting("x0"),
+        table.clipped(1.0),
+        fixed(table),
+        brownian(table),
+        copy.deepcopy(table),
+        pickle.loads(pickle.dumps(table)),
+    ):
+        assert other.history == table.history
+    assert StepTable(rows).history is None
+    assert "history" not in StepTable(rows).to_dict()
+
+
+@pytest.mark.parametrize(
+    ("history", "message"),
+    [
+        ([], "history=.. must be a mapping"),
+        ({"x": math.nan}, "is not JSON"),
+        ({"x": np.float32(1)}, "is not JSON"),
+        ({"x": "y" * 100_000}, "has 100009 characters in JSON, expected at most 100000"),
+    ],
+)
+def test_a_history_is_short_json(history, message):
+    rows = FlowSDE([0.9, 0.5, 0.0]).table().rows
+    with pytest.raises(PidSamplerError, match=message):
+        StepTable(rows, history=history)
+    with pytest.raises(PidSamplerError):
+        StepTable.from_json(json.dumps({**StepTable(rows).to_dict(), "history": "y"}))

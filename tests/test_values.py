@@ -53,6 +53,7 @@ from pidsampler.io.pictures import Picture
 from pidsampler.io.pictures import write as write_picture
 from pidsampler.io.times import write_list
 from pidsampler.jobs.run import outcomes
+from pidsampler.learn import Learning, LinearSolver
 from pidsampler.plugins import Registry
 from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
 from pidsampler.schedulers.base import Stage, x0
@@ -151,7 +152,8 @@ CALLS = {
         "saves": Takes({0: Combination(a=1)}),
         "biased": flag(),
     },
-    "StepTable": {"rows": Takes(TABLE.rows)},
+    "StepTable": {"rows": Takes(TABLE.rows), "history": Takes({"made_by": "hand"})},
+    "StepTable.with_rows": {"rows": Takes(TABLE.rows)},
     "table.check_prediction": {"prediction": Takes("x0")},
     "table.x0_weights": {"prediction": Takes("x0"), "t": Takes(0.5)},
     "table.Bias": dict.fromkeys(("mean", "noise", "total_mean", "total_noise"), number_(0.5)),
@@ -401,6 +403,7 @@ STUDY = Study(preset={"model": "law", "scheduler": "heun", "steps": 2}, flows=FL
 PROBLEM = Problem.of_flow(GaussianMixture([0], [1], [1]), height=8, width=8)
 SUBJECT = PROBLEM.subjects[0]
 SEARCH = Search("heun", 2, measure="mmd", seeds=2, evaluations=0)
+LEARNING = Learning(calls=1, seeds=2)
 MEAN = get_measure("mean-error")
 LATENT = np.zeros((1, 4, 8, 8), np.float32)
 NUMPY = get_backend("numpy")
@@ -440,6 +443,32 @@ CALLS |= {
         "below": Takes(1.0),
     },
     "search.from_gaps": {"first": Takes(0.9), "gaps": numbers([0.5])},
+    "learn.LinearSolver": {"times": TIMES_, "weights": Takes([[], [0.5], [0.5]])},
+    "learn.Learning": {
+        "calls": Takes(3),
+        "timesteps": Takes(TIMES, (None,)),
+        "history": Takes(2),
+        "ridge": number_(0.1),
+        "seeds": Takes(2),
+        "evaluations": Takes(1),
+        "free_start": Takes(False),
+        "joint": flag(),
+        "most_amplified": number_(9.0),
+    },
+    "learn.Learning.extent": {"problem": Takes(PROBLEM)},
+    "learn.Learning.seconds": {"problem": Takes(PROBLEM)},
+    "learn.Learning.run": {"problem": Takes(PROBLEM), "on_call": Takes(None)},
+    "learn.fit": {
+        "denoiser": Takes(LAW),
+        "calls": Takes(1),
+        "shape": numbers((3, 4, 4)),
+        "seeds": Takes(2),
+        "timesteps": Takes([0.9, 0.0], (None,)),
+        "history": Takes(1),
+        "ridge": number_(0.1),
+        "free_start": Takes(False),
+        "first": Takes(0.9),
+    },
     "search.problem.Problem.of_flow": {
         "flow": Takes(GaussianMixture([0], [1], [1])),
         "height": Takes(8),
@@ -564,6 +593,7 @@ CALLS |= {
     "io.times.read_list": {"path": Takes("times.txt")},
     "io.times.write_list": {**CALLED, "times": TIMES_, "comments": Takes(["a comment"])},
     "io.tables.read_table": {"path": Takes("table.json")},
+    "io.tables.write_table": {**CALLED, "table": Takes(TABLE)},
     "io.latents.read": {"path": Takes("latent.npy")},
     "io.latents.is_latent": {"path": Takes("latent.npy")},
     "io.latents.is_float": {"dtype": Takes(np.dtype(np.float16))},
@@ -681,7 +711,13 @@ CALLS |= {
 # Made by others of ours only; or called for each tile or step; or in need of Ray; or what holds a file open.
 LATER = {
     *("io.atomic.claim", "io.files.opened"),
-    *("Result", "Run", "Upscaler", "search.Found", "search.Rival", "search.problem.Problem", "search.problem.Solution"),
+    *("Result", "Run", "Upscaler", "learn.Extent", "learn.Fit", "search.Found", "search.Rival"),
+    *(
+        "search.problem.FirstCallKept",
+        "search.problem.FirstCallKept.predict",
+        "search.problem.Problem",
+        "search.problem.Solution",
+    ),
     *("search.problem.Subject", "search.problem.Trials", "search.problem.Trials.cost", "search.problem.Trials.values"),
     *("search.problem.cheapest", "search.problem.step_errors", "study.measures.Measure", "study.plan.Cell"),
     *("study.run.Estimate", "study.run.Finished", "study.run.Progress"),
@@ -695,7 +731,7 @@ LATER = {
 
 MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
-    *("schedulers.base", "schedulers.exact", "schedulers", "search", "search.problem"),
+    *("schedulers.base", "schedulers.exact", "schedulers", "search", "search.problem", "learn"),
     *("study.plan", "study.file", "study.run", "study.measures"),
     *(
         "io.times",
@@ -717,6 +753,8 @@ MODULES = (
 OBJECTS = {
     "Upscaler": UP,
     "search.Search": SEARCH,
+    "learn.Learning": LEARNING,
+    "learn.LinearSolver": LinearSolver([0.9, 0.0], [[]]),
     "search.problem.Problem": PROBLEM,
     "study.plan.Study": STUDY,
     "study.plan.Flow": STUDY.flow(STUDY.preset_cell),
@@ -836,6 +874,7 @@ ENOUGH = 10**14 - 1  # a number that is no wrong one by its size, but takes for 
         (lambda: Search("heun", 4, seeds=ENOUGH), "seeds=99999999999999 must be a whole number in 1..1000000"),
         (lambda: Search("heun", 4, evaluations=ENOUGH), "evaluations=99999999999999 must be"),
         (lambda: Search("heun", 4, measure="mmd", seeds=20_000).run(PROBLEM), "make 1420000 runs, expected at most"),
+        (lambda: Learning(calls=4, seeds=ENOUGH), "seeds=99999999999999 must be a whole number in 1..1024"),
         (lambda: refine(TIMES, len, evaluations=ENOUGH), "evaluations=99999999999999 must be"),
         (lambda: run_study(STUDY, "s", processes=ENOUGH), "processes=99999999999999 must be a whole number in 1..4096"),
         (lambda: estimate(STUDY, "s", processes=ENOUGH), "processes=99999999999999 must be a whole number in 1..4096"),

@@ -62,7 +62,9 @@ def refined(
         below: Move the first time too, below this, which is above it.
         on_best: Called as on_best(off) with the RMS distance to the targets of each solver that is better.
     """
-    here = _Point(ends, solver, penalty, below)
+    here = Point(ends, solver, penalty, below)
+    if not here.free:
+        return solver
     damping = 1e-3
     for _ in range(_STEPS):
         normal, slope = here.normal_equations()
@@ -82,7 +84,7 @@ def refined(
     return here.solver
 
 
-class _Point:
+class Point:
     """A solver, and where its flights end."""
 
     def __init__(self, ends: Ends, solver: LinearSolver, penalty: float, below: float | None) -> None:
@@ -96,13 +98,18 @@ class _Point:
         self.mean_square = float(self._off @ self._off) / len(self._off)
         self.cost = self.mean_square + penalty * float(self._weights @ self._weights)
 
-    def moved(self, move: Vector) -> _Point:
+    @property
+    def free(self) -> int:
+        """How many gaps and weights there are to move."""
+        return len(self._gaps) + len(self._weights)
+
+    def moved(self, move: Vector) -> Point:
         """The point at other gaps and weights."""
         count = len(self._gaps)
         gaps = np.clip(self._gaps + move[:count], -_WIDEST, _WIDEST)
         times = from_gaps(self._top, gaps)[0 if self._below is None else 1 :]
         solver = _with(self.solver, times, self._weights + move[count:])
-        return _Point(self._ends, solver, self._penalty, self._below)
+        return Point(self._ends, solver, self._penalty, self._below)
 
     def normal_equations(self) -> tuple[NDArray[np.float64], Vector]:
         """The matrix and the slope of half the cost, in gaps and weights."""
@@ -124,7 +131,7 @@ class _Point:
                 columns.append(self._slope(_with(solver, times, other), row, change))
                 place += 1
         n, count = len(self._off), len(self._gaps)
-        matrix = np.stack(columns, axis=1) if columns else np.zeros((n, 0))
+        matrix = np.stack(columns, axis=1)
         gram, slope = matrix.T @ matrix / n, matrix.T @ self._off / n
         chain = np.eye(len(slope))
         chain[:count, :count] = by_gaps

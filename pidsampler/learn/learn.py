@@ -40,7 +40,8 @@ from .solver import LinearSolver
 from .weights import least_squares
 
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
-_MOST_RUNS = 100_000
+_MOST_SEEDS = 1024  # of an image, all in memory at once
+_MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
 _TIMED = 2  # calls, for an estimate
 _ROUNDS = 10  # of Gauss and Newton's method, as they often are
@@ -93,8 +94,8 @@ class Learning:
     timesteps: tuple[float, ...] | None = field(_list, optional=True, default=None)
     history: int = field(whole, low=0, high=_MOST_CALLS, default=3)
     ridge: float = field(number, low=0, default=1e-2)
-    seeds: int = field(whole, low=1, high=_MOST_RUNS, default=4)
-    evaluations: int = field(whole, low=0, high=_MOST_RUNS, default=150)
+    seeds: int = field(whole, low=1, high=_MOST_SEEDS, default=4)
+    evaluations: int = field(whole, low=0, high=_MOST_LISTS, default=150)
     free_start: bool = field(flag, default=False)
     joint: bool = field(flag, default=True)
     most_amplified: float = field(number, low=1, default=_MOST_AMPLIFIED)
@@ -172,7 +173,7 @@ class Learning:
             if amplified > self.most_amplified:
                 raise ConfigError(
                     f"the sampler found makes errors of the network {amplified:.3g} times larger, more than "
-                    f"most_amplified={self.most_amplified:g}: pass a larger ridge, or a smaller history"
+                    f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
                 )
             held_out = [Reference(flight) for flight in flights]
             ends = [course.end for course in courses]

@@ -27,7 +27,8 @@ class Fit:
             first. Where there are several held-out images they are those that are best on the first one.
         known: How many known samplers there were.
         fitted: RMS distance of the runs that it was fitted to.
-        reference_error: RMS by which the solutions of the held-out runs may be off; 0 where they are exact.
+        reference_error: RMS change of the held-out runs' solutions as their steps were doubled last, which is more than
+            they are off; 0 where they are exact.
         amplification: RMS change of the result over that of white noise on every x0; named methods have about 2.
         bfloat16: Mean held-out distance if the network's outputs are rounded to bfloat16.
         provenance: Where it comes from: the model, the pictures, the settings, the versions.
@@ -99,10 +100,10 @@ class Fit:
         lines.append(f"With the network's outputs in bfloat16: {self.bfloat16:.5g}.")
         lines.append(f"Errors of the network are made {self.amplification:.3g} times larger; by named methods 2 times.")
         if self.reference_error:
-            known = f"The solutions that it is compared with are off by {self.reference_error:.2g} at most"
+            known = f"Doubling the steps of the solutions compared with changed them by {self.reference_error:.2g}"
             enough = self.reference_error * SURE <= self.error
             lines.append(
-                f"{known}." if enough else f"{known}, more than a tenth of the distance: it is not known well."
+                f"{known}." if enough else f"{known}: more than a tenth of the distance, which is not known well."
             )
         return lines
 

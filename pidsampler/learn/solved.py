@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 from typing import Protocol
 
-from ..errors import ConfigError
+from ..errors import ModelError
 from ..study.statistics import Runs
 from .flights import Array, Course, Flight, Trajectory, rms
 from .solver import LinearSolver
@@ -78,7 +78,7 @@ def mean_square(solved: Sequence[Solved], solver: LinearSolver) -> float:
     sizes = [one.end.size for one in solved]
     found: float = sum(a * n for a, n in zip(total, sizes, strict=True)) / sum(sizes)
     if not math.isfinite(found):
-        raise ConfigError("the network returned NaN or infinity")
+        raise ModelError("the network returned NaN or infinity")
     return found
 
 

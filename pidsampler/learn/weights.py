@@ -9,6 +9,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ModelError
 from .flights import Flight, Predictions, Trajectory, host, step
 from .solver import LinearSolver
 
@@ -26,6 +27,9 @@ def least_squares(
         times: A valid list.
         history: The most predictions before its own that a row weighs.
         ridge: From 0 on. 0 fits the flights best, and explodes where predictions are nearly the same.
+
+    Raises:
+        PidSamplerError: A prediction is not finite.
     """
     states = [flight.noise for flight, _ in pairs]
     predictions: list[Predictions] = [[] for _ in pairs]
@@ -58,6 +62,8 @@ def _solved(factor: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
     matrix, right = factor[:, :-1], factor[:, -1]
     if not (count := matrix.shape[1]):
         return np.zeros(0)
+    if not np.isfinite(factor).all():
+        raise ModelError("the network returned NaN or infinity")
     damping = math.sqrt(ridge * float(np.square(matrix).sum()) / count)
     rows = np.concatenate([matrix, damping * np.eye(count)])
     found: NDArray[np.float64] = np.linalg.lstsq(rows, np.append(right, np.zeros(count)), rcond=None)[0]

@@ -1,0 +1,144 @@
+"""`pidsampler learn`, and what uses the table that it writes."""
+
+import json
+import warnings
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pidsampler import Upscaler
+from pidsampler.cli.main import main
+from pidsampler.errors import PidSamplerWarning
+from pidsampler.io.tables import read_table
+from pidsampler.onnx import model_hashes
+
+QUICK = ("--model", "gaussian", "--calls", "3", "--evaluations", "2", "--seeds", "2", "--device", "cpu")
+
+
+@pytest.fixture(scope="module", name="here")
+def _here(tmp_path_factory, repository):
+    """A folder with two small pictures and a table learnt on them."""
+    folder = tmp_path_factory.mktemp("learnt")
+    with Image.open(repository / "examples" / "road.jpg") as image:
+        for name, x in (("a.png", 0), ("b.png", 100)):
+            image.convert("RGB").crop((x, x, x + 4, x + 4)).save(folder / name)
+    pictures = [str(folder / name) for name in ("a.png", "b.png")]
+    assert main(["learn", *pictures, *QUICK, "-o", str(folder / "table.json"), "--quiet"]) == 0
+    return folder
+
+
+@pytest.fixture(name="learn")
+def _learn(here, capsys):
+    def learn(*options):
+        """Learn as a command; the exit code, and what it said."""
+        try:
+            code = main(["learn", str(here / "a.png"), str(here / "b.png"), *QUICK, *options])
+        except SystemExit as ended:
+            code = ended.code
+        said = capsys.readouterr()
+        return code, said.out, said.err
+
+    return learn
+
+
+def test_the_table_and_its_history(here):
+    history = json.loads((here / "table.json").read_text())["history"]
+    assert history == read_table(here / "table.json").history
+    assert history["model"] == {"name": "gaussian", "sha256": model_hashes("gaussian")}
+    assert [one["name"] for one in history["fitted_to"]] == ["a.png"]
+    (held_out,) = history["held_out"]
+    assert held_out["name"] == "b.png"
+    assert len(held_out["sha256"]) == 64
+    assert sorted(held_out["errors"]) == ["2", "3"]
+    error = history["error"]
+    assert error["low"] <= error["mean"] <= error["high"]
+    assert error["mean"] == pytest.approx(np.mean([*held_out["errors"].values()]))
+    assert error["mean"] < history["best_known"][0]["mean"]
+    assert history["best_known"][0]["found_is"] == "better"
+    assert history["amplification"] < 10
+    assert history["settings"] == {
+        "calls": 2,
+        "timesteps": None,
+        "history": 3,
+        "ridge": 0.01,
+        "seeds": 2,
+        "evaluations": 2,
+        "free_start": False,
+        "joint": True,
+        "most_amplified": 10.0,
+    }
+    assert str(here) not in json.dumps(history)
+
+
+def test_it_is_shown(here, capsys):
+    assert main(["table", f"@{here / 'table.json'}"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[1].endswith("learn for the model gaussian")
+    assert "RMS distance to the ODE's solution: " in shown[2]
+    assert "amplification" in shown[2]
+
+
+def test_a_history_of_a_stranger_is_shown_whatever_it_is(here, capsys):
+    data = json.loads((here / "table.json").read_text())
+    for history in ({"x": 1}, {"model": [], "error": "\x1b[1m", "best_known": {}}, {"made_by": "y" * 5000}):
+        (here / "strange.json").write_text(json.dumps({**data, "history": history}))
+        assert main(["table", f"@{here / 'strange.json'}"]) == 0
+        assert "\x1b" not in (out := capsys.readouterr().out)
+        assert len(out) < 2000
+
+
+def test_another_model_warns_and_its_record_says_so(here):
+    table = f"@{here / 'table.json'}"
+    with pytest.warns(PidSamplerWarning, match="learnt for the model 'gaussian', and this is not the same"):
+        result = Upscaler.load("tiny", "cpu")(here / "a.png", table)
+    assert result.record["learnt_for"] == {"model": "gaussian", "this_model": False}
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        result = Upscaler.load("gaussian", "cpu")(here / "a.png", table)
+    assert result.record["learnt_for"] == {"model": "gaussian", "this_model": True}
+    assert result.record["table"]["history"] == read_table(here / "table.json").history
+    assert "learnt_for" not in Upscaler.load("gaussian", "cpu")(here / "a.png", "heun@uniform:2").record
+
+
+def test_a_dry_run_writes_nothing(here, learn):
+    code, out, _ = learn("-o", str(here / "new.json"), "--dry-run")
+    assert code == 0
+    assert "2 runs to fit to, 2 held out, " in out
+    assert "model calls, " in out
+    assert not (here / "new.json").exists()
+
+
+def test_a_report_and_times_to_keep(here, learn):
+    code, out, _ = learn("-o", str(here / "kept.json"), "--timesteps", "0.999,0.4,0.1,0", "--history", "all")
+    assert code == 0
+    assert "held out" in out
+    assert "What was learnt is " in out
+    assert "With the network's outputs in bfloat16: " in out
+    assert "written to" in out
+    assert read_table(here / "kept.json").times == (0.999, 0.4, 0.1, 0.0)
+    code, _, err = learn("-o", str(here / "kept.json"))
+    assert code == 1
+    assert "exists already: pass --overwrite" in err
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (("-o", "a.png", "--overwrite"), 1, "a.png"),
+        (("-o", "none/table.json"), 1, "expected a file's name in a folder that exists"),
+        (("-o", "x.json", "--calls", "0"), 2, "--calls 0 must be a whole number in 1..64"),
+        (("-o", "x.json", "--timesteps", "0.9,0.5,0"), 2, "the list has 2 steps, but --calls 3"),
+        (("-o", "x.json", "--history", "4"), 2, "invalid choice"),
+        (("-o", "x.json", "--seeds", "1"), 1, "1 held-out run gives no interval: pass more seeds"),
+        (("-o", "x.json", "--most-amplified", "1"), 1, "more than --most-amplified 1"),
+    ],
+)
+def test_it_refuses(here, learn, monkeypatch, options, code, message):
+    monkeypatch.chdir(here)
+    before = (here / "a.png").read_bytes()
+    found, _, err = learn(*options)
+    assert (found, message in err) == (code, True), err
+    assert err.count("\n") == 1
+    assert (here / "a.png").read_bytes() == before
+    assert not (here / "x.json").exists()

@@ -1,0 +1,231 @@
+import itertools
+import warnings
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pidsampler import PidSamplerError, StepTable, get_scheduler, sample, timesteps
+from pidsampler.denoiser import Gaussian, GaussianMixture
+from pidsampler.errors import PidSamplerWarning
+from pidsampler.learn import Learning, LinearSolver, fit
+from pidsampler.learn.flights import Course, Flight, Trajectory, rms
+from pidsampler.learn.guards import amplification
+from pidsampler.learn.joint import Ends, Point, refined
+from pidsampler.learn.known import known_samplers
+from pidsampler.learn.solved import Followed, Reference
+from pidsampler.learn.weights import least_squares
+from pidsampler.search.problem import Problem, Subject
+from pidsampler.study.measures import Sample
+
+FLOW = GaussianMixture([-0.6, 0.2, 0.9], [0.12, 0.2, 0.1], [2, 1, 1.5])
+PROBLEM = Problem.of_flow(FLOW, height=8, width=8)
+TIMES = [1.0, 0.75, 0.5, 0.3, 0.1, 0.0]
+SOLVER = LinearSolver([*TIMES[:-2], 0.0], [[], [0.3], [0.2, -0.4], [-0.1, 0.5, 0.2]])
+
+
+def flight(*seeds, problem=PROBLEM):
+    return Flight(problem, problem.subjects[0], seeds=seeds)
+
+
+def x0_of(x, t):
+    """What the flow predicts, by the denoiser itself."""
+    FLOW.predict(x, t, out := np.empty_like(x))
+    return x - t * out
+
+
+class Points:
+    """A trajectory of which some points are known."""
+
+    def __init__(self, times, points):
+        self.known = dict(zip(times, points, strict=True))
+
+    def at(self, t):
+        return self.known[t]
+
+
+@pytest.mark.parametrize("ridge", [0.0, 1e-2, 0.5])
+def test_weights_are_those_of_a_stacked_least_squares(ridge):
+    flights = [flight(0, 1), flight(2)]
+    pairs = [(one, Trajectory(one, steps=32)) for one in flights]
+    found = least_squares(pairs, TIMES, history=2, ridge=ridge)
+    x = np.concatenate([one.noise for one in flights])
+    predictions = []
+    for i, (t, t_next) in enumerate(itertools.pairwise(TIMES)):
+        predictions.append(x0_of(x, t))
+        a, target = t_next / t, np.concatenate([trajectory.at(t_next) for _, trajectory in pairs])
+        plain, weights = a * x + (1 - a) * predictions[-1], np.zeros(0)
+        if i:
+            columns = [(predictions[-2 - k] - predictions[-1]).ravel() for k in range(min(i, 2))]
+            matrix = np.stack(columns, axis=1)
+            damping = np.sqrt(ridge * np.mean(np.sum(matrix**2, axis=0)))
+            rows = np.concatenate([matrix, damping * np.eye(len(columns))])
+            right = np.concatenate([(target - plain).ravel(), np.zeros(len(columns))])
+            weights = np.linalg.lstsq(rows, right, rcond=None)[0]
+            plain += (matrix @ weights).reshape(x.shape)
+        x = plain
+        np.testing.assert_allclose(found.weights[i], weights, atol=1e-9)
+
+
+@pytest.mark.parametrize(("name", "history"), [("dpmpp-2m", 1), ("dpmpp-3m", 2), ("adams-bashforth", 4)])
+def test_a_known_multistep_method_is_recovered(name, history):
+    table = get_scheduler(name, TIMES).table()
+    here, points = flight(0, 1, 2), []
+    points.append(here.by(table, lambda run, m: points.append(run.x.copy())))
+    found = least_squares([(here, Points(TIMES, points))], TIMES, history=history, ridge=0.0)
+    unseen = flight(7)
+    assert rms(Course(unseen, found).end - sample(FLOW, table, x=unseen.noise, dtype=float)) < 1e-6
+    if name == "dpmpp-2m":  # -(1 - t'/t)/(2r) of its formula, in which the first and the last step are of first order
+        steps = np.diff([np.log((1 - t) / t) for t in TIMES[1:-1]])
+        r = [*(before / step for before, step in itertools.pairwise(steps))]
+        weights = [-(1 - TIMES[i + 1] / TIMES[i]) / (2 * ratio) for i, ratio in zip((2, 3), r, strict=True)]
+        np.testing.assert_allclose([found.weights[2][0], found.weights[3][0]], weights, atol=1e-6)
+
+
+@settings(max_examples=30)
+@given(st.lists(st.floats(-3, 3), min_size=6, max_size=6))
+def test_marginals_hold_for_any_weights_and_the_table_does_what_the_course_does(weights):
+    rows = [weights[:0], weights[:1], weights[1:3], weights[3:]]
+    solver = LinearSolver([0.9, 0.6, 0.3, 0.1, 0.0], rows)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", PidSamplerWarning)
+        table = solver.table()  # checks each row's marginals
+    here = flight(3)
+    found, course = sample(FLOW, table, x=here.noise, dtype=float), Course(here, solver).end
+    np.testing.assert_allclose(found, course, rtol=1e-9, atol=1e-9)
+
+
+def test_a_solver_refuses():
+    with pytest.raises(PidSamplerError, match="1 rows of weights for 2 steps"):
+        LinearSolver([1, 0.5, 0], [[]])
+    with pytest.raises(PidSamplerError, match="row 1 has 2 weights, but 1 predictions before it"):
+        LinearSolver([1, 0.5, 0], [[], [1, 2]])
+
+
+@pytest.mark.parametrize("below", [None, 1.0])
+def test_the_slope_is_that_of_the_cost(below):
+    solver = LinearSolver([0.95, *SOLVER.times[1:]], SOLVER.weights) if below else SOLVER
+    here = Followed(flight(0, 1))
+    point = Point(Ends(flights=[here.flight], targets=[here.end], change=1e-6), solver, 1e-3, below)
+    normal, slope = point.normal_equations()
+    steps = 1e-5 * np.eye(len(slope))
+    plain = [(point.moved(step).cost - point.moved(-step).cost) / 4e-5 for step in steps]  # of half the cost
+    np.testing.assert_allclose(slope, plain, rtol=1e-3, atol=1e-6)
+    assert np.linalg.eigvalsh(normal).min() > 0
+
+
+def test_refining_never_makes_it_worse():
+    here = Followed(flight(0, 1))
+    ends = Ends(flights=[here.flight], targets=[here.end], change=1e-6)
+    told = []
+    found = refined(ends, SOLVER, penalty=0.0, on_best=told.append)
+    assert told == sorted(told, reverse=True)
+    assert rms(Course(here.flight, found).end - here.end) == pytest.approx(told[-1])
+    assert told[-1] < 0.2 * rms(Course(here.flight, SOLVER).end - here.end)
+
+
+def test_four_calls_are_far_better_than_any_named_method():
+    learning = Learning(calls=4, evaluations=15, seeds=3)
+    told = []
+    found = learning.run(PROBLEM, lambda what, about: told.append((what, about)))
+    assert found.error < 0.3 * found.baselines[0].mean
+    assert [rival.verdict for rival in found.baselines] == ["better"] * 12
+    assert found.amplification < 10
+    assert found.reference_error == 0.0
+    assert sorted(found.errors) == [("law", seed) for seed in (3, 4, 5)]
+    assert found.error != found.bfloat16 == pytest.approx(found.error, rel=0.1)
+    assert len(told) < 2 * told[0][1]
+    here = flight(3, 4, 5)  # the table gives what the comparison says
+    off = sample(FLOW, found.table, x=here.noise, dtype=float) - here.exact
+    assert np.mean([rms(one) for one in off]) == pytest.approx(found.error)
+    assert any("of the distance of" in line for line in found.report)
+    read = StepTable.from_json(found.table.to_json())
+    assert read == found.table
+    assert read.history == found.history
+    assert read.history["settings"]["calls"] == 4
+    assert read.history["held_out"][0]["errors"] == {str(seed): found.errors["law", seed] for seed in (3, 4, 5)}
+
+
+def test_two_fits_with_one_seed_are_equal_to_the_bit():
+    one, other = (Learning(calls=3, evaluations=3, seeds=2).run(PROBLEM) for _ in range(2))
+    assert one.table == other.table
+    assert one.history == other.history
+
+
+def test_a_list_to_keep_is_kept_to_the_bit():
+    times = timesteps.uniform(3).tolist()
+    found = fit(FLOW, calls=3, shape=(3, 4, 4), timesteps=times, seeds=2)
+    assert found.table.times == tuple(times)
+    assert found.history["times_moved_from"] is None
+
+
+def test_a_first_time_that_may_move():
+    found = Learning(calls=2, evaluations=8, seeds=2, free_start=True).run(PROBLEM)
+    kept = Learning(calls=2, evaluations=8, seeds=2).run(PROBLEM)
+    assert found.table.times[0] < 1.0 == kept.table.times[0]
+    assert found.fitted < kept.fitted
+
+
+def test_no_better_than_noise_is_said_so():
+    """One call has nothing to learn: it is the step of every named method."""
+    found = fit(FLOW, calls=1, shape=(3, 4, 4), seeds=2)
+    assert {rival.verdict for rival in found.baselines} == {"within noise"}
+    assert any("not shown to be better than" in line and "within noise" in line for line in found.report)
+
+
+def test_a_reference_is_sharpened_to_what_is_wanted():
+    calls = []
+    subject = Subject(name="net", denoiser=Gaussian(0.2, 0.3), shape=(1, 3, 4, 4), seen=Sample(np.empty(0)))
+    problem = Problem(name="net", subjects=[subject], first=0.999, dtype=np.float64)
+    one = Flight(problem, subject, seeds=[0], on_call=lambda: calls.append(1))
+    reference = Reference(one)
+    assert len(calls) == 64 + 32 - 1  # the first call of both is the same
+    before = reference.error
+    reference.sharpen(before)
+    assert len(calls) == 95
+    reference.sharpen(before / 20)
+    assert reference.error <= before / 20
+    assert len(calls) > 95 + 64
+    fine = one.by(get_scheduler("dpmpp-3m", np.append(np.geomspace(0.999, 0.999 / 64, 1000), 0.0)))
+    assert rms(reference.end - fine) <= reference.error
+    calls.clear()
+    reference.sharpen(0.0)  # ends all the same
+    assert len(calls) < 128 + 256 + 512
+
+
+def test_known_samplers_take_no_more_calls_and_are_all_different():
+    known = known_samplers(PROBLEM, 4)
+    tables = [table for _, table in known.values()]
+    assert len(set(tables)) == len(tables) > 50
+    assert max(len(table) for table in tables) == 4
+    assert {table.times[0] for table in tables} == {1.0}
+    assert any(name.startswith("heun@") and name.endswith(":2") for name in known)
+
+
+def test_amplification_of_a_sum_of_predictions():
+    """Two calls at x' = P1 + w*(P0 - P1) of a flow that always predicts a constant: noise of w and 1 - w."""
+    constant = GaussianMixture([0.5], [1e-6], [1])
+    problem = Problem.of_flow(constant, height=64, width=64)
+    here = flight(0, problem=problem)
+    for w in (0.0, 0.5, -3.0):
+        solver = LinearSolver([1.0, 0.5, 0.0], [[], [w]])
+        found = amplification([here], solver, courses=[Course(here, solver)])
+        assert found == pytest.approx(np.hypot(w, 1 - w), rel=0.05)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: Learning(calls=2, timesteps=[1, 0.5, 0.2, 0]), "the list has 3 steps, but calls=2"),
+        (lambda: Learning(calls=2, timesteps=[1, 0.5, 0], free_start=True), "leave one of them out"),
+        (lambda: Learning(calls=65), "calls=65 must be a whole number in 1..64"),
+        (lambda: Learning(calls=2, seeds=1).run(PROBLEM), "1 held-out run gives no interval"),
+        (lambda: Learning(calls=2, most_amplified=1, evaluations=0).run(PROBLEM), "more than most_amplified=1: pass"),
+        (lambda: fit(FLOW, calls=2, shape=(4, 4)), "is not that of an image"),
+        (lambda: fit(lambda x, t: x * np.nan, calls=2, shape=(3, 4, 4)), "returned NaN or infinity"),
+    ],
+)
+def test_what_is_refused(call, message):
+    with pytest.raises(PidSamplerError, match=message):
+        call()
