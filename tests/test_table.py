@@ -289,7 +289,7 @@ def test_a_history_goes_where_its_table_goes():
 @pytest.mark.parametrize(
     ("history", "message"),
     [
-        ([], "history=.. must be a mapping"),
+        ([], r"history=\[\] must be a mapping"),
         ({"x": math.nan}, "is not JSON"),
         ({"x": np.float32(1)}, "is not JSON"),
         ({"x": "y" * 100_000}, "has 100009 characters in JSON, expected at most 100000"),

@@ -46,7 +46,7 @@ class Flight:
         self._run = start(get_scheduler("flow-ode@uniform:1"), self.noise, backend=problem.backend)
 
     def _from_noise(self) -> Denoiser:
-        return FirstCallKept(self._network, self._first, ("", 0))
+        return FirstCallKept(self._network, kept=self._first, key=("", 0))
 
     def predict(self, x: Array, t: float) -> Array:
         """Return the network's x0 at x and t, a new array like x."""
@@ -163,7 +163,7 @@ class Trajectory:
         )
 
 
-def step(x: Array, t: float, t_next: float, *, weights: Sequence[float], predictions: Predictions) -> Array:
+def step(x: Array, *, t: float, t_next: float, weights: Sequence[float], predictions: Predictions) -> Array:
     """Return x after a row of a `LinearSolver`; its own prediction is the last of `predictions`."""
     a = t_next / t
     found = (1.0 - a - math.fsum(weights)) * predictions[-1]
@@ -208,7 +208,7 @@ class Course:
     @staticmethod
     def _row(solver: LinearSolver, i: int, x: Array, predictions: Predictions) -> Array:
         t, t_next = solver.times[i : i + 2]
-        return step(x, t, t_next, weights=solver.weights[i], predictions=predictions)
+        return step(x, t=t, t_next=t_next, weights=solver.weights[i], predictions=predictions)
 
     def other(self, solver: LinearSolver, row: int) -> Array:
         """Return where another solver ends whose rows before `row` are this one's."""

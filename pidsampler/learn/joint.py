@@ -62,7 +62,7 @@ def refined(
         below: Move the first time too, below this, which is above it.
         on_best: Called as on_best(off) with the RMS distance to the targets of each solver that is better.
     """
-    here = Point(ends, solver, penalty, below)
+    here = Point(ends, solver, penalty=penalty, below=below)
     if not here.free:
         return solver
     damping = 1e-3
@@ -87,7 +87,7 @@ def refined(
 class Point:
     """A solver, and where its flights end."""
 
-    def __init__(self, ends: Ends, solver: LinearSolver, penalty: float, below: float | None) -> None:
+    def __init__(self, ends: Ends, solver: LinearSolver, *, penalty: float, below: float | None) -> None:
         self.solver, self._ends, self._penalty, self._below = solver, ends, penalty, below
         self._courses = [Course(flight, solver) for flight in ends.flights]
         self._off = ends.off([course.end for course in self._courses])
@@ -109,7 +109,7 @@ class Point:
         gaps = np.clip(self._gaps + move[:count], -_WIDEST, _WIDEST)
         times = from_gaps(self._top, gaps)[0 if self._below is None else 1 :]
         solver = _with(self.solver, times, self._weights + move[count:])
-        return Point(self._ends, solver, self._penalty, self._below)
+        return Point(self._ends, solver, penalty=self._penalty, below=self._below)
 
     def normal_equations(self) -> tuple[NDArray[np.float64], Vector]:
         """The matrix and the slope of half the cost, in gaps and weights."""

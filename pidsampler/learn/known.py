@@ -63,7 +63,9 @@ def _quietly() -> Iterator[None]:
         yield
 
 
-def best_known(errors: Runs, held_out: Sequence[Reference], known: dict[str, tuple[Times, StepTable]]) -> list[Rival]:
+def best_known(
+    errors: Runs, held_out: Sequence[Reference], *, known: dict[str, tuple[Times, StepTable]]
+) -> list[Rival]:
     """Return the dozen of known samplers that are best on the first held-out image, compared on all, the best first.
 
     Args:

@@ -115,8 +115,11 @@ class Learning:
             PidSamplerError: There would be fewer than two runs to compare on.
         """
         seen, unseen = split(_checked(problem), self.seeds)
+        return self._extent(problem, seen, unseen, known=len(known_samplers(problem, self.calls)))
+
+    def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, known: int) -> Extent:
         fits, others = (len({subject.name for subject, _ in pairs}) for pairs in (seen, unseen))
-        known, more = len(known_samplers(problem, self.calls)), self.calls - 1  # the first call of a run is kept
+        more = self.calls - 1  # the first call of a run is kept
         moves = self.timesteps is None
         lists = len(known_lists(problem, self.calls)) + self.evaluations if moves else 1
         by_weights = sum(min(i, self.history) * (more - i) for i in range(self.calls))
@@ -161,8 +164,9 @@ class Learning:
         """
         callback("on_call", on_call, takes="(what, about)")
         optional("scipy.optimize", "scipy")
-        told = _Told(on_call, self.extent(problem).calls)
-        seen, unseen = split(problem, self.seeds)
+        seen, unseen = split(_checked(problem), self.seeds)
+        known = known_samplers(problem, self.calls)
+        told = _Told(on_call, self._extent(problem, seen, unseen, known=len(known)).calls)
         with problem.backend.active():
             fitted_to = [Followed(flight) for flight in _flights(problem, seen, told)]
             solver, start = self._learnt(problem, fitted_to, told)
@@ -182,11 +186,10 @@ class Learning:
                 one.sharpen(wanted)
             errors = distances(held_out, ends)
             told.what = f"comparing {interval(errors).mean:.4g} with what is known"
-            known = known_samplers(problem, self.calls)
             return Fit(
                 solver=solver,
                 errors=errors,
-                baselines=best_known(errors, held_out, known),
+                baselines=best_known(errors, held_out, known=known),
                 known=len(known),
                 fitted=math.sqrt(mean_square(fitted_to, solver)),
                 reference_error=max(one.error for one in held_out),

@@ -39,7 +39,8 @@ def least_squares(
             known.append(flight.predict(x, t))
         count = min(i, history)
         plain = [
-            step(x, t, t_next, weights=(), predictions=known) for x, known in zip(states, predictions, strict=True)
+            step(x, t=t, t_next=t_next, weights=(), predictions=known)
+            for x, known in zip(states, predictions, strict=True)
         ]
         factor: NDArray[np.float64] = np.zeros(
             (0, count + 1)
@@ -51,7 +52,7 @@ def least_squares(
                 factor = np.asarray(np.linalg.qr(np.concatenate([factor, equations]), mode="r"))
         weights.append(tuple(_solved(factor, ridge).tolist()))
         states = [
-            step(x, t, t_next, weights=weights[-1], predictions=known)
+            step(x, t=t, t_next=t_next, weights=weights[-1], predictions=known)
             for x, known in zip(states, predictions, strict=True)
         ]
     return LinearSolver(tuple(times), tuple(weights))

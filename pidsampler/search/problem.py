@@ -247,7 +247,7 @@ class Problem:
         if table.asks_both:
             return run.finish(subject.denoiser, on_step)
         network = network_of(subject.denoiser, 0)
-        return run.finish(FirstCallKept(network, self._first_calls, (subject.name, seed)), on_step)
+        return run.finish(FirstCallKept(network, kept=self._first_calls, key=(subject.name, seed)), on_step)
 
 
 def _of_one_size(own: OwnTimes, subjects: Sequence[Subject]) -> tuple[float, ...]:
@@ -271,7 +271,7 @@ class FirstCallKept:
     """
 
     def __init__(
-        self, denoiser: Denoiser, kept: dict[tuple[str, int], tuple[float, Array]], key: tuple[str, int]
+        self, denoiser: Denoiser, *, kept: dict[tuple[str, int], tuple[float, Array]], key: tuple[str, int]
     ) -> None:
         self._denoiser, self._kept, self._key = denoiser, kept, key
         self._is_first = True

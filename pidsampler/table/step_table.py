@@ -33,8 +33,9 @@ def _history(value: Mapping[str, Any] | None) -> str | None:
     """A history as JSON, which nobody can change."""
     if value is None:
         return None
+    given = mapping("history", value, words="JSON values by name")
     try:
-        text = json.dumps(mapping("history", value, words="JSON values by name"), allow_nan=False)
+        text = json.dumps(given, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"history={shown(value)} is not JSON: pass dicts, lists, texts and finite numbers") from error
     if len(text) > _MOST_HISTORY:

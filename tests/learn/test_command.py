@@ -13,7 +13,7 @@ from pidsampler.errors import PidSamplerWarning
 from pidsampler.io.tables import read_table
 from pidsampler.onnx import model_hashes
 
-QUICK = ("--model", "gaussian", "--calls", "3", "--evaluations", "2", "--seeds", "2", "--device", "cpu")
+QUICK = ("--model", "gaussian", "--calls", "3", "--evaluations", "1", "--seeds", "2", "--device", "cpu")
 
 
 @pytest.fixture(scope="module", name="here")
@@ -58,12 +58,12 @@ def test_the_table_and_its_history(here):
     assert history["best_known"][0]["found_is"] == "better"
     assert history["amplification"] < 10
     assert history["settings"] == {
-        "calls": 2,
+        "calls": 3,
         "timesteps": None,
         "history": 3,
         "ridge": 0.01,
         "seeds": 2,
-        "evaluations": 2,
+        "evaluations": 1,
         "free_start": False,
         "joint": True,
         "most_amplified": 10.0,
