@@ -16,7 +16,7 @@ from .solver import LinearSolver
 _STEPS, _TRIES = 30, 8  # of Gauss and Newton, and lengths tried of each
 _LONGEST = 2.0  # the most by which one step changes the logarithm of a gap, or a weight
 _WIDEST = 12.0  # of the logarithm of a gap relative to the last one, as in a search
-_GAIN = 1e-3  # share of the squared error that a step must gain for another one to follow
+_GAIN = 1e-2  # share of the squared error that a step must gain for another one to follow
 
 Vector = NDArray[np.float64]
 

@@ -169,6 +169,7 @@ class Learning:
         told = _Told(on_call, self._extent(problem, seen, unseen, known=len(known)).calls)
         with problem.backend.active():
             fitted_to = [Followed(flight) for flight in _flights(problem, seen, told)]
+            told.what = "weights"
             solver, start = self._learnt(problem, fitted_to, told)
             flights = _flights(problem, unseen, told)
             courses = [Course(flight, solver) for flight in flights]
