@@ -30,7 +30,7 @@ from ..study.statistics import interval
 from ..timesteps import Times, TimesLike
 from ..values import callback, field, flag, instance, number, whole
 from ..values import shape as shape_
-from .flights import Course, Flight
+from .flights import Array, Course, Flight
 from .guards import amplification, in_bfloat16
 from .joint import Ends, refined
 from .known import BEST, best_known, known_samplers
@@ -192,7 +192,7 @@ class Learning:
                 errors=errors,
                 baselines=best_known(errors, held_out, known=known),
                 known=len(known),
-                fitted=math.sqrt(mean_square(fitted_to, solver)),
+                fitted=math.sqrt(mean_square(fitted_to, [Course(one.flight, solver).end for one in fitted_to])),
                 reference_error=max(one.error for one in held_out),
                 amplification=amplified,
                 bfloat16=interval(distances(held_out, in_bfloat16(flights, solver))).mean,
@@ -203,7 +203,7 @@ class Learning:
         """The solver, and the list that its times were moved from, if any."""
         pairs = [(one.flight, one.trajectory) for one in solved]
 
-        def fitted(times: Times) -> LinearSolver:
+        def fitted(times: Times) -> tuple[LinearSolver, list[Array]]:
             return least_squares(pairs, times.tolist(), history=self.history, ridge=self.ridge)
 
         best = math.inf
@@ -211,7 +211,7 @@ class Learning:
         def cost(times: Times) -> float:
             nonlocal best
             try:
-                found = mean_square(solved, fitted(times))
+                found = mean_square(solved, fitted(times)[1])
             except PidSamplerError:
                 return math.inf
             best = min(best, found)
@@ -219,14 +219,14 @@ class Learning:
             return found
 
         if self.timesteps is not None:
-            return fitted(np.array(self.timesteps)), None
+            return fitted(np.array(self.timesteps))[0], None
         lists = {name: times * (problem.first / times[0]) for name, times in known_lists(problem, self.calls).items()}
         costs = {name: cost(times) for name, times in lists.items()}
         start = min(costs, key=costs.__getitem__)
         below = problem.first if self.free_start else None
         tried = refine(lists[start], cost, evaluations=self.evaluations, below=below)
         _, times = min([(costs[start], lists[start]), *tried], key=lambda one: one[0])
-        solver = fitted(times)
+        solver, reached = fitted(times)
         if not self.joint:
             return solver, start
         ends = Ends(
@@ -234,7 +234,7 @@ class Learning:
             targets=[one.end for one in solved],
             change=1e-6 if np.dtype(problem.dtype) == np.float64 else 1e-3,
         )
-        penalty = self.ridge * mean_square(solved, solver)
+        penalty = self.ridge * mean_square(solved, reached)
         below = problem.first if self.free_start and solver.times[0] < problem.first else None
 
         def on_best(off: float) -> None:

@@ -10,13 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from .flights import Flight, Predictions, Trajectory, host, step
+from .flights import Array, Flight, Predictions, Trajectory, host, step
 from .solver import LinearSolver
 
 
 def least_squares(
     pairs: Sequence[tuple[Flight, Trajectory]], times: Sequence[float], *, history: int, ridge: float
-) -> LinearSolver:
+) -> tuple[LinearSolver, list[Array]]:
     """Return the solver over `times` whose rows, each after those before it, end nearest to the solution.
 
     Row i minimises |x'(w) - X(t')|^2 + lambda*|w|^2 over all flights, where x' is that of `LinearSolver` and lambda is
@@ -27,6 +27,9 @@ def least_squares(
         times: A valid list.
         history: The most predictions before its own that a row weighs.
         ridge: From 0 on. 0 fits the flights best, and explodes where predictions are nearly the same.
+
+    Returns:
+        The solver, and where the flights end by it.
 
     Raises:
         PidSamplerError: A prediction is not finite.
@@ -55,7 +58,7 @@ def least_squares(
             step(x, t=t, t_next=t_next, weights=weights[-1], predictions=known)
             for x, known in zip(states, predictions, strict=True)
         ]
-    return LinearSolver(tuple(times), tuple(weights))
+    return LinearSolver(tuple(times), tuple(weights)), states
 
 
 def _solved(factor: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:

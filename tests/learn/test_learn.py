@@ -49,7 +49,7 @@ class Points:
 def test_weights_are_those_of_a_stacked_least_squares(ridge):
     flights = [flight(0, 1), flight(2)]
     pairs = [(one, Trajectory(one, steps=32)) for one in flights]
-    found = least_squares(pairs, TIMES, history=2, ridge=ridge)
+    found, ends = least_squares(pairs, TIMES, history=2, ridge=ridge)
     x = np.concatenate([one.noise for one in flights])
     predictions = []
     for i, (t, t_next) in enumerate(itertools.pairwise(TIMES)):
@@ -66,6 +66,8 @@ def test_weights_are_those_of_a_stacked_least_squares(ridge):
             plain += (matrix @ weights).reshape(x.shape)
         x = plain
         np.testing.assert_allclose(found.weights[i], weights, atol=1e-9)
+    for one, end in zip(flights, ends, strict=True):
+        assert np.array_equal(Course(one, found).end, end)
 
 
 @pytest.mark.parametrize(("name", "history"), [("dpmpp-2m", 1), ("dpmpp-3m", 2), ("adams-bashforth", 4)])
@@ -73,7 +75,7 @@ def test_a_known_multistep_method_is_recovered(name, history):
     table = get_scheduler(name, TIMES).table()
     here, points = flight(0, 1, 2), []
     points.append(here.by(table, lambda run, m: points.append(run.x.copy())))
-    found = least_squares([(here, Points(TIMES, points))], TIMES, history=history, ridge=0.0)
+    found, _ = least_squares([(here, Points(TIMES, points))], TIMES, history=history, ridge=0.0)
     unseen = flight(7)
     assert rms(Course(unseen, found).end - sample(FLOW, table, x=unseen.noise, dtype=float)) < 1e-6
     if name == "dpmpp-2m":  # -(1 - t'/t)/(2r) of its formula, in which the first and the last step are of first order
