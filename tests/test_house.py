@@ -13,7 +13,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # What may take more than two arguments by position: the arguments' order is the field's own.
 BY_POSITION = {
-    *("noise.philox.normal", "noise.torch.normal", "timesteps.pid_shift"),
+    *("noise.philox.normal", "noise.torch.normal", "timesteps.continuous.pid_shift"),
     *("denoiser.Guided", "denoiser.GaussianMixture"),
 }
 # A Denoiser's only method, which users write: predict(x, t, out).

@@ -171,7 +171,7 @@ def test_the_readmes_table_has_every_scheduler_as_the_registry_says(readme):
 
 
 def test_the_readmes_lists_are_those_there_are(readme):
-    named = re.search(r"Lists: ([a-z_,\s]+);", readme)[1]
+    named = re.search(r"Lists: ([a-z0-9_,\s]+);", readme)[1]
     assert re.split(r",\s+", named) == list(registry.LISTS)
 
 

@@ -54,7 +54,8 @@ LISTS: Registry[Callable[..., Times]] = Registry("timestep list", "pidsampler.ti
 for _list in (
     *(lists.pid, lists.uniform, lists.shifted, lists.flux, lists.karras, lists.exponential, lists.polyexponential),
     *(lists.log_snr, lists.cosine, lists.linear_quadratic, lists.kl_optimal, lists.simple, lists.sgm_uniform),
-    *(lists.ddim_uniform, lists.beta, lists.discrete, lists.teacher, lists.pid_one_step),
+    *(lists.ddim_uniform, lists.beta, lists.discrete, lists.teacher, lists.pid_one_step, lists.normal, lists.beta57),
+    *(lists.smoothstep, lists.bong_tangent, lists.ays, lists.gits, lists.logit_normal, lists.flux2, lists.lcm),
 ):
     LISTS.register(_list)
 
