@@ -478,6 +478,7 @@ CALLS |= {
     "plugins.Registry.register": {"thing": Takes(print_nothing), "name": text("mine"), "aliases": Takes(())},
     "plugins.Registry.unregister": {"name": Takes("old")},
     "plugins.Registry.find": {"name": Takes("mine"), "others": anything(())},
+    "plugins.Registry.knows": {"name": text("mine")},
     "plugins.split_file": {"text": text("a.py:b")},
     "plugins.load_from_file": {"path": Takes("mine.py"), "name": Takes("mine"), "kind": text("thing")},
     "image.color.match": {

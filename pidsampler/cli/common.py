@@ -57,6 +57,7 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
     A parameter with a value is an option where the user gave that option, or is told to pass it.
     """
     text = text.replace("list_schedulers()", "'pidsampler schedulers'").replace(_IN_PYTHON, "")
+    text = text.replace("list_timesteps()", "'pidsampler timesteps'")
     command = getattr(arguments, "command", None)
     if command is None:
         return text

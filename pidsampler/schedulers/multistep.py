@@ -108,14 +108,7 @@ class GradientEstimation(_Multistep):
     Source: Permenter and Yuan, arXiv 2306.04848, section 5 (gradient estimation).
     """
 
-    info = SchedulerInfo(
-        "gradient-estimation",
-        1,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="arXiv 2306.04848",
-        aliases=("gradient_estimation",),
-    )
+    info = SchedulerInfo("gradient-estimation", 1, model_calls_per_step=1, stochastic=False, source="arXiv 2306.04848")
     order = 2
     quantity = staticmethod(velocity)
 
@@ -133,12 +126,7 @@ class DPMSolverPP2M(_Multistep):
     """
 
     info = SchedulerInfo(
-        "dpmpp-2m",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_2m", "DPMSolverMultistepScheduler"),
+        "dpmpp-2m", 2, model_calls_per_step=1, stochastic=False, source="DPM-Solver++, arXiv 2211.01095"
     )
 
     order: int = field(whole, low=1, high=2, default=2)
@@ -157,12 +145,7 @@ class DPMSolverPP3M(_Multistep):
     """
 
     info = SchedulerInfo(
-        "dpmpp-3m",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_3m",),
+        "dpmpp-3m", 2, model_calls_per_step=1, stochastic=False, source="DPM-Solver++, arXiv 2211.01095"
     )
     order = 3
 
@@ -188,12 +171,7 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
     """
 
     info = SchedulerInfo(
-        "dpmpp-2m-sde",
-        2,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_2m_sde",),
+        "dpmpp-2m-sde", 2, model_calls_per_step=1, stochastic=True, source="DPM-Solver++, arXiv 2211.01095"
     )
 
     eta: float = field(number, low=0, default=1.0)
@@ -218,14 +196,7 @@ class DPMSolverPP3MSDE(DPMSolverPP3M):
     Source: k-diffusion, sample_dpmpp_3m_sde.
     """
 
-    info = SchedulerInfo(
-        "dpmpp-3m-sde",
-        2,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="k-diffusion, dpmpp_3m_sde",
-        aliases=("dpmpp_3m_sde",),
-    )
+    info = SchedulerInfo("dpmpp-3m-sde", 2, model_calls_per_step=1, stochastic=True, source="k-diffusion, dpmpp_3m_sde")
 
     eta: float = field(number, low=0, default=1.0)
 
@@ -251,9 +222,7 @@ class ERSDE(_Multistep):
     Source: ER-SDE-Solver (arXiv 2309.06169), algorithms 2 and 3 with its recommended noise scale; ComfyUI's er_sde.
     """
 
-    info = SchedulerInfo(
-        "er-sde", 2, model_calls_per_step=1, stochastic=True, source="ER-SDE, arXiv 2309.06169", aliases=("er_sde",)
-    )
+    info = SchedulerInfo("er-sde", 2, model_calls_per_step=1, stochastic=True, source="ER-SDE, arXiv 2309.06169")
 
     order: int = field(whole, low=1, high=3, default=3)
 
@@ -292,14 +261,7 @@ class DEIS(_Multistep):
     Source: DEIS (arXiv 2204.13902), section 3.4, with the polynomial in log rho as in diffusers.
     """
 
-    info = SchedulerInfo(
-        "deis",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DEIS, arXiv 2204.13902",
-        aliases=("DEISMultistepScheduler",),
-    )
+    info = SchedulerInfo("deis", 2, model_calls_per_step=1, stochastic=False, source="DEIS, arXiv 2204.13902")
     quantity = staticmethod(eps)
 
     order: int = field(whole, low=1, high=3, default=2)
@@ -316,14 +278,7 @@ class RES(_Multistep):
     Source: Refined exponential solver (arXiv 2308.02157), section 3.3; Hochbruck and Ostermann 2010, section 2.7.
     """
 
-    info = SchedulerInfo(
-        "res-multistep",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="RES, arXiv 2308.02157",
-        aliases=("res_multistep",),
-    )
+    info = SchedulerInfo("res-multistep", 2, model_calls_per_step=1, stochastic=False, source="RES, arXiv 2308.02157")
 
     order: int = field(whole, low=1, high=3, default=2)
 
