@@ -102,7 +102,21 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
     assert runtimes(extras["cpu"]) == {"onnxruntime"}
     assert runtimes(extras["cuda12"]) == runtimes(extras["cuda13"]) == {"onnxruntime-gpu"}
     assert set(extras) == {
-        *("cpu", "cuda12", "cuda13", "plot", "beta", "study", "lpips", "ray", "export", "hub", "test", "dev"),
+        *(
+            "cpu",
+            "cuda12",
+            "cuda13",
+            "plot",
+            "beta",
+            "study",
+            "lpips",
+            "ray",
+            "export",
+            "hub",
+            "completion",
+            "test",
+            "dev",
+        ),
     }
 
 

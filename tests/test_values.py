@@ -316,6 +316,8 @@ CALLS |= {
         "backend": Takes("numpy"),
     },
     "get_scheduler": {"sampler": Takes("flow-sde"), "timesteps": Takes(TIMES)},
+    "describe_scheduler": {"name": Takes("heun")},
+    "describe_timesteps": {"name": Takes("karras")},
     "Run.advance": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.branch": {"table": Takes(TABLE)},
     "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5)},

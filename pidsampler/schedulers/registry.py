@@ -72,6 +72,26 @@ def list_schedulers() -> list[SchedulerInfo]:
     return [thing.info for thing in SCHEDULERS.everything()]
 
 
+def scheduler_class(name: str) -> Any:
+    """Return the class of a scheduler's name, also another project's.
+
+    Raises:
+        PidSamplerError: The name is unknown, or what it is elsewhere is not here.
+    """
+    return SCHEDULERS.find(_as_here(Spec.parse(name)).name, others=_others(lists=False))
+
+
+def timestep_list(name: str) -> tuple[str, Callable[..., Times]]:
+    """Return a list's name here, and its function, also for another project's name.
+
+    Raises:
+        PidSamplerError: As `scheduler_class`.
+    """
+    spec = Spec("", list=name)
+    own = str((spec if LISTS.knows(name) else list_as_here(spec, own=LISTS)).list)
+    return own, _found_list(own)
+
+
 def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
     """Return a list by its short name, as in the part after @ of a spec, such as "karras".
 
@@ -91,18 +111,21 @@ def _named(name: str, steps: int | None, options: Mapping[str, Any], *, stretch:
     if not LISTS.knows(name):
         spec = list_as_here(Spec("", list=name, list_options=options), own=LISTS)
         name, options = str(spec.list), spec.list_options
-    function = LISTS.find(name, others=_others(lists=True))
+    function = _found_list(name)
     if function is not lists.pid or steps is None:
         return _list_of(name, function, steps, options)
     return _of_steps(_list_of(name, function, None, options), steps, stretch=stretch, to=to)
 
 
+def _has_no_length(function: Callable[..., Any]) -> bool:
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    return first is not None and first.default is first.empty
+
+
 def _list_of(name: str, function: Callable[..., Any], steps: int | None, options: Mapping[str, Any]) -> Times:
     check_options(function, name, options=options)
-    if steps is None:
-        first = next(iter(inspect.signature(function).parameters.values()), None)
-        if first is not None and first.default is first.empty:
-            raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
+    if steps is None and _has_no_length(function):
+        raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
     return lists.custom(
         called(function, name, arguments=() if steps is None else (steps,), options=options), partial=True
     )
@@ -255,7 +278,7 @@ def as_scheduler(
     if twice := sorted(spec.options.keys() & given.keys()):
         raise ConfigError(f"{sampler!r} has {twice[0]!r}, and it was given too: use one of them")
     spec = _as_here(evolve(spec, options={**spec.options, **given}))
-    if spec.list is not None and spec.steps is None and timesteps is None:
+    if spec.list is not None and spec.steps is None and timesteps is None and _has_no_length(_found_list(spec.list)):
         spec, steps = evolve(spec, steps=steps), None
     if spec.list is not None and (timesteps is not None or steps is not None):
         what = "steps" if timesteps is None else "timesteps"
@@ -290,7 +313,7 @@ def _registered(spec: Spec, times: Callable[[Any], Times]) -> Scheduler:
     check_options(cls, spec.name, options=spec.options)
     scheduler = made_by(cls, times(cls), options=spec.options, name=spec.name)
     if spec.list is not None and isinstance(scheduler, TimesScheduler):
-        name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
+        name, list_options = cls.info.name, _in_order(_found_list(spec.list), spec.list_options)
         spec = evolve(spec, name=name, options=_in_order(cls, spec.options), list_options=list_options)
         return scheduler.with_spec(spec)
     return scheduler
@@ -306,6 +329,10 @@ def _as_here(spec: Spec) -> Spec:
         like = str(evolve(spec, list="uniform"))
         raise ConfigError(f"{str(spec)!r} has a number of steps and no timestep list: pass a list, such as {like!r}")
     return spec if spec.list is None or LISTS.knows(spec.list) else list_as_here(spec, own=LISTS)
+
+
+def _found_list(name: str) -> Callable[..., Any]:
+    return LISTS.find(name, others=_others(lists=True))
 
 
 def _others(*, lists: bool) -> list[str]:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pidsampler import PidSamplerError, get_scheduler, timesteps
 from pidsampler.schedulers.names import folded, other_names
-from pidsampler.schedulers.registry import LISTS, SCHEDULERS, get_timesteps, without_list
+from pidsampler.schedulers.registry import LISTS, SCHEDULERS, as_scheduler, get_timesteps, without_list
 from pidsampler.schedulers.spec import PROJECTS
 
 HERE = Path(__file__)
@@ -207,6 +207,10 @@ def test_what_is_said_of_others(text, message):
 
 def test_a_list_in_a_name_takes_steps_and_no_other_list():
     assert str(get_scheduler("Euler a", "karras:4")) == "flow-ancestral@karras:4"
+    assert str(as_scheduler("DPM++ 2M Karras", steps=6)) == "dpmpp-2m@karras:6"
+    for spec in ("dpmpp_2m_k:8", "heun@pid"):  # the one has a number, the other a length of its own
+        with pytest.raises(PidSamplerError, match="names a timestep list and steps were given too"):
+            as_scheduler(spec, steps=2)
     with pytest.raises(PidSamplerError, match="names a timestep list and timesteps were given too"):
         get_scheduler("dpmpp_2m_k", [0.9, 0])
     assert without_list("DPM++ 2M SDE Heun Karras:8") == "dpmpp-2m-sde(kind=heun)"
