@@ -241,7 +241,7 @@ CALLS = {
     "image.size.resolve": {"size": Takes(Size(scale=2), (None,)), "native": Takes((40, 40)), "native_scale": Takes(4)},
     "image.size.warn_if_stretched": {"height": Takes(20), "width": Takes(20), "native": Takes((40, 40))},
     "schedulers.base.TimesScheduler": {"timesteps": TIMES_},
-    "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3), "weights": Takes("equal")},
     "schedulers.ButcherTableau": {"a": Takes(((0.5,),)), "b": Takes((0, 1))},
     "schedulers.DEIS": {"timesteps": TIMES_, "order": Takes(3)},
     "schedulers.DPMSolver2": {"timesteps": TIMES_, "r": Takes(0.5)},

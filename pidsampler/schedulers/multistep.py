@@ -74,7 +74,12 @@ class _Multistep(TimesScheduler):
 
 @attrs.frozen(slots=False)
 class AdamsBashforth(_Multistep):
-    """Adams-Bashforth on the velocity, for unequal steps, of order 1 to 4: k-diffusion's LMS, iPNDM for equal steps.
+    """Adams-Bashforth on the velocity, of order 1 to 4: k-diffusion's LMS, and iPNDM.
+
+    Args:
+        timesteps: A valid list of times.
+        order: How many evaluations a step uses; fewer at the start.
+        weights: "exact" for the steps as they are, or "equal", those of equal steps on any list, as iPNDM has them.
 
     Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section III.5; PNDM, arXiv
     2202.09778, for its use without Runge-Kutta start-up.
@@ -90,11 +95,13 @@ class AdamsBashforth(_Multistep):
     quantity = staticmethod(velocity)
 
     order: int = field(whole, low=1, high=4, default=2)
+    weights: str = field(word, choices=("exact", "equal"), default="exact", kw_only=True)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = t_next - times[0]
         moments = [h / (p + 1) for p in range(len(times))]
-        return interpolation_weights([(t - times[0]) / h for t in times], moments)[1:]
+        equal = self.weights == "equal"
+        return interpolation_weights([-k if equal else (t - times[0]) / h for k, t in enumerate(times)], moments)[1:]
 
 
 @attrs.frozen(slots=False)

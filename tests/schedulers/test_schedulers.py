@@ -154,7 +154,7 @@ OPTIONS = {
     "dpmpp-3m-sde": [{"eta": 0.0}, {"eta": 0.5}],
     "dpm-solver-2": [{"r": 0.3}],
     "dpmpp-2s": [{"r": 0.7}],
-    "adams-bashforth": [{"order": 3}, {"order": 4}],
+    "adams-bashforth": [{"order": 3}, {"order": 4}, {"order": 4, "weights": "equal"}],
     "gradient-estimation": [{"gamma": 1.5}],
     "deis": [{"order": 3}],
     "res-multistep": [{"order": 3}],
@@ -367,6 +367,31 @@ def with_b(cls, *b):
 def test_a_wrong_weight_loses_the_order(mutant, order):
     """The table's own check passes for these, since a constant is still exact: the slope is what shows them."""
     assert slope(mutant, "mixture") < order - 0.3
+
+
+IPNDM = {1: [1], 2: [3 / 2, -1 / 2], 3: [23 / 12, -16 / 12, 5 / 12], 4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}
+
+
+def test_ipndm_weighs_every_list_as_equal_steps():
+    """ComfyUI's sample_ipndm: x' = x + (t' - t)*(55*v - 59*v_1 + 37*v_2 - 9*v_3)/24, fewer v at first, x0 at last."""
+    times = [0.97, 0.9, 0.6, 0.55, 0.2, 0.1, 0.0]
+    x, flow, history = np.array([0.3, -1.2]), GaussianMixture([-0.6, 0.5], [0.1, 0.2], [1, 2]), []
+    expected = x
+    for t, t_next in pairwise(times):
+        v = np.empty((1, 1, 1, 2))
+        flow.predict(expected.reshape(1, 1, 1, 2), t, v)
+        history = [v.ravel(), *history][:4]
+        weights = IPNDM[len(history)] if t_next > 0 else [1]
+        expected = expected + (t_next - t) * sum(w * q for w, q in zip(weights, history, strict=False))
+    scheduler = get_scheduler("ipndm", timesteps=times)
+    assert scheduler == AdamsBashforth(times, order=4, weights="equal")
+    found = sample(flow, scheduler, shape=(1, 1, 1, 2), x=x.reshape(1, 1, 1, 2), dtype=np.float64)
+    assert found.ravel() == pytest.approx(expected, abs=1e-12)
+    equal = timesteps.uniform(7)
+    ours = AdamsBashforth(equal, order=4).table()
+    assert np.allclose(
+        [(r.a, r.b) for r in AdamsBashforth(equal, order=4, weights="equal").table()], [(r.a, r.b) for r in ours]
+    )
 
 
 @pytest.mark.parametrize(("name", "by_hand"), [("heun", methods.heun), ("adams-bashforth", methods.adams_bashforth_2)])
