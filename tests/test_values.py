@@ -38,7 +38,14 @@ from pidsampler import (
 from pidsampler.backends import get_backend
 from pidsampler.bench import BenchPlan
 from pidsampler.bench.timing import Effort
-from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
+from pidsampler.denoiser import (
+    AdaptiveProjectedGuidance,
+    CFGZeroStar,
+    Gaussian,
+    GaussianMixture,
+    Guided,
+    Pair,
+)
 from pidsampler.image.blocks import Blocks
 from pidsampler.image.pixels import to_tensor
 from pidsampler.io.files import read_bytes
@@ -123,6 +130,13 @@ SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
+PAIRED = {
+    "conditional": Takes(LAW),
+    "unconditional": Takes(LAW),
+    "scale": number_(2.0),
+    "interval": Takes((0.1, 0.9)),
+}
+
 # Each public callable that has parameters: a call that works.
 CALLS = {
     "Combination": SUM,
@@ -131,10 +145,16 @@ CALLS = {
         **STEP,
         "p": number_(1.0),
         "q": number_(-0.9),
+        "at": number_(0.8),
+        "net": Takes(0),
         "clip": number_(1.0),
         "saves": Takes({0: Combination(a=1)}),
+        "biased": flag(),
     },
     "StepTable": {"rows": Takes(TABLE.rows)},
+    "table.check_prediction": {"prediction": Takes("x0")},
+    "table.x0_weights": {"prediction": Takes("x0"), "t": Takes(0.5)},
+    "table.Bias": dict.fromkeys(("mean", "noise", "total_mean", "total_noise"), number_(0.5)),
     "StepTable.predicting": {"prediction": Takes("x0")},
     "StepTable.clipped": {"clip": Takes(1.0, (None, 1.5))},
     "StepTable.to_json": {"indent": Takes(1)},
@@ -225,6 +245,9 @@ CALLS = {
     "noise.with_noise": {"table": Takes(TABLE), "noise": Takes("fixed")},
     "noise.torch.normal": SEEDED,
     "denoiser.as_denoiser": {"network": Takes(LAW)},
+    "denoiser.network_of": {"denoiser": Takes(LAW), "net": Takes(0)},
+    "denoiser.Pair": {"conditional": Takes(LAW), "unconditional": Takes(LAW)},
+    "denoiser.Pair.predict": NETWORK,
     "denoiser.Guided": {
         "conditional": Takes(LAW),
         "unconditional": Takes(LAW),
@@ -232,6 +255,23 @@ CALLS = {
         "interval": Takes((0.1, 0.9)),
     },
     "denoiser.Guided.predict": NETWORK,
+    "denoiser.RescaledGuidance": {**PAIRED, "rescale": number_(0.5)},
+    "denoiser.CFGZeroStar": {**PAIRED, "zero_from": number_(0.9)},
+    "denoiser.CFGZeroStar.predict": NETWORK,
+    "denoiser.AdaptiveProjectedGuidance": {
+        **PAIRED,
+        "eta": number_(0.5),
+        "norm": number_(2.0),
+        "momentum": number_(-0.5),
+        "prediction": Takes("x0"),
+    },
+    "denoiser.AdaptiveProjectedGuidance.predict": NETWORK,
+    "denoiser.FrequencyDecoupledGuidance": {
+        "conditional": Takes(LAW),
+        "unconditional": Takes(LAW),
+        "scales": numbers((2.0, 1.0)),
+        "interval": Takes((0.1, 0.9)),
+    },
     "denoiser.Gaussian": {"mean": number_(0.5), "std": number_(1.0)},
     "denoiser.Gaussian.predict": NETWORK,
     "denoiser.GaussianMixture": {"means": numbers([0]), "stds": numbers([1]), "weights": numbers([1])},
@@ -320,7 +360,7 @@ CALLS |= {
     "describe_timesteps": {"name": Takes("karras")},
     "Run.advance": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.branch": {"table": Takes(TABLE)},
-    "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5)},
+    "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5), "net": Takes(0)},
     "Run.finish": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.predict_x0": {"m": Takes(PICTURE), "out": Takes(PICTURE.copy())},
     "Run.step": {"m": Takes(PICTURE), "copy": Takes(PICTURE.copy())},
@@ -358,6 +398,7 @@ CALLS |= {
         "guidance": number_(1.0),
         "negative": Takes(None),
         "plan": Takes(None),
+        "pair": flag(),
         "on_tile": Takes(None),
     },
     "Upscaler.output_size": {"source": Takes(SOURCE), "size": Takes(Size(scale=2))},
@@ -702,6 +743,9 @@ OBJECTS = {
     "Finish": Finish(),
     "FlowODE": FlowODE(TIMES),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
+    "denoiser.CFGZeroStar": CFGZeroStar(LAW, LAW, scale=2.0),
+    "denoiser.AdaptiveProjectedGuidance": AdaptiveProjectedGuidance(LAW, LAW, scale=2.0),
+    "denoiser.Pair": Pair(LAW, LAW),
     "denoiser.Gaussian": LAW,
     "denoiser.GaussianMixture": GaussianMixture([0], [1], [1]),
 }

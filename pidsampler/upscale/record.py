@@ -41,7 +41,8 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
     """
     contract, sampler, noise = model.contract, resolved.sampler, options.noise
     height, width = output_size(source, model, size=options.finish.size)
-    negative = None if resolved.guidance is None else negative_for(options, model)
+    guides = resolved.guidance is not None or resolved.table.asks_both
+    negative = negative_for(options, model) if guides else None
     return {
         "model": _model(model),
         "scheduler": "StepTable" if isinstance(sampler, StepTable) else repr(sampler),

@@ -178,13 +178,20 @@ class Upscaler:
     @moved.keywords()
     @listed(*CONDITIONS)
     def bind(
-        self, image: ImageLike, *, plan: TilePlan | None = None, on_tile: Progress | None = None, **options: Any
+        self,
+        image: ImageLike,
+        *,
+        plan: TilePlan | None = None,
+        pair: bool = False,
+        on_tile: Progress | None = None,
+        **options: Any,
     ) -> Bound:
         """Make a picture or latent ready to be sampled: read, encoded, and bound to the network.
 
         Args:
             image: As in `__call__`.
             plan: How it is cut up; None asks `plan`.
+            pair: Bind a `Pair` of networks, for a sampler that guides by its rows (`StepTable.asks_both`).
             on_tile: Called as on_tile(done, total) after each tile of each step, where there are several.
             **options: Those of `Options` that matter here: `CONDITIONS`, where seed is that of the latent's noise.
 
@@ -193,8 +200,8 @@ class Upscaler:
         """
         callback("on_tile", on_tile, takes="(done, total)")
         asked, source = Options.of(options, CONDITIONS), read(image)
-        plan = plan or self.plan(source, 2 + (guidance_for(asked, self.model.contract) is not None))
-        return bind(source, asked, model=self.model, backend=self.backend, plan=plan, on_tile=on_tile)
+        plan = plan or self.plan(source, 2 + (guidance_for(asked, self.model.contract, pair=pair) is not None))
+        return bind(source, asked, model=self.model, backend=self.backend, plan=plan, pair=pair, on_tile=on_tile)
 
     def output_size(self, source: Source, size: Size | None = None) -> tuple[int, int]:
         """Return the (height, width) of a result, see `sizes.output_size`."""
@@ -251,6 +258,7 @@ def _made(
             model=up.model,
             backend=up.backend,
             plan=plan,
+            pair=resolved.table.asks_both,
             on_tile=None if progress is None else lambda *_: progress(share),
         )
         x = sample(

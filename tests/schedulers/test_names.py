@@ -215,7 +215,7 @@ def test_a_list_in_a_name_takes_steps_and_no_other_list():
         get_scheduler("dpmpp_2m_k", [0.9, 0])
     assert without_list("DPM++ 2M SDE Heun Karras:8") == "dpmpp-2m-sde(kind=heun)"
     assert without_list("Euler a@karras:8") == "Euler a"
-    assert get_scheduler("lms", order=3).options == {"order": 3}
+    assert get_scheduler("lms", order=3).options["order"] == 3
     assert str(get_scheduler("DPMSolverMultistepScheduler@karras:4", solver_order=3)) == "dpmpp-3m@karras:4"
 
 

@@ -17,7 +17,16 @@ import pytest
 from forking import Server
 from PIL import Image
 
-from pidsampler import PidSamplerError, StepTable, Upscaler, get_scheduler, list_schedulers, sample
+from pidsampler import (
+    Combination,
+    PidSamplerError,
+    Row,
+    StepTable,
+    Upscaler,
+    get_scheduler,
+    list_schedulers,
+    sample,
+)
 from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.jobs import processes
@@ -620,6 +629,37 @@ def test_samplers_and_times_of_ones_own_files(tmp_path):
         preset={**study.preset, "scheduler": "@table.json", "timesteps": None, "steps": None}, folder=tmp_path
     )
     assert table.table(table.preset_cell)[0].times == (1.0, 0.5, 0.0)
+
+
+def test_tables_that_ask_two_networks_and_biased_ones(tmp_path):
+    """A flow has no condition, so that its two networks are one; the report says how far a biased table ends off."""
+    keep = Row(1.0, 1.0, a=1.0, net=1, saves={0: Combination(b=1.0)})
+    pair = StepTable([keep, Row(1.0, 0.5, a=0.5, b=1.0, h={0: -0.5}), Row(0.5, 0.0, b=1.0)])
+    biased = StepTable([Row(1.0, 0.5, a=0.5, b=0.5), Row(0.5, 0.0, b=0.98, biased=True)])
+    for name, table in (("pair", pair), ("biased", biased)):
+        (tmp_path / f"{name}.json").write_text(table.to_json())
+    study = of_flow(
+        preset={"model": "mixture", "scheduler": "flow-ode", "timesteps": "uniform", "steps": 2, "seeds": 2},
+        axes={},
+        cells=[{"scheduler": f"@{name}.json", "timesteps": None, "steps": None} for name in ("pair", "biased")],
+        measures=["ode-distance"],
+        folder=tmp_path,
+    )
+    finished = run_study(study, tmp_path / "out", device="cpu")
+    found = {(row["set_scheduler"], row["seed"]): float(row["ode-distance"]) for row in rows(tmp_path / "out")}
+    for seed in "01":
+        assert found["@pair.json", seed] == pytest.approx(found["flow-ode", seed], rel=1e-9)
+        assert found["@biased.json", seed] != found["flow-ode", seed]
+    data = json.loads(re.search(r'id="data"[^>]*>(.*?)</script>', finished.report.read_text(), re.S)[1])
+    said = {cell["settings"]["scheduler"]: cell["bias"] for cell in data["cells"]}
+    assert said == {
+        "flow-ode": None,
+        "@pair.json": None,
+        "@biased.json": "image -0.02 and noise +0 at the end, by the self-check",
+    }
+    table = (tmp_path / "out" / "table.md").read_text()
+    assert "biased.json (biased) |" in table
+    assert "Biased: the sampler misses its noise level on purpose." in table
 
 
 @pytest.mark.parametrize("scheduler", ["my.py:euler", "my.py:euler@uniform:2", "flow-ode@uniform:2"])
