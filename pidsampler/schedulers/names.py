@@ -10,7 +10,7 @@ import re
 from collections import defaultdict
 from collections.abc import Collection
 from functools import cache
-from importlib.resources import files
+from pathlib import Path
 
 import attrs
 
@@ -67,7 +67,7 @@ class Name:
 @cache
 def other_names() -> tuple[Name, ...]:
     """Return the table of other projects' names."""
-    text = files(__package__).joinpath("names.txt").read_text(encoding="utf-8")
+    text = Path(__file__).with_name("names.txt").read_text(encoding="utf-8")
     rows = [line.split(" | ") for line in text.splitlines() if line[:1] != "#"]
     return tuple(Name(row[0], tuple(row[1].split()), here=row[2], note="".join(row[3:])) for row in rows)
 
