@@ -287,7 +287,7 @@ def as_scheduler(
         listed = parse_times(timesteps)
         if isinstance(listed, Spec) and listed.file is None:  # so that the scheduler knows its whole spec
             count = _one_of(timesteps, listed.steps, steps)
-            spec = evolve(spec, list=listed.list, list_options=listed.list_options, steps=count)
+            spec = _as_here(evolve(spec, list=listed.list, list_options=listed.list_options, steps=count))
 
     def times(maker: Any) -> Times:
         if spec.list is not None:
