@@ -42,18 +42,13 @@ def page():
     """The text of docs/names.md."""
     parts = [INTRODUCTION]
     for project, called in PROJECTS.items():
-        for lists, what, called_here in ((False, "samplers", "sampler"), (True, "timestep lists", "list")):
+        for lists, what in ((False, "sampler"), (True, "timestep list")):
             rows = [row for row in ROWS if project in row.projects and row.is_list == lists]
-            own = {title(row) for row in rows if ":" in row.name}
-            lines = [
-                f"| `{title(row)}` | {shown(row)} | {row.note} |"
-                for row in rows
-                if ":" in row.name or row.name not in own
-            ]
-            if lines:
-                known = sum(row.known for row in rows if ":" in row.name or row.name not in own)
-                parts.append(f"## {called}: {what}\n\n{known} of {len(lines)} are here.\n")
-                parts.append("\n".join([f"| {called_here} | here | note |", "| --- | --- | --- |", *lines]) + "\n")
+            if rows:
+                meant = {title(row): row.known for row in rows}  # a meaning of its own comes after the bare name
+                parts.append(f"## {called}: {what}s\n\n{sum(meant.values())} of {len(meant)} are here.\n")
+                lines = [f"| `{row.name}` | {shown(row)} | {row.note} |" for row in rows]
+                parts.append("\n".join([f"| {what} | here | note |", "| --- | --- | --- |", *lines]) + "\n")
     return "\n".join(parts)
 
 
@@ -69,7 +64,8 @@ A sampler or a list may be called as another project calls it: `get_scheduler("D
 stand behind a sampler's. What is not here is answered by what is nearest, and why that is not the same.
 
 A bare name that is ours keeps our meaning. With a project before it, such as `comfy:dpmpp_2m` or `a1111:uniform`, it
-has the meaning there: `{"`, `".join(PROJECTS)}`. A note says where the two differ. `@` stands before a list.
+has the meaning there: `{"`, `".join(PROJECTS)}`.
+A note says where the two differ. `@` stands before a list.
 
 Made of `pidsampler/schedulers/names.txt` by `python tests/schedulers/test_names.py`.
 """
