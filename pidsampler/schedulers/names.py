@@ -15,7 +15,7 @@ from pathlib import Path
 import attrs
 
 from ..errors import ConfigError
-from ..values import field, word, words
+from ..values import field, shown, word, words
 from .spec import PROJECTS, Spec, Value
 
 _PREFIXES = ("sample_", "k_")  # of k-diffusion's functions, and of A1111's aliases
@@ -182,7 +182,7 @@ def _variant(rows: list[Name], options: dict[str, Value]) -> tuple[Name, dict[st
         if settings[0] | own == asked:
             return row, rest
     name = rows[0].name.partition("(")[0]
-    given = ", ".join(f"{key}={options[key]}" for key in options if key in known)
+    given = ", ".join(f"{key}={shown(options[key])}" for key in options if key in known)
     raise ConfigError(f"{name} with {given} is not here; the nearest is {rows[0].here!r}")
 
 
@@ -209,5 +209,5 @@ def _with_list(found: Spec, named: Spec, given: Spec) -> Spec:
     """A spec with the list that its name brings."""
     if given.list is not None:
         lists = f"{named.list!r} and {given.list!r}"
-        raise ConfigError(f"{str(given)!r} names two timestep lists, {lists}: use one of them")
+        raise ConfigError(f"{shown(str(given))} names two timestep lists, {lists}: use one of them")
     return attrs.evolve(found, list=named.list, list_options=named.list_options)

@@ -17,7 +17,7 @@ from ..io.times import read_list
 from ..plugins import Registry, load_from_file, split_file
 from ..table import Scheduler, as_table
 from ..timesteps import Times, TimesLike
-from ..values import whole
+from ..values import shown, whole
 from . import SchedulerInfo, TimesScheduler
 from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, unchanged
 from .names import list_as_here, other_names, sampler_as_here
@@ -327,7 +327,9 @@ def _as_here(spec: Spec) -> Spec:
         if spec.file is None:
             SCHEDULERS.find(spec.name, others=_others(lists=False))  # raises where it is unknown
         like = str(evolve(spec, list="uniform"))
-        raise ConfigError(f"{str(spec)!r} has a number of steps and no timestep list: pass a list, such as {like!r}")
+        raise ConfigError(
+            f"{shown(str(spec))} has a number of steps and no timestep list: pass a list, such as {shown(like)}"
+        )
     return spec if spec.list is None or LISTS.knows(spec.list) else list_as_here(spec, own=LISTS)
 
 
