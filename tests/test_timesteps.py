@@ -3,7 +3,7 @@ import sys
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lists import valid_lists
 
@@ -94,7 +94,11 @@ def test_subset_takes_ends_and_members(times, data):
 
 
 @pytest.mark.parametrize("name", LISTS)
+@settings(max_examples=25)
 @given(st.integers(1, 200))
+@example(1)
+@example(2)
+@example(200)
 def test_every_list_is_valid_at_every_length(name, steps):
     if name == "pid":
         steps = 1 + steps % 4
