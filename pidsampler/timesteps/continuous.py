@@ -82,7 +82,7 @@ def flux2(steps: int, tokens: int = 4096) -> Times:
 def flux2_mu(tokens: int, steps: int) -> float:
     """Return FLUX.2's mu: linear in the steps between lines in the tokens, fitted at 10 and at 200 steps.
 
-    Above 4300 tokens the line of 200 steps counts alone, so mu falls there.
+    Above 4300 tokens the line of 200 steps counts alone, so that mu jumps down there.
 
     Source: black-forest-labs/flux2, sampling.py (compute_empirical_mu).
     """
