@@ -93,8 +93,8 @@ def map(work: Callable[[Item], Result], items: Iterable[Item], *, most: int = _M
 
 def in_parts(work: Callable[[int, int], Any], size: int) -> None:
     """Call work(start, stop) for parts of 0..size that begin at whole chunks, one a core, where that pays."""
-    part = -(-size // (min(count_cores(), _MOST) * CHUNK)) * CHUNK
-    if part >= size or size < _WORTH:
+    part = size if size < _WORTH else -(-size // (min(count_cores(), _MOST) * CHUNK)) * CHUNK
+    if part >= size:
         work(0, size)
         return
     map(lambda start: work(start, min(start + part, size)), range(0, size, part))
