@@ -1,10 +1,10 @@
-"""Rows on the CPU against PyTorch, against numpy's form, and against another version of this package, sample by sample.
+"""Rows on the CPU against PyTorch, diffusers, plain numpy, and another version of this package, sample by sample.
 
     OMP_NUM_THREADS=1 python bench/cpu_rows.py [--other FOLDER] [--side 1024] [--rounds 15] [VARIANT ...]
 
-Made for a machine that others use at the same time: all take turns, and each has its least time, of the clock and in
-parentheses of the processor (all threads together), in ms. FOLDER is a checkout of the other version, which runs in a
-process of its own.
+Prints a table of docs/benchmarks.md. Made for a machine that others use at the same time: all take turns, and each has
+its least time, of the clock and in parentheses of the processor (all threads together), in ms. "compiled" and "numpy"
+are this package's two forms. FOLDER is a checkout of the other version, which runs in a process of its own.
 """
 
 import argparse
@@ -36,6 +36,9 @@ for turn, name in enumerate(map(str.strip, sys.stdin)):
 """
 
 
+PEERS = {"torch-in-place": "torch-in-place", "torch": "torch", "diffusers": "diffusers", "numpy": "plain numpy"}
+
+
 def timed(step):
     began, used = time.perf_counter_ns(), time.process_time_ns()
     step()
@@ -65,7 +68,8 @@ def subjects(row, side):
     steps = [("compiled" if here() else "", own.arrays, own.prepare(row)), ("numpy", own.arrays, own.prepare(row))]
     steps = [(name, arrays, without(step) if name == "numpy" else step) for name, arrays, step in steps if name]
     peers, _ = find_peers(backend)
-    steps += [(p.name, p.arrays, p.prepare(row)) for p in peers if p.name in ("torch", "torch-in-place")]
+    by_name = {peer.name: peer for peer in peers}
+    steps += [(PEERS[k], by_name[k].arrays, by_name[k].prepare(row)) for k in PEERS if k in by_name]
     host = np.random.default_rng(0)
     for name, arrays, step in steps:
         if step is None:
@@ -80,6 +84,21 @@ def subjects(row, side):
 def once(step, sets):
     x, m, *saved = next(sets)
     step(x, m, saved)
+
+
+def print_head(columns, side):
+    """Print what the table is true of, and its head."""
+    from pidsampler.backends import get_backend
+    from pidsampler.bench.peers import find_peers
+    from pidsampler.bench.rows import machine
+
+    backend = get_backend("numpy")
+    where = machine(backend)
+    versions = {peer.name: peer.version for peer in find_peers(backend)[0]}
+    libraries = [f"{name} {versions[name]}" for name in ("torch", "diffusers", "numpy") if name in versions]
+    print(f"{where['device']}, threads: {where['cores']}; 3x{side}x{side}, float32; Python {where['python']},")
+    print(f"{', '.join(libraries)}; pidsampler {where['commit'] or where['pidsampler']}, {where['date'][:10]}\n")
+    print(f"| row | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}", flush=True)
 
 
 def main():
@@ -98,6 +117,8 @@ def main():
             stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(arguments.other)}, cwd=arguments.other,
         )  # fmt: skip
         other.stdout.readline()
+    columns = ["compiled", "numpy", *PEERS.values(), *(["other"] if other else [])]
+    print_head(columns, arguments.side)
     for variant in variants():
         if arguments.variants and variant.name not in arguments.variants:
             continue
@@ -112,8 +133,8 @@ def main():
                 other.stdin.flush()
                 takes.setdefault("other", []).append(tuple(map(int, other.stdout.readline().split())))
         least = {name: [min(each) / 1e6 for each in zip(*taken, strict=True)] for name, taken in takes.items()}
-        said = "  ".join(f"{name} {wall:.2f} ({used:.2f})" for name, (wall, used) in least.items())
-        print(f"{variant.name:<32} {said}", flush=True)
+        cells = ["{:.3g} ({:.3g})".format(*least[name]) if name in least else "" for name in columns]
+        print(f"| `{variant.name}` | {' | '.join(cells)} |", flush=True)
     if other:
         other.stdin.close()
         other.wait()
