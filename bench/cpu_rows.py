@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -125,9 +126,11 @@ def main():
         turns = dict(subjects(variant.row, arguments.side))
         takes = {name: [] for name in turns}
         rounds = min(arguments.rounds, 3) if len(variant.row.draws) > 3 else arguments.rounds
+        order = deque(turns)
         for _ in range(rounds):
-            for name, launch in turns.items():
-                takes[name].append(timed(launch))
+            order.rotate(1)  # who comes after the other process, or after whom, is not always the same
+            for name in order:
+                takes[name].append(timed(turns[name]))
             if other:
                 other.stdin.write(f"{variant.name}\n")
                 other.stdin.flush()
