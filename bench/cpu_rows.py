@@ -1,6 +1,6 @@
 """Rows on the CPU against PyTorch, diffusers, plain numpy, and another version of this package, sample by sample.
 
-    OMP_NUM_THREADS=1 python bench/cpu_rows.py [--other FOLDER] [--side 1024] [--rounds 15] [VARIANT ...]
+    OMP_NUM_THREADS=1 python bench/cpu_rows.py [--other FOLDER] [--rounds 15] [--by COLUMN,...] [VARIANT ...]
 
 Prints a table of docs/benchmarks.md. Made for a machine that others use at the same time: all take turns, and each has
 its least time, of the clock and in parentheses of the processor (all threads together), in ms. "compiled" and "numpy"
@@ -110,6 +110,7 @@ def main():
     parser.add_argument("--other", type=Path, help="a checkout of another version")
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--by", help="columns, such as compiled,torch-in-place (default: all)")
     arguments = parser.parse_args()
     other = None
     if arguments.other:
@@ -119,11 +120,13 @@ def main():
         )  # fmt: skip
         other.stdout.readline()
     columns = ["compiled", "numpy", *PEERS.values(), *(["other"] if other else [])]
+    if arguments.by:
+        columns = [name for name in columns if name in arguments.by.split(",") or name == "other"]
     print_head(columns, arguments.side)
     for variant in variants():
         if arguments.variants and variant.name not in arguments.variants:
             continue
-        turns = dict(subjects(variant.row, arguments.side))
+        turns = {name: step for name, step in subjects(variant.row, arguments.side) if name in columns}
         takes = {name: [] for name in turns}
         rounds = min(arguments.rounds, 3) if len(variant.row.draws) > 3 else arguments.rounds
         order = deque(turns)
