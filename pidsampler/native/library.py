@@ -80,17 +80,17 @@ class Library:
         self._step(self._number, wide, ctypes.addressof(row), address(m), start, start + len(m))
 
 
+def suits(array: NDArray[np.floating], dtype: np.dtype[np.floating]) -> bool:
+    """Return whether an array is of a type, has one axis, and lies in memory as C's arrays do."""
+    flags = array.flags
+    return array.dtype == dtype and array.ndim == 1 and flags.c_contiguous and flags.aligned
+
+
 def address(array: NDArray[Any]) -> int:
     """Return where an array's elements lie, as `array.ctypes.data` does in three times the time."""
     if array.flags.writeable and array.flags.c_contiguous and array.size:
         return ctypes.addressof(ctypes.c_char.from_buffer(cast(Any, array)))
     return array.ctypes.data
-
-
-def suits(array: NDArray[np.floating], dtype: np.dtype[np.floating]) -> bool:
-    """Return whether an array is of a type, has one axis, and lies in memory as C's arrays do."""
-    flags = array.flags
-    return array.dtype == dtype and array.ndim == 1 and flags.c_contiguous and flags.aligned
 
 
 def load(path: str | Path, form: str | None = None) -> Library:
