@@ -57,6 +57,7 @@ def test_fixed_noise_between_ode_and_full_renoise():
 
 
 @pytest.mark.parametrize("name", STOCHASTIC)
+@pytest.mark.usefixtures("both")
 def test_fixed_noise_of_every_method(name):
     """Where the network is exact, the noise is the initial one throughout, and the results those of the ODE."""
     times = np.linspace(1, 0, 7)
