@@ -120,6 +120,7 @@ NETWORK = {"x": anything(PICTURE), "t": Takes(0.5), "out": anything(PICTURE.copy
 STEP = {"t": Takes(0.9), "t_next": Takes(0.6)}
 SUM = {"a": number_(0.5), "b": number_(0.5), "h": Takes({0: 0.5}), "noise": Takes([(1, 0.5)])}
 SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
+CHURN = {"timesteps": TIMES_, **dict.fromkeys(("s_churn", "s_tmin", "s_tmax", "s_noise"), number_(1.0))}
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
@@ -250,6 +251,23 @@ CALLS = {
     "schedulers.DPMSolverPP3MSDE": SDE,
     "schedulers.DPMSolverPPSDE": {**SDE, "r": Takes(0.5)},
     "schedulers.ERSDE": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.EDMEuler": CHURN,
+    "schedulers.EDMHeun": CHURN,
+    "schedulers.dcw": {"sampler": Takes(TABLE), "scale": number_(0.1)},
+    "schedulers.decoupled": {"sampler": Takes(TABLE), "at": Takes([0.5] * len(TABLE))},
+    "schedulers.detail": {
+        **dict.fromkeys(("amount", "start", "end", "bias", "exponent"), number_(0.5)),
+        "sampler": Takes(TABLE),
+        "smooth": flag(),
+    },
+    "schedulers.epsilon_scaling": {
+        **dict.fromkeys(("factor", "slope", "t_max"), number_(0.5)),
+        "sampler": Takes(TABLE),
+        "of": Takes("eps"),
+    },
+    "schedulers.lying": {"sampler": Takes(TABLE), **dict.fromkeys(("factor", "start", "end"), number_(0.5))},
+    "schedulers.s_noise": {"sampler": Takes(TABLE), "factor": number_(1.1)},
+    "schedulers.time_shift": {"sampler": Takes(TABLE), "by": number_(0.1), "cutoff": number_(0.5)},
     "schedulers.FlowAncestral": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     "schedulers.GradientEstimation": {"timesteps": TIMES_, "gamma": number_(2.0)},
     "schedulers.Heun": {"timesteps": TIMES_},

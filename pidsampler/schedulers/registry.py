@@ -21,6 +21,7 @@ from ..values import whole
 from . import SchedulerInfo, TimesScheduler
 from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, unchanged
 from .spec import Spec, parse_times, reference, without_list
+from .wrappers import WRAPPERS, Wrapped, wrapped
 
 # A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
 TimestepsLike = str | TimesLike
@@ -198,7 +199,8 @@ def get_scheduler(sampler: SamplerLike, timesteps: TimestepsLike | None = None, 
 
     Args:
         sampler: A spec "NAME(options)@LIST(options):STEPS", where all but NAME may be left out, such as "heun",
-            "flow-sde(eta=0.5)@pid:2" or "dpmpp-2m@karras(rho=5):12"; names of other projects are known as aliases. Or
+            "flow-sde(eta=0.5)@pid:2" or "dpmpp-2m@karras(rho=5):12"; names of other projects are known as aliases.
+            Wrappers follow the method, such as "heun.detail(amount=0.2)@karras:8", see `schedulers.wrappers`. Or
             "FILE.py:NAME", "@FILE.json", a scheduler, a StepTable, or a class or function of timesteps.
         timesteps: The times, if the spec names no list, in any form of `as_times`. With neither it is
             `timesteps.pid()`.
@@ -278,10 +280,14 @@ def as_scheduler(
     if is_made(found):
         table = as_table(unchanged(found, name, asked=asked or spec.list is not None, options=given))
         own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
-        return FileSampler(name, table, timesteps=own_times)
-    over = times(found)
-    table = as_table(made_by(found, over, options=given, name=name))
-    return FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
+        made = FileSampler(name, table, timesteps=own_times)
+    else:
+        over = times(found)
+        table = as_table(made_by(found, over, options=given, name=name))
+        made = FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
+    if not spec.wrappers:
+        return made
+    return FileSampler(str(spec), as_table(wrapped(made, spec.wrappers)), timesteps=made.timesteps)
 
 
 def _registered(spec: Spec, times: Callable[[Any], Times], options: dict[str, Any]) -> Scheduler:
@@ -293,11 +299,13 @@ def _registered(spec: Spec, times: Callable[[Any], Times], options: dict[str, An
     options = options | spec.options
     check_options(cls, spec.name, options=options)
     scheduler = made_by(cls, times(cls), options=options, name=spec.name)
+    made = wrapped(scheduler, spec.wrappers)
     if spec.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
-        spec = evolve(spec, name=name, options=_in_order(cls, options), list_options=list_options)
-        return scheduler.with_spec(spec)
-    return scheduler
+        wrappers = [evolve(w, options=_in_order(WRAPPERS.find(w.name), w.options)) for w in spec.wrappers]
+        spec = evolve(spec, name=name, options=_in_order(cls, options), wrappers=wrappers, list_options=list_options)
+        return made.with_spec(spec) if isinstance(made, TimesScheduler | Wrapped) else made
+    return made
 
 
 def _one_of(text: str, own: int | None, steps: int | None) -> int | None:
