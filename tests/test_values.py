@@ -185,6 +185,7 @@ CALLS = {
     "timesteps.subset": {"times": TIMES_, "steps": STEPS},
     "timesteps.uniform": {"steps": STEPS},
     "timesteps.custom": {"times": TIMES_, "partial": flag()},
+    "timesteps.begin": {"times": TIMES_, "start": Takes(0.5)},
     "timesteps.shift": {"times": TIMES_, "shift": number_(2.0)},
     "timesteps.shifted": SHIFTED,
     "timesteps.flux": {"steps": STEPS, "mu": number_(1.0)},
@@ -351,6 +352,7 @@ SAMPLED = {
     "guidance": number_(1.0),
     "negative": Takes(None),
     "steps": Takes(None),
+    "start": number_(0.5),
     "finish": Takes(Finish(), (None,)),
 }
 CALLS |= {
@@ -511,6 +513,7 @@ CALLS |= {
         "blocks": anything(BLOCKS),
     },
     "image.color.cielab": {"rgb": anything(np.zeros(3))},
+    "image.enlarge.enlarge": {"x": Takes(np.zeros((1, 3, 8, 8), np.float32)), "scale": Takes(2)},
     "image.lanczos.reduce": {
         "x": Takes(np.zeros((1, 3, 8, 8), np.float32)),
         "size": Takes((8, 8)),

@@ -19,7 +19,7 @@ from ..table import Scheduler, as_table
 from ..timesteps import Times, TimesLike
 from ..values import whole
 from . import SchedulerInfo, TimesScheduler
-from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, unchanged
+from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, sampler_name, unchanged
 from .spec import Spec, parse_times, reference, without_list
 from .wrappers import WRAPPERS, Wrapped, wrapped
 
@@ -221,6 +221,7 @@ def as_scheduler(
     own: OwnLike | None = None,
     folder: Path = Path(),
     partial: bool = False,
+    begin: float | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Scheduler:
     """Return a scheduler for whatever form a sampler was given in: the one place where that is decided.
@@ -234,6 +235,8 @@ def as_scheduler(
         own: The model's timesteps, where nothing else says which.
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
+        begin: Noise level to begin at, see `timesteps.begin`; None keeps the whole list. What is made already has to
+            begin there.
         options: The scheduler's own options.
 
     Raises:
@@ -244,16 +247,28 @@ def as_scheduler(
     def stretches(maker: Any) -> bool:
         return maker not in (schedulers.FlowSDE, schedulers.FlowODE)
 
+    def cut(times: Times) -> Times:
+        return times if begin is None else lists.begin(times, begin)
+
     def times_for(maker: Any) -> Times:
-        return as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretches(maker))
+        return cut(as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretches(maker)))
+
+    def made_already(made: Scheduler, name: str | None = None, *, asked: bool = asked) -> Scheduler:
+        unchanged(made, name, asked=asked, options=given)
+        if begin is not None and (first := as_table(made).times[0]) != begin:
+            raise ConfigError(
+                f"{sampler_name(made) if name is None else name} begins at the noise level {first!r}, not at "
+                f"{begin!r}: give a method without times, or times that begin at {begin!r}"
+            )
+        return made
 
     if not isinstance(sampler, str):
         if is_made(sampler):
-            return unchanged(sampler, asked=asked, options=given)
+            return made_already(sampler)
         return made_by(sampler, times_for(sampler), options=given)
     if (path := reference(sampler)) is not None:
         table = read_table(folder / path)
-        unchanged(table, sampler, asked=asked, options=given)
+        made_already(table, sampler)
         return FileSampler(sampler, table, timesteps=table.times)
     spec = Spec.parse(sampler)
     if spec.list is not None and asked:
@@ -270,15 +285,15 @@ def as_scheduler(
     def times(maker: Any) -> Times:
         if spec.list is not None:
             to = "" if asked else f" with the sampler {without_list(sampler)!r}"
-            return _named(spec.list, spec.steps, spec.list_options, stretch=stretches(maker), to=to)
+            return cut(_named(spec.list, spec.steps, spec.list_options, stretch=stretches(maker), to=to))
         return times_for(maker)
 
     if spec.file is None:
-        return _registered(spec, times, given)
+        return _registered(spec, times, given, tells_all=begin is None)
     found, name = load_from_file(folder / spec.file, spec.name, kind="sampler"), f"{spec.file}:{spec.name}"
     given |= spec.options
     if is_made(found):
-        table = as_table(unchanged(found, name, asked=asked or spec.list is not None, options=given))
+        table = as_table(made_already(found, name, asked=asked or spec.list is not None))
         own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
         made = FileSampler(name, table, timesteps=own_times)
     else:
@@ -290,8 +305,8 @@ def as_scheduler(
     return FileSampler(str(spec), as_table(wrapped(made, spec.wrappers)), timesteps=made.timesteps)
 
 
-def _registered(spec: Spec, times: Callable[[Any], Times], options: dict[str, Any]) -> Scheduler:
-    """The scheduler of a spec's name, over times; the name is looked at first."""
+def _registered(spec: Spec, times: Callable[[Any], Times], options: dict[str, Any], *, tells_all: bool) -> Scheduler:
+    """The scheduler of a spec's name, over times; the name is looked at first. It knows a spec that tells all of it."""
     if spec.name in _VARIANTS:
         variant = Spec.parse(_VARIANTS[spec.name])
         spec = evolve(spec, name=variant.name, options={**variant.options, **spec.options})
@@ -300,7 +315,7 @@ def _registered(spec: Spec, times: Callable[[Any], Times], options: dict[str, An
     check_options(cls, spec.name, options=options)
     scheduler = made_by(cls, times(cls), options=options, name=spec.name)
     made = wrapped(scheduler, spec.wrappers)
-    if spec.list is not None and isinstance(scheduler, TimesScheduler):
+    if tells_all and spec.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
         wrappers = [evolve(w, options=_in_order(WRAPPERS.find(w.name), w.options)) for w in spec.wrappers]
         spec = evolve(spec, name=name, options=_in_order(cls, options), wrappers=wrappers, list_options=list_options)
