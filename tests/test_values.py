@@ -164,6 +164,7 @@ CALLS = {
         "one_at_a_time": flag(),
     },
     "FlowODE": {"timesteps": TIMES_},
+    "FlowODE.ascending": {"t_min": Takes(0.001)},
     "FlowODE.with_spec": {"spec": Takes(Spec("flow-ode"))},
     "FlowSDE": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     "SchedulerInfo": {
@@ -266,6 +267,7 @@ CALLS = {
         "sampler": Takes(TABLE),
         "of": Takes("eps"),
     },
+    "schedulers.inverted": {"sampler": Takes(FlowODE(TIMES)), "t_min": Takes(0.001)},
     "schedulers.lying": {"sampler": Takes(TABLE), **dict.fromkeys(("factor", "start", "end"), number_(0.5))},
     "schedulers.s_noise": {"sampler": Takes(TABLE), "factor": number_(1.1)},
     "schedulers.time_shift": {"sampler": Takes(TABLE), "by": number_(0.1), "cutoff": number_(0.5)},

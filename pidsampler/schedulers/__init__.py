@@ -22,6 +22,7 @@ from .edm import EDMHeun as EDMHeun
 from .flow import FlowAncestral as FlowAncestral
 from .flow import FlowODE as FlowODE
 from .flow import FlowSDE as FlowSDE
+from .inversion import inverted as inverted
 from .multistep import DEIS as DEIS
 from .multistep import ERSDE as ERSDE
 from .multistep import RES as RES
