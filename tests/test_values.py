@@ -50,7 +50,8 @@ from pidsampler.plugins import Registry
 from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
 from pidsampler.schedulers.base import Stage, x0
 from pidsampler.schedulers.exact import phi
-from pidsampler.schedulers.spec import Spec
+from pidsampler.schedulers.spec import Call, Spec
+from pidsampler.schedulers.wrappers import Wrapped
 from pidsampler.search import Search, refine
 from pidsampler.search.problem import Problem
 from pidsampler.study.measures import Sample, get_measure
@@ -253,6 +254,9 @@ CALLS = {
     "schedulers.DPMSolverPP3MSDE": SDE,
     "schedulers.DPMSolverPPSDE": {**SDE, "r": Takes(0.5)},
     "schedulers.ERSDE": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.wrappers.Wrapped": {"scheduler": Takes(TABLE), "wrapper": Takes(Call("s_noise"))},
+    "schedulers.wrappers.Wrapped.with_spec": {"spec": Takes(Spec("flow-ode"))},
+    "schedulers.wrappers.wrapped": {"scheduler": Takes(TABLE), "wrappers": Takes([Call("s_noise")])},
     "schedulers.EDMEuler": CHURN,
     "schedulers.EDMHeun": CHURN,
     "schedulers.dcw": {"sampler": Takes(TABLE), "scale": number_(0.1)},
@@ -702,7 +706,8 @@ MODULES = (
         "io.exif",
     ),
     *("upscale.tiles", "upscale.find", "upscale.batch", "onnx", "jobs.run"),
-    *("bench", "study.statistics", "plugins", "image.color", "image.hidden", "image.lanczos", "image.pixels"),
+    *("bench", "study.statistics", "plugins", "image.color", "image.enlarge", "image.hidden"),
+    *("image.lanczos", "image.pixels", "schedulers.wrappers"),
 )
 OBJECTS = {
     "Upscaler": UP,
@@ -719,6 +724,7 @@ OBJECTS = {
     "StepTable": TABLE,
     "Finish": Finish(),
     "FlowODE": FlowODE(TIMES),
+    "schedulers.wrappers.Wrapped": Wrapped(TABLE, Call("s_noise")),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
     "denoiser.Pair": Pair(LAW, LAW),
     "denoiser.Gaussian": LAW,

@@ -19,10 +19,10 @@ from ..values import field, instance, items, pairs, shown, whole, word
 
 Value = int | float | str
 
-_CALL = r"(?P<{0}>[^@():.]+)(\((?P<{0}_options>[^()]*)\))?"
-_WRAPPER = re.compile(rf"\.{_CALL.format('name')}")
+_CALL = r"(?P<{0}>[^@():{1}]+)(\((?P<{0}_options>[^()]*)\))?"
+_WRAPPER = re.compile(rf"\.{_CALL.format('name', '.')}")
 _WRAPPERS = r"(?P<wrappers>(\.[^@():.]+(\([^()]*\))?)*)"
-_SPEC = re.compile(rf"{_CALL.format('name')}{_WRAPPERS}(@{_CALL.format('list')}(:(?P<steps>.*))?)?")
+_SPEC = re.compile(rf"{_CALL.format('name', '.')}{_WRAPPERS}(@{_CALL.format('list', '')}(:(?P<steps>.*))?)?")
 
 
 def _held(options: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:

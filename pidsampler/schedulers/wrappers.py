@@ -16,7 +16,7 @@ import numpy as np
 from ..errors import ConfigError
 from ..plugins import Registry
 from ..table import Combination, Row, Scheduler, StepTable, as_table, combined
-from ..values import field, flag, instance, number, numbers, shown, word
+from ..values import field, flag, instance, items, number, numbers, shown, word
 from .making import called, check_options, is_made
 from .spec import Call, Spec
 
@@ -79,9 +79,10 @@ class Wrapped:
 
 def wrapped(scheduler: Scheduler, wrappers: Iterable[Call]) -> Scheduler:
     """Return a scheduler with each of the wrappers, the first one innermost; with none it is the scheduler itself."""
-    for call in wrappers:
-        scheduler = Wrapped(scheduler, call)
-    return scheduler
+    made = _made("scheduler", scheduler)
+    for call in items("wrappers", wrappers, words="Calls"):
+        made = Wrapped(made, call)
+    return made
 
 
 def _times(sampler: Scheduler) -> Any:
