@@ -97,7 +97,7 @@ class Spec:
             PidSamplerError: The text is no spec, an option is given twice, or STEPS is no whole number.
         """
         file, rest = split_file(text) or (None, text)
-        return cls._read(text, rest, file, "NAME(option=value)@LIST(option=value):STEPS")
+        return cls._read(text, rest, file, "NAME(option=value).WRAPPER(option=value)@LIST(option=value):STEPS")
 
     @classmethod
     def parse_list(cls, text: str) -> Spec:
