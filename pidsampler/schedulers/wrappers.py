@@ -86,7 +86,8 @@ def wrapped(scheduler: Scheduler, wrappers: Iterable[Call]) -> Scheduler:
 
 
 def _times(sampler: Scheduler) -> Any:
-    return getattr(sampler, "timesteps", None) if hasattr(sampler, "timesteps") else as_table(sampler).times
+    times = getattr(sampler, "timesteps", None)
+    return as_table(sampler).times if times is None else times
 
 
 def _listed(sampler: Scheduler) -> list[float]:
