@@ -20,7 +20,7 @@ from ..timesteps import Times, TimesLike
 from ..values import shown, whole
 from . import SchedulerInfo, TimesScheduler
 from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, sampler_name, unchanged
-from .names import list_as_here, other_names, sampler_as_here
+from .names import list_as_here, other_names, sampler_as_here, wrappers_as_here
 from .spec import Spec, parse_times, reference
 from .wrappers import WRAPPERS, Wrapped, wrapped
 
@@ -348,6 +348,7 @@ def _registered(spec: Spec, times: Callable[[Any], Times], *, tells_all: bool) -
 
 def _as_here(spec: Spec) -> Spec:
     """A spec with the names that its sampler and list have here; unknown ones stay."""
+    spec = wrappers_as_here(spec, own=WRAPPERS)
     if spec.file is None and not SCHEDULERS.knows(spec.name):
         spec = sampler_as_here(spec, own=SCHEDULERS, lists=LISTS)
     if spec.list is None and spec.steps is not None:

@@ -224,9 +224,10 @@ class Upscaler:
 
 
 def _resolved(source: Source, asked: Options, model: Model) -> Resolved:
+    size = sizes.sampled_size(source, model)
     if asked.start is not None and source.latent is not None:
         raise ConfigError(f"start={asked.start} begins from the enlarged picture, and a latent has none: leave it out")
-    return resolve(asked, model.contract, size=sizes.sampled_size(source, model))
+    return resolve(asked, model.contract, size=size)
 
 
 def _warn(asked: Options, record: dict[str, Any], native: tuple[int, int]) -> None:

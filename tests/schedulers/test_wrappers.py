@@ -135,6 +135,8 @@ def test_every_method_can_be_wrapped(info, name):
     [
         ("euler.detail@uniform:8", "flow-ode.detail@uniform:8"),
         ("heun . detail( end = 0.70, amount=.5 ) @karras:8", "heun.detail(amount=0.5,end=0.7)@karras:8"),
+        ("heun.Time-Shift.epsilon scaling@uniform:4", "heun.time_shift.epsilon_scaling@uniform:4"),
+        ("DPM++ 2M Karras.detail:8", "dpmpp-2m.detail@karras:8"),
         ("lcm(eta=0.5).s_noise(factor=1.1).detail(smooth=false)", None),
         ("flow-sde(eta=0.5).s_noise.detail(smooth=false)@pid", "flow-sde(eta=0.5).s_noise.detail(smooth=False)@pid"),
     ],
