@@ -18,9 +18,10 @@ BY_POSITION = {
 }
 # A Denoiser's only method, which users write: predict(x, t, out).
 CONTRACT = "predict"
-# What may take more than nine arguments: a row is as wide as the recurrence, and these are as wide as the file that
-# they are read from, by keyword alone.
-WIDE = {"table.Row", "onnx.manifest.Manifest", "onnx.contract.Contract", "export.architecture.Architecture"}
+# What may take more than nine arguments: a row is as wide as the recurrence, the application's options are declared in
+# one place, and these are as wide as the file that they are read from, by keyword alone.
+WIDE = {"table.Row", "upscale.options.Options"}
+WIDE |= {"onnx.manifest.Manifest", "onnx.contract.Contract", "export.architecture.Architecture"}
 
 # Methods of named tuples that begin with an underscore only in order not to collide with fields.
 NAMED_TUPLE = {"_asdict", "_fields", "_replace", "_make"}

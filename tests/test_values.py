@@ -57,7 +57,8 @@ from pidsampler.plugins import Registry
 from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
 from pidsampler.schedulers.base import Stage, x0
 from pidsampler.schedulers.exact import phi
-from pidsampler.schedulers.spec import Spec
+from pidsampler.schedulers.spec import Call, Spec
+from pidsampler.schedulers.wrappers import Wrapped
 from pidsampler.search import Search, refine
 from pidsampler.search.problem import Problem
 from pidsampler.study.measures import Sample, get_measure
@@ -127,6 +128,7 @@ NETWORK = {"x": anything(PICTURE), "t": Takes(0.5), "out": anything(PICTURE.copy
 STEP = {"t": Takes(0.9), "t_next": Takes(0.6)}
 SUM = {"a": number_(0.5), "b": number_(0.5), "h": Takes({0: 0.5}), "noise": Takes([(1, 0.5)])}
 SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
+CHURN = {"timesteps": TIMES_, **dict.fromkeys(("s_churn", "s_tmin", "s_tmax", "s_noise"), number_(1.0))}
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
@@ -179,6 +181,7 @@ CALLS = {
         "one_at_a_time": flag(),
     },
     "FlowODE": {"timesteps": TIMES_},
+    "FlowODE.ascending": {"t_min": Takes(0.001)},
     "FlowODE.with_spec": {"spec": Takes(Spec("flow-ode"))},
     "FlowSDE": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     "SchedulerInfo": {
@@ -200,6 +203,7 @@ CALLS = {
     "timesteps.subset": {"times": TIMES_, "steps": STEPS},
     "timesteps.uniform": {"steps": STEPS},
     "timesteps.custom": {"times": TIMES_, "partial": flag()},
+    "timesteps.begin": {"times": TIMES_, "start": Takes(0.5)},
     "timesteps.shift": {"times": TIMES_, "shift": number_(2.0)},
     "timesteps.shifted": SHIFTED,
     "timesteps.flux": {"steps": STEPS, "mu": number_(1.0)},
@@ -293,6 +297,27 @@ CALLS = {
     "schedulers.DPMSolverPP3MSDE": SDE,
     "schedulers.DPMSolverPPSDE": {**SDE, "r": Takes(0.5)},
     "schedulers.ERSDE": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.wrappers.Wrapped": {"scheduler": Takes(TABLE), "wrapper": Takes(Call("s_noise"))},
+    "schedulers.wrappers.Wrapped.with_spec": {"spec": Takes(Spec("flow-ode"))},
+    "schedulers.wrappers.wrapped": {"scheduler": Takes(TABLE), "wrappers": Takes([Call("s_noise")])},
+    "schedulers.EDMEuler": CHURN,
+    "schedulers.EDMHeun": CHURN,
+    "schedulers.dcw": {"sampler": Takes(TABLE), "scale": number_(0.1)},
+    "schedulers.decoupled": {"sampler": Takes(TABLE), "at": Takes([0.5] * len(TABLE))},
+    "schedulers.detail": {
+        **dict.fromkeys(("amount", "start", "end", "bias", "exponent"), number_(0.5)),
+        "sampler": Takes(TABLE),
+        "smooth": flag(),
+    },
+    "schedulers.epsilon_scaling": {
+        **dict.fromkeys(("factor", "slope", "t_max"), number_(0.5)),
+        "sampler": Takes(TABLE),
+        "of": Takes("eps"),
+    },
+    "schedulers.inverted": {"sampler": Takes(FlowODE(TIMES)), "t_min": Takes(0.001)},
+    "schedulers.lying": {"sampler": Takes(TABLE), **dict.fromkeys(("factor", "start", "end"), number_(0.5))},
+    "schedulers.s_noise": {"sampler": Takes(TABLE), "factor": number_(1.1)},
+    "schedulers.time_shift": {"sampler": Takes(TABLE), "by": number_(0.1), "cutoff": number_(0.5)},
     "schedulers.FlowAncestral": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     "schedulers.GradientEstimation": {"timesteps": TIMES_, "gamma": number_(2.0)},
     "schedulers.Heun": {"timesteps": TIMES_},
@@ -378,6 +403,7 @@ SAMPLED = {
     "guidance": number_(1.0),
     "negative": Takes(None),
     "steps": Takes(None),
+    "start": number_(0.5),
     "finish": Takes(Finish(), (None,)),
 }
 CALLS |= {
@@ -539,6 +565,7 @@ CALLS |= {
         "blocks": anything(BLOCKS),
     },
     "image.color.cielab": {"rgb": anything(np.zeros(3))},
+    "image.enlarge.enlarge": {"x": Takes(np.zeros((1, 3, 8, 8), np.float32)), "scale": Takes(2)},
     "image.lanczos.reduce": {
         "x": Takes(np.zeros((1, 3, 8, 8), np.float32)),
         "size": Takes((8, 8)),
@@ -725,7 +752,8 @@ MODULES = (
         "io.exif",
     ),
     *("upscale.tiles", "upscale.find", "upscale.batch", "onnx", "jobs.run"),
-    *("bench", "study.statistics", "plugins", "image.color", "image.hidden", "image.lanczos", "image.pixels"),
+    *("bench", "study.statistics", "plugins", "image.color", "image.enlarge", "image.hidden"),
+    *("image.lanczos", "image.pixels", "schedulers.wrappers"),
 )
 OBJECTS = {
     "Upscaler": UP,
@@ -742,6 +770,7 @@ OBJECTS = {
     "StepTable": TABLE,
     "Finish": Finish(),
     "FlowODE": FlowODE(TIMES),
+    "schedulers.wrappers.Wrapped": Wrapped(TABLE, Call("s_noise")),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
     "denoiser.CFGZeroStar": CFGZeroStar(LAW, LAW, scale=2.0),
     "denoiser.AdaptiveProjectedGuidance": AdaptiveProjectedGuidance(LAW, LAW, scale=2.0),

@@ -150,5 +150,10 @@ def chosen_scheduler(arguments: argparse.Namespace, own: OwnLike) -> Scheduler:
     """Make the scheduler asked for, over the times asked for, or over `own`, the model's."""
     options = {} if arguments.eta is None else {"eta": arguments.eta}
     return as_scheduler(
-        arguments.scheduler, timesteps=arguments.timesteps, steps=arguments.steps, own=own, options=options
+        arguments.scheduler,
+        timesteps=arguments.timesteps,
+        steps=arguments.steps,
+        own=own,
+        begin=getattr(arguments, "start", None),
+        options=options,
     )

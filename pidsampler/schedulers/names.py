@@ -137,6 +137,16 @@ def list_as_here(spec: Spec, *, own: Collection[str]) -> Spec:
     return spec
 
 
+def wrappers_as_here(spec: Spec, *, own: Collection[str]) -> Spec:
+    """Return a spec with the names of its wrappers as they are here; unknown ones stay.
+
+    Args:
+        spec: A spec.
+        own: Names of wrappers here.
+    """
+    return attrs.evolve(spec, wrappers=[attrs.evolve(w, name=_own(w.name, own) or w.name) for w in spec.wrappers])
+
+
 def _own(name: str, own: Collection[str]) -> str | None:
     if name in own:
         return name

@@ -19,9 +19,10 @@ from ..table import Scheduler, as_table
 from ..timesteps import Times, TimesLike
 from ..values import shown, whole
 from . import SchedulerInfo, TimesScheduler
-from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, unchanged
-from .names import list_as_here, other_names, sampler_as_here
+from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, sampler_name, unchanged
+from .names import list_as_here, other_names, sampler_as_here, wrappers_as_here
 from .spec import Spec, parse_times, reference
+from .wrappers import WRAPPERS, Wrapped, wrapped
 
 # A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
 TimestepsLike = str | TimesLike
@@ -219,8 +220,9 @@ def get_scheduler(sampler: SamplerLike, timesteps: TimestepsLike | None = None, 
     Args:
         sampler: A spec "NAME(options)@LIST(options):STEPS", where all but NAME may be left out, such as "heun",
             "flow-sde(eta=0.5)@pid:2" or "dpmpp-2m@karras(rho=5):12"; names of other projects are known too, such as
-            "DPM++ 2M Karras:8", see `schedulers.names`. Or "FILE.py:NAME", "@FILE.json", a scheduler, a StepTable, or
-            a class or function of timesteps.
+            "DPM++ 2M Karras:8", see `schedulers.names`. Wrappers follow the method, such as "heun.detail@karras:8", see
+            `schedulers.wrappers`. Or "FILE.py:NAME", "@FILE.json", a scheduler, a StepTable, or a class or function of
+            timesteps.
         timesteps: The times, if the spec names no list, in any form of `as_times`. With neither it is
             `timesteps.pid()`.
         **options: The scheduler's own options, such as eta, if they are not in the spec.
@@ -240,6 +242,7 @@ def as_scheduler(
     own: OwnLike | None = None,
     folder: Path = Path(),
     partial: bool = False,
+    begin: float | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Scheduler:
     """Return a scheduler for whatever form a sampler was given in: the one place where that is decided.
@@ -253,6 +256,8 @@ def as_scheduler(
         own: The model's timesteps, where nothing else says which.
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
+        begin: Noise level to begin at, see `timesteps.begin`; None keeps the whole list. What is made already has to
+            begin there.
         options: The scheduler's own options.
 
     Raises:
@@ -263,16 +268,30 @@ def as_scheduler(
     def stretches(maker: Any) -> bool:
         return maker not in (schedulers.FlowSDE, schedulers.FlowODE)
 
+    def cut(times: Times) -> Times:
+        return times if begin is None else lists.begin(times, begin)
+
     def times_for(maker: Any) -> Times:
-        return as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretches(maker))
+        return cut(as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretches(maker)))
+
+    def made_already(
+        made: Scheduler, name: str | None = None, *, asked: bool = asked, options: Mapping[str, Any] = given
+    ) -> Scheduler:
+        unchanged(made, name, asked=asked, options=options)
+        if begin is not None and (first := as_table(made).times[0]) != begin:
+            raise ConfigError(
+                f"{sampler_name(made) if name is None else name} begins at the noise level {first!r}, not at "
+                f"{begin!r}: give a method without times, or times that begin at {begin!r}"
+            )
+        return made
 
     if not isinstance(sampler, str):
         if is_made(sampler):
-            return unchanged(sampler, asked=asked, options=given)
+            return made_already(sampler)
         return made_by(sampler, times_for(sampler), options=given)
     if (path := reference(sampler)) is not None:
         table = read_table(folder / path)
-        unchanged(table, sampler, asked=asked, options=given)
+        made_already(table, sampler)
         return FileSampler(sampler, table, timesteps=table.times)
     spec = Spec.parse(sampler)
     if twice := sorted(spec.options.keys() & given.keys()):
@@ -292,35 +311,44 @@ def as_scheduler(
     def times(maker: Any) -> Times:
         if spec.list is not None:
             to = "" if asked else sampler
-            return _named(spec.list, spec.steps, spec.list_options, stretch=stretches(maker), to=to)
+            return cut(_named(spec.list, spec.steps, spec.list_options, stretch=stretches(maker), to=to))
         return times_for(maker)
 
     if spec.file is None:
-        return _registered(spec, times)
+        return _registered(spec, times, tells_all=begin is None)
     found, name = load_from_file(folder / spec.file, spec.name, kind="sampler"), f"{spec.file}:{spec.name}"
     if is_made(found):
-        table = as_table(unchanged(found, name, asked=asked or spec.list is not None, options=spec.options))
+        table = as_table(made_already(found, name, asked=asked or spec.list is not None, options=spec.options))
         own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
-        return FileSampler(name, table, timesteps=own_times)
-    over = times(found)
-    table = as_table(made_by(found, over, options=spec.options, name=name))
-    return FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
+        made = FileSampler(name, table, timesteps=own_times)
+    else:
+        over = times(found)
+        table = as_table(made_by(found, over, options=spec.options, name=name))
+        made = FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
+    if not spec.wrappers:
+        return made
+    return FileSampler(str(spec), as_table(wrapped(made, spec.wrappers)), timesteps=made.timesteps)
 
 
-def _registered(spec: Spec, times: Callable[[Any], Times]) -> Scheduler:
-    """The scheduler of a spec's name, over times; the name is looked at first."""
+def _registered(spec: Spec, times: Callable[[Any], Times], *, tells_all: bool) -> Scheduler:
+    """The scheduler of a spec's name, over times; the name is looked at first. It knows a spec that tells all of it."""
     cls = SCHEDULERS.find(spec.name, others=_others(lists=False))
     check_options(cls, spec.name, options=spec.options)
     scheduler = made_by(cls, times(cls), options=spec.options, name=spec.name)
-    if spec.list is not None and isinstance(scheduler, TimesScheduler):
+    made = wrapped(scheduler, spec.wrappers)
+    if tells_all and spec.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(_found_list(spec.list), spec.list_options)
-        spec = evolve(spec, name=name, options=_in_order(cls, spec.options), list_options=list_options)
-        return scheduler.with_spec(spec)
-    return scheduler
+        options, wrappers = _in_order(cls, spec.options), []
+        for wrapper in spec.wrappers:
+            wrappers.append(evolve(wrapper, options=_in_order(WRAPPERS.find(wrapper.name), wrapper.options)))
+        spec = evolve(spec, name=name, options=options, wrappers=wrappers, list_options=list_options)
+        return made.with_spec(spec) if isinstance(made, TimesScheduler | Wrapped) else made
+    return made
 
 
 def _as_here(spec: Spec) -> Spec:
     """A spec with the names that its sampler and list have here; unknown ones stay."""
+    spec = wrappers_as_here(spec, own=WRAPPERS)
     if spec.file is None and not SCHEDULERS.knows(spec.name):
         spec = sampler_as_here(spec, own=SCHEDULERS, lists=LISTS)
     if spec.list is None and spec.steps is not None:

@@ -29,6 +29,7 @@ from .continuous import teacher as teacher
 from .core import MOST_STEPS as MOST_STEPS
 from .core import Times as Times
 from .core import TimesLike as TimesLike
+from .core import begin as begin
 from .core import custom as custom
 from .core import resample as resample
 from .core import shift as shift

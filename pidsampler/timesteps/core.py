@@ -121,6 +121,22 @@ def subset(times: TimesLike, steps: int) -> Times:
     return full[np.round(np.linspace(0, n, steps + 1)).astype(np.intp)]
 
 
+def begin(times: TimesLike, start: float) -> Times:
+    """Return what is left of a list from a noise level on: `start`, in (0, 1], then the times below it.
+
+    A list that begins there stays as it is, bit for bit.
+
+    Raises:
+        PidSamplerError: The list begins below `start`.
+    """
+    full, start = custom(times, partial=True), number("start", start, low=0, high=1, above=True)
+    if start > full[0]:
+        raise ConfigError(f"start={start!r} is above {float(full[0])!r}, where the timesteps begin: pass at most that")
+    if start <= full[-1]:
+        raise ConfigError(f"start={start!r} is not above {float(full[-1])!r}, where the timesteps end: pass more")
+    return np.append(start, full[full < start])
+
+
 def shift(times: TimesLike, shift: float) -> Times:
     """Return shift*t / (shift*t + 1 - t) for each time: above 1 it moves a list towards noise.
 
