@@ -120,6 +120,11 @@ NETWORK = {"x": anything(PICTURE), "t": Takes(0.5), "out": anything(PICTURE.copy
 STEP = {"t": Takes(0.9), "t_next": Takes(0.6)}
 SUM = {"a": number_(0.5), "b": number_(0.5), "h": Takes({0: 0.5}), "noise": Takes([(1, 0.5)])}
 SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
+# Schedulers without an option of their own.
+PLAIN = (
+    *("BogackiShampine", "DormandPrince", "Heun", "Kutta3", "Midpoint", "RK38", "RK4", "Ralston", "Ralston4"),
+    *("SSPRK3", "SSPRK4", "SSPRK43", "Tsit5"),
+)
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
@@ -244,19 +249,16 @@ CALLS = {
     "schedulers.DPMSolverPPSDE": {**SDE, "r": Takes(0.5)},
     "schedulers.ERSDE": {"timesteps": TIMES_, "order": Takes(3)},
     "schedulers.FlowAncestral": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
+    "schedulers.GaussLegendre2": {"timesteps": TIMES_, "iterations": Takes(2)},
+    "schedulers.RadauIIA2": {"timesteps": TIMES_, "iterations": Takes(2)},
     "schedulers.GradientEstimation": {"timesteps": TIMES_, "gamma": number_(2.0)},
-    "schedulers.Heun": {"timesteps": TIMES_},
-    "schedulers.Kutta3": {"timesteps": TIMES_},
-    "schedulers.Midpoint": {"timesteps": TIMES_},
+    **{f"schedulers.{name}": {"timesteps": TIMES_} for name in PLAIN},
     "schedulers.RES": {"timesteps": TIMES_, "order": Takes(3)},
-    "schedulers.RK4": {"timesteps": TIMES_},
-    "schedulers.Ralston": {"timesteps": TIMES_},
     "schedulers.Restart": {"timesteps": TIMES_, "t_max": Takes(0.6), "t_min": Takes(0.3), "repeats": Takes(2)},
     "schedulers.RungeKutta": {"timesteps": TIMES_, "tableau": Takes(TABLEAU)},
     "schedulers.SASolver": {"timesteps": TIMES_, "order": Takes(2), "tau": number_(0.5)},
     "schedulers.SEEDS2": {**SDE, "r": Takes(0.5)},
     "schedulers.SEEDS3": SDE,
-    "schedulers.SSPRK3": {"timesteps": TIMES_},
     "schedulers.UniPC": {"timesteps": TIMES_, "order": Takes(2), "b": Takes("bh1")},
     "schedulers.base.x0": {"t": Takes(0.5)},
     "schedulers.base.velocity": {"t": Takes(0.5)},
