@@ -47,9 +47,17 @@ from pidsampler.io.pictures import write as write_picture
 from pidsampler.io.times import write_list
 from pidsampler.jobs.run import outcomes
 from pidsampler.plugins import Registry
-from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
+from pidsampler.schedulers import (
+    ButcherTableau,
+    ExponentialTableau,
+    Midpoint,
+    Restart,
+    RungeKutta,
+    TimesScheduler,
+    UniPC,
+)
 from pidsampler.schedulers.base import Stage, x0
-from pidsampler.schedulers.exact import phi
+from pidsampler.schedulers.exact import Variable, phi
 from pidsampler.schedulers.spec import Spec
 from pidsampler.search import Search, refine
 from pidsampler.search.problem import Problem
@@ -121,11 +129,13 @@ STEP = {"t": Takes(0.9), "t_next": Takes(0.6)}
 SUM = {"a": number_(0.5), "b": number_(0.5), "h": Takes({0: 0.5}), "noise": Takes([(1, 0.5)])}
 SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
 # Schedulers without an option of their own.
+IN_A_VARIABLE = ("ETDRK2", "ETDRK3", "ETDRK4", "Krogstad", "RES5S")
 PLAIN = (
     *("BogackiShampine", "DormandPrince", "Heun", "Kutta3", "Midpoint", "RK38", "RK4", "Ralston", "Ralston4"),
     *("SSPRK3", "SSPRK4", "SSPRK43", "Tsit5"),
 )
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
+PHIS, VARIABLE = ExponentialTableau((0.5,), ((),), b=(((2.0, 2, 1.0),),)), Takes("log-sigma")
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
 # Each public callable that has parameters: a call that works.
@@ -241,7 +251,7 @@ CALLS = {
     "schedulers.DEIS": {"timesteps": TIMES_, "order": Takes(3)},
     "schedulers.DPMSolver2": {"timesteps": TIMES_, "r": Takes(0.5)},
     "schedulers.DPMSolver3": {"timesteps": TIMES_},
-    "schedulers.DPMSolverPP2M": {"timesteps": TIMES_, "order": Takes(1)},
+    "schedulers.DPMSolverPP2M": {"timesteps": TIMES_, "order": Takes(1), "variable": VARIABLE},
     "schedulers.DPMSolverPP2MSDE": {**SDE, "kind": Takes("heun"), "order": Takes(1)},
     "schedulers.DPMSolverPP2S": {"timesteps": TIMES_, "r": Takes(0.5)},
     "schedulers.DPMSolverPP3M": {"timesteps": TIMES_},
@@ -249,11 +259,17 @@ CALLS = {
     "schedulers.DPMSolverPPSDE": {**SDE, "r": Takes(0.5)},
     "schedulers.ERSDE": {"timesteps": TIMES_, "order": Takes(3)},
     "schedulers.FlowAncestral": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
+    **{f"schedulers.{name}": {"timesteps": TIMES_, "variable": VARIABLE} for name in IN_A_VARIABLE},
+    "schedulers.RES2S": {"timesteps": TIMES_, "variable": VARIABLE, "c2": Takes(0.5)},
+    "schedulers.RES3S": {"timesteps": TIMES_, "variable": VARIABLE, "c2": Takes(0.5), "c3": Takes(0.9)},
+    "schedulers.ExponentialTableau": {"c": numbers((0.5,)), "a": Takes(((),)), "b": Takes((((2.0, 2, 1.0),),))},
+    "schedulers.ExponentialTableau.at": {"z": number_(-1.0)},
+    "schedulers.ExponentialRungeKutta": {"timesteps": TIMES_, "variable": VARIABLE, "tableau": Takes(PHIS)},
     "schedulers.GaussLegendre2": {"timesteps": TIMES_, "iterations": Takes(2)},
     "schedulers.RadauIIA2": {"timesteps": TIMES_, "iterations": Takes(2)},
     "schedulers.GradientEstimation": {"timesteps": TIMES_, "gamma": number_(2.0)},
     **{f"schedulers.{name}": {"timesteps": TIMES_} for name in PLAIN},
-    "schedulers.RES": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.RES": {"timesteps": TIMES_, "order": Takes(3), "variable": VARIABLE},
     "schedulers.Restart": {"timesteps": TIMES_, "t_max": Takes(0.6), "t_min": Takes(0.3), "repeats": Takes(2)},
     "schedulers.RungeKutta": {"timesteps": TIMES_, "tableau": Takes(TABLEAU)},
     "schedulers.SASolver": {"timesteps": TIMES_, "order": Takes(2), "tau": number_(0.5)},
@@ -282,6 +298,10 @@ CALLS = {
     "schedulers.exact.log_snr": {"t": Takes(0.5)},
     "schedulers.exact.log_snr_step": STEP,
     "schedulers.exact.time_of": {"lam": number_(0.5)},
+    "schedulers.exact.Variable": {"name": Takes("log-sigma")},
+    "schedulers.exact.Variable.step": STEP,
+    "schedulers.exact.Variable.inside": {**STEP, "share": Takes(0.5)},
+    "schedulers.exact.Variable.scale": {"t_next": Takes(0.5)},
     "schedulers.exact.phi": {"k": Takes(1), "z": number_(0.5)},
     "schedulers.exact.interpolation_weights": {"nodes": Takes([0.0, 1.0]), "moments": Takes([1.0, 0.5])},
 }
@@ -690,6 +710,8 @@ OBJECTS = {
     "StepTable": TABLE,
     "Finish": Finish(),
     "FlowODE": FlowODE(TIMES),
+    "schedulers.ExponentialTableau": PHIS,
+    "schedulers.exact.Variable": Variable("log-sigma"),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
     "denoiser.Gaussian": LAW,
     "denoiser.GaussianMixture": GaussianMixture([0], [1], [1]),

@@ -17,6 +17,15 @@ method's own: in FlowSDE and FlowAncestral a share, 0..1; in the solvers of an S
 
 from .base import SchedulerInfo as SchedulerInfo
 from .base import TimesScheduler as TimesScheduler
+from .exponential import ETDRK2 as ETDRK2
+from .exponential import ETDRK3 as ETDRK3
+from .exponential import ETDRK4 as ETDRK4
+from .exponential import RES2S as RES2S
+from .exponential import RES3S as RES3S
+from .exponential import RES5S as RES5S
+from .exponential import ExponentialRungeKutta as ExponentialRungeKutta
+from .exponential import ExponentialTableau as ExponentialTableau
+from .exponential import Krogstad as Krogstad
 from .flow import FlowAncestral as FlowAncestral
 from .flow import FlowODE as FlowODE
 from .flow import FlowSDE as FlowSDE

@@ -28,7 +28,13 @@ from pidsampler.denoiser import Gaussian, GaussianMixture
 from pidsampler.errors import PidSamplerWarning
 from pidsampler.schedulers import (
     DEIS,
+    ETDRK2,
+    ETDRK3,
+    ETDRK4,
     RES,
+    RES2S,
+    RES3S,
+    RES5S,
     RK4,
     RK38,
     SSPRK3,
@@ -40,8 +46,11 @@ from pidsampler.schedulers import (
     DormandPrince,
     DPMSolverPP2M,
     DPMSolverPP3M,
+    ExponentialRungeKutta,
+    ExponentialTableau,
     GaussLegendre2,
     Heun,
+    Krogstad,
     Kutta3,
     Midpoint,
     RadauIIA2,
@@ -160,7 +169,7 @@ OPTIONS = {
     "er-sde": [{"order": 2}],
     "seeds-3": [{"eta": 0.0}, {"eta": 2.0}],
     "dpmpp-sde": [{"eta": 0.0}, {"eta": 0.5, "r": 0.3}],
-    "seeds-2": [{"eta": 0.0}, {"eta": 2.0, "r": 0.7}],
+    "seeds-2": [{"eta": 0.0}, {"eta": 2.0, "r": 0.7}, {"r": 1.0}],
     "dpmpp-2m-sde": [{"eta": 0.0}, {"eta": 0.5, "kind": "heun"}],
     "dpmpp-3m-sde": [{"eta": 0.0}, {"eta": 0.5}],
     "dpm-solver-2": [{"r": 0.3}],
@@ -168,7 +177,11 @@ OPTIONS = {
     "adams-bashforth": [{"order": 3}, {"order": 4}],
     "gradient-estimation": [{"gamma": 1.5}],
     "deis": [{"order": 3}],
-    "res-multistep": [{"order": 3}],
+    "res-multistep": [{"order": 3}, {"variable": "log-sigma"}],
+    "dpmpp-2m": [{"variable": "log-sigma"}],
+    "res-2s": [{"c2": 1.0}, {"variable": "log-sigma", "c2": 0.3}],
+    "res-3s": [{"c2": 0.3, "c3": 0.7}],
+    "res-5s": [{"variable": "log-sigma"}],
     "gauss-legendre-2": [{"iterations": 5}],
     "unipc": [{"order": o, "b": b} for o in (1, 2, 3) for b in ("bh1", "bh2")],
 }
@@ -257,7 +270,7 @@ LAWS_OF = {5: {"gaussian": Gaussian(0.3, 1.5), "mixture": LAWS["mixture"]}}  # o
 # On a Gaussian the midpoint rule's terms of third order cancel each other; on the mixture they do not.
 MORE_THAN_CLAIMED = {("midpoint", "gaussian"): 3}
 X = noise.normal(0, 0, (3, 8, 8))[None].astype(np.float64)
-FEW = (16, 32, 64)  # steps of a method of order 4 or 5, or of one that has not its order
+FEW = (16, 32, 64)  # steps of a method of many stages, or of one that has not its order
 
 
 def states(scheduler, law, steps):
@@ -343,11 +356,20 @@ def test_weak_order(info):
     assert -np.polyfit(range(len(counts)), np.log2(errors), 1)[0] == pytest.approx(info.accuracy_order, abs=0.2)
 
 
+IN_LOG_SIGMA = {"res-2s": 2, "res-3s": 3, "res-5s": 4, "etdrk3": 3, "krogstad": 4, "res-multistep": 2, "dpmpp-2m": 2}
+
+
+@pytest.mark.parametrize("name", IN_LOG_SIGMA)
+def test_order_of_convergence_in_log_sigma(name):
+    made = functools.partial(get_scheduler, name, variable="log-sigma")
+    assert slope(made, LAWS["mixture"], FEW) == pytest.approx(IN_LOG_SIGMA[name], abs=0.2)
+
+
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("info", DETERMINISTIC, ids=lambda info: info.name)
 def test_order_of_convergence(info, law):
     expected = MORE_THAN_CLAIMED.get((info.name, law), info.accuracy_order)
-    steps = {} if info.accuracy_order < 4 else {"steps": FEW}
+    steps = {} if info.model_calls_per_step < 3 else {"steps": FEW}
     law = LAWS_OF.get(info.accuracy_order, LAWS)[law]
     assert slope(functools.partial(get_scheduler, info.name), law, **steps) == pytest.approx(expected, abs=0.2)
 
@@ -374,6 +396,13 @@ class OtherNodes(GaussLegendre2):
     matrix = (GaussLegendre2.matrix[0][::-1], GaussLegendre2.matrix[1][::-1])
 
 
+def bent(cls):
+    """The exponential method with a twentieth of the last weight of its step left to the first."""
+    right = cls([0.9, 0.5]).tableau
+    last = tuple((0.95 * w, k, c) for w, k, c in right.b[-1])
+    return lambda ts: ExponentialRungeKutta(ts, ExponentialTableau(right.c, right.a, b=(*right.b[:-1], last)))
+
+
 def with_b(cls, *b):
     return lambda ts: RungeKutta(ts, ButcherTableau(cls.tableau.a, b))
 
@@ -393,6 +422,7 @@ def with_b(cls, *b):
         (with_b(DormandPrince, *nudged(DormandPrince)), 5),
         (with_b(Tsit5, *nudged(Tsit5)), 5),
         (OtherNodes, 4),
+        *((bent(cls), cls.info.accuracy_order) for cls in (RES2S, RES3S, RES5S, ETDRK2, ETDRK3, ETDRK4, Krogstad)),
         (leaning(AdamsBashforth), 2),
         (leaning(DPMSolverPP2M), 2),
         (leaning(DPMSolverPP3M), 2),
@@ -523,7 +553,7 @@ def test_a_tableau_of_ones_own():
 
 
 @pytest.mark.parametrize(
-    ("k", "z"), [(k, z) for k in (1, 2, 3) for z in (-30.0, -1.0, -0.999, -1e-3, 0.0, 1e-8, 0.5, 3.0)]
+    ("k", "z"), [(k, z) for k in (1, 2, 3, 4) for z in (-30.0, -1.0, -0.999, -1e-3, 0.0, 1e-8, 0.5, 3.0)]
 )
 def test_phi(k, z):
     """Against phi_k(z) = 1/(k-1)! * the integral of e^((1-s)*z) * s^(k-1), by Gauss-Legendre."""
