@@ -40,9 +40,9 @@ _CONTROL = (1 / 20, 1 / 10, 1 / 20)  # exponents of the latest three errors: (1/
 _SAFETY, _NEAR, _FAR = 0.9, 0.2, 5.0  # of the length that the errors ask for, and how far it may change at once
 _FIRST = 0.25  # length of the first trial step in log-SNR
 _NEAREST_1 = 0.9999  # log-SNR is infinite at 1: the first step from there is measured from here
-_FINER = 10.0  # how much smaller the errors of steps are in each further solution
+_COARSER, _FINER = 1e3, 10.0  # errors of steps in the first solution, and how much smaller in each further one
 _LOWEST = 1e-9  # time that a smooth velocity needs no step below
-_COARSEST, _FINEST = 1e-3, 1e-15  # errors of a step in the first solution and the last
+_COARSEST, _FINEST = 1e-3, 1e-15  # bounds of them
 _MOST, _AT_ONCE = 20_000, 4  # evaluations in the first solution, and how many times more the next may take
 
 
@@ -77,8 +77,8 @@ def solve(
 ) -> Reference:
     """Solve the ODE on the CPU in float64 until two solutions agree.
 
-    Each solution allows its steps a tenth of the error of the one before, from 1e-3 on; the finer of the first two
-    that agree is returned. Steps are chosen in log-SNR by a PID controller.
+    Each solution allows its steps a tenth of the error of the one before; the finer of the first two that agree is
+    returned. Steps are chosen in log-SNR by a PID controller.
 
     Args:
         denoiser: A Denoiser or callable net(x, t) -> m, the same for the same input to the last bit.
@@ -109,7 +109,7 @@ def solve(
     word("prediction", prediction, choices=PREDICTIONS)
     solver = _Solver(as_denoiser(denoiser), prediction, stop=t_last or t_end, to_zero=t_end == 0.0)
     begin = _begin(x, shape, seed, t_start)
-    allowed, gap = max(tolerance, _COARSEST), math.inf
+    allowed, gap = min(_COARSEST, _COARSER * tolerance), math.inf
     before, rows = solver.solution(begin, t_start, allowed=allowed, calls=_MOST)
     most = solver.calls
     while gap > tolerance:
