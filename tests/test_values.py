@@ -295,6 +295,23 @@ CALLS = {
         "stages": Takes([Stage(0.5, Combination(a=1), weights=(0.5,))]),
         "quantity": anything(x0),
     },
+    "schedulers.adaptive.Reference": {
+        "table": Takes(TABLE),
+        "x": anything(PICTURE),
+        "error": number_(0.5),
+        "calls": Takes(1),
+    },
+    "schedulers.adaptive.solve": {
+        "denoiser": Takes(LAW),
+        "tolerance": number_(0.1),
+        "x": Takes(None),
+        "shape": Takes((1, 3, 4, 4)),
+        "seed": numbers(0),
+        "t_start": Takes(0.9),
+        "t_end": Takes(0.5),
+        "t_last": Takes(None),
+        "prediction": Takes("velocity"),
+    },
     "schedulers.exact.log_snr": {"t": Takes(0.5)},
     "schedulers.exact.log_snr_step": STEP,
     "schedulers.exact.time_of": {"lam": number_(0.5)},
@@ -676,7 +693,7 @@ LATER = {
 
 MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
-    *("schedulers.base", "schedulers.exact", "schedulers", "search", "search.problem"),
+    *("schedulers.base", "schedulers.exact", "schedulers.adaptive", "schedulers", "search", "search.problem"),
     *("study.plan", "study.file", "study.run", "study.measures"),
     *(
         "io.times",

@@ -53,7 +53,8 @@ class Reference:
     Args:
         table: The accepted steps, six rows each, and the last row to 0. `sample` gives x from it again, bit for bit.
         x: (B, ...) float64, at the table's last noise level.
-        error: Largest difference from the solution whose steps were allowed ten times the error: more than x's own.
+        error: Largest difference from the solution whose steps were allowed ten times the error; that of x itself is
+            smaller where solutions converge.
         calls: How many evaluations all solutions took, rejected steps among them.
     """
 
@@ -85,7 +86,7 @@ def solve(
         tolerance: Largest difference of two solutions, absolute, in x's unit.
         x: (B, ...) array to start from, at noise level t_start.
         shape: (B, ...), to start from noise, draw 0 of `seed`, where x is not given.
-        seed: One for each image, or a single one s for s, s+1, ...
+        seed: One for each image, or a single one s for s, s+1, ...; of that noise alone.
         t_start: Noise level to start at, in (0, 1].
         t_end: Noise level to stop at, below t_start.
         t_last: Lowest time that the network is asked at, where t_end is 0: its x0 there is the result. None goes as low
