@@ -54,9 +54,17 @@ from pidsampler.io.pictures import write as write_picture
 from pidsampler.io.times import write_list
 from pidsampler.jobs.run import outcomes
 from pidsampler.plugins import Registry
-from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
+from pidsampler.schedulers import (
+    ButcherTableau,
+    ExponentialTableau,
+    Midpoint,
+    Restart,
+    RungeKutta,
+    TimesScheduler,
+    UniPC,
+)
 from pidsampler.schedulers.base import Stage, x0
-from pidsampler.schedulers.exact import phi
+from pidsampler.schedulers.exact import Variable, phi
 from pidsampler.schedulers.spec import Call, Spec
 from pidsampler.schedulers.wrappers import Wrapped
 from pidsampler.search import Search, refine
@@ -129,7 +137,14 @@ STEP = {"t": Takes(0.9), "t_next": Takes(0.6)}
 SUM = {"a": number_(0.5), "b": number_(0.5), "h": Takes({0: 0.5}), "noise": Takes([(1, 0.5)])}
 SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
 CHURN = {"timesteps": TIMES_, **dict.fromkeys(("s_churn", "s_tmin", "s_tmax", "s_noise"), number_(1.0))}
+# Schedulers without an option of their own.
+IN_A_VARIABLE = ("ETDRK2", "ETDRK3", "ETDRK4", "Krogstad", "RES5S")
+PLAIN = (
+    *("BogackiShampine", "DormandPrince", "Heun", "Kutta3", "Midpoint", "RK38", "RK4", "Ralston", "Ralston4"),
+    *("SSPRK3", "SSPRK4", "SSPRK43", "Tsit5"),
+)
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
+PHIS, VARIABLE = ExponentialTableau((0.5,), ((),), b=(((2.0, 2, 1.0),),)), Takes("log-sigma")
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
 PAIRED = {
@@ -290,7 +305,7 @@ CALLS = {
     "schedulers.DEIS": {"timesteps": TIMES_, "order": Takes(3)},
     "schedulers.DPMSolver2": {"timesteps": TIMES_, "r": Takes(0.5)},
     "schedulers.DPMSolver3": {"timesteps": TIMES_},
-    "schedulers.DPMSolverPP2M": {"timesteps": TIMES_, "order": Takes(1)},
+    "schedulers.DPMSolverPP2M": {"timesteps": TIMES_, "order": Takes(1), "variable": VARIABLE},
     "schedulers.DPMSolverPP2MSDE": {**SDE, "kind": Takes("heun"), "order": Takes(1)},
     "schedulers.DPMSolverPP2S": {"timesteps": TIMES_, "r": Takes(0.5)},
     "schedulers.DPMSolverPP3M": {"timesteps": TIMES_},
@@ -319,19 +334,22 @@ CALLS = {
     "schedulers.s_noise": {"sampler": Takes(TABLE), "factor": number_(1.1)},
     "schedulers.time_shift": {"sampler": Takes(TABLE), "by": number_(0.1), "cutoff": number_(0.5)},
     "schedulers.FlowAncestral": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
+    **{f"schedulers.{name}": {"timesteps": TIMES_, "variable": VARIABLE} for name in IN_A_VARIABLE},
+    "schedulers.RES2S": {"timesteps": TIMES_, "variable": VARIABLE, "c2": Takes(0.5)},
+    "schedulers.RES3S": {"timesteps": TIMES_, "variable": VARIABLE, "c2": Takes(0.5), "c3": Takes(0.9)},
+    "schedulers.ExponentialTableau": {"c": numbers((0.5,)), "a": Takes(((),)), "b": Takes((((2.0, 2, 1.0),),))},
+    "schedulers.ExponentialTableau.at": {"z": number_(-1.0)},
+    "schedulers.ExponentialRungeKutta": {"timesteps": TIMES_, "variable": VARIABLE, "tableau": Takes(PHIS)},
+    "schedulers.GaussLegendre2": {"timesteps": TIMES_, "iterations": Takes(2)},
+    "schedulers.RadauIIA2": {"timesteps": TIMES_, "iterations": Takes(2)},
     "schedulers.GradientEstimation": {"timesteps": TIMES_, "gamma": number_(2.0)},
-    "schedulers.Heun": {"timesteps": TIMES_},
-    "schedulers.Kutta3": {"timesteps": TIMES_},
-    "schedulers.Midpoint": {"timesteps": TIMES_},
-    "schedulers.RES": {"timesteps": TIMES_, "order": Takes(3)},
-    "schedulers.RK4": {"timesteps": TIMES_},
-    "schedulers.Ralston": {"timesteps": TIMES_},
+    **{f"schedulers.{name}": {"timesteps": TIMES_} for name in PLAIN},
+    "schedulers.RES": {"timesteps": TIMES_, "order": Takes(3), "variable": VARIABLE},
     "schedulers.Restart": {"timesteps": TIMES_, "t_max": Takes(0.6), "t_min": Takes(0.3), "repeats": Takes(2)},
     "schedulers.RungeKutta": {"timesteps": TIMES_, "tableau": Takes(TABLEAU)},
     "schedulers.SASolver": {"timesteps": TIMES_, "order": Takes(2), "tau": number_(0.5)},
     "schedulers.SEEDS2": {**SDE, "r": Takes(0.5)},
     "schedulers.SEEDS3": SDE,
-    "schedulers.SSPRK3": {"timesteps": TIMES_},
     "schedulers.UniPC": {"timesteps": TIMES_, "order": Takes(2), "b": Takes("bh1")},
     "schedulers.base.x0": {"t": Takes(0.5)},
     "schedulers.base.velocity": {"t": Takes(0.5)},
@@ -352,9 +370,30 @@ CALLS = {
         "stages": Takes([Stage(0.5, Combination(a=1), weights=(0.5,))]),
         "quantity": anything(x0),
     },
+    "schedulers.adaptive.Reference": {
+        "table": Takes(TABLE),
+        "x": anything(PICTURE),
+        "error": number_(0.5),
+        "calls": Takes(1),
+    },
+    "schedulers.adaptive.solve": {
+        "denoiser": Takes(LAW),
+        "tolerance": number_(0.1),
+        "x": Takes(None),
+        "shape": Takes((1, 3, 4, 4)),
+        "seed": numbers(0),
+        "t_start": Takes(0.9),
+        "t_end": Takes(0.5),
+        "t_last": Takes(None),
+        "prediction": Takes("velocity"),
+    },
     "schedulers.exact.log_snr": {"t": Takes(0.5)},
     "schedulers.exact.log_snr_step": STEP,
     "schedulers.exact.time_of": {"lam": number_(0.5)},
+    "schedulers.exact.Variable": {"name": Takes("log-sigma")},
+    "schedulers.exact.Variable.step": STEP,
+    "schedulers.exact.Variable.inside": {**STEP, "share": Takes(0.5)},
+    "schedulers.exact.Variable.scale": {"t_next": Takes(0.5)},
     "schedulers.exact.phi": {"k": Takes(1), "z": number_(0.5)},
     "schedulers.exact.interpolation_weights": {"nodes": Takes([0.0, 1.0]), "moments": Takes([1.0, 0.5])},
 }
@@ -735,7 +774,7 @@ LATER = {
 
 MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
-    *("schedulers.base", "schedulers.exact", "schedulers", "search", "search.problem"),
+    *("schedulers.base", "schedulers.exact", "schedulers.adaptive", "schedulers", "search", "search.problem"),
     *("study.plan", "study.file", "study.run", "study.measures"),
     *(
         "io.times",
@@ -771,6 +810,8 @@ OBJECTS = {
     "Finish": Finish(),
     "FlowODE": FlowODE(TIMES),
     "schedulers.wrappers.Wrapped": Wrapped(TABLE, Call("s_noise")),
+    "schedulers.ExponentialTableau": PHIS,
+    "schedulers.exact.Variable": Variable("log-sigma"),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
     "denoiser.CFGZeroStar": CFGZeroStar(LAW, LAW, scale=2.0),
     "denoiser.AdaptiveProjectedGuidance": AdaptiveProjectedGuidance(LAW, LAW, scale=2.0),

@@ -28,7 +28,12 @@ from .base import (
     velocity,
     x0,
 )
-from .exact import interpolation_weights, log_snr_step, phi
+from .exact import LOG_SNR, VARIABLES, Variable, interpolation_weights, log_snr_step, phi
+
+
+def _variable() -> Any:
+    """A field: what the steps of an exponential method are measured in."""
+    return field(word, choices=VARIABLES, default="log-snr", kw_only=True)
 
 
 class _Multistep(TimesScheduler):
@@ -129,6 +134,12 @@ class GradientEstimation(_Multistep):
 class DPMSolverPP2M(_Multistep):
     """DPM-Solver++(2M): the exponential step for x0 extrapolated to the middle of the step. Of order 1 or 2.
 
+    Args:
+        timesteps: A valid list of times.
+        order: 1 or 2.
+        variable: What the steps are measured in: "log-snr", the paper's and diffusers', or "log-sigma", -log(t), which
+            ComfyUI's dpmpp_2m takes for flows too.
+
     Source: DPM-Solver++ (arXiv 2211.01095), algorithm 2.
     """
 
@@ -137,9 +148,10 @@ class DPMSolverPP2M(_Multistep):
     )
 
     order: int = field(whole, low=1, high=2, default=2)
+    variable: str = _variable()
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
-        return [_extrapolated(times, t_next)]
+        return [_extrapolated(times, t_next, self.variable)]
 
 
 class DPMSolverPP3M(_Multistep):
@@ -158,13 +170,13 @@ class DPMSolverPP3M(_Multistep):
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         if times[-1] == 1.0 or len(times) == 2:
-            return [_extrapolated(times, t_next)]
+            return [_extrapolated(times, t_next, "log-snr")]
         return _differences(times, t_next)
 
 
 @moved.keywords()
 @attrs.frozen(slots=False)
-class DPMSolverPP2MSDE(DPMSolverPP2M):
+class DPMSolverPP2MSDE(_Multistep):
     """DPM-Solver++(2M) for the SDE of strength eta.
 
     Args:
@@ -275,12 +287,18 @@ class DEIS(_Multistep):
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)
-        return _exponential(times, h, -t_next * h, h)
+        return _exponential(times, t_next, scale=-t_next * h, z=h)
 
 
 @attrs.frozen(slots=False)
 class RES(_Multistep):
-    """Exponential Adams-Bashforth for x0 in log-SNR, of order 1 to 3: res_multistep of ComfyUI.
+    """Exponential Adams-Bashforth for x0, of order 1 to 3.
+
+    Args:
+        timesteps: A valid list of times.
+        order: 1 to 3.
+        variable: What the steps are measured in: "log-snr", or "log-sigma", -log(t), which ComfyUI's res_multistep (of
+            order 2) takes for flows too.
 
     Source: Refined exponential solver (arXiv 2308.02157), section 3.3; Hochbruck and Ostermann 2010, section 2.7.
     """
@@ -288,16 +306,19 @@ class RES(_Multistep):
     info = SchedulerInfo("res-multistep", 2, model_calls_per_step=1, stochastic=False, source="RES, arXiv 2308.02157")
 
     order: int = field(whole, low=1, high=3, default=2)
+    variable: str = _variable()
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
-        h = log_snr_step(times[0], t_next)
-        return _exponential(times, h, (1 - t_next) * h, -h)
+        variable = Variable(self.variable)
+        h = variable.step(times[0], t_next)
+        return _exponential(times, t_next, scale=variable.scale(t_next) * h, z=-h, variable=variable)
 
 
-def _extrapolated(times: Sequence[float], t_next: float) -> float:
+def _extrapolated(times: Sequence[float], t_next: float, variable: str) -> float:
     """The weight of the earlier x0 in the exponential step for x0 extrapolated to the middle of the step."""
-    h, before = log_snr_step(times[0], t_next), log_snr_step(times[1], times[0])
-    return -(1.0 - t_next / times[0]) * 0.5 * h / before  # from t = 1, before is infinite: no extrapolation
+    step = Variable(variable).step
+    h, before = step(times[0], t_next), step(times[1], times[0])
+    return -(1.0 - t_next / times[0]) * 0.5 * h / before  # in log-SNR from t = 1 before is infinite: none
 
 
 def _differences(times: Sequence[float], t_next: float, strength: float = 0.0) -> list[float]:
@@ -315,12 +336,15 @@ def _differences(times: Sequence[float], t_next: float, strength: float = 0.0) -
     return [p2 * first + p3 * second for first, second in zip(slope, bend, strict=True)]
 
 
-def _exponential(times: Sequence[float], h: float, scale: float, z: float) -> list[float]:
-    """The earlier q's weights in the integral of their polynomial in log-SNR times exp; an infinite node is left out.
+def _exponential(
+    times: Sequence[float], t_next: float, *, scale: float, z: float, variable: Variable = LOG_SNR
+) -> list[float]:
+    """The earlier q's weights in the integral of their polynomial times exp; an infinite node is left out.
 
     The integral of u^p over the step, u = 0..1, is scale * p! * phi_(p+1)(z).
     """
-    nodes = [0.0, *(-log_snr_step(t, times[0]) / h for t in times[1:])]
+    h = variable.step(times[0], t_next)
+    nodes = [0.0, *(-variable.step(t, times[0]) / h for t in times[1:])]
     known = [u for u in nodes if math.isfinite(u)]
     moments = [scale * math.factorial(p) * phi(p + 1, z) for p in range(len(known))]
     return interpolation_weights(known, moments)[1:]

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
@@ -29,12 +29,7 @@ from .base import (
     stage_rows,
     x0,
 )
-from .exact import log_snr, log_snr_step, phi, time_of
-
-
-def _inside(**options: Any) -> Any:
-    """A field: where in the step, in log-SNR, the second evaluation lies; in (0, 1)."""
-    return field(number, low=0, high=1, above=True, below=True, default=0.5, **options)
+from .exact import LOG_SNR, log_snr_step, phi
 
 
 class _Singlestep(TimesScheduler):
@@ -67,7 +62,7 @@ class _TwoStage(_Singlestep):
 
     quantity: ClassVar[staticmethod[[float], Combination]]
 
-    r: float = _inside()
+    r: float = field(number, low=0, high=1, above=True, below=True, default=0.5)
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
@@ -168,14 +163,15 @@ class SEEDS2(_SDE):
         timesteps: A valid list of times.
         eta: Strength of the noise, at least 0. Over a step h in log-SNR the share exp(-eta*h) of the implied noise
             is kept.
-        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
+        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1]. 1 is ComfyUI's exp_heun_2_x0_sde, and
+            with eta = 0 its exp_heun_2_x0.
 
     Source: SEEDS (arXiv 2305.14267), algorithm 3, with eta as in ComfyUI's seeds_2.
     """
 
     info = SchedulerInfo("seeds-2", 2, model_calls_per_step=2, stochastic=True, source="SEEDS, arXiv 2305.14267")
 
-    r: float = _inside(kw_only=True)
+    r: float = field(number, low=0, high=1, above=True, default=0.5, kw_only=True)
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
@@ -221,5 +217,5 @@ class DPMSolverPPSDE(SEEDS2):
 def _within(t: float, t_next: float, r: float) -> tuple[float, float, float]:
     """Return the time at the share r of a step in log-SNR, the share that it has after rounding, and the step h."""
     h = log_snr_step(t, t_next)
-    middle = time_of(log_snr(t) + r * h)
+    middle = LOG_SNR.inside(t, t_next, share=r)
     return middle, log_snr_step(t, middle) / h, h
