@@ -164,6 +164,7 @@ CALLS = {
     },
     "FlowODE": {"timesteps": TIMES_},
     "FlowODE.with_spec": {"spec": Takes(Spec("flow-ode"))},
+    "FlowODE.at_step": {"n": Takes(0)},
     "FlowSDE": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     "SchedulerInfo": {
         "name": text("mine"),
@@ -269,6 +270,8 @@ CALLS = {
     "schedulers.base.velocity": {"t": Takes(0.5)},
     "schedulers.base.eps": {"t": Takes(0.5)},
     "schedulers.base.euler": STEP,
+    "schedulers.base.eta_field": {"high": number_(1.0)},
+    "schedulers.base.one_eta": {"eta": number_(0.5)},
     "schedulers.base.ancestral_step": {**STEP, "split": Takes((0.6, 0.8)), "draw": Takes(1)},
     "schedulers.base.noise_split": {"strength": number_(1.0), "h": number_(1.0)},
     "schedulers.base.refusing_close_times": {"table": Takes(print_nothing)},

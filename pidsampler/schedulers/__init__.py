@@ -13,6 +13,7 @@ among these imports registers it, or another package's entry point in the group 
 
 `eta` is how much fresh noise a method draws: 0 is its ODE, and 1 the method as it was published. Its scale is the
 method's own: in FlowSDE and FlowAncestral a share, 0..1; in the solvers of an SDE that equation's strength, from 0.
+A list of one for each step takes its place; in a spec, eta=1/0.5/0.
 """
 
 from .base import SchedulerInfo as SchedulerInfo

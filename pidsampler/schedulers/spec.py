@@ -7,22 +7,28 @@ reads these forms.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from ..errors import ConfigError
 from ..plugins import split_file
-from ..values import field, pairs, shown, whole, word
+from ..values import field, items, pairs, shown, whole, word
 
-Value = int | float | str
+Value = int | float | str | tuple[float, ...]
 
 _CALL = r"(?P<{0}>[^@():]+)(\((?P<{0}_options>[^()]*)\))?"
 _SPEC = re.compile(rf"{_CALL.format('name')}(@{_CALL.format('list')}(:(?P<steps>.*))?)?")
 
 
 def _held(options: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
-    return tuple((word("option", name), value) for name, value in pairs("options", options))
+    return tuple((word("option", name), _fixed(value)) for name, value in pairs("options", options))
+
+
+def _fixed(value: Value) -> Value:
+    """A value that can be hashed: a list or array as a tuple."""
+    listed = isinstance(value, Iterable) and not isinstance(value, str)
+    return items("option", value, words="numbers") if listed else value
 
 
 @attrs.frozen
@@ -139,7 +145,7 @@ def parse_times(text: str) -> list[float] | Spec:
 
 
 def _options(spec: str, text: str | None) -> dict[str, Value]:
-    """Read "a=1, b='x'"; a value is a Python number, or else a word."""
+    """Read "a=1, b=0.5/0, c='x'"; a value is a Python number, numbers with a slash between, or else a word."""
     options: dict[str, Value] = {}
     for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")
@@ -155,6 +161,10 @@ def _value(text: str) -> Value:
             return kind(text)
         except ValueError:
             pass
+    try:
+        return tuple(map(float, text.split("/")))
+    except ValueError:
+        pass
     return text.strip("'\"")
 
 
@@ -165,7 +175,9 @@ def _bracketed(options: dict[str, Value]) -> str:
 
 
 def _shortest(value: Value) -> str:
-    """7.0 as 7, 0.50 as 0.5."""
+    """7.0 as 7, 0.50 as 0.5, a list of numbers as 1/0.5."""
+    if isinstance(value, tuple):
+        return "/".join(map(_shortest, value))
     if isinstance(value, float):
         return repr(value).removesuffix(".0")
     return str(value)

@@ -109,6 +109,30 @@ def test_the_last_noise_has_an_eta_of_its_own(name, times):
     assert str(get_scheduler(f"{name}(last_eta=0.25)@pid:4")) == f"{name}(last_eta=0.25)@pid:4"
 
 
+HAVE_ETA = [i.name for i in list_schedulers() if "eta" in get_scheduler(f"{i.name}@uniform:6").options]
+
+
+@pytest.mark.parametrize("name", HAVE_ETA)
+def test_eta_may_be_a_list_of_one_for_each_step(name):
+    times, etas = [0.95, 0.7, 0.5, 0.3, 0.1, 0.0], (1.0, 0.0, 0.5, 0.25, 1.0)
+    table = get_scheduler(name, times, eta=list(etas)).table()
+    ones = {eta: get_scheduler(name, times, eta=eta).table() for eta in etas}
+    for k, row in enumerate(table):
+        step = max(n for n, t in enumerate(times[:-1]) if t >= row.t)
+        assert row == ones[etas[step]][k]
+    assert get_scheduler(name, times, eta=[0.5] * 5).table() == ones[0.5]
+    spec = f"{name}(eta=1/0/0.50/0.25/1)@uniform:5"
+    made = get_scheduler(spec)
+    assert str(made) == spec.replace("0.50", "0.5")
+    assert made.eta == etas
+    assert str(get_scheduler(f"{name}@uniform:5", eta=list(etas))) == str(made)
+    assert eval(repr(get_scheduler(name, times, eta=etas)), vars(schedulers)).table() == table
+    with pytest.raises(PidSamplerError, match="eta lists 2 numbers for 5 steps: pass one for each step, or one number"):
+        get_scheduler(name, times, eta=(1, 0))
+    with pytest.raises(PidSamplerError, match=r"eta=-1\.0 must be a finite number"):
+        get_scheduler(f"{name}(eta=1/0/-1/0/0)@uniform:5")
+
+
 @pytest.mark.parametrize("cls", [FlowSDE, FlowODE])
 def test_bad_times_are_refused_at_once(cls):
     with pytest.raises(PidSamplerError, match="ascends"):
