@@ -16,8 +16,18 @@ method's own: in FlowSDE and FlowAncestral a share, 0..1; in the solvers of an S
 A list of one for each step takes its place; in a spec, eta=1/0.5/0.
 """
 
+from .ancestral import DPM2Ancestral as DPM2Ancestral
+from .ancestral import DPMSolverPP2SAncestral as DPMSolverPP2SAncestral
+from .ancestral import RESAncestral as RESAncestral
 from .base import SchedulerInfo as SchedulerInfo
 from .base import TimesScheduler as TimesScheduler
+from .cfg_pp import RESCFGPP as RESCFGPP
+from .cfg_pp import DPMSolverPP2MCFGPP as DPMSolverPP2MCFGPP
+from .cfg_pp import DPMSolverPP2SAncestralCFGPP as DPMSolverPP2SAncestralCFGPP
+from .cfg_pp import EulerAncestralCFGPP as EulerAncestralCFGPP
+from .cfg_pp import EulerCFGPP as EulerCFGPP
+from .cfg_pp import GradientEstimationCFGPP as GradientEstimationCFGPP
+from .cfg_pp import RESAncestralCFGPP as RESAncestralCFGPP
 from .flow import FlowAncestral as FlowAncestral
 from .flow import FlowODE as FlowODE
 from .flow import FlowSDE as FlowSDE
@@ -31,6 +41,7 @@ from .multistep import DPMSolverPP3M as DPMSolverPP3M
 from .multistep import DPMSolverPP3MSDE as DPMSolverPP3MSDE
 from .multistep import GradientEstimation as GradientEstimation
 from .predictor_corrector import SASolver as SASolver
+from .predictor_corrector import SASolverPECE as SASolverPECE
 from .predictor_corrector import UniPC as UniPC
 from .restart import Restart as Restart
 from .runge_kutta import RK4 as RK4
