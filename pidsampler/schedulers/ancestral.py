@@ -65,7 +65,7 @@ class DPM2Ancestral(_TwoStageAncestral):
 
     info = SchedulerInfo(
         "dpm-2-ancestral",
-        1,
+        2,
         model_calls_per_step=2,
         stochastic=True,
         source="ComfyUI, dpm_2_ancestral_RF",
@@ -95,7 +95,7 @@ class DPMSolverPP2SAncestral(_TwoStageAncestral):
 
     info = SchedulerInfo(
         "dpmpp-2s-ancestral",
-        1,
+        2,
         model_calls_per_step=2,
         stochastic=True,
         source="ComfyUI, dpmpp_2s_ancestral_RF",
@@ -151,12 +151,16 @@ class RESAncestral(TimesScheduler):
             parts = [(1.0, euler(t, down)), (1.0, Combination(noise={n + 1: fresh}))]
             h = math.log(t / down)
             if n:
-                w = -h * phi(2, -h) * h / went
-                parts += [(w, Combination(h={0: 1.0})), (-w, X0)]
+                w = self._change(h, went)
+                parts += [(w, X0), (-w, Combination(h={0: 1.0}))]
             made = row(t, t_next, update=combined(parts), saves={0: X0})
             rows.append(attrs.evolve(made, biased=fresh > 0.0))
             went = h
         return StepTable(rows)
+
+    def _change(self, h: float, went: float) -> float:
+        """The weight of what x0 changed by in the step before."""
+        return h * phi(2, -h) * h / went
 
     def down(self, n: int) -> tuple[float, float]:
         """Return the time that step n goes down to, and how much noise it then adds.

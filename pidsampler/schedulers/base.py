@@ -31,7 +31,8 @@ class SchedulerInfo:
         accuracy_order: Proved order of global convergence between two noise levels above 0: the error falls as
             steps**-accuracy_order. A method of higher nominal order may be capped by its cheap first rows. For a
             stochastic method it is the weak order, of the law's moments, on a Gaussian flow.
-        model_calls_per_step: Network evaluations for each step of the timestep list; a step to 0 takes one.
+        model_calls_per_step: Network evaluations for each step of the timestep list; a step to 0 takes one of each
+            network that is asked.
         stochastic: Whether any setting of it draws fresh noise.
         source: Paper or project that the formula comes from.
         aliases: Names of the same method elsewhere.

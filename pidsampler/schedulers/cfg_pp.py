@@ -190,7 +190,7 @@ class DPMSolverPP2SAncestralCFGPP(_CFGPP):
 
     info = SchedulerInfo(
         "dpmpp-2s-ancestral-cfg-pp",
-        1,
+        2,
         model_calls_per_step=3,
         stochastic=True,
         source="ComfyUI, dpmpp_2s_ancestral_RF_cfg_pp",
