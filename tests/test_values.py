@@ -120,6 +120,7 @@ NETWORK = {"x": anything(PICTURE), "t": Takes(0.5), "out": anything(PICTURE.copy
 STEP = {"t": Takes(0.9), "t_next": Takes(0.6)}
 SUM = {"a": number_(0.5), "b": number_(0.5), "h": Takes({0: 0.5}), "noise": Takes([(1, 0.5)])}
 SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
+ETAS = {"timesteps": TIMES_, "eta": Takes(0.5)}
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
@@ -242,6 +243,22 @@ CALLS = {
     "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3)},
     "schedulers.ButcherTableau": {"a": Takes(((0.5,),)), "b": Takes((0, 1))},
     "schedulers.DEIS": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.DPM2Ancestral": ETAS,
+    "schedulers.DPMSolverPP2MCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.DPMSolverPP2SAncestral": ETAS,
+    "schedulers.DPMSolverPP2SAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.EulerAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.EulerCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.GradientEstimationCFGPP": {
+        "timesteps": TIMES_,
+        "gamma": number_(2.0),
+        "scale": number_(2.0),
+    },
+    "schedulers.RESAncestral": ETAS,
+    "schedulers.RESAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.RESCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.SASolverPECE": {"timesteps": TIMES_, "order": Takes(2), "tau": number_(0.5)},
+    "schedulers.STORK": {"timesteps": TIMES_, "order": Takes(4), "form": Takes("published")},
     "schedulers.DPMSolver2": {"timesteps": TIMES_, "r": Takes(0.5)},
     "schedulers.DPMSolver3": {"timesteps": TIMES_},
     "schedulers.DPMSolverPP2M": {"timesteps": TIMES_, "order": Takes(1)},

@@ -58,3 +58,4 @@ from .singlestep import DPMSolver2 as DPMSolver2
 from .singlestep import DPMSolver3 as DPMSolver3
 from .singlestep import DPMSolverPP2S as DPMSolverPP2S
 from .singlestep import DPMSolverPPSDE as DPMSolverPPSDE
+from .stork import STORK as STORK

@@ -7,6 +7,7 @@ import math
 import attrs
 
 from ..table import Combination, Row, StepTable, combined
+from ..values import number
 from .base import (
     X0,
     Eta,
@@ -147,7 +148,7 @@ class RESAncestral(TimesScheduler):
             if t_next == 0.0:
                 rows.append(row(t, t_next, update=X0))
                 continue
-            down, fresh = self.down(n)
+            down, fresh = exploding_step(t, t_next, eta=one_eta(self.at_step(n).eta))
             parts = [(1.0, euler(t, down)), (1.0, Combination(noise={n + 1: fresh}))]
             h = math.log(t / down)
             if n:
@@ -162,13 +163,18 @@ class RESAncestral(TimesScheduler):
         """The weight of what x0 changed by in the step before."""
         return h * phi(2, -h) * h / went
 
-    def down(self, n: int) -> tuple[float, float]:
-        """Return the time that step n goes down to, and how much noise it then adds.
 
-        Raises:
-            PidSamplerError: There is no such step.
-        """
-        eta = one_eta(self.at_step(n).eta)
-        t, t_next = self.steps[n]
-        variance = eta**2 * (1.0 - t_next / t) * (1.0 + t_next / t)
-        return t_next * math.sqrt(1.0 - variance), t_next * math.sqrt(variance)
+def exploding_step(t: float, t_next: float, *, eta: float) -> tuple[float, float]:
+    """Return the time that a variance-exploding ancestral step goes down to, and how much noise it then adds.
+
+    Args:
+        t: Time of the evaluation, in (0, 1].
+        t_next: Noise level after the noise, up to t.
+        eta: Share of the most noise, 0..1.
+
+    Source: k-diffusion, get_ancestral_step.
+    """
+    t, eta = number("t", t, low=0, high=1, above=True), number("eta", eta, low=0, high=1)
+    ratio = number("t_next", t_next, low=0, high=t) / t
+    variance = eta**2 * (1.0 - ratio) * (1.0 + ratio)
+    return t_next * math.sqrt(1.0 - variance), t_next * math.sqrt(variance)

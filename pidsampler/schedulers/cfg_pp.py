@@ -20,7 +20,7 @@ import attrs
 
 from ..table import Combination, Row, StepTable, combined
 from ..values import field, number
-from .ancestral import DPMSolverPP2SAncestral, RESAncestral
+from .ancestral import DPMSolverPP2SAncestral, RESAncestral, exploding_step
 from .base import (
     X0,
     Eta,
@@ -235,7 +235,10 @@ class RESCFGPP(_CFGPP):
         return self._plain().table()
 
     def _weight(self, n: int) -> float:
-        return self._plain().down(n)[0] / self.steps[n][0] if n else 1.0
+        if n == 0:
+            return 1.0
+        t, t_next = self.steps[n]
+        return exploding_step(t, t_next, eta=one_eta(self._plain().at_step(n).eta))[0] / t
 
 
 @attrs.frozen(slots=False)

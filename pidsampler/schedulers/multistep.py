@@ -291,7 +291,7 @@ def _er_scale(s: Any) -> Any:
 
 @attrs.frozen(slots=False)
 class DEIS(_Multistep):
-    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight. Of order 1 to 3.
+    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight. Of order 1 to 4.
 
     Source: DEIS (arXiv 2204.13902), section 3.4, with the polynomial in log rho as in diffusers.
     """
@@ -306,7 +306,7 @@ class DEIS(_Multistep):
     )
     quantity = staticmethod(eps)
 
-    order: int = field(whole, low=1, high=3, default=2)
+    order: int = field(whole, low=1, high=4, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)

@@ -64,6 +64,8 @@ _LONGEST = 33  # times that an error still lists
 _VARIANTS = {
     "dpmpp_2m_sde_heun": "dpmpp-2m-sde(kind=heun)",
     "ipndm_v": "adams-bashforth(order=4)",
+    "stork-2": "stork(order=2)",
+    "stork-4": "stork(order=4)",
     "lms": "adams-bashforth(order=4)",
     "uni_pc": "unipc(order=3,b=bh1)",
     "uni_pc_bh2": "unipc(order=3)",

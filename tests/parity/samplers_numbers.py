@@ -1,13 +1,15 @@
-"""Make samplers.json: what ComfyUI's samplers do to a fixed x of a flow model with networks of known formulas.
+"""Make samplers.json: what ComfyUI's samplers and STORK's do to a fixed x of a flow with networks of known formulas.
 
-    pip install torch && python tests/parity/samplers_numbers.py COMFYUI
+    pip install torch diffusers scipy && python tests/parity/samplers_numbers.py COMFYUI STORK
 
-COMFYUI is a clone of that repository. The functions of its comfy/k_diffusion/sampling.py and sa_solver.py run without
-the rest of it, which needs far more. The networks are the exact velocities of two mixtures, one of them unconditional;
-noise is drawn once and stored. Each x that a sampler asks its model about is stored, and the result.
+COMFYUI is a clone of that repository, STORK one of ZT220501/STORK. The functions of ComfyUI's
+comfy/k_diffusion/sampling.py and sa_solver.py run without the rest of it, which needs far more. The networks are the
+exact velocities of two mixtures, one of them unconditional; noise is drawn once and stored. Each x that a sampler asks
+its model about is stored, and the result.
 """
 
 import ast
+import importlib.util
 import json
 import math
 import sys
@@ -22,6 +24,8 @@ X = torch.linspace(-2.5, 2.5, 6, dtype=torch.float64)[None]
 NOISE = torch.randn(9, 6, generator=torch.Generator().manual_seed(5), dtype=torch.float64).round(decimals=6)
 MIXTURES = ([-0.6, 0.5], [0.3, 0.2], [1 / 3, 2 / 3]), ([0.2, -0.4], [0.5, 0.3], [1 / 2, 1 / 2])
 LISTS = [0.95, 0.8, 0.6, 0.45, 0.3, 0.15, 0.05, 0.0], [1.0, 0.7, 0.4, 0.1, 0.0]
+
+EQUAL = [0.96, 0.84, 0.72, 0.6, 0.48, 0.36, 0.24, 0.12, 0.0]
 
 
 class CONST:
@@ -100,8 +104,31 @@ def run(sampling, spec, name, sigmas, scale=1.0, **options):
     return {"spec": spec, "name": name, "sigmas": sigmas, "asked": model.asked, "result": rounded(result)}
 
 
-def main(comfyui):
+def stork_class(folder):
+    """Return STORK's scheduler, in float64 and with its coefficients where its repository has them."""
+    spec = importlib.util.spec_from_file_location("stork", Path(folder) / "STORKScheduler.py")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["stork"] = module
+    spec.loader.exec_module(module)
+    module.CONSTANTSFOLDER = str(Path(folder) / "external" / "PNDM" / "runner" / "coefs")
+    return module.STORKScheduler
+
+
+def run_stork(cls, order, times):
+    """Return one run over times that end at 0; it halves the first step itself."""
+    scheduler = cls(solver_order=order, prediction_type="flow_prediction")
+    scheduler.dtype, scheduler.np_dtype = torch.float64, float
+    scheduler.set_timesteps(len(times) - 1, sigmas=times[:-1])
+    x, asked = X.clone(), []
+    for t, sigma in zip(scheduler.timesteps, scheduler.sigmas, strict=False):
+        asked.append(rounded(x))
+        x = scheduler.step((x - x0(x, sigma, MIXTURES[0])) / sigma, t, x).prev_sample
+    return {"order": order, "times": times, "sigmas": scheduler.sigmas.tolist(), "asked": asked, "result": rounded(x)}
+
+
+def main(comfyui, stork):
     """Write samplers.json beside this script."""
+    torch.set_default_dtype(torch.float64)
     sampling, runs = load(comfyui), []
 
     def add(spec, name, **options):
@@ -133,7 +160,9 @@ def main(comfyui):
             for tau in (0.0, 0.6):
                 spec, name = f"sa-solver{form}(order={order},tau={tau})", f"sample_sa_solver{form.replace('-', '_')}"
                 add(spec, name, lists=[LISTS[0][:-1]], noisy=True, tau_func=lambda _, tau=tau: tau, **orders)
-    data = {"torch": torch.__version__, "x": X[0].tolist(), "noise": NOISE.tolist(), "runs": runs}
+    cls = stork_class(stork)
+    storks = [run_stork(cls, order, times) for order in (2, 4) for times in (EQUAL, LISTS[0])]
+    data = {"torch": torch.__version__, "x": X[0].tolist(), "noise": NOISE.tolist(), "runs": runs, "stork": storks}
     Path(__file__).with_name("samplers.json").write_text(json.dumps(data) + "\n")
 
 

@@ -145,3 +145,19 @@ def test_samplers_of_comfyui(run):
         steps.advance(MIXTURES if table.asks_both else LAW)
     theirs = np.array([*run["asked"], run["result"]])
     assert np.abs(np.array([*asked, steps.x.ravel()]) - theirs).max() < 1e-9
+
+
+@pytest.mark.parametrize("run", SAMPLERS["stork"], ids=lambda run: f"{run['order']} {len(run['times'])}")
+def test_stork(run):
+    """Its last step goes on by the polynomial, ours gives x0. On equal steps our exact form is near, and no more."""
+    x = np.array(SAMPLERS["x"]).reshape(1, 1, 1, -1)
+    off = {}
+    for form in ("published", "exact"):
+        steps, asked = start(get_scheduler("stork", run["times"], order=run["order"], form=form), x), []
+        for _ in steps:
+            asked.append(steps.x.ravel().copy())
+            steps.advance(LAW)
+        assert steps.table.times == pytest.approx(run["sigmas"], rel=1e-12)
+        off[form] = np.abs(np.array(asked) - run["asked"]).max()
+    assert off["published"] < 1e-7
+    assert 1e-4 < off["exact"] < 0.1

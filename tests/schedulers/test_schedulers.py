@@ -160,7 +160,7 @@ def test_registry_sweep(info):
     assert scheduler.table() == table  # no hidden state
     for name in info.aliases:
         assert get_scheduler(name, timesteps=times).table() == table
-    again = 1 if info.name == "restart" else 0  # from 0.3 back to 0.5
+    again = info.name in ("restart", "stork")  # from 0.3 back to 0.5; the first step's half
     last = 2 if table.asks_both else 1
     assert len(table) == 4 * info.model_calls_per_step + last + again
     assert table.slots <= 3  # what the kernel reads
@@ -199,7 +199,8 @@ OPTIONS = {
     "dpmpp-2s": [{"r": 0.7}],
     "adams-bashforth": [{"order": 3}, {"order": 4}],
     "gradient-estimation": [{"gamma": 1.5}],
-    "deis": [{"order": 3}],
+    "deis": [{"order": 3}, {"order": 4}],
+    "stork": [{"order": 4}, {"form": "published"}, {"order": 4, "form": "published"}],
     "res-multistep": [{"order": 3}],
     "unipc": [{"order": o, "b": b} for o in (1, 2, 3) for b in ("bh1", "bh2")],
 }
@@ -581,7 +582,11 @@ def test_log_snr_and_back():
     [
         ("dpm-solver-2", {"r": 1.0}, r"r=1\.0 must be a finite number in \(0, 1\)"),
         ("adams-bashforth", {"order": 5}, r"order=5 must be a whole number in 1\.\.4"),
-        ("deis", {"order": 4}, r"order=4 must be a whole number in 1\.\.3"),
+        ("deis", {"order": 5}, r"order=5 must be a whole number in 1\.\.4"),
+        ("stork", {"order": 3}, r"order=3 must be 2 or 4"),
+        ("stork", {"form": "theirs"}, "unknown form 'theirs'.*known are exact, published"),
+        ("euler-cfg-pp", {"scale": math.nan}, "scale=nan must be a finite number"),
+        ("dpm-2-ancestral", {"eta": 1.5}, r"eta=1\.5 must be a finite number in \[0, 1\]"),
         ("unipc", {"order": 4}, r"order=4 must be a whole number in 1\.\.3"),
         ("unipc", {"b": "bh3"}, "unknown b 'bh3': did you mean 'bh\\d'"),
         ("gradient-estimation", {"gamma": math.inf}, "gamma=inf must be a finite number"),
