@@ -31,6 +31,7 @@ from pidsampler.schedulers import (
     RES,
     RK4,
     SSPRK3,
+    STORK,
     AdamsBashforth,
     ButcherTableau,
     DPM2Ancestral,
@@ -416,6 +417,17 @@ def halting(cls):
     return functools.partial(Halting, eta=0.0)
 
 
+def midway(cls):
+    """STORK whose polynomial's slope has a twentieth too little weight."""
+
+    class Midway(cls):
+        def _integrals(self):
+            w0, w1, w2 = super()._integrals()
+            return w0, 0.95 * w1, w2
+
+    return Midway
+
+
 def with_b(cls, *b):
     return lambda ts: RungeKutta(ts, ButcherTableau(cls.tableau.a, b))
 
@@ -435,6 +447,7 @@ def with_b(cls, *b):
         (functools.partial(leaning(SASolverPECE), tau=0.0), 3),
         (changing(RESAncestral, eta=0.0), 2),
         (changing(DPMSolverPP2MCFGPP), 2),
+        (midway(STORK), 2),
         (halting(DPM2Ancestral), 2),
         (halting(DPMSolverPP2SAncestral), 2),
     ],
@@ -442,6 +455,45 @@ def with_b(cls, *b):
 def test_a_wrong_weight_loses_the_order(mutant, order):
     """The table's own check passes for these, since a constant is still exact: the slope is what shows them."""
     assert slope(mutant, "mixture") < order - 0.3
+
+
+def last_step_of(table, network, exact):
+    """The last row's error on a state that was exact before it, for a network that depends on time alone."""
+    run = start(table, np.full((1, 1), exact(table.times[0])))
+    for row in run:
+        run.x[...] = exact(row.t)
+        run.step(np.full((1, 1), network(run.x.item(), row.t)))
+    return abs(run.x.item() - exact(run.table.times[-1]))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_deis_is_exact_for_polynomials_in_log_snr(order):
+    """With s = t/(1 - t), d(x/(1 - t)) = eps ds: here eps = log(s)^p, whose integral is known."""
+
+    def error(p):
+        def integral(s):
+            parts = (math.factorial(p) / math.factorial(k) * (-1) ** (p - k) * math.log(s) ** k for k in range(p + 1))
+            return s * math.fsum(parts)
+
+        def network(x, t):
+            eps = math.log(t / (1 - t)) ** p
+            return eps - (x - t * eps) / (1 - t)
+
+        table = DEIS([0.9, 0.8, 0.65, 0.55, 0.3], order).table()
+        return last_step_of(table, network, lambda t: (1 - t) * integral(t / (1 - t)))
+
+    assert max(error(p) for p in range(order)) < 1e-12
+    assert error(order) > 1e-4
+
+
+@pytest.mark.parametrize(("order", "exact_until"), [(2, 1), (4, 2)])
+def test_stork_is_exact_for_polynomials_in_time(order, exact_until):
+    def error(p):
+        table = STORK([0.9, 0.8, 0.65, 0.55, 0.3], order).table()
+        return last_step_of(table, lambda x, t: t**p, lambda t: t ** (p + 1) / (p + 1))
+
+    assert max(error(p) for p in range(exact_until + 1)) < 1e-12
+    assert error(exact_until + 1) > 1e-4
 
 
 @pytest.mark.parametrize(("name", "by_hand"), [("heun", methods.heun), ("adams-bashforth", methods.adams_bashforth_2)])
