@@ -179,5 +179,5 @@ def _shortest(value: Value) -> str:
     if isinstance(value, tuple):
         return "/".join(map(_shortest, value))
     if isinstance(value, float):
-        return repr(value).removesuffix(".0")
+        return repr(float(value)).removesuffix(".0")
     return str(value)

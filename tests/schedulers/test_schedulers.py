@@ -136,6 +136,7 @@ def test_eta_may_be_a_list_of_one_for_each_step(name):
     assert str(made) == spec.replace("0.50", "0.5")
     assert made.eta == etas
     assert str(get_scheduler(f"{name}@uniform:5", eta=list(etas))) == str(made)
+    assert str(get_scheduler(f"{name}@uniform:5", eta=np.array(etas))) == str(made)
     assert eval(repr(get_scheduler(name, times, eta=etas)), vars(schedulers)).table() == table
     with pytest.raises(PidSamplerError, match="eta lists 2 numbers for 5 steps: pass one for each step, or one number"):
         get_scheduler(name, times, eta=(1, 0))
