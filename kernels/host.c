@@ -1,17 +1,17 @@
 // The CPU's noise and rows, compiled: the same bits as numpy's form, which is pidsampler/noise/philox.py and
-// pidsampler/backends/numpy.py.
+// pidsampler/backends/numpy.py. Further parts are host_torch.h and host_image.h.
 //
 // C with the vector extensions of gcc and clang. hatch_build.py compiles this file for each instruction set and each type
-// of x, with PID_FORM and PID_REAL set to their names, and once more without, for what calls one of them; all together
-// are one shared library. Products and sums are never contracted (-ffp-contract=off), nor reordered: so all forms give
-// one set of bits.
+// of x, with PID_FORM and PID_REAL set to their names and PID_IS_FLOAT defined for float, and once more without, for what
+// calls one of them; all together are one shared library. Products and sums are never contracted (-ffp-contract=off), nor
+// reordered: so all forms give one set of bits.
 //
 // Sources: as in noise.cuh, whose operations these are.
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define PID_VERSION 1  // raised with each change of what is called from Python; pidsampler/native/library.py has it too
+#define PID_VERSION 2  // raised with each change of what is called from Python; pidsampler/native/library.py has it too
 
 #define PID_RESULTS 8  // of one row: x, and saved tensors
 #define PID_TERMS 16   // of one result: x, x0 and saved tensors
@@ -35,6 +35,20 @@ typedef struct {
 #define PID_FILL(name) \
     void name(float *out, uint64_t n, uint64_t start, uint64_t seed, uint32_t draw, uint32_t stream)
 #define PID_STEP(name) void name(const PidHostRow *row, const void *m, uint64_t start, uint64_t stop)
+
+#define PID_TORCH(name) int name(float *out, uint64_t n, uint64_t skipped, uint32_t seed)
+
+// A sampled tensor whose top left is a picture, and that picture.
+typedef struct {
+    const float *x;
+    uint8_t *out;             // height * width * 3
+    uint64_t plane, row;      // elements of x from one to the next
+    uint64_t height, width;
+    float limit;              // by which specks stand out
+} PidImage;
+
+#define PID_IMAGE(name) int name(const PidImage *image, uint64_t top, uint64_t bottom, float *scratch)
+#define PID_SCRATCH 65536     // floats that taking specks out needs
 
 #ifdef PID_FORM
 
@@ -273,6 +287,11 @@ PID_STEP(PID_NAME(pid_step_)) {
     }
 }
 
+#ifdef PID_IS_FLOAT  // once, not for each type
+#include "host_torch.h"
+#include "host_image.h"
+#endif
+
 #else  // what Python calls
 
 #ifdef _WIN32
@@ -281,9 +300,11 @@ PID_STEP(PID_NAME(pid_step_)) {
 #define PID_EXPORT __attribute__((visibility("default")))
 #endif
 
-#define PID_DECLARE(form)              \
-    PID_FILL(pid_fill_##form##_float); \
-    PID_STEP(pid_step_##form##_float); \
+#define PID_DECLARE(form)                \
+    PID_FILL(pid_fill_##form##_float);   \
+    PID_TORCH(pid_torch_##form##_float); \
+    PID_IMAGE(pid_image_##form##_float); \
+    PID_STEP(pid_step_##form##_float);   \
     PID_STEP(pid_step_##form##_double);
 
 enum { PID_NEON, PID_SSE2, PID_AVX2, PID_AVX512, PID_FORMS };  // as pidsampler/native/library.py numbers them
@@ -311,9 +332,10 @@ PID_EXPORT uint32_t pid_forms(void) { return 1u << PID_NEON; }
 PID_EXPORT uint32_t pid_forms(void) {
     uint32_t found = 1u << PID_SSE2, a, b, c, d, saved, upper;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return found;
+    const uint32_t fused = c & bit_FMA;
     __asm__("xgetbv" : "=a"(saved), "=d"(upper) : "c"(0));  // which registers the system keeps
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
-    if ((saved & 0x06) == 0x06 && (b & bit_AVX2)) found |= 1u << PID_AVX2;
+    if ((saved & 0x06) == 0x06 && (b & bit_AVX2) && fused) found |= 1u << PID_AVX2;
     if ((saved & 0xE6) == 0xE6 && (b & bit_AVX512F)) found |= 1u << PID_AVX512;
     return found;
 }
@@ -331,6 +353,18 @@ PID_EXPORT void pid_step(uint32_t form, uint32_t wide, const PidHostRow *row, co
     static PID_STEP((*const narrow[PID_FORMS])) = PID_TABLE(pid_step_, _float);
     static PID_STEP((*const doubles[PID_FORMS])) = PID_TABLE(pid_step_, _double);
     (wide ? doubles : narrow)[form](row, m, start, stop);
+}
+
+// PyTorch's noise; returns 0 where numpy is faster.
+PID_EXPORT int pid_torch(uint32_t form, float *out, uint64_t n, uint64_t skipped, uint32_t seed) {
+    static PID_TORCH((*const torches[PID_FORMS])) = PID_TABLE(pid_torch_, _float);
+    return torches[form](out, n, skipped, seed);
+}
+
+// Rows of a picture; `scratch` has PID_SCRATCH floats, or is null where specks stay. Returns 0 where one is not finite.
+PID_EXPORT int pid_image(uint32_t form, const PidImage *image, uint64_t top, uint64_t bottom, float *scratch) {
+    static PID_IMAGE((*const images[PID_FORMS])) = PID_TABLE(pid_image_, _float);
+    return images[form](image, top, bottom, scratch);
 }
 
 #endif

@@ -13,8 +13,8 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # What may take more than two arguments by position: the arguments' order is the field's own.
 BY_POSITION = {
-    *("noise.philox.normal", "noise.torch.normal", "timesteps.pid_shift"),
-    *("denoiser.Guided", "denoiser.GaussianMixture"),
+    *("noise.philox.normal", "noise.torch.normal", "timesteps.continuous.pid_shift"),
+    *("denoiser.guidance.Guided", "denoiser.flows.GaussianMixture"),
 }
 # A Denoiser's only method, which users write: predict(x, t, out).
 CONTRACT = "predict"

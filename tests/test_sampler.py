@@ -293,7 +293,7 @@ def test_a_network_is_told_the_time_of_the_row():
 
 
 def test_one_network_is_refused_where_the_rows_ask_two():
-    for one, what in ((network, "one network"), (Guided(network, network, 2.0), "Guided, which guides by itself")):
+    for one, what in ((network, "one network"), (Guided(network, network, 2.0), "one that is guided already")):
         with pytest.raises(PidSamplerError, match=rf"found {what}: pass the tuple \(conditional, unconditional\)"):
             sample(one, guided_rows(2.0), shape=SHAPE)
 
@@ -447,14 +447,14 @@ def from_095_to_01(make, law, steps):
 
 @functools.cache
 def converged(law):
-    return from_095_to_01(heun, law, 4096)
+    return from_095_to_01(heun, law, 1024)
 
 
 @pytest.mark.parametrize(("method", "order"), [(lambda ts: FlowODE(ts).table(), 1), (heun, 2), (adams_bashforth_2, 2)])
 @pytest.mark.parametrize("law", LAWS)
 def test_order_of_convergence(method, order, law):
-    """Error against a run of 4096 Heun steps, from t = 0.95 to 0.1: the slope over 16..256 steps is the order."""
-    counts = [16, 32, 64, 128, 256]
+    """Error against a run of 1024 Heun steps, from t = 0.95 to 0.1: the slope over 16..128 steps is the order."""
+    counts = [16, 32, 64, 128]
     errors = [np.abs(from_095_to_01(method, law, n) - converged(law)).mean() for n in counts]
     slope = -np.polyfit(np.log2(counts), np.log2(errors), 1)[0]
     assert slope == pytest.approx(order, abs=0.2)

@@ -38,7 +38,14 @@ from pidsampler import (
 from pidsampler.backends import get_backend
 from pidsampler.bench import BenchPlan
 from pidsampler.bench.timing import Effort
-from pidsampler.denoiser import Gaussian, GaussianMixture, Guided, Pair
+from pidsampler.denoiser import (
+    AdaptiveProjectedGuidance,
+    CFGZeroStar,
+    Gaussian,
+    GaussianMixture,
+    Guided,
+    Pair,
+)
 from pidsampler.image.blocks import Blocks
 from pidsampler.image.pixels import to_tensor
 from pidsampler.io.files import read_bytes
@@ -124,6 +131,13 @@ ETAS = {"timesteps": TIMES_, "eta": Takes(0.5)}
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
+PAIRED = {
+    "conditional": Takes(LAW),
+    "unconditional": Takes(LAW),
+    "scale": number_(2.0),
+    "interval": Takes((0.1, 0.9)),
+}
+
 # Each public callable that has parameters: a call that works.
 CALLS = {
     "Combination": SUM,
@@ -139,6 +153,8 @@ CALLS = {
         "biased": flag(),
     },
     "StepTable": {"rows": Takes(TABLE.rows)},
+    "table.check_prediction": {"prediction": Takes("x0")},
+    "table.x0_weights": {"prediction": Takes("x0"), "t": Takes(0.5)},
     "table.Bias": dict.fromkeys(("mean", "noise", "total_mean", "total_noise"), number_(0.5)),
     "StepTable.predicting": {"prediction": Takes("x0")},
     "StepTable.clipped": {"clip": Takes(1.0, (None, 1.5))},
@@ -206,6 +222,16 @@ CALLS = {
     "timesteps.ddim_uniform": SHIFTED,
     "timesteps.beta": {**SHIFTED, "a": number_(0.6), "b": number_(0.6)},
     "timesteps.discrete": {**SHIFTED, "spacing": Takes("leading")},
+    "timesteps.normal": SHIFTED,
+    "timesteps.beta57": SHIFTED,
+    "timesteps.smoothstep": SHIFTED,
+    "timesteps.bong_tangent": {"steps": STEPS},
+    "timesteps.ays": {**SHIFTED, "model": Takes("svd")},
+    "timesteps.gits": SHIFTED,
+    "timesteps.logit_normal": {"steps": STEPS, "mu": number_(0.5), "std": number_(1.0), "t_max": Takes(0.9999)},
+    "timesteps.flux2": {"steps": STEPS, "tokens": Takes(1024)},
+    "timesteps.flux2_mu": {"tokens": Takes(1024), "steps": STEPS},
+    "timesteps.lcm": {**SHIFTED, "original_steps": Takes(50)},
     "noise.normal": {**SEEDED, "stream": Takes(0)},
     "noise.fill": {
         "out": anything(np.zeros(4, np.float32)),
@@ -231,6 +257,23 @@ CALLS = {
         "interval": Takes((0.1, 0.9)),
     },
     "denoiser.Guided.predict": NETWORK,
+    "denoiser.RescaledGuidance": {**PAIRED, "rescale": number_(0.5)},
+    "denoiser.CFGZeroStar": {**PAIRED, "zero_from": number_(0.9)},
+    "denoiser.CFGZeroStar.predict": NETWORK,
+    "denoiser.AdaptiveProjectedGuidance": {
+        **PAIRED,
+        "eta": number_(0.5),
+        "norm": number_(2.0),
+        "momentum": number_(-0.5),
+        "prediction": Takes("x0"),
+    },
+    "denoiser.AdaptiveProjectedGuidance.predict": NETWORK,
+    "denoiser.FrequencyDecoupledGuidance": {
+        "conditional": Takes(LAW),
+        "unconditional": Takes(LAW),
+        "scales": numbers((2.0, 1.0)),
+        "interval": Takes((0.1, 0.9)),
+    },
     "denoiser.Gaussian": {"mean": number_(0.5), "std": number_(1.0)},
     "denoiser.Gaussian.predict": NETWORK,
     "denoiser.GaussianMixture": {"means": numbers([0]), "stds": numbers([1]), "weights": numbers([1])},
@@ -240,7 +283,7 @@ CALLS = {
     "image.size.resolve": {"size": Takes(Size(scale=2), (None,)), "native": Takes((40, 40)), "native_scale": Takes(4)},
     "image.size.warn_if_stretched": {"height": Takes(20), "width": Takes(20), "native": Takes((40, 40))},
     "schedulers.base.TimesScheduler": {"timesteps": TIMES_},
-    "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3), "weights": Takes("equal")},
     "schedulers.ButcherTableau": {"a": Takes(((0.5,),)), "b": Takes((0, 1))},
     "schedulers.DEIS": {"timesteps": TIMES_, "order": Takes(3)},
     "schedulers.DPM2Ancestral": ETAS,
@@ -333,6 +376,8 @@ CALLS |= {
         "backend": Takes("numpy"),
     },
     "get_scheduler": {"sampler": Takes("flow-sde"), "timesteps": Takes(TIMES)},
+    "describe_scheduler": {"name": Takes("heun")},
+    "describe_timesteps": {"name": Takes("karras")},
     "Run.advance": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.branch": {"table": Takes(TABLE)},
     "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5), "net": Takes(0)},
@@ -496,6 +541,7 @@ CALLS |= {
     "plugins.Registry.register": {"thing": Takes(print_nothing), "name": text("mine"), "aliases": Takes(())},
     "plugins.Registry.unregister": {"name": Takes("old")},
     "plugins.Registry.find": {"name": Takes("mine"), "others": anything(())},
+    "plugins.Registry.knows": {"name": text("mine")},
     "plugins.split_file": {"text": text("a.py:b")},
     "plugins.load_from_file": {"path": Takes("mine.py"), "name": Takes("mine"), "kind": text("thing")},
     "image.color.match": {
@@ -717,6 +763,8 @@ OBJECTS = {
     "Finish": Finish(),
     "FlowODE": FlowODE(TIMES),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
+    "denoiser.CFGZeroStar": CFGZeroStar(LAW, LAW, scale=2.0),
+    "denoiser.AdaptiveProjectedGuidance": AdaptiveProjectedGuidance(LAW, LAW, scale=2.0),
     "denoiser.Pair": Pair(LAW, LAW),
     "denoiser.Gaussian": LAW,
     "denoiser.GaussianMixture": GaussianMixture([0], [1], [1]),

@@ -70,7 +70,6 @@ class DPM2Ancestral(_TwoStageAncestral):
         model_calls_per_step=2,
         stochastic=True,
         source="ComfyUI, dpm_2_ancestral_RF",
-        aliases=("dpm_2_ancestral",),
     )
 
     def _step(self, t: float, t_next: float, *, down: float, scale: float, noise: dict[int, float]) -> list[Row]:
@@ -100,7 +99,6 @@ class DPMSolverPP2SAncestral(_TwoStageAncestral):
         model_calls_per_step=2,
         stochastic=True,
         source="ComfyUI, dpmpp_2s_ancestral_RF",
-        aliases=("dpmpp_2s_ancestral",),
     )
 
     def _step(self, t: float, t_next: float, *, down: float, scale: float, noise: dict[int, float]) -> list[Row]:
@@ -134,7 +132,6 @@ class RESAncestral(TimesScheduler):
         model_calls_per_step=1,
         stochastic=True,
         source="ComfyUI, res_multistep_ancestral",
-        aliases=("res_multistep_ancestral",),
     )
 
     eta: Eta = eta_field(1.0)

@@ -92,7 +92,6 @@ class EulerCFGPP(_CFGPP):
         model_calls_per_step=2,
         stochastic=False,
         source="CFG++, arXiv 2406.08070",
-        aliases=("euler_cfg_pp",),
     )
 
     def _unconditional(self) -> StepTable:
@@ -124,7 +123,6 @@ class EulerAncestralCFGPP(EulerCFGPP):
         model_calls_per_step=2,
         stochastic=True,
         source="ComfyUI, euler_ancestral_cfg_pp",
-        aliases=("euler_ancestral_cfg_pp",),
     )
 
     eta: Eta = eta_field(1.0)
@@ -154,7 +152,6 @@ class DPMSolverPP2MCFGPP(_CFGPP):
         model_calls_per_step=2,
         stochastic=False,
         source="ComfyUI, dpmpp_2m_cfg_pp",
-        aliases=("dpmpp_2m_cfg_pp",),
     )
 
     def _unconditional(self) -> StepTable:
@@ -194,7 +191,6 @@ class DPMSolverPP2SAncestralCFGPP(_CFGPP):
         model_calls_per_step=3,
         stochastic=True,
         source="ComfyUI, dpmpp_2s_ancestral_RF_cfg_pp",
-        aliases=("dpmpp_2s_ancestral_cfg_pp",),
     )
     _stages = 2
 
@@ -225,7 +221,6 @@ class RESCFGPP(_CFGPP):
         model_calls_per_step=2,
         stochastic=False,
         source="ComfyUI, res_multistep_cfg_pp",
-        aliases=("res_multistep_cfg_pp",),
     )
 
     def _plain(self) -> RESAncestral:
@@ -259,7 +254,6 @@ class RESAncestralCFGPP(RESCFGPP):
         model_calls_per_step=2,
         stochastic=True,
         source="ComfyUI, res_multistep_ancestral_cfg_pp",
-        aliases=("res_multistep_ancestral_cfg_pp",),
     )
 
     eta: Eta = eta_field(1.0)
@@ -286,7 +280,6 @@ class GradientEstimationCFGPP(_CFGPP):
         model_calls_per_step=2,
         stochastic=False,
         source="ComfyUI, gradient_estimation_cfg_pp",
-        aliases=("gradient_estimation_cfg_pp",),
     )
 
     gamma: float = field(number, default=2.0)

@@ -17,8 +17,18 @@ from ..values import field, items, pairs, shown, whole, word
 
 Value = int | float | str | tuple[float, ...]
 
-_CALL = r"(?P<{0}>[^@():]+)(\((?P<{0}_options>[^()]*)\))?"
-_SPEC = re.compile(rf"{_CALL.format('name')}(@{_CALL.format('list')}(:(?P<steps>.*))?)?")
+# What stands before a name to say whose it is -> that project.
+PROJECTS = {
+    "comfy": "ComfyUI",
+    "k-diffusion": "k-diffusion",
+    "res4lyf": "RES4LYF",
+    "a1111": "A1111 and Forge",
+    "diffusers": "diffusers",
+    "invokeai": "InvokeAI",
+    "sdcpp": "stable-diffusion.cpp",
+}
+_CALL = rf"(?P<{{0}}>(({'|'.join(PROJECTS)}):)?[^@():]+)(\((?P<{{0}}_options>[^()]*)\))?"
+_SPEC = re.compile(rf"{_CALL.format('name')}(@{_CALL.format('list')})?(:(?P<steps>.*))?")
 
 
 def _held(options: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
@@ -36,7 +46,7 @@ class Spec:
     """The parts of a spec; `str` puts them together again, numbers in their shortest form.
 
     Args:
-        name: Name of a scheduler, or of an object in `file`.
+        name: Name of a scheduler, or of an object in `file`; "PROJECT:NAME" of `PROJECTS` is what it means there.
         options: Options of the scheduler.
         list: Name of a timestep list, or None for times from elsewhere.
         list_options: The list's options.
@@ -100,20 +110,6 @@ class Spec:
         if self.list is not None:
             text += f"@{self.list}{_bracketed(self.list_options)}"
         return text if self.steps is None else f"{text}:{self.steps}"
-
-
-def without_list(text: str) -> str:
-    """Return the text of a spec up to its timestep list; "@FILE", which has none, as it is.
-
-    Raises:
-        PidSamplerError: As `Spec.parse`.
-    """
-    if reference(text) is not None:
-        return text
-    Spec.parse(text)
-    file, rest = split_file(text) or (None, text)
-    name = rest.partition("@")[0]
-    return name if file is None else f"{file}:{name}"
 
 
 def reference(text: str) -> str | None:

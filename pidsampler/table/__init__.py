@@ -10,8 +10,8 @@ does, so a scheduler is a function that returns a StepTable, and it never touche
 """
 
 from .check import Bias
-from .rows import Combination, Row, Terms, TermsLike, combined
-from .step_table import PREDICTIONS, Scheduler, StepTable, as_table
+from .rows import PREDICTIONS, Combination, Row, Terms, TermsLike, check_prediction, combined, x0_weights
+from .step_table import Scheduler, StepTable, as_table
 
 __all__ = [
     "PREDICTIONS",
@@ -23,5 +23,7 @@ __all__ = [
     "Terms",
     "TermsLike",
     "as_table",
+    "check_prediction",
     "combined",
+    "x0_weights",
 ]

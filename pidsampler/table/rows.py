@@ -8,10 +8,12 @@ from collections.abc import Iterable, Mapping
 import attrs
 
 from ..errors import ConfigError
-from ..values import field, flag, instance, number, pairs, whole
+from ..values import field, flag, instance, number, pairs, whole, word
 
 Terms = tuple[tuple[int, float], ...]
 TermsLike = Mapping[int, float] | Iterable[tuple[int, float]]
+
+PREDICTIONS = ("velocity", "x0", "eps")
 
 _MOST = 2**32 - 1  # of a slot or draw
 
@@ -150,3 +152,28 @@ class Row(Combination):
         """Return the row's x0 as text, such as "x - 0.999*m"."""
         text = Combination(a=self.p, h={0: self.q}).formula().replace("S0", "m")
         return text if self.clip is None else f"clip({text}, {self.clip:g})"
+
+
+def check_prediction(prediction: str) -> str:
+    """Return what a network predicts, checked: "velocity" (eps - x0), "x0" or "eps".
+
+    Raises:
+        PidSamplerError: The name is unknown.
+    """
+    return word("prediction", prediction, choices=PREDICTIONS)
+
+
+def x0_weights(prediction: str, t: float) -> tuple[float, float]:
+    """Return (p, q) of x0 = p*x + q*m, where x has the noise level t and the network predicts m.
+
+    Raises:
+        PidSamplerError: The name is unknown, t is not in (0, 1], or eps is predicted at 1, where x tells nothing of x0.
+    """
+    t = number("t", t, low=0, high=1, above=True)
+    if check_prediction(prediction) == "velocity":
+        return 1.0, -t
+    if prediction == "x0":
+        return 0.0, 1.0
+    if t == 1.0:
+        raise ConfigError("a network that predicts eps is undefined at t = 1: start below 1")
+    return 1.0 / (1.0 - t), -t / (1.0 - t)

@@ -10,11 +10,9 @@ import attrs
 
 from ..errors import ConfigError
 from ..io.data import parse_json
-from ..values import instance, items, shown, whole, word
+from ..values import instance, items, shown, whole
 from .check import Bias, check
-from .rows import Combination, Row
-
-PREDICTIONS = ("velocity", "x0", "eps")
+from .rows import Combination, Row, check_prediction, x0_weights
 
 # Noise weights that the check of a file's table may sum; 1000 steps with brownian noise take up to 11 million.
 _MOST_WORK = 20_000_000
@@ -100,7 +98,7 @@ class StepTable:
             PidSamplerError: The name is unknown; the network predicts eps and a row reads it at 1, where x says
                 nothing about x0; or a row with another `at` is none of a velocity, so that it does not tell.
         """
-        word("prediction", prediction, choices=PREDICTIONS)
+        check_prediction(prediction)
 
         def weights(row: Row) -> tuple[float, float]:
             if row.at != row.t and (row.p != 1.0 or row.q not in (-row.t, -row.at)):
@@ -108,14 +106,7 @@ class StepTable:
                     f"the row at t={row.t!r} has at={row.at!r}, p={row.p!r} and q={row.q!r}: only with p = 1 and "
                     "q = -t or -at can it be put to another prediction; begin with the velocity's table"
                 )
-            t = row.at if row.q == -row.at else row.t
-            if prediction == "velocity":
-                return 1.0, -t
-            if prediction == "x0":
-                return 0.0, 1.0
-            if t == 1.0:
-                raise ConfigError("a network that predicts eps is undefined at t = 1: start below 1")
-            return 1.0 / (1.0 - t), -t / (1.0 - t)
+            return x0_weights(prediction, row.at if row.q == -row.at else row.t)
 
         pq = [weights(row) for row in self.rows]
         return StepTable(attrs.evolve(row, p=p, q=q) for row, (p, q) in zip(self.rows, pq, strict=True))

@@ -138,15 +138,15 @@ def test_strong_order(name):
     The error is the root of the mean square over all paths, computed exactly from the weights of the draws. The
     multistep methods' first row, and the higher orders of the drift, make the slope larger at first.
     """
-    constant, limit = end_of_path("er-sde" if name == "er-sde" else "seeds-2", 512)
+    constant, limit = end_of_path("er-sde" if name == "er-sde" else "seeds-2", 256)
     errors = []
-    for n in (8, 16, 32, 64):
+    for n in (8, 16, 32):
         mean, found = end_of_path(name, n)
         off = [limit.get(d, 0.0) - found.get(d, 0.0) for d in limit.keys() | found.keys()]
         errors.append(math.hypot(mean - constant, *off))
     slopes = -np.diff(np.log2(errors))
     assert slopes.min() > 0.85
-    assert errors[-1] < 0.03 * math.hypot(*limit.values())
+    assert errors[-1] < 0.06 * math.hypot(*limit.values())
 
 
 def test_more_steps_of_one_seed_go_to_one_picture():

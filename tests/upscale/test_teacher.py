@@ -86,7 +86,9 @@ def latent_of(height, width):
 
 def network_of(folder, latent, text):
     """velocity(x, t) of one graph, run by ONNX Runtime as it is."""
-    session = onnxruntime.InferenceSession(folder / "pid_upscaler.onnx", providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = 1  # more would wait for work at full speed
+    session = onnxruntime.InferenceSession(folder / "pid_upscaler.onnx", options, ["CPUExecutionProvider"])
     given = {"degrade_sigma": np.zeros(1, np.float32), "lq_latent": latent, "caption": text[None]}
 
     def velocity(x, t):
@@ -126,7 +128,7 @@ def nvidias(x, told, untold, *, scale, steps):
     return x
 
 
-@pytest.mark.parametrize(("height", "width"), [(512, 512), (256, 768)])
+@pytest.mark.parametrize(("height", "width"), [(256, 256), (128, 512)])
 def test_a_teacher_is_sampled_as_nvidias_code_samples_it(height, width, folder, tmp_path):
     plain = write_teacher(tmp_path / "whole", split=False)
     latent, found = latent_of(height, width), []
