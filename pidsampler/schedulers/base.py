@@ -17,7 +17,7 @@ from .. import moved
 from ..errors import ConfigError
 from ..table import Combination, Row, StepTable, Terms, TermsLike, combined
 from ..timesteps import Times, TimesLike, custom
-from ..values import field, flag, function, instance, items, number, numbers, shown, whole, word, words
+from ..values import expected, field, flag, function, instance, items, number, numbers, shown, whole, word, words
 from .spec import Spec
 
 
@@ -158,7 +158,13 @@ def eta_field(high: float = math.inf) -> Any:
             )
         return etas
 
-    return attrs.field(default=1.0, converter=attrs.Converter(convert, takes_self=True, takes_field=True))
+    limits = {"low": 0.0} if high == math.inf else {"low": 0.0, "high": high}
+    takes = f"{expected(number, **limits)}, or a list of one for each step"
+    return attrs.field(
+        default=1.0,
+        converter=attrs.Converter(convert, takes_self=True, takes_field=True),
+        metadata={"takes": takes, **limits},
+    )
 
 
 def one_eta(eta: Eta) -> float:

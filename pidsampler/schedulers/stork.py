@@ -47,7 +47,7 @@ class STORK(TimesScheduler):
 
     info = SchedulerInfo("stork", 2, model_calls_per_step=1, stochastic=False, source="STORK, arXiv 2505.24210")
 
-    order: int = attrs.field(converter=_two_or_four, default=2)
+    order: int = attrs.field(converter=_two_or_four, default=2, metadata={"takes": "2 or 4"})
     form: str = field(word, choices=("exact", "published"), default="exact", kw_only=True)
 
     @refusing_close_times
