@@ -64,6 +64,7 @@ def network(x, t):
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+@pytest.mark.usefixtures("both")
 def test_equals_the_formula(name, dtype, tolerance):
     seeds = [3, 2**63]
     x = np.stack([noise.normal(s, 0, SHAPE[1:]) for s in seeds])

@@ -60,6 +60,7 @@ BIASED = {name for name in STOCHASTIC if get_scheduler(f"{name}@uniform:4").tabl
 
 
 @pytest.mark.parametrize("name", sorted({*STOCHASTIC} - BIASED))
+@pytest.mark.usefixtures("both")
 def test_fixed_noise_of_every_method(name):
     """Where the network is exact, the noise is the initial one throughout, and the results those of the ODE."""
     times = np.linspace(1, 0, 7)

@@ -330,6 +330,7 @@ def test_samples_have_the_moments_of_the_table(name, options):
 
 
 @pytest.mark.parametrize("info", [i for i in STOCHASTIC if i.accuracy_order], ids=lambda info: info.name)
+@pytest.mark.usefixtures("both")
 def test_the_law_of_the_flow_at_every_time(info):
     """Mean and covariance of 4,096 samples of three independent numbers, within 5 standard errors of the flow's own.
 
@@ -380,6 +381,7 @@ def test_weak_order(info):
 
 @pytest.mark.parametrize("law", LAWS)
 @pytest.mark.parametrize("info", DETERMINISTIC, ids=lambda info: info.name)
+@pytest.mark.usefixtures("both")
 def test_order_of_convergence(info, law):
     expected = MORE_THAN_CLAIMED.get((info.name, law), info.accuracy_order)
     assert slope(functools.partial(get_scheduler, info.name), law) == pytest.approx(expected, abs=0.2)
