@@ -143,6 +143,7 @@ PLAIN = (
     *("BogackiShampine", "DormandPrince", "Heun", "Kutta3", "Midpoint", "RK38", "RK4", "Ralston", "Ralston4"),
     *("SSPRK3", "SSPRK4", "SSPRK43", "Tsit5"),
 )
+ETAS = {"timesteps": TIMES_, "eta": Takes(0.5)}
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
 PHIS, VARIABLE = ExponentialTableau((0.5,), ((),), b=(((2.0, 2, 1.0),),)), Takes("log-sigma")
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
@@ -198,6 +199,7 @@ CALLS = {
     "FlowODE": {"timesteps": TIMES_},
     "FlowODE.ascending": {"t_min": Takes(0.001)},
     "FlowODE.with_spec": {"spec": Takes(Spec("flow-ode"))},
+    "FlowODE.at_step": {"n": Takes(0)},
     "FlowSDE": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     "SchedulerInfo": {
         "name": text("mine"),
@@ -303,6 +305,22 @@ CALLS = {
     "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3), "weights": Takes("equal")},
     "schedulers.ButcherTableau": {"a": Takes(((0.5,),)), "b": Takes((0, 1))},
     "schedulers.DEIS": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.DPM2Ancestral": ETAS,
+    "schedulers.DPMSolverPP2MCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.DPMSolverPP2SAncestral": ETAS,
+    "schedulers.DPMSolverPP2SAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.EulerAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.EulerCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.GradientEstimationCFGPP": {
+        "timesteps": TIMES_,
+        "gamma": number_(2.0),
+        "scale": number_(2.0),
+    },
+    "schedulers.RESAncestral": ETAS,
+    "schedulers.RESAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.RESCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.SASolverPECE": {"timesteps": TIMES_, "order": Takes(2), "tau": number_(0.5)},
+    "schedulers.STORK": {"timesteps": TIMES_, "order": Takes(4), "form": Takes("published")},
     "schedulers.DPMSolver2": {"timesteps": TIMES_, "r": Takes(0.5)},
     "schedulers.DPMSolver3": {"timesteps": TIMES_},
     "schedulers.DPMSolverPP2M": {"timesteps": TIMES_, "order": Takes(1), "variable": VARIABLE},
@@ -355,6 +373,8 @@ CALLS = {
     "schedulers.base.velocity": {"t": Takes(0.5)},
     "schedulers.base.eps": {"t": Takes(0.5)},
     "schedulers.base.euler": STEP,
+    "schedulers.base.eta_field": {"high": number_(1.0)},
+    "schedulers.base.one_eta": {"eta": number_(0.5)},
     "schedulers.base.ancestral_step": {**STEP, "split": Takes((0.6, 0.8)), "draw": Takes(1)},
     "schedulers.base.noise_split": {"strength": number_(1.0), "h": number_(1.0)},
     "schedulers.base.refusing_close_times": {"table": Takes(print_nothing)},

@@ -13,10 +13,21 @@ among these imports registers it, or another package's entry point in the group 
 
 `eta` is how much fresh noise a method draws: 0 is its ODE, and 1 the method as it was published. Its scale is the
 method's own: in FlowSDE and FlowAncestral a share, 0..1; in the solvers of an SDE that equation's strength, from 0.
+A list of one for each step takes its place; in a spec, eta=1/0.5/0.
 """
 
+from .ancestral import DPM2Ancestral as DPM2Ancestral
+from .ancestral import DPMSolverPP2SAncestral as DPMSolverPP2SAncestral
+from .ancestral import RESAncestral as RESAncestral
 from .base import SchedulerInfo as SchedulerInfo
 from .base import TimesScheduler as TimesScheduler
+from .cfg_pp import RESCFGPP as RESCFGPP
+from .cfg_pp import DPMSolverPP2MCFGPP as DPMSolverPP2MCFGPP
+from .cfg_pp import DPMSolverPP2SAncestralCFGPP as DPMSolverPP2SAncestralCFGPP
+from .cfg_pp import EulerAncestralCFGPP as EulerAncestralCFGPP
+from .cfg_pp import EulerCFGPP as EulerCFGPP
+from .cfg_pp import GradientEstimationCFGPP as GradientEstimationCFGPP
+from .cfg_pp import RESAncestralCFGPP as RESAncestralCFGPP
 from .edm import EDMEuler as EDMEuler
 from .edm import EDMHeun as EDMHeun
 from .exponential import ETDRK2 as ETDRK2
@@ -42,6 +53,7 @@ from .multistep import DPMSolverPP3M as DPMSolverPP3M
 from .multistep import DPMSolverPP3MSDE as DPMSolverPP3MSDE
 from .multistep import GradientEstimation as GradientEstimation
 from .predictor_corrector import SASolver as SASolver
+from .predictor_corrector import SASolverPECE as SASolverPECE
 from .predictor_corrector import UniPC as UniPC
 from .restart import Restart as Restart
 from .runge_kutta import RK4 as RK4
@@ -67,6 +79,7 @@ from .singlestep import DPMSolver2 as DPMSolver2
 from .singlestep import DPMSolver3 as DPMSolver3
 from .singlestep import DPMSolverPP2S as DPMSolverPP2S
 from .singlestep import DPMSolverPPSDE as DPMSolverPPSDE
+from .stork import STORK as STORK
 from .wrappers import dcw as dcw
 from .wrappers import decoupled as decoupled
 from .wrappers import detail as detail

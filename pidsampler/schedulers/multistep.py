@@ -18,11 +18,14 @@ from .. import moved
 from ..table import Combination, StepTable, combined
 from ..values import field, number, whole, word
 from .base import (
+    Eta,
     SchedulerInfo,
     TimesScheduler,
     ancestral_step,
     eps,
+    eta_field,
     noise_split,
+    one_eta,
     refusing_close_times,
     row,
     velocity,
@@ -53,10 +56,11 @@ class _Multistep(TimesScheduler):
         times, keep = self.timesteps.tolist(), self.order - 1
         rows = []
         for n, (t, t_next) in enumerate(self.steps):
-            first = ancestral_step(t, t_next, split=self._split(t, t_next), draw=n + 1)
+            now = self.at_step(n)
+            first = ancestral_step(t, t_next, split=now._split(t, t_next), draw=n + 1)
             q, parts = self.quantity(t), [(1.0, first)]
             if n and keep and t_next > 0.0:
-                weights = self._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
+                weights = now._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
                 parts += [(w, Combination(h={(n - j) % keep: 1.0})) for j, w in enumerate(weights, 1)]
                 parts.append((-math.fsum(weights), q))
             saves = {n % keep: q} if keep and n < len(times) - 2 else {}
@@ -181,8 +185,8 @@ class DPMSolverPP2MSDE(_Multistep):
 
     Args:
         timesteps: A valid list of times.
-        eta: Strength of the noise, at least 0: 0 is the ODE, 1 the SDE of the paper. Over a step h in log-SNR the
-            share exp(-eta*h) of the implied noise is kept.
+        eta: Strength of the noise, at least 0, or a list of one for each step: 0 is the ODE, 1 the SDE of the paper.
+            Over a step h in log-SNR the share exp(-eta*h) of the implied noise is kept.
         kind: "midpoint" or "heun": how the change of x0 is weighted.
         order: 1 or 2.
 
@@ -193,17 +197,17 @@ class DPMSolverPP2MSDE(_Multistep):
         "dpmpp-2m-sde", 2, model_calls_per_step=1, stochastic=True, source="DPM-Solver++, arXiv 2211.01095"
     )
 
-    eta: float = field(number, low=0, default=1.0)
+    eta: Eta = eta_field()
     kind: str = field(word, choices=("midpoint", "heun"), default="midpoint", kw_only=True)
     order: int = field(whole, low=1, high=2, default=2, kw_only=True)
 
     @property
     def _strength(self) -> float:
-        return self.eta
+        return one_eta(self.eta)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h, before = log_snr_step(times[0], t_next), log_snr_step(times[1], times[0])
-        z = (1.0 + self.eta) * h
+        z = (1.0 + self._strength) * h
         bend = z * phi(2, -z) if self.kind == "heun" else -0.5 * math.expm1(-z)
         return [-(1.0 - t_next) * bend * h / before]
 
@@ -217,14 +221,14 @@ class DPMSolverPP3MSDE(DPMSolverPP3M):
 
     info = SchedulerInfo("dpmpp-3m-sde", 2, model_calls_per_step=1, stochastic=True, source="k-diffusion, dpmpp_3m_sde")
 
-    eta: float = field(number, low=0, default=1.0)
+    eta: Eta = eta_field()
 
     @property
     def _strength(self) -> float:
-        return self.eta
+        return one_eta(self.eta)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
-        return _differences(times, t_next, self.eta)
+        return _differences(times, t_next, self._strength)
 
 
 @attrs.frozen(slots=False)
@@ -275,7 +279,7 @@ def _er_scale(s: Any) -> Any:
 
 @attrs.frozen(slots=False)
 class DEIS(_Multistep):
-    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight. Of order 1 to 3.
+    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight. Of order 1 to 4.
 
     Source: DEIS (arXiv 2204.13902), section 3.4, with the polynomial in log rho as in diffusers.
     """
@@ -283,7 +287,7 @@ class DEIS(_Multistep):
     info = SchedulerInfo("deis", 2, model_calls_per_step=1, stochastic=False, source="DEIS, arXiv 2204.13902")
     quantity = staticmethod(eps)
 
-    order: int = field(whole, low=1, high=3, default=2)
+    order: int = field(whole, low=1, high=4, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)

@@ -17,13 +17,16 @@ from .. import moved
 from ..table import Combination, Row, StepTable, combined
 from ..values import field, number
 from .base import (
+    Eta,
     SchedulerInfo,
     Stage,
     TimesScheduler,
     ancestral_step,
     eps,
+    eta_field,
     euler,
     noise_split,
+    one_eta,
     refusing_close_times,
     row,
     stage_rows,
@@ -39,7 +42,8 @@ class _Singlestep(TimesScheduler):
         rows: list[Row] = []
         for n, (t, t_next) in enumerate(self.steps):
             inside, draw = t < 1.0 and t_next > 0.0, 3 * n + 1
-            rows += self._step(t, t_next, draw) if inside else [row(t, t_next, update=self._first(t, t_next, draw))]
+            now = self.at_step(n)
+            rows += now._step(t, t_next, draw) if inside else [row(t, t_next, update=now._first(t, t_next, draw))]
         return StepTable(rows)
 
     def _first(self, t: float, t_next: float, draw: int) -> Combination:
@@ -137,10 +141,10 @@ class DPMSolver3(_Singlestep):
 class _SDE(_Singlestep):
     """Stages for x0 and the SDE of strength eta. The parts of a step each add noise, and later stages carry it on."""
 
-    eta: float = field(number, low=0, default=1.0)
+    eta: Eta = eta_field()
 
     def _first(self, t: float, t_next: float, draw: int) -> Combination:
-        return ancestral_step(t, t_next, split=noise_split(self.eta, log_snr_step(t, t_next)), draw=draw)
+        return ancestral_step(t, t_next, split=noise_split(one_eta(self.eta), log_snr_step(t, t_next)), draw=draw)
 
     def _sde_rows(self, t: float, times: Sequence[float], weights: Sequence[Sequence[float]], draw: int) -> list[Row]:
         """Rows of stages at `times`, each the first-order step plus weights of x0_j - x0 of the stages j = 1, 2, ..."""
@@ -161,8 +165,8 @@ class SEEDS2(_SDE):
 
     Args:
         timesteps: A valid list of times.
-        eta: Strength of the noise, at least 0. Over a step h in log-SNR the share exp(-eta*h) of the implied noise
-            is kept.
+        eta: Strength of the noise, at least 0, or a list of one for each step. Over a step h in log-SNR the share
+            exp(-eta*h) of the implied noise is kept.
         r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1]. 1 is ComfyUI's exp_heun_2_x0_sde, and
             with eta = 0 its exp_heun_2_x0.
 
@@ -175,7 +179,7 @@ class SEEDS2(_SDE):
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
-        w = (1.0 - t_next) * self._bend((1.0 + self.eta) * h, r)
+        w = (1.0 - t_next) * self._bend((1.0 + one_eta(self.eta)) * h, r)
         return self._sde_rows(t, [middle, t_next], [(), (w,)], draw)
 
     def _bend(self, z: float, r: float) -> float:
@@ -194,7 +198,7 @@ class SEEDS3(_SDE):
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         (t1, r1, h), (t2, r2, _) = _within(t, t_next, 1 / 3), _within(t, t_next, 2 / 3)
-        z = (1.0 + self.eta) * h
+        z = (1.0 + one_eta(self.eta)) * h
         second = (1.0 - t2) * (r2 / r1) * (r2 * z) * phi(2, -r2 * z)
         last = (1.0 - t_next) / r2 * z * phi(2, -z)
         return self._sde_rows(t, [t1, t2, t_next], [(), (second,), (0.0, last)], draw)

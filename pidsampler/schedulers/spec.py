@@ -17,7 +17,7 @@ from ..errors import ConfigError
 from ..plugins import split_file
 from ..values import field, instance, items, pairs, shown, whole, word
 
-Value = int | float | str
+Value = int | float | str | tuple[float, ...]
 
 # What stands before a name to say whose it is -> that project.
 PROJECTS = {
@@ -36,7 +36,13 @@ _SPEC = re.compile(rf"{_CALL.format('name', '.')}{_WRAPPERS}(@{_CALL.format('lis
 
 
 def _held(options: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
-    return tuple((word("option", name), value) for name, value in pairs("options", options))
+    return tuple((word("option", name), _fixed(value)) for name, value in pairs("options", options))
+
+
+def _fixed(value: Value) -> Value:
+    """A value that can be hashed: a list or array as a tuple."""
+    listed = isinstance(value, Iterable) and not isinstance(value, str)
+    return items("option", value, words="numbers") if listed else value
 
 
 @attrs.frozen
@@ -169,7 +175,7 @@ def parse_times(text: str) -> list[float] | Spec:
 
 
 def _options(spec: str, text: str | None) -> dict[str, Value]:
-    """Read "a=1, b='x'"; a value is a Python number, true or false, or else a word."""
+    """Read "a=1, b=0.5/0, c='x'": a Python number, numbers with a slash between, true or false, or else a word."""
     options: dict[str, Value] = {}
     for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")
@@ -187,6 +193,10 @@ def _value(text: str) -> Value:
             return kind(text)
         except ValueError:
             pass
+    try:
+        return tuple(map(float, text.split("/")))
+    except ValueError:
+        pass
     return text.strip("'\"")
 
 
@@ -197,7 +207,9 @@ def _bracketed(options: dict[str, Value]) -> str:
 
 
 def _shortest(value: Value) -> str:
-    """7.0 as 7, 0.50 as 0.5."""
+    """7.0 as 7, 0.50 as 0.5, a list of numbers as 1/0.5."""
+    if isinstance(value, tuple):
+        return "/".join(map(_shortest, value))
     if isinstance(value, float):
-        return repr(value).removesuffix(".0")
+        return repr(float(value)).removesuffix(".0")
     return str(value)

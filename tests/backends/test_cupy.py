@@ -37,6 +37,7 @@ from pidsampler.image.pixels import to_image, to_tensor
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
 
 LAW = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
+OTHER = GaussianMixture([0.2], [0.4], [1])  # for rows that ask an unconditional network
 SHAPE = (2, 3, 6, 8)
 
 
@@ -61,9 +62,9 @@ def host(x):
 @pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
 def test_every_method_as_on_numpy(xp, info):
     scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(5))
-    found = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40], backend="cupy")
+    found = sample((LAW, OTHER), scheduler, shape=SHAPE, seed=[4, 2**40], backend="cupy")
     assert isinstance(found, xp.ndarray)
-    expected = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40])
+    expected = sample((LAW, OTHER), scheduler, shape=SHAPE, seed=[4, 2**40])
     assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
@@ -78,9 +79,7 @@ def test_noise_is_added_to_a_picture_as_on_numpy(xp, kind):
     assert states[1][0] == pytest.approx(0.375 + 0.25 * noise.normal(4, 0, SHAPE[1:]), abs=1e-6)
 
 
-@pytest.mark.parametrize(
-    "network", [LAW, Guided(LAW, GaussianMixture([0.2], [0.4], [1]), 2.5)], ids=["mixture", "guided"]
-)
+@pytest.mark.parametrize("network", [LAW, Guided(LAW, OTHER, 2.5)], ids=["mixture", "guided"])
 def test_mixtures_and_guidance_on_arrays_without_a_namespace(xp, network):
     x = np.linspace(-2, 2, 288, dtype=np.float32).reshape(SHAPE)
     expected, out = np.empty_like(x), xp.empty(SHAPE, np.float32)
@@ -233,7 +232,7 @@ def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
                 cupy.forbidden = {"upload", "download", "allocation"}
 
         cupy.seen.clear()
-        sample(Quiet(), scheduler, shape=SHAPE, seed=3, backend="cupy", on_step=after)
+        sample((Quiet(), Quiet()), scheduler, shape=SHAPE, seed=3, backend="cupy", on_step=after)
         assert launches == list(range(1, 1 + len(scheduler.table())))  # the initial noise, then one a row
         assert cupy.seen.count("upload") <= 1
         cupy.forbidden = set()

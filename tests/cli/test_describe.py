@@ -71,7 +71,7 @@ def test_the_command_line_says_the_same(run):
         "dpmpp-2m-sde: DPM-Solver++(2M) for the SDE of strength eta.",
         "",
         "option  default   takes",
-        "eta     1.0       a number from 0",
+        "eta     1.0       a number from 0, or a list of one for each step",
         "kind    midpoint  one of midpoint, heun",
         "order   2         a whole number in 1..2",
     ]

@@ -6,6 +6,7 @@ from itertools import pairwise
 import methods
 import numpy as np
 import pytest
+from attrs import evolve
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from lists import valid_lists
@@ -40,11 +41,15 @@ from pidsampler.schedulers import (
     SSPRK3,
     SSPRK4,
     SSPRK43,
+    STORK,
     AdamsBashforth,
     BogackiShampine,
     ButcherTableau,
     DormandPrince,
+    DPM2Ancestral,
     DPMSolverPP2M,
+    DPMSolverPP2MCFGPP,
+    DPMSolverPP2SAncestral,
     DPMSolverPP3M,
     ExponentialRungeKutta,
     ExponentialTableau,
@@ -56,11 +61,15 @@ from pidsampler.schedulers import (
     RadauIIA2,
     Ralston,
     Ralston4,
+    RESAncestral,
     RungeKutta,
+    SASolverPECE,
     Tsit5,
     conditions,
 )
+from pidsampler.schedulers.base import velocity, x0
 from pidsampler.schedulers.exact import log_snr, log_snr_step, phi, time_of
+from pidsampler.table import combined
 
 
 def test_pid_rows_are_pids_own_to_the_last_bit():
@@ -129,6 +138,32 @@ def test_the_last_noise_has_an_eta_of_its_own(name, times):
     assert str(get_scheduler(f"{name}(last_eta=0.25)@pid:4")) == f"{name}(last_eta=0.25)@pid:4"
 
 
+HAVE_ETA = [i.name for i in list_schedulers() if "eta" in get_scheduler(f"{i.name}@uniform:6").options]
+
+
+@pytest.mark.parametrize("name", HAVE_ETA)
+def test_eta_may_be_a_list_of_one_for_each_step(name):
+    times, etas = [0.95, 0.7, 0.5, 0.3, 0.1, 0.0], (1.0, 0.0, 0.5, 0.25, 1.0)
+    table = get_scheduler(name, times, eta=list(etas)).table()
+    ones = {eta: get_scheduler(name, times, eta=eta).table() for eta in etas}
+    for k, row in enumerate(table):
+        step = k // get_scheduler(name, times).info.model_calls_per_step
+        # RES weighs how far the step before went, and the biased rows of its two forms tell that they are.
+        assert row == ones[etas[step]][k] or "res-multistep" in name
+    assert get_scheduler(name, times, eta=[0.5] * 5).table() == ones[0.5]
+    spec = f"{name}(eta=1/0/0.50/0.25/1)@uniform:5"
+    made = get_scheduler(spec)
+    assert str(made) == spec.replace("0.50", "0.5")
+    assert made.eta == etas
+    assert str(get_scheduler(f"{name}@uniform:5", eta=list(etas))) == str(made)
+    assert str(get_scheduler(f"{name}@uniform:5", eta=np.array(etas))) == str(made)
+    assert eval(repr(get_scheduler(name, times, eta=etas)), vars(schedulers)).table() == table
+    with pytest.raises(PidSamplerError, match="eta lists 2 numbers for 5 steps: pass one for each step, or one number"):
+        get_scheduler(name, times, eta=(1, 0))
+    with pytest.raises(PidSamplerError, match=r"eta=-1\.0 must be a finite number"):
+        get_scheduler(f"{name}(eta=1/0/-1/0/0)@uniform:5")
+
+
 @pytest.mark.parametrize("cls", [FlowSDE, FlowODE])
 def test_bad_times_are_refused_at_once(cls):
     with pytest.raises(PidSamplerError, match="ascends"):
@@ -147,8 +182,9 @@ def test_registry_sweep(info):
     assert scheduler.table() == table  # no hidden state
     for name in info.aliases:
         assert get_scheduler(name, timesteps=times).table() == table
-    again = 1 if info.name == "restart" else 0  # from 0.3 back to 0.5
-    assert len(table) == 4 * info.model_calls_per_step + 1 + again
+    again = info.name in ("restart", "stork")  # from 0.3 back to 0.5; the first step's half
+    last = 2 if table.asks_both else 1
+    assert len(table) == 4 * info.model_calls_per_step + last + again
     assert table.slots <= MOST_SLOTS
     assert max(len(slots_read(row)) for row in table.rows) <= MOST_SLOTS
     assert StepTable.from_json(table.to_json()) == table
@@ -163,6 +199,15 @@ def test_names_are_unique():
 
 
 OPTIONS = {
+    "dpm-2-ancestral": [{"eta": 0.0}, {"eta": 0.5}],
+    "dpmpp-2s-ancestral": [{"eta": 0.0}, {"eta": 0.5}],
+    "res-multistep-ancestral": [{"eta": 0.0}, {"eta": 0.5}],
+    "euler-ancestral-cfg-pp": [{"eta": 0.0, "scale": 1.7}, {"eta": 0.5}],
+    "dpmpp-2m-cfg-pp": [{"scale": 1.7}],
+    "dpmpp-2s-ancestral-cfg-pp": [{"eta": 0.5, "scale": 1.7}],
+    "res-multistep-ancestral-cfg-pp": [{"eta": 0.5, "scale": 1.7}],
+    "gradient-estimation-cfg-pp": [{"gamma": 1.5, "scale": 0.5}],
+    "sa-solver-pece": [{"order": 1}, {"order": 3, "tau": 0.4}],
     "flow-sde": [{"eta": 0.0}, {"eta": 0.3}],
     "sa-solver": [{"order": 1}, {"order": 3}, {"tau": 0.0}, {"order": 3, "tau": 0.4}],
     "flow-ancestral": [{"eta": 0.0}, {"eta": 0.5}],
@@ -178,7 +223,8 @@ OPTIONS = {
     "dpmpp-2s": [{"r": 0.7}],
     "adams-bashforth": [{"order": 3}, {"order": 4}, {"order": 4, "weights": "equal"}],
     "gradient-estimation": [{"gamma": 1.5}],
-    "deis": [{"order": 3}],
+    "deis": [{"order": 3}, {"order": 4}],
+    "stork": [{"order": 4}, {"form": "published"}, {"order": 4, "form": "published"}],
     "res-multistep": [{"order": 3}, {"variable": "log-sigma"}],
     "dpmpp-2m": [{"variable": "log-sigma"}],
     "res-2s": [{"c2": 1.0}, {"variable": "log-sigma", "c2": 0.3}],
@@ -243,7 +289,7 @@ def test_close_times_are_refused_or_warned_of_or_do_no_harm(name, options):
                 assert repr(min(pairwise(times), key=lambda pair: pair[0] - pair[1])[1]) in str(error)  # noqa: PT017
                 continue
         if not warned:
-            assert np.abs(sample(law, table, shape=(1, 1, 16, 16), seed=1)).max() < 2.5, where
+            assert np.abs(sample((law, law), table, shape=(1, 1, 16, 16), seed=1)).max() < 2.5, where
 
 
 @pytest.mark.parametrize("name", ["sa-solver", "unipc", "dpmpp-2m", "adams-bashforth", "deis", "er-sde"])
@@ -276,7 +322,7 @@ FEW = (16, 32, 64)  # steps of a method of many stages, or of one that has not i
 
 
 def states(scheduler, law, steps):
-    return sample(law, scheduler(np.linspace(0.9, 0.3, steps + 1)), x=X, dtype=np.float64)
+    return sample((law, law), scheduler(np.linspace(0.9, 0.3, steps + 1)), x=X, dtype=np.float64)
 
 
 @functools.cache
@@ -306,18 +352,19 @@ def test_samples_have_the_moments_of_the_table(name, options):
     table = get_scheduler(name, timesteps=np.linspace(0.9, 0.0, 9), **options).table()
     mean, std = moments(table, 0.3, 0.6)
     start = 0.1 * 0.3 + np.hypot(0.1 * 0.6, 0.9) * noise.normal(1, 0, (3, 200, 200)).astype(np.float64)
-    x = sample(Gaussian(0.3, 0.6), table, x=start[None], seed=1, dtype=np.float64)
+    law = Gaussian(0.3, 0.6)
+    x = sample((law, law), table, x=start[None], seed=1, dtype=np.float64)
     assert abs(x.mean() - mean) < 5 * std / np.sqrt(x.size)
     assert abs(x.var() - std**2) < 5 * std**2 * np.sqrt(2 / x.size)
 
 
-@pytest.mark.parametrize("info", [i for i in STOCHASTIC if i.name != "flow-sde"], ids=lambda info: info.name)
+@pytest.mark.parametrize("info", [i for i in STOCHASTIC if i.accuracy_order], ids=lambda info: info.name)
 @pytest.mark.usefixtures("both")
 def test_the_law_of_the_flow_at_every_time(info):
     """Mean and covariance of 4,096 samples of three independent numbers, within 5 standard errors of the flow's own.
 
-    At the end, and after every 10th of 128 steps; FlowSDE has its table's law instead, see above. A method with stages
-    is looked at after whole steps.
+    At the end, and after every 10th of 128 steps; one that claims no order has its table's law instead, see above. A
+    method with stages is looked at after whole steps.
     """
     n, count = 128, 64 * 64
     times = np.linspace(0.95, 0.3, n + 1)
@@ -346,12 +393,13 @@ def test_weak_order(info):
     """The law's moments at t = 0.3 converge to those of the flow, from t = 0.95, with the claimed order.
 
     The slopes of dpmpp-3m-sde and sa-solver wander on other intervals, where their errors of order 2 and 3 cancel, so
-    the first has a wider one; those of seeds-3 cancel in part below 64 steps.
-    FlowSDE claims none: it replaces a fixed share of the noise at every step, however small.
+    the first has a wider one; those of seeds-3 and sa-solver-pece cancel in part below 64 steps.
+    FlowSDE claims none: it replaces a fixed share of the noise at every step, however small. So do those whose rows are
+    biased.
     """
     exact_mean, exact_std = 0.7 * 0.3, np.hypot(0.7 * 0.4, 0.3)
     errors = []
-    others = {"seeds-3": (64, 128, 256), "dpmpp-3m-sde": (16, 32, 64, 128, 256)}
+    others = {"seeds-3": (64, 128, 256), "sa-solver-pece": (64, 128, 256), "dpmpp-3m-sde": (16, 32, 64, 128, 256)}
     counts = others.get(info.name, (16, 32, 64, 128))
     for n in counts:
         mean, std = moments(get_scheduler(info.name, timesteps=np.linspace(0.95, 0.3, n + 1)).table(), 0.3, 0.4)
@@ -382,8 +430,8 @@ def leaning(cls):
     """The method with each earlier evaluation's weight a twentieth too small: still exact for a constant."""
 
     class Leaning(cls):
-        def _weights(self, times, t_next):
-            return [0.95 * w for w in super()._weights(times, t_next)]
+        def _weights(self, *arguments):
+            return [0.95 * w for w in super()._weights(*arguments)]
 
     return Leaning
 
@@ -405,6 +453,41 @@ def bent(cls):
     right = cls([0.9, 0.5]).tableau
     last = tuple((0.95 * w, k, c) for w, k, c in right.b[-1])
     return lambda ts: ExponentialRungeKutta(ts, ExponentialTableau(right.c, right.a, b=(*right.b[:-1], last)))
+
+
+def changing(cls, **options):
+    """Likewise, of a method that weighs how x0 changed."""
+
+    class Changing(cls):
+        def _change(self, *arguments):
+            return 0.95 * super()._change(*arguments)
+
+    return functools.partial(Changing, **options)
+
+
+def halting(cls):
+    """An ancestral method without noise whose second evaluation has a twentieth of its weight at the first."""
+
+    class Halting(cls):
+        def _step(self, *arguments, **options):
+            first, last = super()._step(*arguments, **options)
+            q = x0(first.t) if cls is DPMSolverPP2SAncestral else velocity(first.t)
+            w = 0.05 * (last.b if cls is DPMSolverPP2SAncestral else last.a * last.t)
+            saves = {slot: combined([(1, c), (w, q)]) for slot, c in first.saves}
+            return [evolve(first, saves=saves), evolve(last, a=0.95 * last.a, b=0.95 * last.b)]
+
+    return functools.partial(Halting, eta=0.0)
+
+
+def midway(cls):
+    """STORK whose polynomial's slope has a twentieth too little weight."""
+
+    class Midway(cls):
+        def _integrals(self):
+            w0, w1, w2 = super()._integrals()
+            return w0, 0.95 * w1, w2
+
+    return Midway
 
 
 def with_b(cls, *b):
@@ -432,11 +515,56 @@ def with_b(cls, *b):
         (leaning(DPMSolverPP3M), 2),
         (leaning(DEIS), 2),
         (leaning(RES), 2),
+        (functools.partial(leaning(SASolverPECE), tau=0.0), 3),
+        (changing(RESAncestral, eta=0.0), 2),
+        (changing(DPMSolverPP2MCFGPP), 2),
+        (midway(STORK), 2),
+        (halting(DPM2Ancestral), 2),
+        (halting(DPMSolverPP2SAncestral), 2),
     ],
 )
 def test_a_wrong_weight_loses_the_order(mutant, order):
     """The table's own check passes for these, since a constant is still exact: the slope is what shows them."""
     assert slope(mutant, LAWS["mixture"], FEW) < order - 0.3
+
+
+def last_step_of(table, network, exact):
+    """The last row's error on a state that was exact before it, for a network that depends on time alone."""
+    run = start(table, np.full((1, 1), exact(table.times[0])))
+    for row in run:
+        run.x[...] = exact(row.t)
+        run.step(np.full((1, 1), network(run.x.item(), row.t)))
+    return abs(run.x.item() - exact(run.table.times[-1]))
+
+
+@pytest.mark.parametrize("order", [1, 2, 3, 4])
+def test_deis_is_exact_for_polynomials_in_log_snr(order):
+    """With s = t/(1 - t), d(x/(1 - t)) = eps ds: here eps = log(s)^p, whose integral is known."""
+
+    def error(p):
+        def integral(s):
+            parts = (math.factorial(p) / math.factorial(k) * (-1) ** (p - k) * math.log(s) ** k for k in range(p + 1))
+            return s * math.fsum(parts)
+
+        def network(x, t):
+            eps = math.log(t / (1 - t)) ** p
+            return eps - (x - t * eps) / (1 - t)
+
+        table = DEIS([0.9, 0.8, 0.65, 0.55, 0.3], order).table()
+        return last_step_of(table, network, lambda t: (1 - t) * integral(t / (1 - t)))
+
+    assert max(error(p) for p in range(order)) < 1e-12
+    assert error(order) > 1e-4
+
+
+@pytest.mark.parametrize(("order", "exact_until"), [(2, 1), (4, 2)])
+def test_stork_is_exact_for_polynomials_in_time(order, exact_until):
+    def error(p):
+        table = STORK([0.9, 0.8, 0.65, 0.55, 0.3], order).table()
+        return last_step_of(table, lambda x, t: t**p, lambda t: t ** (p + 1) / (p + 1))
+
+    assert max(error(p) for p in range(exact_until + 1)) < 1e-12
+    assert error(exact_until + 1) > 1e-4
 
 
 IPNDM = {1: [1], 2: [3 / 2, -1 / 2], 3: [23 / 12, -16 / 12, 5 / 12], 4: [55 / 24, -59 / 24, 37 / 24, -9 / 24]}
@@ -475,8 +603,21 @@ def test_rows_equal_those_written_by_hand(name, by_hand):
     assert found == pytest.approx(expected, abs=1e-12)
 
 
-def test_seeds_3_without_noise_is_of_third_order():
-    assert slope(lambda ts: get_scheduler("seeds-3(eta=0)", timesteps=ts), LAWS["mixture"]) == pytest.approx(3, abs=0.2)
+@pytest.mark.parametrize(
+    ("spec", "order"),
+    [
+        ("seeds-3(eta=0)", 3),
+        ("dpm-2-ancestral(eta=0)", 2),
+        ("dpmpp-2s-ancestral(eta=0)", 2),
+        ("res-multistep-ancestral(eta=0)", 2),
+        ("dpmpp-2s-ancestral-cfg-pp(eta=0)", 2),
+        ("sa-solver(tau=0)", 3),
+        ("sa-solver-pece(tau=0)", 3),
+    ],
+)
+@pytest.mark.parametrize("law", LAWS)
+def test_order_without_noise(spec, order, law):
+    assert slope(lambda ts: get_scheduler(spec, timesteps=ts), LAWS[law]) == pytest.approx(order, abs=0.2)
 
 
 @pytest.mark.parametrize(
@@ -487,11 +628,16 @@ def test_seeds_3_without_noise_is_of_third_order():
         ("sa-solver(order=2,tau=0)@uniform:1", "flow-ode@uniform:1"),
         ("flow-ancestral(eta=0)", "flow-ode"),
         ("flow-sde(eta=0)", "flow-ode"),
+        ("euler-cfg-pp(scale=0.3)", "flow-ode"),
+        ("euler-ancestral-cfg-pp(eta=0)", "flow-ode"),
+        ("res-multistep-ancestral-cfg-pp(eta=0)", "res-multistep-cfg-pp"),
+        ("gradient-estimation-cfg-pp", "gradient-estimation"),
     ],
 )
 def test_without_noise_it_is_the_ode_method(sde, ode):
     x = noise.normal(1, 0, (3, 8, 8))[None]
-    made = [sample(LAWS["mixture"], get_scheduler(s), x=x, dtype=np.float64) for s in (sde, ode)]
+    law = LAWS["mixture"]
+    made = [sample((law, law), get_scheduler(s), x=x, dtype=np.float64) for s in (sde, ode)]
     assert made[0] == pytest.approx(made[1], abs=1e-12)
 
 
@@ -610,7 +756,11 @@ def test_log_snr_and_back():
     [
         ("dpm-solver-2", {"r": 1.0}, r"r=1\.0 must be a finite number in \(0, 1\)"),
         ("adams-bashforth", {"order": 5}, r"order=5 must be a whole number in 1\.\.4"),
-        ("deis", {"order": 4}, r"order=4 must be a whole number in 1\.\.3"),
+        ("deis", {"order": 5}, r"order=5 must be a whole number in 1\.\.4"),
+        ("stork", {"order": 3}, r"order=3 must be 2 or 4"),
+        ("stork", {"form": "theirs"}, "unknown form 'theirs'.*known are exact, published"),
+        ("euler-cfg-pp", {"scale": math.nan}, "scale=nan must be a finite number"),
+        ("dpm-2-ancestral", {"eta": 1.5}, r"eta=1\.5 must be a finite number in \[0, 1\]"),
         ("unipc", {"order": 4}, r"order=4 must be a whole number in 1\.\.3"),
         ("unipc", {"b": "bh3"}, "unknown b 'bh3': did you mean 'bh\\d'"),
         ("gradient-estimation", {"gamma": math.inf}, "gamma=inf must be a finite number"),
