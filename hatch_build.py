@@ -28,7 +28,7 @@ except ModuleNotFoundError:  # by hand
 
 ROOT = Path(__file__).resolve().parent
 NAME = {"win32": "_host.dll", "darwin": "_host.dylib"}.get(sys.platform, "_host.so")  # as pidsampler/native has it
-X86 = {"sse2": "-msse2", "avx2": "-mavx2", "avx512": "-mavx512f"}
+X86 = {"sse2": "-msse2", "avx2": "-mavx2 -mfma", "avx512": "-mavx512f -mfma"}
 FORMS = {"x86_64": X86, "amd64": X86, "aarch64": {"neon": ""}, "arm64": {"neon": ""}}
 # Products and sums stay apart, so that every compiler and processor gives numpy's bits.
 FLAGS = (
@@ -86,7 +86,7 @@ def _compile(compiler: list[str], forms: dict[str, str], target: Path) -> None:
     jobs = {target.with_name("main.o"): ["-c"]}
     for form, flag in forms.items():
         for real in ("float", "double"):
-            flags = ["-c", f"-DPID_FORM={form}", f"-DPID_REAL={real}", *([flag] if flag else [])]
+            flags = ["-c", f"-DPID_FORM={form}", f"-DPID_REAL={real}", f"-DPID_IS_{real.upper()}", *flag.split()]
             jobs[target.with_name(f"{form}_{real}.o")] = flags
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: _run([*common, *job[1], "-o", str(job[0])]), jobs.items()))

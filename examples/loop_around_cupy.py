@@ -14,6 +14,6 @@ def network(x, t):
 x = cupy.random.default_rng(0).standard_normal((2, 3, 256, 256), dtype=cupy.float32)
 run = ps.start(ps.get_scheduler("unipc@karras:8"), x, seed=[1, 2])
 for row in run:
-    run.step(network(run.x, row.t))  # one launch; the network's output is only read
+    run.step(network(run.x, row.at))  # one launch; the network's output is only read
 print(f"mean {float(run.x.mean()):.4f}, standard deviation {float(run.x.std()):.4f}")
 assert abs(float(run.x.mean()) - 0.2) < 0.01

@@ -1,17 +1,17 @@
 // The CPU's noise and rows, compiled: the same bits as numpy's form, which is pidsampler/noise/philox.py and
-// pidsampler/backends/numpy.py.
+// pidsampler/backends/numpy.py. Further parts are host_torch.h and host_image.h.
 //
 // C with the vector extensions of gcc and clang. hatch_build.py compiles this file for each instruction set and each type
-// of x, with PID_FORM and PID_REAL set to their names, and once more without, for what calls one of them; all together
-// are one shared library. Products and sums are never contracted (-ffp-contract=off), nor reordered: so all forms give
-// one set of bits.
+// of x, with PID_FORM and PID_REAL set to their names and PID_IS_FLOAT defined for float, and once more without, for what
+// calls one of them; all together are one shared library. Products and sums are never contracted (-ffp-contract=off), nor
+// reordered: so all forms give one set of bits.
 //
 // Sources: as in noise.cuh, whose operations these are.
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define PID_VERSION 1  // raised with each change of what is called from Python; pidsampler/native/library.py has it too
+#define PID_VERSION 2  // raised with each change of what is called from Python; pidsampler/native/library.py has it too
 
 #define PID_RESULTS 8  // of one row: x, and saved tensors
 #define PID_TERMS 16   // of one result: x, x0 and saved tensors
@@ -35,6 +35,20 @@ typedef struct {
 #define PID_FILL(name) \
     void name(float *out, uint64_t n, uint64_t start, uint64_t seed, uint32_t draw, uint32_t stream)
 #define PID_STEP(name) void name(const PidHostRow *row, const void *m, uint64_t start, uint64_t stop)
+
+#define PID_TORCH(name) int name(float *out, uint64_t n, uint64_t skipped, uint32_t seed)
+
+// A sampled tensor whose top left is a picture, and that picture.
+typedef struct {
+    const float *x;
+    uint8_t *out;             // height * width * 3
+    uint64_t plane, row;      // elements of x from one to the next
+    uint64_t height, width;
+    float limit;              // by which specks stand out
+} PidImage;
+
+#define PID_IMAGE(name) int name(const PidImage *image, uint64_t top, uint64_t bottom, float *scratch)
+#define PID_SCRATCH 65536     // floats that taking specks out needs
 
 #ifdef PID_FORM
 
@@ -86,7 +100,7 @@ typedef struct {
 #endif
 
 #define PID_LANES (PID_WIDTH / 8)  // counters of a vector; each has four normals
-#define PID_BLOCK 1024             // elements of a row at a time, which stay in the first-level cache
+#define PID_BLOCK 256              // elements of a row at a time, which stay in the first-level cache
 
 typedef uint64_t PidU64 __attribute__((vector_size(PID_WIDTH)));
 typedef uint32_t PidU32 __attribute__((vector_size(PID_WIDTH)));
@@ -201,45 +215,54 @@ __attribute__((always_inline)) static inline void pid_add(PID_REAL *restrict out
     }
 }
 
-// x = a*x + b*x0 in one pass, without blocks; to the compiler the three flags are constants.
-__attribute__((always_inline)) static inline void pid_plain(const PidHostRow *row, const PID_REAL *restrict m, uint64_t start,
-                                                            uint64_t stop, int p_x, int a_x, int clips) {
+// x = a*x + b*x0 + h*saved in one pass, without room between; to the compiler the last four are constants.
+__attribute__((always_inline)) static inline void pid_plain(const PidHostRow *row, const PID_REAL *restrict m, uint64_t at,
+                                                            uint64_t n, int p_x, int a_x, int h, int clips) {
     const PID_REAL p = (PID_REAL)row->p, q = (PID_REAL)row->q, high = (PID_REAL)row->clip;
-    const PID_REAL a = (PID_REAL)row->result[0].weight[0], b = (PID_REAL)row->result[0].weight[a_x];
-    PID_REAL *restrict x = (PID_REAL *)row->result[0].out + start;
-    for (uint64_t i = 0; i < stop - start; ++i) {
+    const double *weight = row->result[0].weight;
+    const PID_REAL a = (PID_REAL)weight[0], b = (PID_REAL)weight[a_x], w = (PID_REAL)weight[a_x + h];
+    PID_REAL *restrict x = (PID_REAL *)row->result[0].out + at;
+    const PID_REAL *restrict saved = h ? (const PID_REAL *)row->result[0].source[a_x + 1] + at : 0;
+    for (uint64_t i = 0; i < n; ++i) {
         PID_REAL x0 = p_x ? q * m[i] + p * x[i] : q * m[i];
         if (clips) x0 = x0 < -high ? -high : x0;
         if (clips) x0 = x0 > high ? high : x0;
-        x[i] = a_x ? a * x[i] + b * x0 : b * x0;
+        PID_REAL total = a_x ? a * x[i] + b * x0 : b * x0;
+        if (h) total += w * saved[i];
+        x[i] = total;
     }
 }
 
-// Does a row whose only result is x, of x and x0; returns 0 where it is another.
-static int pid_is_plain(const PidHostRow *row, const PID_REAL *m, uint64_t start, uint64_t stop) {
-    const int terms = (int)row->result[0].terms, a_x = terms == 2;
-    if (row->results != 1 || row->draws || row->result[0].out != row->x || terms < 1 || terms > 2 ||
-        row->result[0].source[terms - 1] || (a_x && row->result[0].source[0] != row->x))
-        return 0;
-    switch ((row->p != 0.0) + 2 * a_x + 4 * (row->clip < HUGE_VAL)) {
-    case 0: pid_plain(row, m, start, stop, 0, 0, 0); break;
-    case 1: pid_plain(row, m, start, stop, 1, 0, 0); break;
-    case 2: pid_plain(row, m, start, stop, 0, 1, 0); break;
-    case 3: pid_plain(row, m, start, stop, 1, 1, 0); break;
-    case 4: pid_plain(row, m, start, stop, 0, 0, 1); break;
-    case 5: pid_plain(row, m, start, stop, 1, 0, 1); break;
-    case 6: pid_plain(row, m, start, stop, 0, 1, 1); break;
-    default: pid_plain(row, m, start, stop, 1, 1, 1);
-    }
-    return 1;
+// Which of the plain rows a row is, whose only result is x, of x, x0, and one saved tensor at most; -1 where it is another.
+static int pid_plain_kind(const PidHostRow *row) {
+    const int terms = (int)row->result[0].terms, a_x = terms && row->result[0].source[0] == row->x;
+    const int h = terms - a_x - 1;
+    if (row->results != 1 || row->draws || row->result[0].out != row->x || h < 0 || h > 1 || row->result[0].source[a_x])
+        return -1;
+    return (row->p != 0.0) + 2 * a_x + 4 * h + 8 * (row->clip < HUGE_VAL);
 }
+
+#define PID_PLAIN(kind) \
+    case kind: pid_plain(row, (const PID_REAL *)m + (at - start), at, n, kind & 1, kind >> 1 & 1, kind >> 2 & 1, kind >> 3); \
+    break;
+#define PID_PLAINS(first) PID_PLAIN((first)) PID_PLAIN((first + 1)) PID_PLAIN((first + 2)) PID_PLAIN((first + 3))
 
 PID_STEP(PID_NAME(pid_step_)) {
-    if (pid_is_plain(row, m, start, stop)) return;
+    const int kind = pid_plain_kind(row);
     PID_REAL x0[PID_BLOCK], result[PID_RESULTS][PID_BLOCK];
     float normals[PID_BLOCK];
-    for (uint64_t at = start; at < stop; at += PID_BLOCK) {
-        const uint64_t n = stop - at < PID_BLOCK ? stop - at : PID_BLOCK;
+    // Blocks end where x's lines of the cache do, which the other arrays most often share; noise has whole counters.
+    const uint64_t place = row->draws ? 0 : (uintptr_t)((const PID_REAL *)row->result[0].out + start) / sizeof(PID_REAL);
+    uint64_t n = PID_BLOCK - place % (64 / sizeof(PID_REAL));
+    for (uint64_t at = start; at < stop; at += n, n = PID_BLOCK) {
+        if (n > stop - at) n = stop - at;
+        switch (kind) {
+            PID_PLAINS(0)
+            PID_PLAINS(4)
+            PID_PLAINS(8)
+            PID_PLAINS(12)
+        }
+        if (kind >= 0) continue;
         pid_predict(x0, row, (const PID_REAL *)m + (at - start), at, n);
         for (uint32_t r = 0; r < row->results; ++r) {
             const PID_REAL *from[PID_TERMS];
@@ -268,10 +291,15 @@ PID_STEP(PID_NAME(pid_step_)) {
                     for (uint64_t i = 0; i < n; ++i) result[r][i] += c * (PID_REAL)normals[i];
             }
         }
-        for (uint32_t r = 0; r < row->results; ++r)  // all reads of an element are done
+        for (uint32_t r = 0; r < row->results && r < PID_RESULTS; ++r)  // all reads of an element are done
             memcpy((PID_REAL *)row->result[r].out + at, result[r], n * sizeof(PID_REAL));
     }
 }
+
+#ifdef PID_IS_FLOAT  // once, not for each type
+#include "host_torch.h"
+#include "host_image.h"
+#endif
 
 #else  // what Python calls
 
@@ -281,9 +309,11 @@ PID_STEP(PID_NAME(pid_step_)) {
 #define PID_EXPORT __attribute__((visibility("default")))
 #endif
 
-#define PID_DECLARE(form)              \
-    PID_FILL(pid_fill_##form##_float); \
-    PID_STEP(pid_step_##form##_float); \
+#define PID_DECLARE(form)                \
+    PID_FILL(pid_fill_##form##_float);   \
+    PID_TORCH(pid_torch_##form##_float); \
+    PID_IMAGE(pid_image_##form##_float); \
+    PID_STEP(pid_step_##form##_float);   \
     PID_STEP(pid_step_##form##_double);
 
 enum { PID_NEON, PID_SSE2, PID_AVX2, PID_AVX512, PID_FORMS };  // as pidsampler/native/library.py numbers them
@@ -311,9 +341,10 @@ PID_EXPORT uint32_t pid_forms(void) { return 1u << PID_NEON; }
 PID_EXPORT uint32_t pid_forms(void) {
     uint32_t found = 1u << PID_SSE2, a, b, c, d, saved, upper;
     if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE)) return found;
+    const uint32_t fused = c & bit_FMA;
     __asm__("xgetbv" : "=a"(saved), "=d"(upper) : "c"(0));  // which registers the system keeps
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return found;
-    if ((saved & 0x06) == 0x06 && (b & bit_AVX2)) found |= 1u << PID_AVX2;
+    if ((saved & 0x06) == 0x06 && (b & bit_AVX2) && fused) found |= 1u << PID_AVX2;
     if ((saved & 0xE6) == 0xE6 && (b & bit_AVX512F)) found |= 1u << PID_AVX512;
     return found;
 }
@@ -331,6 +362,18 @@ PID_EXPORT void pid_step(uint32_t form, uint32_t wide, const PidHostRow *row, co
     static PID_STEP((*const narrow[PID_FORMS])) = PID_TABLE(pid_step_, _float);
     static PID_STEP((*const doubles[PID_FORMS])) = PID_TABLE(pid_step_, _double);
     (wide ? doubles : narrow)[form](row, m, start, stop);
+}
+
+// PyTorch's noise; returns 0 where numpy is faster.
+PID_EXPORT int pid_torch(uint32_t form, float *out, uint64_t n, uint64_t skipped, uint32_t seed) {
+    static PID_TORCH((*const torches[PID_FORMS])) = PID_TABLE(pid_torch_, _float);
+    return torches[form](out, n, skipped, seed);
+}
+
+// Rows of a picture; `scratch` has PID_SCRATCH floats, or is null where specks stay. Returns 0 where one is not finite.
+PID_EXPORT int pid_image(uint32_t form, const PidImage *image, uint64_t top, uint64_t bottom, float *scratch) {
+    static PID_IMAGE((*const images[PID_FORMS])) = PID_TABLE(pid_image_, _float);
+    return images[form](image, top, bottom, scratch);
 }
 
 #endif

@@ -10,7 +10,7 @@ from attrs import evolve
 
 from . import moved
 from .backends import Backend, backend_of, get_backend
-from .denoiser import Denoiser, as_denoiser
+from .denoiser import Denoiser, DenoiserLike, as_denoiser, network_of
 from .errors import ConfigError, ModelError
 from .noise import NoiseFunction, with_noise
 from .noise.philox import check_seeds
@@ -28,7 +28,7 @@ class Run:
 
         run = pidsampler.start(table, x, seed=0)
         for row in run:
-            run.step(net(run.x, row.t))
+            run.step(net(run.x, row.at))
         run.x
 
     `run.advance(net)` is one row of this, `run.finish(net)` all that are left. All state of a run is in this object:
@@ -78,7 +78,7 @@ class Run:
         return self.table.rows[self.index]
 
     def step(self, m: Array, copy: Array | None = None) -> None:
-        """Do the current row, given the network's output at (run.x, row.t).
+        """Do the current row, given the output at (run.x, row.at) of the network that the row asks, `row.net`.
 
         Args:
             m: Array like x, of any floating type; it is only read.
@@ -100,12 +100,27 @@ class Run:
         """Make x the initial noise, draw 0."""
         self._fill(self.x, draw=0)
 
-    def evaluate(self, denoiser: Denoiser | Callable[[Array, float], Array], t: float | None = None) -> Array:
-        """Return the network's output at (run.x, row.t), in the element type that the network writes.
+    def add_noise(self) -> None:
+        """Make x, a clean image, (1 - t)*x + t*N(0), at the table's first noise level t: where SDEdit begins.
+
+        Source: SDEdit (arXiv 2108.01073), algorithm 1, in flow time.
+        """
+        t = self.table.times[0]
+        if self._noise is None:
+            self._backend.noise(self.x, self._seeds, draw=0, keep=1.0 - t, scale=t)
+            return
+        drawn = self._backend.empty(self.x.shape, self.x.dtype)
+        self._fill(drawn, draw=0)
+        row = Row(1.0, t, a=1.0 - t, h={0: t})
+        self._backend.step(row, self.x, m=drawn, saved=[drawn], seeds=self._seeds)
+
+    def evaluate(self, denoiser: DenoiserLike, t: float | None = None, *, net: int | None = None) -> Array:
+        """Return the network's output at (run.x, row.at), in the element type that the network writes.
 
         Args:
-            denoiser: A Denoiser, or any callable net(x, t) -> m.
-            t: Another noise level than the row's, in (0, 1], for a table to branch to.
+            denoiser: A Denoiser, any callable net(x, t) -> m, or a tuple (conditional, unconditional) of two.
+            t: Another time to tell the network than the row's `at`, in (0, 1], for a table to branch to.
+            net: Another network than the row's, 0 or 1, likewise.
 
         Returns:
             Array like x; the next evaluation overwrites it.
@@ -113,8 +128,9 @@ class Run:
         Raises:
             PidSamplerError: The denoiser is no network, its output has another shape, or all rows are done.
         """
-        network = as_denoiser(denoiser)
-        t = self.row.t if t is None else t
+        row = self.row
+        network = network_of(denoiser, row.net if net is None else net)
+        t = row.at if t is None else t
         x = self.x
         if (read := getattr(network, "input_dtype", x.dtype)) != x.dtype:
             self._copy = self._like_x(self._copy, read)
@@ -126,11 +142,11 @@ class Run:
         network.predict(x, t, self._m)
         return self._m
 
-    def advance(self, denoiser: Denoiser | Callable[[Array, float], Array], on_step: OnStep | None = None) -> None:
+    def advance(self, denoiser: DenoiserLike, on_step: OnStep | None = None) -> None:
         """Do the current row: evaluate the network, then step.
 
         Args:
-            denoiser: A Denoiser, or any callable net(x, t) -> m.
+            denoiser: As in `evaluate`.
             on_step: Called as on_step(run, m) between the two, as in `sample`.
 
         Raises:
@@ -138,24 +154,26 @@ class Run:
         """
         self._advance(as_denoiser(denoiser), callback("on_step", on_step, takes="(run, m)"), ahead=False)
 
-    def finish(self, denoiser: Denoiser | Callable[[Array, float], Array], on_step: OnStep | None = None) -> Array:
+    def finish(self, denoiser: DenoiserLike, on_step: OnStep | None = None) -> Array:
         """Do all rows that are left, and return x.
 
         Args:
-            denoiser: A Denoiser, or any callable net(x, t) -> m.
+            denoiser: As in `evaluate`.
             on_step: Called as on_step(run, m) in each row, as in `sample`.
 
         Raises:
             PidSamplerError: As `evaluate`.
         """
         network, on_step = as_denoiser(denoiser), callback("on_step", on_step, takes="(run, m)")
-        for _ in self:
-            self._advance(network, on_step, ahead=self.index + 1 < len(self))
+        for row in self:
+            following = self.table.rows[self.index + 1 : self.index + 2]
+            self._advance(network, on_step, ahead=[after.net for after in following] == [row.net])
         return self.x
 
-    def _advance(self, network: Denoiser, on_step: OnStep | None, *, ahead: bool) -> None:
-        """Do the current row; `ahead` copies x in the same pass for a network that reads another type next."""
-        m = self.evaluate(network)
+    def _advance(self, denoiser: Denoiser, on_step: OnStep | None, *, ahead: bool) -> None:
+        """Do the current row; `ahead` copies x in the same pass if the network, asked next too, reads another type."""
+        network = network_of(denoiser, self.row.net)
+        m = self.evaluate(denoiser)
         if on_step is not None:
             on_step(self, m)
         copy = self._copy if ahead and getattr(network, "input_dtype", self.x.dtype) != self.x.dtype else None
@@ -192,7 +210,7 @@ class Run:
         """Return the clean image that the current row sees in x and m: a preview, before `step`.
 
         Args:
-            m: The network's output at (run.x, row.t).
+            m: The network's output at (run.x, row.at).
             out: Contiguous array like x to write into; None allocates one.
 
         Raises:
@@ -290,7 +308,7 @@ def start(
 
 @moved.keywords(table="sampler")
 def sample(
-    denoiser: Denoiser | Callable[[Array, float], Array],
+    denoiser: DenoiserLike,
     sampler: SamplerLike,
     *,
     shape: Sequence[int] | None = None,
@@ -304,7 +322,8 @@ def sample(
     """Sample a batch of images.
 
     Args:
-        denoiser: A Denoiser, or any callable net(x, t) -> m.
+        denoiser: A Denoiser, any callable net(x, t) -> m, or a tuple (conditional, unconditional) of two, for a
+            sampler whose rows ask both.
         sampler: A spec such as "heun@uniform:8", a scheduler, a StepTable, or any other form of `get_scheduler`. One
             that names no times takes `timesteps.pid()`.
         shape: (B, 3, H, W) of the result; needed where x is not given.

@@ -108,6 +108,13 @@ BROKEN = {
     "draw": (lambda: Combination(noise={2**32: 1.0}), "draw=4294967296 must be"),
     "half slot": (lambda: Combination(h=[(0.5, 1.0)]), r"slot=0\.5 must be a whole number"),
     "twice": (lambda: Combination(noise=[(1, 0.5), (1, 0.5)]), "draw 1 occurs twice"),
+    "at": (lambda: Row(0.5, 0.1, at=0.0), r"at=0\.0 must be a finite number in \(0, 1\]"),
+    "net": (lambda: Row(0.5, 0.1, net=2), r"net=2 must be a whole number in 0\.\.1"),
+    "biased": (lambda: Row(0.5, 0.1, biased=1), "biased=1 must be"),
+    "untold prediction": (
+        lambda: StepTable([Row(0.5, 0, b=1, at=0.4, p=0.0, q=1.0)]).predicting("velocity"),
+        r"the row at t=0\.5 has at=0\.4, p=0\.0 and q=1\.0: only with p = 1 and q = -t or -at",
+    ),
     "save slot": (lambda: Row(0.5, 0.1, saves={-2: Combination(a=1)}), "slot=-2"),
     "prediction": (lambda: TABLES["ode"].predicting("velocty"), "did you mean 'velocity'"),
     "eps at 1": (lambda: TABLES["heun"].predicting("eps"), "undefined at t = 1"),
@@ -174,6 +181,79 @@ def test_predicting_rewrites_only_p_and_q():
     p, q = table.predicting("eps").rows[1].p, table.predicting("eps").rows[1].q
     assert (p, q) == (2.0, -1.0)
     assert [evolve(r, p=1.0, q=-r.t) for r in table.predicting("eps").rows] == list(table.rows)
+
+
+def test_a_row_tells_the_network_its_own_time_if_no_other():
+    row = Row(0.8, 0.4, a=0.5, b=0.5)
+    assert (row.at, row.net) == (0.8, 0)
+    assert row == Row(0.8, 0.4, a=0.5, b=0.5, at=0.8, net=0)
+    other = evolve(row, at=0.7)
+    assert (other.at, other.q) == (0.7, -0.8)
+    lines = str(StepTable([other])).splitlines()
+    assert lines[0].split() == ["row", "t", "at", "t_next", "x0", "x"]
+    assert lines[1].split()[1:4] == ["0.8", "0.7", "0.4"]
+
+
+def test_predicting_reads_x0_at_the_time_that_q_names():
+    decoupled, lying = (Row(0.8, 0.4, a=0.5, b=0.5, at=0.5, q=q) for q in (None, -0.5))
+    read = [StepTable([row]).predicting("eps").rows[0] for row in (decoupled, lying)]
+    assert [(row.p, row.q) for row in read] == [(1 / (1 - 0.8), -0.8 / (1 - 0.8)), (2.0, -1.0)]
+    assert [row.at for row in read] == [0.5, 0.5]
+    for row in (decoupled, lying):
+        assert StepTable([row]).predicting("velocity") == StepTable([row])
+        assert [(r.p, r.q) for r in StepTable([row]).predicting("x0")] == [(0.0, 1.0)]
+
+
+def test_rows_of_two_networks_are_told_apart():
+    keep = Row(0.8, 0.8, a=1.0, net=1, saves={0: Combination(b=1.0)})
+    guided = Row(0.8, 0.4, a=0.5, b=0.5 * 3.0, h={0: 0.5 * -2.0})
+    table = StepTable([keep, guided])
+    assert table.asks_both
+    assert not StepTable([Row(0.8, 0.0, b=1.0)]).asks_both
+    assert str(table).splitlines()[0].split() == ["row", "t", "t_next", "net", "x0", "x", "saves"]
+    assert table.times == (0.8, 0.8, 0.4)
+
+
+LOUD = StepTable(  # the noise of the first row 5 % too large, and the image of the second 1 % too small
+    [
+        Row(0.9, 0.5, b=0.5, noise={1: 0.525}, biased=True),
+        Row(0.5, 0.2, a=0.4, b=0.594, biased=True),
+        Row(0.2, 0.1, a=0.5, b=0.5),
+    ]
+)
+
+
+def test_a_biased_table_says_how_far_it_is_off_and_by_how_much_in_all():
+    alone = [(bias.mean, bias.noise) for bias in LOUD.bias]
+    total = [(bias.total_mean, bias.total_noise) for bias in LOUD.bias]
+    assert alone == [pytest.approx(pair, abs=1e-15) for pair in [(0.0, 0.025), (-0.006, 0.0), (0.0, 0.0)]]
+    assert total == [pytest.approx(pair, abs=1e-15) for pair in [(0.0, 0.025), (-0.006, 0.01), (-0.003, 0.005)]]
+    assert str(LOUD).splitlines()[1].endswith("mean +0 (+0), noise +0.025 (+0.025)")
+    assert TABLES["heun"].bias == ()
+    assert "bias" not in str(TABLES["heun"])
+    written = json.loads(LOUD.to_json())["rows"]
+    assert written[2]["bias"]["total_noise"] == LOUD.bias[2].total_noise
+    assert [row["biased"] for row in written] == [True, True, False]
+
+
+def test_a_biased_table_is_still_refused_where_it_does_not_say_so():
+    for i, what in ((0, "standard deviation 0.525"), (1, "comes out 0.794 times itself")):
+        rows = [*LOUD.rows[:i], evolve(LOUD.rows[i], biased=False), *LOUD.rows[i + 1 :]]
+        with pytest.raises(PidSamplerError, match=f"row {i} .*{what}.*or declare the row biased"):
+            StepTable(rows)
+
+
+def test_json_of_all_columns_and_of_version_0_1():
+    told = StepTable([evolve(row, at=0.3, net=i % 2) for i, row in enumerate(LOUD)])
+    assert StepTable.from_json(told.to_json()) == told
+    old = json.loads(TABLES["heun"].to_json())
+    old["format"] = "pidsampler.StepTable/1"
+    for row in old["rows"]:
+        del row["at"], row["net"], row["biased"]
+    assert StepTable.from_json(json.dumps(old)) == TABLES["heun"]
+    old["format"] = "pidsampler.StepTable/2"
+    with pytest.raises(PidSamplerError, match="entry 'at' is missing"):
+        StepTable.from_json(json.dumps(old))
 
 
 def test_a_table_of_a_thousand_brownian_rows_is_read_back():

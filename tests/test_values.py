@@ -38,7 +38,14 @@ from pidsampler import (
 from pidsampler.backends import get_backend
 from pidsampler.bench import BenchPlan
 from pidsampler.bench.timing import Effort
-from pidsampler.denoiser import Gaussian, GaussianMixture, Guided
+from pidsampler.denoiser import (
+    AdaptiveProjectedGuidance,
+    CFGZeroStar,
+    Gaussian,
+    GaussianMixture,
+    Guided,
+    Pair,
+)
 from pidsampler.image.blocks import Blocks
 from pidsampler.image.pixels import to_tensor
 from pidsampler.io.files import read_bytes
@@ -58,7 +65,8 @@ from pidsampler.schedulers import (
 )
 from pidsampler.schedulers.base import Stage, x0
 from pidsampler.schedulers.exact import Variable, phi
-from pidsampler.schedulers.spec import Spec
+from pidsampler.schedulers.spec import Call, Spec
+from pidsampler.schedulers.wrappers import Wrapped
 from pidsampler.search import Search, refine
 from pidsampler.search.problem import Problem
 from pidsampler.study.measures import Sample, get_measure
@@ -134,9 +142,17 @@ PLAIN = (
     *("BogackiShampine", "DormandPrince", "Heun", "Kutta3", "Midpoint", "RK38", "RK4", "Ralston", "Ralston4"),
     *("SSPRK3", "SSPRK4", "SSPRK43", "Tsit5"),
 )
+CHURN = {"timesteps": TIMES_, **dict.fromkeys(("s_churn", "s_tmin", "s_tmax", "s_noise"), number_(1.0))}
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
 PHIS, VARIABLE = ExponentialTableau((0.5,), ((),), b=(((2.0, 2, 1.0),),)), Takes("log-sigma")
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
+
+PAIRED = {
+    "conditional": Takes(LAW),
+    "unconditional": Takes(LAW),
+    "scale": number_(2.0),
+    "interval": Takes((0.1, 0.9)),
+}
 
 # Each public callable that has parameters: a call that works.
 CALLS = {
@@ -146,10 +162,16 @@ CALLS = {
         **STEP,
         "p": number_(1.0),
         "q": number_(-0.9),
+        "at": number_(0.8),
+        "net": Takes(0),
         "clip": number_(1.0),
         "saves": Takes({0: Combination(a=1)}),
+        "biased": flag(),
     },
     "StepTable": {"rows": Takes(TABLE.rows)},
+    "table.check_prediction": {"prediction": Takes("x0")},
+    "table.x0_weights": {"prediction": Takes("x0"), "t": Takes(0.5)},
+    "table.Bias": dict.fromkeys(("mean", "noise", "total_mean", "total_noise"), number_(0.5)),
     "StepTable.predicting": {"prediction": Takes("x0")},
     "StepTable.clipped": {"clip": Takes(1.0, (None, 1.5))},
     "StepTable.to_json": {"indent": Takes(1)},
@@ -174,6 +196,7 @@ CALLS = {
         "one_at_a_time": flag(),
     },
     "FlowODE": {"timesteps": TIMES_},
+    "FlowODE.ascending": {"t_min": Takes(0.001)},
     "FlowODE.with_spec": {"spec": Takes(Spec("flow-ode"))},
     "FlowSDE": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     "SchedulerInfo": {
@@ -195,6 +218,7 @@ CALLS = {
     "timesteps.subset": {"times": TIMES_, "steps": STEPS},
     "timesteps.uniform": {"steps": STEPS},
     "timesteps.custom": {"times": TIMES_, "partial": flag()},
+    "timesteps.begin": {"times": TIMES_, "start": Takes(0.5)},
     "timesteps.shift": {"times": TIMES_, "shift": number_(2.0)},
     "timesteps.shifted": SHIFTED,
     "timesteps.flux": {"steps": STEPS, "mu": number_(1.0)},
@@ -215,6 +239,16 @@ CALLS = {
     "timesteps.ddim_uniform": SHIFTED,
     "timesteps.beta": {**SHIFTED, "a": number_(0.6), "b": number_(0.6)},
     "timesteps.discrete": {**SHIFTED, "spacing": Takes("leading")},
+    "timesteps.normal": SHIFTED,
+    "timesteps.beta57": SHIFTED,
+    "timesteps.smoothstep": SHIFTED,
+    "timesteps.bong_tangent": {"steps": STEPS},
+    "timesteps.ays": {**SHIFTED, "model": Takes("svd")},
+    "timesteps.gits": SHIFTED,
+    "timesteps.logit_normal": {"steps": STEPS, "mu": number_(0.5), "std": number_(1.0), "t_max": Takes(0.9999)},
+    "timesteps.flux2": {"steps": STEPS, "tokens": Takes(1024)},
+    "timesteps.flux2_mu": {"tokens": Takes(1024), "steps": STEPS},
+    "timesteps.lcm": {**SHIFTED, "original_steps": Takes(50)},
     "noise.normal": {**SEEDED, "stream": Takes(0)},
     "noise.fill": {
         "out": anything(np.zeros(4, np.float32)),
@@ -230,6 +264,9 @@ CALLS = {
     "noise.with_noise": {"table": Takes(TABLE), "noise": Takes("fixed")},
     "noise.torch.normal": SEEDED,
     "denoiser.as_denoiser": {"network": Takes(LAW)},
+    "denoiser.network_of": {"denoiser": Takes(LAW), "net": Takes(0)},
+    "denoiser.Pair": {"conditional": Takes(LAW), "unconditional": Takes(LAW)},
+    "denoiser.Pair.predict": NETWORK,
     "denoiser.Guided": {
         "conditional": Takes(LAW),
         "unconditional": Takes(LAW),
@@ -237,6 +274,23 @@ CALLS = {
         "interval": Takes((0.1, 0.9)),
     },
     "denoiser.Guided.predict": NETWORK,
+    "denoiser.RescaledGuidance": {**PAIRED, "rescale": number_(0.5)},
+    "denoiser.CFGZeroStar": {**PAIRED, "zero_from": number_(0.9)},
+    "denoiser.CFGZeroStar.predict": NETWORK,
+    "denoiser.AdaptiveProjectedGuidance": {
+        **PAIRED,
+        "eta": number_(0.5),
+        "norm": number_(2.0),
+        "momentum": number_(-0.5),
+        "prediction": Takes("x0"),
+    },
+    "denoiser.AdaptiveProjectedGuidance.predict": NETWORK,
+    "denoiser.FrequencyDecoupledGuidance": {
+        "conditional": Takes(LAW),
+        "unconditional": Takes(LAW),
+        "scales": numbers((2.0, 1.0)),
+        "interval": Takes((0.1, 0.9)),
+    },
     "denoiser.Gaussian": {"mean": number_(0.5), "std": number_(1.0)},
     "denoiser.Gaussian.predict": NETWORK,
     "denoiser.GaussianMixture": {"means": numbers([0]), "stds": numbers([1]), "weights": numbers([1])},
@@ -246,7 +300,7 @@ CALLS = {
     "image.size.resolve": {"size": Takes(Size(scale=2), (None,)), "native": Takes((40, 40)), "native_scale": Takes(4)},
     "image.size.warn_if_stretched": {"height": Takes(20), "width": Takes(20), "native": Takes((40, 40))},
     "schedulers.base.TimesScheduler": {"timesteps": TIMES_},
-    "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3), "weights": Takes("equal")},
     "schedulers.ButcherTableau": {"a": Takes(((0.5,),)), "b": Takes((0, 1))},
     "schedulers.DEIS": {"timesteps": TIMES_, "order": Takes(3)},
     "schedulers.DPMSolver2": {"timesteps": TIMES_, "r": Takes(0.5)},
@@ -258,6 +312,27 @@ CALLS = {
     "schedulers.DPMSolverPP3MSDE": SDE,
     "schedulers.DPMSolverPPSDE": {**SDE, "r": Takes(0.5)},
     "schedulers.ERSDE": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.wrappers.Wrapped": {"scheduler": Takes(TABLE), "wrapper": Takes(Call("s_noise"))},
+    "schedulers.wrappers.Wrapped.with_spec": {"spec": Takes(Spec("flow-ode"))},
+    "schedulers.wrappers.wrapped": {"scheduler": Takes(TABLE), "wrappers": Takes([Call("s_noise")])},
+    "schedulers.EDMEuler": CHURN,
+    "schedulers.EDMHeun": CHURN,
+    "schedulers.dcw": {"sampler": Takes(TABLE), "scale": number_(0.1)},
+    "schedulers.decoupled": {"sampler": Takes(TABLE), "at": Takes([0.5] * len(TABLE))},
+    "schedulers.detail": {
+        **dict.fromkeys(("amount", "start", "end", "bias", "exponent"), number_(0.5)),
+        "sampler": Takes(TABLE),
+        "smooth": flag(),
+    },
+    "schedulers.epsilon_scaling": {
+        **dict.fromkeys(("factor", "slope", "t_max"), number_(0.5)),
+        "sampler": Takes(TABLE),
+        "of": Takes("eps"),
+    },
+    "schedulers.inverted": {"sampler": Takes(FlowODE(TIMES)), "t_min": Takes(0.001)},
+    "schedulers.lying": {"sampler": Takes(TABLE), **dict.fromkeys(("factor", "start", "end"), number_(0.5))},
+    "schedulers.s_noise": {"sampler": Takes(TABLE), "factor": number_(1.1)},
+    "schedulers.time_shift": {"sampler": Takes(TABLE), "by": number_(0.1), "cutoff": number_(0.5)},
     "schedulers.FlowAncestral": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     **{f"schedulers.{name}": {"timesteps": TIMES_, "variable": VARIABLE} for name in IN_A_VARIABLE},
     "schedulers.RES2S": {"timesteps": TIMES_, "variable": VARIABLE, "c2": Takes(0.5)},
@@ -345,9 +420,11 @@ CALLS |= {
         "backend": Takes("numpy"),
     },
     "get_scheduler": {"sampler": Takes("flow-sde"), "timesteps": Takes(TIMES)},
+    "describe_scheduler": {"name": Takes("heun")},
+    "describe_timesteps": {"name": Takes("karras")},
     "Run.advance": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.branch": {"table": Takes(TABLE)},
-    "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5)},
+    "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5), "net": Takes(0)},
     "Run.finish": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.predict_x0": {"m": Takes(PICTURE), "out": Takes(PICTURE.copy())},
     "Run.step": {"m": Takes(PICTURE), "copy": Takes(PICTURE.copy())},
@@ -365,6 +442,7 @@ SAMPLED = {
     "guidance": number_(1.0),
     "negative": Takes(None),
     "steps": Takes(None),
+    "start": number_(0.5),
     "finish": Takes(Finish(), (None,)),
 }
 CALLS |= {
@@ -385,6 +463,7 @@ CALLS |= {
         "guidance": number_(1.0),
         "negative": Takes(None),
         "plan": Takes(None),
+        "pair": flag(),
         "on_tile": Takes(None),
     },
     "Upscaler.output_size": {"source": Takes(SOURCE), "size": Takes(Size(scale=2))},
@@ -507,6 +586,7 @@ CALLS |= {
     "plugins.Registry.register": {"thing": Takes(print_nothing), "name": text("mine"), "aliases": Takes(())},
     "plugins.Registry.unregister": {"name": Takes("old")},
     "plugins.Registry.find": {"name": Takes("mine"), "others": anything(())},
+    "plugins.Registry.knows": {"name": text("mine")},
     "plugins.split_file": {"text": text("a.py:b")},
     "plugins.load_from_file": {"path": Takes("mine.py"), "name": Takes("mine"), "kind": text("thing")},
     "image.color.match": {
@@ -524,6 +604,7 @@ CALLS |= {
         "blocks": anything(BLOCKS),
     },
     "image.color.cielab": {"rgb": anything(np.zeros(3))},
+    "image.enlarge.enlarge": {"x": Takes(np.zeros((1, 3, 8, 8), np.float32)), "scale": Takes(2)},
     "image.lanczos.reduce": {
         "x": Takes(np.zeros((1, 3, 8, 8), np.float32)),
         "size": Takes((8, 8)),
@@ -710,7 +791,8 @@ MODULES = (
         "io.exif",
     ),
     *("upscale.tiles", "upscale.find", "upscale.batch", "onnx", "jobs.run"),
-    *("bench", "study.statistics", "plugins", "image.color", "image.hidden", "image.lanczos", "image.pixels"),
+    *("bench", "study.statistics", "plugins", "image.color", "image.enlarge", "image.hidden"),
+    *("image.lanczos", "image.pixels", "schedulers.wrappers"),
 )
 OBJECTS = {
     "Upscaler": UP,
@@ -729,7 +811,11 @@ OBJECTS = {
     "FlowODE": FlowODE(TIMES),
     "schedulers.ExponentialTableau": PHIS,
     "schedulers.exact.Variable": Variable("log-sigma"),
+    "schedulers.wrappers.Wrapped": Wrapped(TABLE, Call("s_noise")),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
+    "denoiser.CFGZeroStar": CFGZeroStar(LAW, LAW, scale=2.0),
+    "denoiser.AdaptiveProjectedGuidance": AdaptiveProjectedGuidance(LAW, LAW, scale=2.0),
+    "denoiser.Pair": Pair(LAW, LAW),
     "denoiser.Gaussian": LAW,
     "denoiser.GaussianMixture": GaussianMixture([0], [1], [1]),
 }

@@ -6,26 +6,24 @@ import argparse
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import ml_dtypes
 import numpy as np
 
 from ..backends import Backend, get_backend
-from ..bench.measurement import BenchPlan, measure
-from ..bench.peers import StepImplementation, find_peers
-from ..bench.rows import appending, check_columns
-from ..bench.steps import Variant, variants
-from ..bench.timing import Effort
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..values import shown
 from .common import OK, checking
 from .output import say, tell
 
+if TYPE_CHECKING:
+    from ..bench.measurement import BenchPlan
+    from ..bench.peers import StepImplementation
+    from ..bench.steps import Variant
+
 _SIDES = {"cpu": "512,1024", "cuda": "512,1024,2048,4096"}
 _TYPES = {"cpu": "float32,float32/float16", "cuda": "float32,float32/float16,float16,bfloat16"}
-_OUTPUTS = (np.float32, np.float16, ml_dtypes.bfloat16)  # types of a network's output; of the state, see the backend
-_QUICK = Effort(seconds=0.05, least=3)
+_OUTPUTS = ("float32", "float16", "bfloat16")  # types of a network's output; of the state, see the backend
 _MOST_SIDE = 16384
 _UPSCALE = "upscale"  # among the names of variants
 
@@ -55,6 +53,10 @@ def plan(arguments: argparse.Namespace) -> BenchPlan:
     Raises:
         PidSamplerError: An option is wrong, or the file for the rows is another one.
     """
+    from ..bench.measurement import BenchPlan
+    from ..bench.rows import check_columns
+    from ..bench.timing import Effort
+
     if arguments.output is not None:
         check_columns(arguments.output)
     backend = _backend(arguments.device)
@@ -71,7 +73,7 @@ def plan(arguments: argparse.Namespace) -> BenchPlan:
         sides=[_side(text) for text in sides],
         peers=peers,
         missing=missing,
-        effort=_QUICK if arguments.quick else Effort(),
+        effort=Effort(seconds=0.05, least=3) if arguments.quick else Effort(),
         upscale=upscale,
     )
 
@@ -90,6 +92,9 @@ def carry_out(asked: BenchPlan, output: Path | None) -> None:
     Raises:
         PidSamplerError: Something does not compute what it is timed for, or the file cannot be written.
     """
+    from ..bench.measurement import measure
+    from ..bench.rows import appending
+
     say(f"{'side':>5}  {'x/m':17}  {'row':34}  {'by':13}  {'ms':>9}  {'± IQR':>8}  {'n':>3}  {'GB/s':>6}  of a copy")
     with appending(output) if output is not None else nullcontext(lambda row: None) as append:
         for row in measure(asked, tell):
@@ -123,6 +128,8 @@ def _backend(device: str) -> Backend:
 
 def _variants(words: list[str]) -> tuple[list[Variant], bool]:
     """Return the rows that a word or pattern names, and whether one names the whole upscale."""
+    from ..bench.steps import variants
+
     known = variants()
     names = [*(variant.name for variant in known), _UPSCALE]
     for word in words:
@@ -135,6 +142,8 @@ def _variants(words: list[str]) -> tuple[list[Variant], bool]:
 def _peers(backend: Backend, names: str | None) -> tuple[list[StepImplementation], dict[str, str]]:
     if names == "none":
         return [], {}
+    from ..bench.peers import find_peers
+
     found, missing = find_peers(backend)
     if names is None:
         return found, missing
@@ -152,7 +161,7 @@ def _types(text: str, backend: Backend) -> tuple[str, str]:
     states = [np.dtype(dtype).name for dtype in backend.state_types]
     if x not in states:
         raise unknown_name("type of the state", x, known=states)
-    outputs = {x, *(np.dtype(dtype).name for dtype in _OUTPUTS)}
+    outputs = {x, *_OUTPUTS}
     if slash and m not in outputs:
         raise unknown_name("type of the output", m, known=outputs)
     return x, m if slash else x

@@ -208,24 +208,24 @@ def _block_means(x: NDArray[Any], blocks: Blocks, powers: int) -> NDArray[np.flo
 def _correct(x: NDArray[Any], blocks: Blocks, gain: NDArray[Any], grid: NDArray[Any]) -> NDArray[np.float64]:
     vertical, horizontal = blocks.edges(blocks.scale)
     sums = np.empty((3, *blocks.shape))
+    widths = np.diff(horizontal)
+    down, across = _weights(vertical, x.dtype), _weights(horizontal, x.dtype)
+    around = np.pad(grid.astype(x.dtype), [(0, 0), (1, 1), (1, 1)], mode="edge")
 
     def work(tile: Tile) -> None:
         (i, columns), part = tile, _pixels(tile, vertical, horizontal)
         starts = horizontal[columns] - horizontal[columns.start]
-        down = _weights(vertical[i.start : i.stop + 1], x.dtype)
-        across = _weights(horizontal[columns.start : columns.stop + 1], x.dtype)
-        block = np.repeat(np.arange(columns.start, columns.stop), np.diff(horizontal[columns.start : columns.stop + 1]))
-        near = np.clip(np.arange(i.start - 1, i.start + 2), 0, blocks.rows - 1)[:, None]
         for c in range(3):
             v = x[0, c][part]
+            near = around[c, i.start : i.start + 3]
             lines = sum(
-                across[k] * grid[c, near, np.clip(block + k - 1, 0, blocks.columns - 1)].astype(x.dtype)
+                across[k, part[1]] * np.repeat(near[:, columns.start + k : columns.stop + k], widths[columns], axis=1)
                 for k in range(3)
             )
             np.clip(v, -1.0, 1.0, out=v)
             if gain[c] != 1.0:
                 v *= x.dtype.type(gain[c])
-            smooth = down.T @ lines
+            smooth = down[:, part[0]].T @ lines
             v += smooth
             sums[c, i, columns] = _sums(np.clip(v, -1.0, 1.0, out=smooth), starts)
 

@@ -27,7 +27,8 @@ _LOBES = 3
 
 _BAND = 1 << 20  # elements of a plane that Pillow is to copy at a time
 _ROOM = 8 * _BAND  # elements that are copied at once
-_ROWS = 4, 32  # of the result in a band. Pillow keeps a band's place in float32: 32 rows hold the error under 3e-6
+_ROWS = 4, 32  # of the result in a band. Pillow keeps a band's place in float32: 32 rows hold the error under 3e-6.
+# Where a whole number of rows make one there is no error, and a band has as many rows as it may have elements.
 
 
 def reduce(x: Array, *, size: tuple[int, int], new_size: tuple[int, int], backend: str | Backend) -> Array:
@@ -129,7 +130,7 @@ def _bands(height: int, width: int, new_height: int) -> tuple[Sequence[tuple[int
     """Return the bands (top, bottom of the result; first, last row that makes them), and for how many there is room."""
     factor = height / new_height
     margin = 0 if height == new_height else math.ceil((_LOBES - 0.5) * factor) + 1
-    least, most = _ROWS
+    least, most = _ROWS if height % new_height else (_ROWS[0], new_height)
     rows = max(least, min(most, int((_BAND / width - 2 * margin) / factor)))
     bands = []
     for top in range(0, new_height, rows):

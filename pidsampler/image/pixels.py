@@ -7,13 +7,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import native
 from ..backends import Array, Backend, get_backend
 from ..backends.base import Launcher, LaunchingBackend
 from ..backends.kernels import definitions, kind
 from ..errors import ConfigError, ModelError
 from ..threads import CHUNK
 from .despeckle import despeckled, threshold
-from .host import NOT_FINITE, check_picture, check_pixels, quiet, sides
+from .host import NOT_FINITE, Tile, check_picture, check_pixels, each, quiet, sides
+
+_ROWS = 64  # of a picture that the compiled library makes at a time; it cuts them into tiles of 32
 
 
 def to_tensor(image: NDArray[Any], *, size: tuple[int, int], backend: str | Backend) -> Array:
@@ -64,6 +67,9 @@ def to_image(
     if isinstance(backend, Launcher):
         return _launched_to_image(x, size, step, backend)
     host = backend.to_host(x)
+    library = native.built()
+    if library is not None and host.dtype == np.float32 and host.flags.aligned and host.strides[3] == host.itemsize:
+        return _compiled(library, host[0], size, step)
     return _to_image(host, *size) if step is None else despeckled(host, size=size, step=step)
 
 
@@ -92,6 +98,19 @@ def _to_image(x: NDArray[Any], height: int, width: int) -> NDArray[np.uint8]:
         np.clip(scaled, 0.0, 255.0, out=scaled)
         np.rint(scaled, out=scaled)
         image[top : top + rows] = scaled.transpose(1, 2, 0)
+    return image
+
+
+def _compiled(
+    library: native.Library, x: NDArray[np.float32], size: tuple[int, int], step: float | None
+) -> NDArray[np.uint8]:
+    image = np.empty((*size, 3), np.uint8)
+
+    def work(tile: Tile) -> None:
+        if not library.image(x, image, rows=tile[0], limit=step):
+            raise ModelError(NOT_FINITE)
+
+    each(work, [(slice(top, min(top + _ROWS, size[0])), slice(size[1])) for top in range(0, size[0], _ROWS)])
     return image
 
 

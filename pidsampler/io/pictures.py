@@ -9,6 +9,7 @@ import io
 import os
 import struct
 from dataclasses import KW_ONLY, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -19,22 +20,19 @@ from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
-from . import exif, jpeg, kinds, modes, png, profiles, tiff
+from . import exif, jpeg, kinds, modes, png, png_out, profiles, tiff
 from .atomic import place, temporary_path
 from .data import parse_json
 from .files import MOST_TEXT, opened
 
-_RECORD = b"pidsampler\0\0\0\0\0"  # a text chunk's beginning: its name, not compressed, in no language
 _MOST_CHUNKS = 10_000  # before the pixels
 
 MAX_PIXELS = 1 << 26  # of an input: its 4x result has a thousand million pixels, 26 GB while sampled
 _MOST_BYTES = 1 << 30  # of a file: twice what so many pixels of RGBA and 16 bits need
 
-# Suffix -> Pillow's save options. PNG by Z_RLE, which is 3 here: zlib then looks for runs only. An enlarged photo of
-# 1024x1024 takes 60 ms and 1.13 MB; without it, level 1 takes 62 ms and 1.25 MB, level 6 270 ms and 1.11 MB. A drawing
-# of lines grows by a seventh over level 1.
+# Suffix -> Pillow's save options; PNG is written by `png_out`.
 _FORMATS: dict[str, dict[str, Any]] = {
-    ".png": {"compress_level": 1, "compress_type": 3},
+    ".png": {},
     ".jpg": {"quality": 95, "subsampling": 0},
     ".jpeg": {"quality": 95, "subsampling": 0},
     ".webp": {"quality": 95},
@@ -185,39 +183,38 @@ def write(path: Path, picture: Picture, *, record: str, overwrite: bool = False)
     Raises:
         PidSamplerError: The file exists, cannot be written, or the format cannot hold the picture.
     """
-    import imageio.v3 as iio
-    from PIL.PngImagePlugin import PngInfo
-
     instance("picture", picture, kind=Picture, words="a Picture")
     path, record = file_path("path", path), word("record", record)
     check_output(path, overwrite)
     height, width, channels = picture.pixels.shape
+    if picture.pixels.dtype != np.uint8:
+        raise ConfigError(f"the picture is {picture.pixels.dtype}, expected uint8")
     check_fits(path, (height, width), alpha=channels in (2, 4), cicp=picture.cicp is not None and picture.icc is None)
-    suffix = path.suffix.lower()
-    options = dict(_FORMATS[suffix])
-    pixels, icc = picture.pixels, profiles.fitting(picture.icc, gray=channels <= 2)
+    suffix, pixels = path.suffix.lower(), picture.pixels.view(np.uint8)
+    icc, dpi = profiles.fitting(picture.icc, gray=channels <= 2), picture.dpi
+    if dpi is not None and max(dpi) > _MOST_DPI.get(suffix, 1e6):
+        dpi = None
+    if holds_text(path):
+        written = partial(png_out.write, pixels=pixels, text=record, icc=icc, dpi=dpi, cicp=picture.cicp)
+        place(path, written, overwrite=overwrite)
+        return
     if suffix == ".webp" and channels <= 2 and icc is not None:  # WebP has no gray, and stores RGB
         pixels, icc = _gray_as_srgb(pixels, icc), None
-    if icc is not None:
-        options["icc_profile"] = icc
-    if picture.dpi is not None and max(picture.dpi) <= _MOST_DPI.get(suffix, 1e6):
-        options["dpi"] = picture.dpi
-    if holds_text(path):
-        text = PngInfo()
-        text.add_itxt("pidsampler", record)
-        if picture.cicp is not None:
-            text.add(b"cICP", picture.cicp)
-        options["pnginfo"] = text
-    pixels = pixels[:, :, 0] if channels == 1 else pixels
+    encoded = partial(_encode, pixels=pixels[:, :, 0] if channels == 1 else pixels, suffix=suffix, icc=icc, dpi=dpi)
+    place(path, encoded, overwrite=overwrite)
+    place(sidecar(path), lambda file: file.write(record.encode() + b"\n"), overwrite=overwrite)
 
-    def encode(file: IO[bytes]) -> None:
-        buffer = io.BytesIO()  # formats seek in what they write; this keeps imageio away from the file
-        iio.imwrite(buffer, pixels, plugin="pillow", extension=suffix, is_batch=False, **options)
-        file.write(buffer.getbuffer())
 
-    place(path, encode, overwrite=overwrite)
-    if not holds_text(path):
-        place(sidecar(path), lambda file: file.write(record.encode() + b"\n"), overwrite=overwrite)
+def _encode(
+    file: IO[bytes], pixels: NDArray[Any], *, suffix: str, icc: bytes | None, dpi: tuple[float, float] | None
+) -> None:
+    import imageio.v3 as iio
+
+    options = {**_FORMATS[suffix], "icc_profile": icc, "dpi": dpi}
+    told = {name: value for name, value in options.items() if value is not None}
+    buffer = io.BytesIO()  # formats seek in what they write; this keeps imageio away from the file
+    iio.imwrite(buffer, pixels, plugin="pillow", extension=suffix, is_batch=False, **told)
+    file.write(buffer.getbuffer())
 
 
 def holds_text(path: Path) -> bool:
@@ -240,12 +237,12 @@ def read_record(path: Path) -> dict[str, Any] | None:
     try:
         with opened(path) as file:
             kind, text, most = file.read(8), b"", _MOST_CHUNKS
-            while kind != b"IDAT" and not text.startswith(_RECORD) and most:
+            while kind != b"IDAT" and not text.startswith(png_out.RECORD) and most:
                 length, kind = struct.unpack(">I4s", file.read(8))
                 is_text, most = kind == b"iTXt" and length <= MOST_TEXT, most - 1
                 text = file.read(length) if is_text else b""
                 file.seek(4 if is_text else length + 4, os.SEEK_CUR)
-        record = parse_json(text.removeprefix(_RECORD).decode(), expected="a record")
+        record = parse_json(text.removeprefix(png_out.RECORD).decode(), expected="a record")
     except (OSError, ValueError, struct.error):  # not a PNG, damaged, or without a record
         return None
     return record if isinstance(record, dict) else None

@@ -9,6 +9,7 @@ import ctypes
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,7 +23,9 @@ FORMS = ("neon", "sse2", "avx2", "avx512")  # in the order of kernels/host.c; of
 
 MOST_RESULTS, MOST_TERMS = 8, 16  # of one row, as in kernels/host.c
 
-_VERSION = 1  # PID_VERSION in kernels/host.c
+_SCRATCH = 1 << 16  # PID_SCRATCH there
+
+_VERSION = 2  # PID_VERSION in kernels/host.c
 
 
 class HostResult(ctypes.Structure):
@@ -49,6 +52,16 @@ class HostRow(ctypes.Structure):
     )
 
 
+class HostImage(ctypes.Structure):
+    """A sampled tensor and the picture in its top left, `PidImage` in kernels/host.c."""
+
+    _fields_ = (
+        *((name, ctypes.c_void_p) for name in ("x", "out")),
+        *((name, ctypes.c_uint64) for name in ("plane", "row", "height", "width")),
+        ("limit", ctypes.c_float),
+    )
+
+
 class Library:
     """A library that was loaded, and the form of its functions that is called.
 
@@ -65,24 +78,59 @@ class Library:
         self._fill, self._step = library.pid_fill, library.pid_step
         self._fill.argtypes, self._fill.restype = (number, pointer, long, long, long, number, number), None
         self._step.argtypes, self._step.restype = (number, number, pointer, pointer, long, long), None
+        self._torch, self._image = library.pid_torch, library.pid_image
+        self._torch.argtypes = (number, pointer, long, long, number)
+        self._image.argtypes = (number, pointer, long, long, pointer)
 
     def fill(self, out: NDArray[np.float32], seed: int, *, draw: int, stream: int, start: int) -> bool:
         """Write noise as `noise.fill` does, whose numbers are checked; False if the array is none for it."""
         if not suits(out, np.dtype(np.float32)) or not out.flags.writeable or start + len(out) > 1 << 64:
             return False
-        self._fill(self._number, out.ctypes.data, len(out), start, seed, draw, stream)
+        self._fill(self._number, address(out), len(out), start, seed, draw, stream)
         return True
 
     def step(self, row: HostRow, m: NDArray[np.floating], *, start: int) -> None:
         """Do elements start..start+len(m)-1 of a row, of which m is the network's output, in the state's type."""
         wide = m.dtype == np.float64
-        self._step(self._number, wide, ctypes.addressof(row), m.ctypes.data, start, start + len(m))
+        self._step(self._number, wide, ctypes.addressof(row), address(m), start, start + len(m))
+
+    def torch(self, out: NDArray[np.float32], *, skipped: int, seed: int) -> bool:
+        """Write PyTorch's noise, after so many words of its generator; False where numpy is to do it.
+
+        Args:
+            out: float32 (N,) of at least 16 elements, contiguous.
+            skipped: Below 2^64.
+            seed: Below 2^32.
+        """
+        return skipped < 1 << 64 and bool(self._torch(self._number, out.ctypes.data, len(out), skipped, seed))
+
+    def image(self, x: NDArray[np.float32], out: NDArray[np.uint8], *, rows: slice, limit: float | None) -> bool:
+        """Make rows of a picture; False if a value of theirs is not finite.
+
+        Args:
+            x: float32 (3, H, W), whose rows are contiguous.
+            out: uint8 (height, width, 3), contiguous: the picture in the top left of x.
+            rows: Which rows of `out` are made.
+            limit: Threshold of specks in x's units; None leaves them.
+        """
+        plane, row = (stride // x.itemsize for stride in x.strides[:2])
+        described = HostImage(x.ctypes.data, out.ctypes.data, plane, row, *out.shape[:2], limit or 0.0)
+        scratch = None if limit is None else np.empty(_SCRATCH, np.float32)
+        memory = None if scratch is None else scratch.ctypes.data
+        return bool(self._image(self._number, ctypes.addressof(described), rows.start, rows.stop, memory))
 
 
 def suits(array: NDArray[np.floating], dtype: np.dtype[np.floating]) -> bool:
     """Return whether an array is of a type, has one axis, and lies in memory as C's arrays do."""
     flags = array.flags
     return array.dtype == dtype and array.ndim == 1 and flags.c_contiguous and flags.aligned
+
+
+def address(array: NDArray[Any]) -> int:
+    """Return where an array's elements lie, as `array.ctypes.data` does in three times the time."""
+    if array.flags.writeable and array.flags.c_contiguous and array.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(cast(Any, array)))
+    return array.ctypes.data
 
 
 def load(path: str | Path, form: str | None = None) -> Library:

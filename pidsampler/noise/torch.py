@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .. import native
 from ..values import shape as shape_
 from .philox import check_number
 
@@ -50,14 +51,16 @@ def normal(seed: int, draw: int, shape: Sequence[int]) -> F32:
     seed, draw = check_number("seed", seed, bits=64), check_number("draw", draw, bits=32)
     shape = shape_("shape", shape, low=0)
     size = math.prod(shape)
-    words = np.random.MT19937()
-    seeded: Any = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)  # as in 1998
-    words.state = seeded
     if size < 16:
-        return _few(words, draw * size, size).reshape(shape)
+        return _few(_words(seed), draw * size, size).reshape(shape)
     # A tensor takes a word a value, and 16 more to fill its end again where 16 does not divide its size.
-    words.random_raw(draw * (size + (16 if size % 16 else 0)), output=False)
+    skipped = draw * (size + (16 if size % 16 else 0))
     out = np.empty(size, np.float32)
+    library = native.built()
+    if library is not None and library.torch(out, skipped=skipped, seed=seed & 0xFFFFFFFF):
+        return out.reshape(shape)
+    words = _words(seed)
+    words.random_raw(skipped, output=False)
     whole = out[: size // 16 * 16].reshape(-1, 16)
     for block in np.array_split(whole, range(_ROWS, len(whole), _ROWS)):
         _box_muller(_uniform(words, block.size), block)
@@ -65,6 +68,13 @@ def normal(seed: int, draw: int, shape: Sequence[int]) -> F32:
         _uniform(words, size % 16)
         _box_muller(_uniform(words, 16), out[-16:].reshape(1, 16))
     return out.reshape(shape)
+
+
+def _words(seed: int) -> np.random.MT19937:
+    words = np.random.MT19937()
+    seeded: Any = np.random.RandomState(seed & 0xFFFFFFFF).get_state(legacy=False)  # as in 1998
+    words.state = seeded
+    return words
 
 
 def _few(words: np.random.MT19937, start: int, size: int) -> F32:

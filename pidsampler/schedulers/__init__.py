@@ -17,6 +17,8 @@ method's own: in FlowSDE and FlowAncestral a share, 0..1; in the solvers of an S
 
 from .base import SchedulerInfo as SchedulerInfo
 from .base import TimesScheduler as TimesScheduler
+from .edm import EDMEuler as EDMEuler
+from .edm import EDMHeun as EDMHeun
 from .exponential import ETDRK2 as ETDRK2
 from .exponential import ETDRK3 as ETDRK3
 from .exponential import ETDRK4 as ETDRK4
@@ -29,6 +31,7 @@ from .exponential import Krogstad as Krogstad
 from .flow import FlowAncestral as FlowAncestral
 from .flow import FlowODE as FlowODE
 from .flow import FlowSDE as FlowSDE
+from .inversion import inverted as inverted
 from .multistep import DEIS as DEIS
 from .multistep import ERSDE as ERSDE
 from .multistep import RES as RES
@@ -64,3 +67,10 @@ from .singlestep import DPMSolver2 as DPMSolver2
 from .singlestep import DPMSolver3 as DPMSolver3
 from .singlestep import DPMSolverPP2S as DPMSolverPP2S
 from .singlestep import DPMSolverPPSDE as DPMSolverPPSDE
+from .wrappers import dcw as dcw
+from .wrappers import decoupled as decoupled
+from .wrappers import detail as detail
+from .wrappers import epsilon_scaling as epsilon_scaling
+from .wrappers import lying as lying
+from .wrappers import s_noise as s_noise
+from .wrappers import time_shift as time_shift

@@ -103,6 +103,14 @@ class TimesScheduler:
         object.__setattr__(made, "spec", instance("spec", spec, kind=Spec, words="a Spec"))
         return made
 
+    def ascending(self, t_min: float) -> Self:
+        """Return the same method over the list the other way: t_min, then the times above it, for inversion."""
+        t_min = number("t_min", t_min, low=0, high=1, above=True)
+        made = copy.copy(self)
+        object.__setattr__(made, "_times", (t_min, *(t for t in reversed(self._times) if t > t_min)))
+        object.__setattr__(made, "spec", None)
+        return made
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, TimesScheduler) or type(other) is not type(self):
             return NotImplemented

@@ -19,12 +19,7 @@ class FlowODE(TimesScheduler):
     """
 
     info = SchedulerInfo(
-        "flow-ode",
-        1,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="Flow matching, arXiv 2210.02747",
-        aliases=("euler", "ddim", "FlowMatchEulerDiscreteScheduler"),
+        "flow-ode", 1, model_calls_per_step=1, stochastic=False, source="Flow matching, arXiv 2210.02747"
     )
 
     def table(self) -> StepTable:
@@ -74,14 +69,7 @@ class FlowSDE(_Renoising):
     Source: PiD (arXiv 2605.23902), its "sde", for eta = 1; the split is DDIM's (arXiv 2010.02502, eq. 12) in flow time.
     """
 
-    info = SchedulerInfo(
-        "flow-sde",
-        0,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="PiD, arXiv 2605.23902",
-        aliases=("lcm", "FlowMatchLCMScheduler"),
-    )
+    info = SchedulerInfo("flow-sde", 0, model_calls_per_step=1, stochastic=True, source="PiD, arXiv 2605.23902")
 
     def _split(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
         return math.sqrt((1.0 - eta) * (1.0 + eta)), eta
@@ -102,12 +90,7 @@ class FlowAncestral(_Renoising):
     """
 
     info = SchedulerInfo(
-        "flow-ancestral",
-        1,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="ComfyUI, euler_ancestral_RF",
-        aliases=("euler_ancestral",),
+        "flow-ancestral", 1, model_calls_per_step=1, stochastic=True, source="ComfyUI, euler_ancestral_RF"
     )
 
     def _split(self, t: float, t_next: float, eta: float) -> tuple[float, float]:

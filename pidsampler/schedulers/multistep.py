@@ -79,7 +79,12 @@ class _Multistep(TimesScheduler):
 
 @attrs.frozen(slots=False)
 class AdamsBashforth(_Multistep):
-    """Adams-Bashforth on the velocity, for unequal steps, of order 1 to 4: k-diffusion's LMS, iPNDM for equal steps.
+    """Adams-Bashforth on the velocity, of order 1 to 4: k-diffusion's LMS, and iPNDM.
+
+    Args:
+        timesteps: A valid list of times.
+        order: How many evaluations a step uses; fewer at the start.
+        weights: "exact" for the steps as they are, or "equal", those of equal steps on any list, as iPNDM has them.
 
     Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section III.5; PNDM, arXiv
     2202.09778, for its use without Runge-Kutta start-up.
@@ -95,11 +100,13 @@ class AdamsBashforth(_Multistep):
     quantity = staticmethod(velocity)
 
     order: int = field(whole, low=1, high=4, default=2)
+    weights: str = field(word, choices=("exact", "equal"), default="exact", kw_only=True)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = t_next - times[0]
         moments = [h / (p + 1) for p in range(len(times))]
-        return interpolation_weights([(t - times[0]) / h for t in times], moments)[1:]
+        equal = self.weights == "equal"
+        return interpolation_weights([-k if equal else (t - times[0]) / h for k, t in enumerate(times)], moments)[1:]
 
 
 @attrs.frozen(slots=False)
@@ -113,14 +120,7 @@ class GradientEstimation(_Multistep):
     Source: Permenter and Yuan, arXiv 2306.04848, section 5 (gradient estimation).
     """
 
-    info = SchedulerInfo(
-        "gradient-estimation",
-        1,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="arXiv 2306.04848",
-        aliases=("gradient_estimation",),
-    )
+    info = SchedulerInfo("gradient-estimation", 1, model_calls_per_step=1, stochastic=False, source="arXiv 2306.04848")
     order = 2
     quantity = staticmethod(velocity)
 
@@ -144,12 +144,7 @@ class DPMSolverPP2M(_Multistep):
     """
 
     info = SchedulerInfo(
-        "dpmpp-2m",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_2m", "DPMSolverMultistepScheduler"),
+        "dpmpp-2m", 2, model_calls_per_step=1, stochastic=False, source="DPM-Solver++, arXiv 2211.01095"
     )
 
     order: int = field(whole, low=1, high=2, default=2)
@@ -169,12 +164,7 @@ class DPMSolverPP3M(_Multistep):
     """
 
     info = SchedulerInfo(
-        "dpmpp-3m",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_3m",),
+        "dpmpp-3m", 2, model_calls_per_step=1, stochastic=False, source="DPM-Solver++, arXiv 2211.01095"
     )
     order = 3
 
@@ -200,12 +190,7 @@ class DPMSolverPP2MSDE(_Multistep):
     """
 
     info = SchedulerInfo(
-        "dpmpp-2m-sde",
-        2,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_2m_sde",),
+        "dpmpp-2m-sde", 2, model_calls_per_step=1, stochastic=True, source="DPM-Solver++, arXiv 2211.01095"
     )
 
     eta: float = field(number, low=0, default=1.0)
@@ -230,14 +215,7 @@ class DPMSolverPP3MSDE(DPMSolverPP3M):
     Source: k-diffusion, sample_dpmpp_3m_sde.
     """
 
-    info = SchedulerInfo(
-        "dpmpp-3m-sde",
-        2,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="k-diffusion, dpmpp_3m_sde",
-        aliases=("dpmpp_3m_sde",),
-    )
+    info = SchedulerInfo("dpmpp-3m-sde", 2, model_calls_per_step=1, stochastic=True, source="k-diffusion, dpmpp_3m_sde")
 
     eta: float = field(number, low=0, default=1.0)
 
@@ -263,9 +241,7 @@ class ERSDE(_Multistep):
     Source: ER-SDE-Solver (arXiv 2309.06169), algorithms 2 and 3 with its recommended noise scale; ComfyUI's er_sde.
     """
 
-    info = SchedulerInfo(
-        "er-sde", 2, model_calls_per_step=1, stochastic=True, source="ER-SDE, arXiv 2309.06169", aliases=("er_sde",)
-    )
+    info = SchedulerInfo("er-sde", 2, model_calls_per_step=1, stochastic=True, source="ER-SDE, arXiv 2309.06169")
 
     order: int = field(whole, low=1, high=3, default=3)
 
@@ -304,14 +280,7 @@ class DEIS(_Multistep):
     Source: DEIS (arXiv 2204.13902), section 3.4, with the polynomial in log rho as in diffusers.
     """
 
-    info = SchedulerInfo(
-        "deis",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DEIS, arXiv 2204.13902",
-        aliases=("DEISMultistepScheduler",),
-    )
+    info = SchedulerInfo("deis", 2, model_calls_per_step=1, stochastic=False, source="DEIS, arXiv 2204.13902")
     quantity = staticmethod(eps)
 
     order: int = field(whole, low=1, high=3, default=2)
@@ -334,14 +303,7 @@ class RES(_Multistep):
     Source: Refined exponential solver (arXiv 2308.02157), section 3.3; Hochbruck and Ostermann 2010, section 2.7.
     """
 
-    info = SchedulerInfo(
-        "res-multistep",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="RES, arXiv 2308.02157",
-        aliases=("res_multistep",),
-    )
+    info = SchedulerInfo("res-multistep", 2, model_calls_per_step=1, stochastic=False, source="RES, arXiv 2308.02157")
 
     order: int = field(whole, low=1, high=3, default=2)
     variable: str = _variable()

@@ -79,14 +79,7 @@ class UniPC(_PredictorCorrector):
     order 2 (predictor) and 1 (corrector) are 1/2 as in the authors' code.
     """
 
-    info = SchedulerInfo(
-        "unipc",
-        3,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="UniPC, arXiv 2302.04867",
-        aliases=("UniPCMultistepScheduler",),
-    )
+    info = SchedulerInfo("unipc", 3, model_calls_per_step=1, stochastic=False, source="UniPC, arXiv 2302.04867")
 
     order: int = field(whole, low=1, high=3, default=2)
     b: str = field(word, choices=("bh1", "bh2"), default="bh2", kw_only=True)
@@ -113,14 +106,7 @@ class SASolver(_PredictorCorrector):
     Source: SA-Solver (arXiv 2309.05019), algorithms 1 and 2, data prediction.
     """
 
-    info = SchedulerInfo(
-        "sa-solver",
-        2,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="SA-Solver, arXiv 2309.05019",
-        aliases=("sa_solver", "SASolverScheduler"),
-    )
+    info = SchedulerInfo("sa-solver", 2, model_calls_per_step=1, stochastic=True, source="SA-Solver, arXiv 2309.05019")
 
     order: int = field(whole, low=1, high=3, default=2)
     tau: float = field(number, low=0, default=1.0, kw_only=True)

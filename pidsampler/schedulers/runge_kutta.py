@@ -102,14 +102,7 @@ class Midpoint(_Stages):
 class Heun(_Stages):
     """Heun's second-order method, the explicit trapezoid. Source: Heun 1900; EDM, arXiv 2206.00364, algorithm 1."""
 
-    info = SchedulerInfo(
-        "heun",
-        2,
-        model_calls_per_step=2,
-        stochastic=False,
-        source="Heun 1900; EDM, arXiv 2206.00364",
-        aliases=("FlowMatchHeunDiscreteScheduler",),
-    )
+    info = SchedulerInfo("heun", 2, model_calls_per_step=2, stochastic=False, source="Heun 1900; EDM, arXiv 2206.00364")
     tableau = ButcherTableau(((1,),), (1 / 2, 1 / 2))
 
 

@@ -100,12 +100,7 @@ class DPMSolverPP2S(_TwoStage):
     """
 
     info = SchedulerInfo(
-        "dpmpp-2s",
-        2,
-        model_calls_per_step=2,
-        stochastic=False,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_2s",),
+        "dpmpp-2s", 2, model_calls_per_step=2, stochastic=False, source="DPM-Solver++, arXiv 2211.01095"
     )
     quantity = staticmethod(x0)
 
@@ -174,9 +169,7 @@ class SEEDS2(_SDE):
     Source: SEEDS (arXiv 2305.14267), algorithm 3, with eta as in ComfyUI's seeds_2.
     """
 
-    info = SchedulerInfo(
-        "seeds-2", 2, model_calls_per_step=2, stochastic=True, source="SEEDS, arXiv 2305.14267", aliases=("seeds_2",)
-    )
+    info = SchedulerInfo("seeds-2", 2, model_calls_per_step=2, stochastic=True, source="SEEDS, arXiv 2305.14267")
 
     r: float = field(number, low=0, high=1, above=True, default=0.5, kw_only=True)
 
@@ -197,9 +190,7 @@ class SEEDS3(_SDE):
     Source: SEEDS (arXiv 2305.14267), algorithm 4, with eta as in ComfyUI's seeds_3.
     """
 
-    info = SchedulerInfo(
-        "seeds-3", 2, model_calls_per_step=3, stochastic=True, source="SEEDS, arXiv 2305.14267", aliases=("seeds_3",)
-    )
+    info = SchedulerInfo("seeds-3", 2, model_calls_per_step=3, stochastic=True, source="SEEDS, arXiv 2305.14267")
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         (t1, r1, h), (t2, r2, _) = _within(t, t_next, 1 / 3), _within(t, t_next, 2 / 3)
@@ -217,9 +208,7 @@ class DPMSolverPPSDE(SEEDS2):
     Source: k-diffusion, sample_dpmpp_sde (its noise comes from one Brownian path, so the parts share it).
     """
 
-    info = SchedulerInfo(
-        "dpmpp-sde", 2, model_calls_per_step=2, stochastic=True, source="k-diffusion, dpmpp_sde", aliases=("dpmpp_sde",)
-    )
+    info = SchedulerInfo("dpmpp-sde", 2, model_calls_per_step=2, stochastic=True, source="k-diffusion, dpmpp_sde")
 
     def _bend(self, z: float, r: float) -> float:
         return -math.expm1(-z) * 0.5 / r

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from .. import moved, timesteps
 from ..backends import Backend, get_backend
-from ..denoiser import Denoiser, GaussianMixture
+from ..denoiser import Denoiser, GaussianMixture, Pair, network_of
 from ..errors import ConfigError, PidSamplerError
 from ..onnx.manifest import OwnTimes, TeacherRule
 from ..sampler import Run, start
@@ -104,7 +104,9 @@ class Problem:
         """Return the problem of sampling a closed-form flow: 3*height*width elements with each seed, in float64."""
         instance("flow", flow, kind=GaussianMixture, words="a GaussianMixture")
         height, width = (whole(side, n, low=1, high=1 << 14) for side, n in (("height", height), ("width", width)))
-        subject = Subject(name="law", denoiser=flow, shape=(1, 3, height, width), seen=Sample(np.empty(0), flow=flow))
+        subject = Subject(
+            name="law", denoiser=Pair(flow, flow), shape=(1, 3, height, width), seen=Sample(np.empty(0), flow=flow)
+        )
         parts = (", ".join(map(repr, values.tolist())) for values in (flow.means, flow.stds, flow.weights))
         name = "GaussianMixture(({}), ({}), ({}))".format(*parts)
         return cls(name=name, subjects=[subject], first=1.0, dtype=np.float64)
@@ -232,7 +234,10 @@ class Problem:
         x = self.backend.empty(subject.shape, self.dtype)
         run = start(table.predicting(self.prediction), x, seed=seed, inplace=True)
         run.initial_noise()
-        return run.finish(_FirstCallKept(subject.denoiser, self._first_calls, (subject.name, seed)), on_step)
+        if table.asks_both:
+            return run.finish(subject.denoiser, on_step)
+        network = network_of(subject.denoiser, 0)
+        return run.finish(_FirstCallKept(network, self._first_calls, (subject.name, seed)), on_step)
 
 
 def _of_one_size(own: OwnTimes, subjects: Sequence[Subject]) -> tuple[float, ...]:

@@ -1,7 +1,8 @@
 """Many tables over one noise: what they have in common is computed once.
 
 Tables that start with the same rows go the same way until they part; where they part at one time, the network's output
-there is still the same. So tables make a tree whose nodes are states, and a network call is a pair (node, t).
+there is still the same. So tables make a tree whose nodes are states, and a network call is a node, a time and which
+network is asked.
 """
 
 from __future__ import annotations
@@ -68,14 +69,19 @@ def sample_all(
 
 def count_calls(tables: Iterable[StepTable]) -> int:
     """Return how many model calls `sample_all` makes for tables."""
-    calls = set[tuple[int, float]]()  # a beginning that tables share, and a time
+    calls = set[tuple[int, float, int]]()  # a beginning that tables share, a time and a network
     beginnings: dict[tuple[int, Row], int] = {}
     for table in tables:
         before = 0
         for row in table.rows:
-            calls.add((before, row.t))
+            calls.add((before, row.at, row.net))
             before = beginnings.setdefault((before, row), len(beginnings) + 1)
     return len(calls)
+
+
+def _call(row: Row) -> tuple[float, int]:
+    """What a network call of one state depends on."""
+    return row.at, row.net
 
 
 def _from(
@@ -102,14 +108,14 @@ def _from(
         for key, table in tables.items():
             ways.setdefault(table.rows[index], {})[key] = table
         m: Array | Exception = None
-        tables, called, t = {}, spent, 0.0
-        for row in sorted(ways, key=lambda row: (row.t == own.t, row.t, row == own)):
+        tables, called, last = {}, spent, (0.0, 0)
+        for row in sorted(ways, key=lambda row: (_call(row) == _call(own), *_call(row), row == own)):
             along = ways[row]
-            if row.t != t:
-                t = row.t
+            if _call(row) != last:
+                last = _call(row)
                 began = now()
                 try:
-                    m = run.evaluate(denoiser, t)
+                    m = run.evaluate(denoiser, row.at, net=row.net)
                 except Exception as error:
                     m = error
                 else:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from .. import moved
 from ..backends import Backend
-from ..denoiser import Denoiser, GaussianMixture
+from ..denoiser import Denoiser, GaussianMixture, Pair
 from ..errors import ConfigError, PidSamplerError
 from ..io import pictures
 from ..noise.coupling import NoiseFunction
@@ -184,7 +184,7 @@ class StudyWorker:
         began = time.perf_counter()
         if job.input.flow is not None:
             dtype = np.float64 if np.dtype(np.float64) in backend.state_types else np.float32
-            denoiser: Denoiser = job.input.flow.law
+            denoiser: Denoiser = Pair(job.input.flow.law, job.input.flow.law)  # a flow has no condition
             shape: tuple[int, ...] = (1, *job.input.flow.shape)
             bound = None
             known: dict[str, Any] = {"flow": job.input.flow.at(job.input.flow.interval[1])}

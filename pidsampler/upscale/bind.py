@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..backends import Backend
-from ..denoiser import Denoiser, Guided
+from ..denoiser import Denoiser, Guided, Pair, network_of
 from ..image.pixels import to_image, to_tensor
 from ..noise.philox import DEGRADE
 from ..onnx import Model
@@ -32,7 +32,7 @@ class Bound:
 
     Args:
         source: What was read.
-        denoiser: The network with the latent bound, and guided where that was asked for.
+        denoiser: The network with the latent bound, guided where that was asked for, or the `Pair` of it.
         shape: (1, 3, H, W) of what is to be sampled.
         height: Height of the result, at most H.
         width: Width of the result, at most W.
@@ -63,6 +63,7 @@ def bind(
     model: Model,
     backend: Backend,
     plan: TilePlan,
+    pair: bool = False,
     on_tile: Callable[[int, int], object] | None = None,
 ) -> Bound:
     """Bind a source to a model's network.
@@ -73,13 +74,14 @@ def bind(
         model: Loaded for the backend.
         backend: Owner of all arrays.
         plan: How the source is cut up.
+        pair: Bind the network with the caption and that with the negative as a `Pair`, for rows that ask both.
         on_tile: Called as on_tile(done, total) after each tile of each step, where there are several.
 
     Raises:
         PidSamplerError: The caption, guidance or latent does not suit the model, or the encoder failed.
     """
-    guidance, texts = guidance_for(options, model.contract), [options.caption]
-    if guidance is not None:
+    guidance, texts = guidance_for(options, model.contract, pair=pair), [options.caption]
+    if guidance is not None or pair:
         texts.append(negative_for(options, model))
     for text in texts:
         model.check_caption(text)
@@ -99,12 +101,16 @@ def bind(
         def cut(tile: Tile) -> Denoiser:
             part = cut_latent(latent, tile, factor=contract.unit)
             check = len(grid) == 1
-            if guidance is None:
+            if len(texts) == 1:
                 return model.denoiser(part, sigma, caption=texts[0], check=check)
             told, untold = model.denoisers(part, sigma, captions=texts, check=check)
-            return Guided(told, untold, guidance)
+            return Pair(told, untold) if guidance is None else Guided(told, untold, guidance)
 
-        denoiser = cut(next(iter(grid))) if len(grid) == 1 else Tiled(cut, grid, backend=backend, on_tile=on_tile)
+        def tiled(net: int) -> Denoiser:
+            return Tiled(lambda tile: network_of(cut(tile), net), grid, backend=backend, on_tile=on_tile)
+
+        whole = next(iter(grid)) if len(grid) == 1 else None
+        denoiser = cut(whole) if whole else Pair(tiled(0), tiled(1)) if pair else tiled(0)
     shape = (1, 3, *sampled_size(source, model))
     return Bound(source=source, denoiser=denoiser, shape=shape, height=height, width=width, backend=backend)
 

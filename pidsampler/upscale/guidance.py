@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 from numpy.typing import NDArray
@@ -9,15 +10,32 @@ from numpy.typing import NDArray
 from ..errors import ConfigError
 from ..onnx import Model
 from ..onnx.contract import Contract
+from ..values import flag
 from .options import Options
 
 
-def guidance_for(options: Options, contract: Contract) -> float | None:
-    """Return the guidance scale of a result; None where the network is called once a row.
+def guidance_for(options: Options, contract: Contract, *, pair: bool = False) -> float | None:
+    """Return the guidance scale of a result; None where a row calls the network once.
+
+    Args:
+        options: As asked for.
+        contract: The model's.
+        pair: Whether the sampler guides by its rows, with a scale of its own.
 
     Raises:
-        PidSamplerError: The model takes no caption; or as `guidance_scale`.
+        PidSamplerError: The model takes no caption; the sampler guides by its rows, and there is no caption, or another
+            scale is given; or as `guidance_scale`.
     """
+    if flag("pair", pair):
+        if options.guidance is not None:
+            raise ConfigError(
+                f"the sampler guides by its rows, with a scale of its own, but guidance={options.guidance:g} is given: "
+                "leave it out"
+            )
+        if contract.caption is None or guidance_scale(options, math.inf, null_caption=contract.null_caption) is None:
+            what = "takes none" if contract.caption is None else "none is given"
+            raise ConfigError(f"the sampler guides towards a caption by its rows, but {contract.name} {what}")
+        return None
     if contract.caption is None and options.guidance not in (None, 1.0):
         raise ConfigError(
             f"guidance needs a network that takes a caption, but {contract.name} takes none: a folder that does is "

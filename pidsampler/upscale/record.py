@@ -21,7 +21,7 @@ from .source import Source
 
 # Entries that a result made in the same way has too; others say where it was made, and what came of it.
 SAME = (
-    *("model", "table", "noise", "seed", "degrade_sigma", "caption", "guidance", "negative"),
+    *("model", "table", "noise", "seed", "degrade_sigma", "caption", "guidance", "negative", "start"),
     *("finish", "noise_frame", "input"),
 )
 
@@ -41,7 +41,8 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
     """
     contract, sampler, noise = model.contract, resolved.sampler, options.noise
     height, width = output_size(source, model, size=options.finish.size)
-    negative = None if resolved.guidance is None else negative_for(options, model)
+    guides = resolved.guidance is not None or resolved.table.asks_both
+    negative = negative_for(options, model) if guides else None
     return {
         "model": _model(model),
         "scheduler": "StepTable" if isinstance(sampler, StepTable) else repr(sampler),
@@ -55,6 +56,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         **_caption(options.caption, model),
         "guidance": resolved.guidance,
         "negative": captions.described(negative),
+        "start": options.start,
         "noise_frame": contract.noise_frame,
         "input": source.described,
         "output": {"width": width, "height": height},

@@ -24,7 +24,7 @@ class Resolved:
         sampler: Scheduler or table, as the record names it.
         table: Table of the sampler, for the model's prediction type and with the draws of the noise asked for.
         noise: Function that makes the noise; None is `noise.normal`.
-        guidance: Scale of the guidance; None where the network is called once a row.
+        guidance: Scale of the guidance; None where a row calls the network once.
     """
 
     sampler: Scheduler
@@ -51,12 +51,13 @@ def resolve(options: Options, contract: Contract, *, size: tuple[int, int]) -> R
         PidSamplerError: The sampler or the noise is unknown, they do not suit each other, the table does not end at 0,
             or the guidance does not suit the model.
     """
-    guidance, times = guidance_for(options, contract), contract.timesteps
+    times = contract.timesteps
     asked = contract.sampler if options.sampler is None else options.sampler
     own = partial(times.at, size) if isinstance(times, TeacherRule) else times
-    sampler = as_scheduler(asked, steps=options.steps, own=own)
+    sampler = as_scheduler(asked, steps=options.steps, own=own, begin=options.start)
     table = as_table(sampler)
     if table.times[-1] != 0.0:
         raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")
+    guidance = guidance_for(options, contract, pair=table.asks_both)
     table, noise = with_noise(table.predicting(contract.prediction), options.noise)
     return Resolved(sampler=sampler, table=table, noise=noise, guidance=guidance)

@@ -24,6 +24,7 @@ from pidsampler import (
     Row,
     get_scheduler,
     list_schedulers,
+    noise,
     sample,
     start,
     timesteps,
@@ -64,6 +65,17 @@ def test_every_method_as_on_numpy(xp, info):
     assert isinstance(found, xp.ndarray)
     expected = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40])
     assert host(found) == pytest.approx(expected, abs=3e-5)
+
+
+@pytest.mark.parametrize("kind", ["independent", noise.normal], ids=["own", "given"])
+def test_noise_is_added_to_a_picture_as_on_numpy(xp, kind):
+    picture, states = np.full(SHAPE, 0.5, np.float32), []
+    for x in (xp.asarray(picture), picture):
+        run = start(FlowSDE([0.25, 0.0]), x, seed=[4, 2**40], noise=kind)
+        run.add_noise()
+        states.append(run.x)
+    assert host(states[0]) == pytest.approx(states[1], abs=1e-6)
+    assert states[1][0] == pytest.approx(0.375 + 0.25 * noise.normal(4, 0, SHAPE[1:]), abs=1e-6)
 
 
 @pytest.mark.parametrize(

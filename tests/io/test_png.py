@@ -9,7 +9,7 @@ from encoded import noise
 from PIL import Image, ImageCms
 
 from pidsampler import PidSamplerError
-from pidsampler.io import pictures, profiles
+from pidsampler.io import pictures, png_out, profiles
 from pidsampler.io.pictures import Picture
 from pidsampler.io.png import SIGNATURE, chunk, parse
 
@@ -321,3 +321,45 @@ def test_a_text_may_be_called_as_a_part_is(tmp_path):
     image.save(file, "PNG")
     data = file.getvalue()
     read(tmp_path, data[:33] + chunk(b"tEXt", b"PLTE\0") + data[33:])
+
+
+def unpacked(data):
+    """The filtered rows of a PNG; zlib checks their checksum."""
+    packed, at = b"", len(SIGNATURE)
+    while at < len(data):
+        length = int.from_bytes(data[at : at + 4], "big")
+        packed += data[at + 8 : at + 8 + length] * (data[at + 4 : at + 8] == b"IDAT")
+        at += 12 + length
+    return zlib.decompress(packed)
+
+
+def written(array):
+    file = io.BytesIO()
+    png_out.write(file, array, text="{}")
+    return file.getvalue()
+
+
+def test_the_filter_by_hand():
+    """Beneath 7 and 9, the guess for what follows 5 is 7, above and to the left, for 12 it is 9, above."""
+    assert unpacked(written(np.array([[[7], [9]], [[5], [6]]], np.uint8))) == bytes([4, 7, 2, 4, 254, 255])
+    assert unpacked(written(np.array([[[7], [9]], [[8], [12]]], np.uint8))) == bytes([4, 7, 2, 4, 1, 3])
+    assert unpacked(written(np.array([[[1, 2, 3], [4, 6, 8]]], np.uint8))) == bytes([4, 1, 2, 3, 3, 4, 5])
+
+
+@pytest.mark.parametrize("band", [1, 100, 1 << 17])
+@pytest.mark.parametrize("shape", [(1, 1, 1), (200, 1, 3), (1, 300, 4), (31, 17, 2), (40, 30, 3)])
+def test_bands_are_one_picture(monkeypatch, band, shape):
+    """Of one row or several; more of them than are in memory at once."""
+    array = noise(*shape)
+    array[: shape[0] // 2] //= 64
+    at_once = unpacked(written(array))
+    monkeypatch.setattr(png_out, "_BAND", band)
+    data = written(array)
+    with Image.open(io.BytesIO(data)) as image:
+        assert np.array_equal(np.asarray(image).reshape(shape), array)
+    assert unpacked(data) == at_once
+
+
+def test_only_eight_bits_are_written(tmp_path):
+    with pytest.raises(PidSamplerError, match="the picture is uint16, expected uint8"):
+        pictures.write(tmp_path / "a.png", Picture(noise(2, 2, 3, dtype=np.uint16)), record="{}")

@@ -55,6 +55,7 @@ def test_times_agree(run):
 
 
 @pytest.mark.parametrize("run", DATA["runs"], ids=name)
+@pytest.mark.usefixtures("both")
 def test_states_agree(run):
     made = ours(run)
     table = type(made)(run["sigmas"], **made.options).table()
@@ -80,6 +81,7 @@ def test_states_agree(run):
 
 
 @pytest.mark.parametrize("run", DATA["deis"], ids=name)
+@pytest.mark.usefixtures("both")
 def test_deis_agrees(run):
     """No list of theirs begins alike (its smallest sigma ends it), so only the steps are compared."""
     order, sigmas = run["config"]["solver_order"], run["sigmas"]

@@ -106,8 +106,8 @@ def test_a_broken_package_is_named(plugin, value, message):
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("flow_sde", {}, "unknown scheduler 'flow_sde': did you mean 'flow-sde', "),
-        ("HEUN", {}, "did you mean 'heun', "),
+        ("flow_sd", {}, "unknown scheduler 'flow_sd': did you mean 'flow-sde', "),
+        ("HOUN", {}, "did you mean 'heun', "),
         ("DPM 2M", {}, "did you mean .*'dpmpp-2m'"),
         ("zzz", {}, r"unknown scheduler 'zzz': see list_schedulers\(\)$"),
         ("", {}, "cannot read ''"),

@@ -43,4 +43,6 @@ FILLS = [(x, keep, vector) for x in (0, 1, 2) for keep in (0, 1) for vector in (
 
 IMAGES = [(p, c, bgr, x) for p, c, bgr, x in [(8, 3, 0, 0), (16, 3, 0, 0), (8, 4, 1, 0), (16, 4, 0, 1), (8, 3, 1, 2)]]
 
+COLOURS = [(x, correct, powers) for x in (0, 1, 2) for correct, powers in ((0, 1), (0, 2), (1, 1))]
+
 TILES = [(x, m, vector) for x, m, vector in product((0, 1, 2), (0, 1, 2), (1, 0)) if vector or m == (0, 2, 1)[x]]

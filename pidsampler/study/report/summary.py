@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import PidSamplerError
 from ...schedulers.spec import Spec
+from ...table import as_table
 from ..measures import Measure
 from ..plan import Cell, Study, as_text
 from ..statistics import Interval, Runs, corrected, describe, difference, interval, order
@@ -73,6 +74,7 @@ def summarise(study: Study, store: Store, *, measures: list[Measure], pictures: 
                 "failed": len(errors.get(cell.id, {})),
                 "error": next(iter(errors.get(cell.id, {}).values()), None),
                 "times": _times(study, cell),
+                "bias": _bias(study, cell),
                 "results": {m.name: summed[m.name][cell.id] for m in measures if cell.id in summed[m.name]},
             }
             for cell in cells
@@ -193,6 +195,18 @@ def _times(study: Study, cell: Cell) -> list[float] | None:
         return [float(t) for t in times]
     except PidSamplerError:
         return None
+
+
+def _bias(study: Study, cell: Cell) -> str | None:
+    """How far the cell's table ends off its noise level where it says so, or None."""
+    try:
+        table = as_table(study.scheduler(cell))
+    except PidSamplerError:
+        return None
+    if not table.bias:
+        return None
+    end = table.bias[-1]
+    return f"image {end.total_mean:+.3g} and noise {end.total_noise:+.3g} at the end, by the self-check"
 
 
 def _made(study: Study, store: Store, results: Results, errors: Mapping[str, Mapping[Any, str]]) -> list[list[str]]:

@@ -38,6 +38,7 @@ function tableColumns() {
   const { write } = first;
   const tags = (cell) => [
     ...(cell.preset ? [["preset", null]] : []),
+    ...(cell.bias ? [["biased", cell.bias]] : []),
     ...(cell.error === null ? [] : [[failure(cell), cell.error]]),
   ];
   const tag = ([text, title]) => make("span", { class: "tag", title }, text);

@@ -48,7 +48,7 @@ def markdown(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> 
     for cell, names, values in _body(data, shown):
         first, *rest = map(_md, names)
         texts = [_md_value(value) if value else "—" for value in values]
-        lines.append(_row([first + " (preset)" * cell["preset"], *rest, *texts]))
+        lines.append(_row([first + _marks(cell), *rest, *texts]))
     note = _note(data, shown, "—", "ns", _md)
     return f"{_md(data['question'])}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
@@ -73,7 +73,7 @@ def latex(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str
     for cell, names, values in _body(data, shown):
         first, *rest = map(_tex, names)
         texts = [_tex_value(value) if value else "--" for value in values]
-        lines.append(" & ".join([first + " (preset)" * cell["preset"], *rest, *texts]) + r" \\")
+        lines.append(" & ".join([first + _marks(cell), *rest, *texts]) + r" \\")
     note = _note(data, shown, "--", r"\textsuperscript{ns}", _tex).replace("±", r"$\pm$")
     return "\n".join(
         [
@@ -92,6 +92,10 @@ def latex(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str
             "",
         ]
     )
+
+
+def _marks(cell: Mapping[str, Any]) -> str:
+    return " (preset)" * bool(cell["preset"]) + " (biased)" * bool(cell["bias"])
 
 
 _Value = tuple[str, str, bool, bool]  # mean, half the interval's width or "", best, within noise of the preset
@@ -167,6 +171,8 @@ def _note(
         parts.append(f"{noise}: within noise of the preset (paired test, corrected for the number of comparisons).")
     if any(value is None for value in values):
         parts.append(f"{nothing}: no result.")
+    if any(cell["bias"] for cell in data["cells"]):
+        parts.append("Biased: the sampler misses its noise level on purpose.")
     if data["preset"]:
         settings = ", ".join(f"{name} {value}" for name, value in data["preset"].items())
         parts.append(f"Preset: {escape(settings)}.")

@@ -40,7 +40,14 @@ def study(schedulers=("flow-sde", "heun"), steps=(1, 2, 4), third=()):
         settings = {"scheduler": scheduler, "steps": str(count)} | ({"eta": other} if third else {})
         label = f"{scheduler}, steps={count}" + (f", eta={other}" if third else "")
         times = [1.0 - k / count for k in range(count)] + [0.0]
-        facts = {"id": f"{number:04x}", "label": label, "preset": preset, "settings": settings, "times": times}
+        facts = {
+            "id": f"{number:04x}",
+            "label": label,
+            "preset": preset,
+            "settings": settings,
+            "times": times,
+            "bias": None,
+        }
         cells.append({**facts, "runs": 32, "failed": 0, "error": None, "results": results})
     axes = [{"name": "scheduler", "values": [*schedulers]}, {"name": "steps", "values": [str(n) for n in steps]}]
     axes += [{"name": "eta", "values": [*third]}] if third else []

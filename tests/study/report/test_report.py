@@ -104,7 +104,8 @@ def make_study(
         label = f"{scheduler}, " + ", ".join(f"{k}={v}" for k, v in zip(names[1:], values[1:], strict=True))
         settings = dict(zip(names, values, strict=True))
         cells.append({"id": f"{index:04x}", "label": label, "preset": index == 1, "settings": settings, "runs": 32,
-                      "failed": 0, "error": None, "times": times.tolist(), "results": results})  # fmt: skip
+                      "failed": 0, "bias": None, "error": None,
+                      "times": times.tolist(), "results": results})  # fmt: skip
     if hostile:
         cells[2].update(failed=32, error=HOSTILE, results={}, times=None, label=HOSTILE)
         cells[3]["results"]["psnr"] = {"mean": None, "low": None, "high": None, "n": 0, "difference": None}
