@@ -150,7 +150,7 @@ class RES2S(_Exponential):
         variable: "log-snr" or "log-sigma".
         c2: Where in the step the second evaluation lies; in (0, 1].
 
-    Source: Refined exponential solver (arXiv 2308.02157), table 1; Hochbruck and Ostermann 2010, equation 2.39.
+    Source: Refined exponential solver (arXiv 2308.02157), section 3; Hochbruck and Ostermann 2010, section 2.3.
     """
 
     info = SchedulerInfo("res-2s", 2, model_calls_per_step=2, stochastic=False, source="RES, arXiv 2308.02157")
@@ -188,7 +188,7 @@ class RES3S(_Exponential):
     Raises:
         PidSamplerError: The two leave no method of order 3.
 
-    Source: Refined exponential solver (arXiv 2308.02157), table 2; Hochbruck and Ostermann 2010, section 2.3.
+    Source: Refined exponential solver (arXiv 2308.02157), section 3; Hochbruck and Ostermann 2010, section 2.3.
     """
 
     info = SchedulerInfo("res-3s", 3, model_calls_per_step=3, stochastic=False, source="RES, arXiv 2308.02157")
@@ -215,7 +215,7 @@ class RES3S(_Exponential):
 
 
 class RES5S(_Exponential):
-    """Hochbruck and Ostermann's method of five stages, of order 4 for long steps too: res_5s of RES4LYF.
+    """Hochbruck and Ostermann's method of five stages, of order 4 for long steps too.
 
     Source: Hochbruck and Ostermann, SIAM J. Numer. Anal. 43 (2005), equation 5.19.
     """
@@ -275,7 +275,7 @@ class ETDRK4(_Exponential):
 class Krogstad(_Exponential):
     """Krogstad's method of four stages, of order 4 for short steps and 3 for long ones.
 
-    Source: Krogstad, J. Comput. Phys. 203 (2005), equation 51 (ETDRK4-B).
+    Source: Krogstad, J. Comput. Phys. 203 (2005), its ETDRK4-B.
     """
 
     info = SchedulerInfo("krogstad", 4, model_calls_per_step=4, stochastic=False, source="Krogstad 2005")

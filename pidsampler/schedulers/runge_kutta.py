@@ -230,7 +230,7 @@ class DormandPrince(_Stages):
 
 
 class Tsit5(_Stages):
-    """Tsitouras' fifth-order method, without its error estimate. Source: Comput. Math. Appl. 62 (2011), table 1."""
+    """Tsitouras' fifth-order method, without its error estimate. Source: Comput. Math. Appl. 62 (2011)."""
 
     info = SchedulerInfo("tsit5", 5, model_calls_per_step=6, stochastic=False, source="Tsitouras 2011")
     tableau = ButcherTableau(
@@ -275,7 +275,7 @@ class _Implicit(_Stages):
 class GaussLegendre2(_Implicit):
     """Gauss' implicit method of two stages, of fourth order, by fixed-point sweeps.
 
-    Source: Hammer and Hollingsworth 1955; Hairer and Wanner II, table IV.5.1.
+    Source: Hammer and Hollingsworth 1955; Hairer and Wanner II, section IV.5.
     """
 
     info = SchedulerInfo(
@@ -289,7 +289,7 @@ class GaussLegendre2(_Implicit):
 class RadauIIA2(_Implicit):
     """Radau's implicit method IIA of two stages, of third order, by fixed-point sweeps.
 
-    Source: Hairer and Wanner, "Solving ordinary differential equations II", table IV.5.5.
+    Source: Hairer and Wanner, "Solving ordinary differential equations II", section IV.5.
     """
 
     info = SchedulerInfo(

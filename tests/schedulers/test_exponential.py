@@ -43,7 +43,7 @@ def test_res_keeps_its_order_wherever_the_evaluations_lie(c2, c3):
 
 
 def stiff_order(tableau):
-    """The order that long steps leave: Hochbruck and Ostermann 2005, table 4.1 and theorem 4.7.
+    """The order that long steps leave: Hochbruck and Ostermann's conditions of 2005, section 4.
 
     All conditions of the orders below hold at any z, and at their own order with the step's weights at 0. A condition
     with an arbitrary operator between two weights has a z for each.
