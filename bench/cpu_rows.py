@@ -1,10 +1,10 @@
-"""Rows on the CPU against PyTorch, against numpy's form, and against another version of this package, sample by sample.
+"""Rows on the CPU against PyTorch, diffusers, plain numpy, and another version of this package, sample by sample.
 
-    OMP_NUM_THREADS=1 python bench/cpu_rows.py [--other FOLDER] [--side 1024] [--rounds 15] [VARIANT ...]
+    OMP_NUM_THREADS=1 python bench/cpu_rows.py [--other FOLDER] [--rounds 15] [--by COLUMN,...] [VARIANT ...]
 
-Made for a machine that others use at the same time: all take turns, and each has its least time, of the clock and in
-parentheses of the processor (all threads together), in ms. FOLDER is a checkout of the other version, which runs in a
-process of its own.
+Prints a table of docs/benchmarks.md. Made for a machine that others use at the same time: all take turns, and each has
+its least time, of the clock and in parentheses of the processor (all threads together), in ms. "compiled" and "numpy"
+are this package's two forms. FOLDER is a checkout of the other version, which runs in a process of its own.
 """
 
 import argparse
@@ -12,6 +12,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import deque
 from functools import partial
 from itertools import cycle
 from pathlib import Path
@@ -34,6 +35,9 @@ for turn, name in enumerate(map(str.strip, sys.stdin)):
     backend.step(rows[name], x, m=m, saved=saved, seeds=[7])
     print(time.perf_counter_ns() - began, time.process_time_ns() - used, flush=True)
 """
+
+
+PEERS = {"torch-in-place": "torch-in-place", "torch": "torch", "diffusers": "diffusers", "numpy": "plain numpy"}
 
 
 def timed(step):
@@ -65,7 +69,8 @@ def subjects(row, side):
     steps = [("compiled" if here() else "", own.arrays, own.prepare(row)), ("numpy", own.arrays, own.prepare(row))]
     steps = [(name, arrays, without(step) if name == "numpy" else step) for name, arrays, step in steps if name]
     peers, _ = find_peers(backend)
-    steps += [(p.name, p.arrays, p.prepare(row)) for p in peers if p.name in ("torch", "torch-in-place")]
+    by_name = {peer.name: peer for peer in peers}
+    steps += [(PEERS[k], by_name[k].arrays, by_name[k].prepare(row)) for k in PEERS if k in by_name]
     host = np.random.default_rng(0)
     for name, arrays, step in steps:
         if step is None:
@@ -82,6 +87,21 @@ def once(step, sets):
     step(x, m, saved)
 
 
+def print_head(columns, side):
+    """Print what the table is true of, and its head."""
+    from pidsampler.backends import get_backend
+    from pidsampler.bench.peers import find_peers
+    from pidsampler.bench.rows import machine
+
+    backend = get_backend("numpy")
+    where = machine(backend)
+    versions = {peer.name: peer.version for peer in find_peers(backend)[0]}
+    libraries = [f"{name} {versions[name]}" for name in ("torch", "diffusers", "numpy") if name in versions]
+    print(f"{where['device']}, threads: {where['cores']}; 3x{side}x{side}, float32; Python {where['python']},")
+    print(f"{', '.join(libraries)}; pidsampler {where['commit'] or where['pidsampler']}, {where['date'][:10]}\n")
+    print(f"| row | {' | '.join(columns)} |\n|{'---|' * (1 + len(columns))}", flush=True)
+
+
 def main():
     from pidsampler.bench.steps import variants
 
@@ -90,6 +110,7 @@ def main():
     parser.add_argument("--other", type=Path, help="a checkout of another version")
     parser.add_argument("--side", type=int, default=1024)
     parser.add_argument("--rounds", type=int, default=15)
+    parser.add_argument("--by", help="columns, such as compiled,torch-in-place (default: all)")
     arguments = parser.parse_args()
     other = None
     if arguments.other:
@@ -98,22 +119,28 @@ def main():
             stdout=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(arguments.other)}, cwd=arguments.other,
         )  # fmt: skip
         other.stdout.readline()
+    columns = ["compiled", "numpy", *PEERS.values(), *(["other"] if other else [])]
+    if arguments.by:
+        columns = [name for name in columns if name in arguments.by.split(",") or name == "other"]
+    print_head(columns, arguments.side)
     for variant in variants():
         if arguments.variants and variant.name not in arguments.variants:
             continue
-        turns = dict(subjects(variant.row, arguments.side))
+        turns = {name: step for name, step in subjects(variant.row, arguments.side) if name in columns}
         takes = {name: [] for name in turns}
         rounds = min(arguments.rounds, 3) if len(variant.row.draws) > 3 else arguments.rounds
+        order = deque(turns)
         for _ in range(rounds):
-            for name, launch in turns.items():
-                takes[name].append(timed(launch))
+            order.rotate(1)  # who comes after the other process, or after whom, is not always the same
+            for name in order:
+                takes[name].append(timed(turns[name]))
             if other:
                 other.stdin.write(f"{variant.name}\n")
                 other.stdin.flush()
                 takes.setdefault("other", []).append(tuple(map(int, other.stdout.readline().split())))
         least = {name: [min(each) / 1e6 for each in zip(*taken, strict=True)] for name, taken in takes.items()}
-        said = "  ".join(f"{name} {wall:.2f} ({used:.2f})" for name, (wall, used) in least.items())
-        print(f"{variant.name:<32} {said}", flush=True)
+        cells = ["{:.3g} ({:.3g})".format(*least[name]) if name in least else "" for name in columns]
+        print(f"| `{variant.name}` | {' | '.join(cells)} |", flush=True)
     if other:
         other.stdin.close()
         other.wait()

@@ -100,7 +100,7 @@ typedef struct {
 #endif
 
 #define PID_LANES (PID_WIDTH / 8)  // counters of a vector; each has four normals
-#define PID_BLOCK 1024             // elements of a row at a time, which stay in the first-level cache
+#define PID_BLOCK 256              // elements of a row at a time, which stay in the first-level cache
 
 typedef uint64_t PidU64 __attribute__((vector_size(PID_WIDTH)));
 typedef uint32_t PidU32 __attribute__((vector_size(PID_WIDTH)));
@@ -215,45 +215,54 @@ __attribute__((always_inline)) static inline void pid_add(PID_REAL *restrict out
     }
 }
 
-// x = a*x + b*x0 in one pass, without blocks; to the compiler the three flags are constants.
-__attribute__((always_inline)) static inline void pid_plain(const PidHostRow *row, const PID_REAL *restrict m, uint64_t start,
-                                                            uint64_t stop, int p_x, int a_x, int clips) {
+// x = a*x + b*x0 + h*saved in one pass, without room between; to the compiler the last four are constants.
+__attribute__((always_inline)) static inline void pid_plain(const PidHostRow *row, const PID_REAL *restrict m, uint64_t at,
+                                                            uint64_t n, int p_x, int a_x, int h, int clips) {
     const PID_REAL p = (PID_REAL)row->p, q = (PID_REAL)row->q, high = (PID_REAL)row->clip;
-    const PID_REAL a = (PID_REAL)row->result[0].weight[0], b = (PID_REAL)row->result[0].weight[a_x];
-    PID_REAL *restrict x = (PID_REAL *)row->result[0].out + start;
-    for (uint64_t i = 0; i < stop - start; ++i) {
+    const double *weight = row->result[0].weight;
+    const PID_REAL a = (PID_REAL)weight[0], b = (PID_REAL)weight[a_x], w = (PID_REAL)weight[a_x + h];
+    PID_REAL *restrict x = (PID_REAL *)row->result[0].out + at;
+    const PID_REAL *restrict saved = h ? (const PID_REAL *)row->result[0].source[a_x + 1] + at : 0;
+    for (uint64_t i = 0; i < n; ++i) {
         PID_REAL x0 = p_x ? q * m[i] + p * x[i] : q * m[i];
         if (clips) x0 = x0 < -high ? -high : x0;
         if (clips) x0 = x0 > high ? high : x0;
-        x[i] = a_x ? a * x[i] + b * x0 : b * x0;
+        PID_REAL total = a_x ? a * x[i] + b * x0 : b * x0;
+        if (h) total += w * saved[i];
+        x[i] = total;
     }
 }
 
-// Does a row whose only result is x, of x and x0; returns 0 where it is another.
-static int pid_is_plain(const PidHostRow *row, const PID_REAL *m, uint64_t start, uint64_t stop) {
-    const int terms = (int)row->result[0].terms, a_x = terms == 2;
-    if (row->results != 1 || row->draws || row->result[0].out != row->x || terms < 1 || terms > 2 ||
-        row->result[0].source[terms - 1] || (a_x && row->result[0].source[0] != row->x))
-        return 0;
-    switch ((row->p != 0.0) + 2 * a_x + 4 * (row->clip < HUGE_VAL)) {
-    case 0: pid_plain(row, m, start, stop, 0, 0, 0); break;
-    case 1: pid_plain(row, m, start, stop, 1, 0, 0); break;
-    case 2: pid_plain(row, m, start, stop, 0, 1, 0); break;
-    case 3: pid_plain(row, m, start, stop, 1, 1, 0); break;
-    case 4: pid_plain(row, m, start, stop, 0, 0, 1); break;
-    case 5: pid_plain(row, m, start, stop, 1, 0, 1); break;
-    case 6: pid_plain(row, m, start, stop, 0, 1, 1); break;
-    default: pid_plain(row, m, start, stop, 1, 1, 1);
-    }
-    return 1;
+// Which of the plain rows a row is, whose only result is x, of x, x0, and one saved tensor at most; -1 where it is another.
+static int pid_plain_kind(const PidHostRow *row) {
+    const int terms = (int)row->result[0].terms, a_x = terms && row->result[0].source[0] == row->x;
+    const int h = terms - a_x - 1;
+    if (row->results != 1 || row->draws || row->result[0].out != row->x || h < 0 || h > 1 || row->result[0].source[a_x])
+        return -1;
+    return (row->p != 0.0) + 2 * a_x + 4 * h + 8 * (row->clip < HUGE_VAL);
 }
+
+#define PID_PLAIN(kind) \
+    case kind: pid_plain(row, (const PID_REAL *)m + (at - start), at, n, kind & 1, kind >> 1 & 1, kind >> 2 & 1, kind >> 3); \
+    break;
+#define PID_PLAINS(first) PID_PLAIN((first)) PID_PLAIN((first + 1)) PID_PLAIN((first + 2)) PID_PLAIN((first + 3))
 
 PID_STEP(PID_NAME(pid_step_)) {
-    if (pid_is_plain(row, m, start, stop)) return;
+    const int kind = pid_plain_kind(row);
     PID_REAL x0[PID_BLOCK], result[PID_RESULTS][PID_BLOCK];
     float normals[PID_BLOCK];
-    for (uint64_t at = start; at < stop; at += PID_BLOCK) {
-        const uint64_t n = stop - at < PID_BLOCK ? stop - at : PID_BLOCK;
+    // Blocks end where x's lines of the cache do, which the other arrays most often share; noise has whole counters.
+    const uint64_t place = row->draws ? 0 : (uintptr_t)((const PID_REAL *)row->result[0].out + start) / sizeof(PID_REAL);
+    uint64_t n = PID_BLOCK - place % (64 / sizeof(PID_REAL));
+    for (uint64_t at = start; at < stop; at += n, n = PID_BLOCK) {
+        if (n > stop - at) n = stop - at;
+        switch (kind) {
+            PID_PLAINS(0)
+            PID_PLAINS(4)
+            PID_PLAINS(8)
+            PID_PLAINS(12)
+        }
+        if (kind >= 0) continue;
         pid_predict(x0, row, (const PID_REAL *)m + (at - start), at, n);
         for (uint32_t r = 0; r < row->results; ++r) {
             const PID_REAL *from[PID_TERMS];
@@ -282,7 +291,7 @@ PID_STEP(PID_NAME(pid_step_)) {
                     for (uint64_t i = 0; i < n; ++i) result[r][i] += c * (PID_REAL)normals[i];
             }
         }
-        for (uint32_t r = 0; r < row->results; ++r)  // all reads of an element are done
+        for (uint32_t r = 0; r < row->results && r < PID_RESULTS; ++r)  // all reads of an element are done
             memcpy((PID_REAL *)row->result[r].out + at, result[r], n * sizeof(PID_REAL));
     }
 }

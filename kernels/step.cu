@@ -11,22 +11,26 @@
 // on the grid. With PID_VECTOR each image of each tensor begins at a multiple of 16 bytes.
 #include "noise.cuh"
 
-#define PID_MOST_SLOTS 3  // saved tensors that a row reads, and that it writes
+#define PID_MOST_SLOTS 6  // saved tensors that a row reads, and that it writes
 #define PID_MOST_DRAWS 128
+#define PID_MOST_WEIGHTS 512  // of draws, so that a launch's parameters stay below 4096 bytes
 
 template <int SLOTS, int SAVES, int DRAWS>
 struct PidRow {  // of 4-byte members only, so that it has no padding
+    static constexpr int MOST = PID_MOST_WEIGHTS / (1 + SAVES), ANY = MOST < PID_MOST_DRAWS ? MOST : PID_MOST_DRAWS;
+    static constexpr int HELD = DRAWS < 0 ? ANY : DRAWS > 0 ? DRAWS : 1;
     float p, q, clip;
     float a[1 + SAVES], b[1 + SAVES], h[1 + SAVES][SLOTS > 0 ? SLOTS : 1];
     pid_u32 draws;  // how many of the next are used, where DRAWS is -1
-    pid_u32 draw[DRAWS < 0 ? PID_MOST_DRAWS : DRAWS > 0 ? DRAWS : 1];
-    float c[1 + SAVES][DRAWS < 0 ? PID_MOST_DRAWS : DRAWS > 0 ? DRAWS : 1];
+    pid_u32 draw[HELD];
+    float c[1 + SAVES][HELD];
 };
 
 template <int X, int M, bool READS_X, bool CLIP, int SLOTS, int SAVES, int DRAWS, int CAST, bool VECTOR>
-PID_DEVICE void pid_step_body(pid_u64 n, const pid_u64* seeds, const void* x, const void* m, const void* const (&from)[3],
-                              void* out, void* const (&to)[3], void* cast, const PidRow<SLOTS, SAVES, DRAWS>& row) {
-    constexpr int V = pid_group<X, M, CAST>();
+PID_DEVICE void pid_step_body(pid_u64 n, const pid_u64* seeds, const void* x, const void* m,
+                              const void* const (&from)[PID_MOST_SLOTS], void* out, void* const (&to)[PID_MOST_SLOTS],
+                              void* cast, const PidRow<SLOTS, SAVES, DRAWS>& row) {
+    constexpr int V = SLOTS > 3 || SAVES > 3 ? 4 : pid_group<X, M, CAST>();  // eight of so many take too many registers
     const pid_u64 image = (pid_u64)blockIdx.y * n, stride = (pid_u64)gridDim.x * blockDim.x;
     const pid_u64 seed = DRAWS != 0 ? seeds[blockIdx.y] : 0;
     for (pid_u64 g = (pid_u64)blockIdx.x * blockDim.x + threadIdx.x; g * V < n; g += stride) {
@@ -40,7 +44,10 @@ PID_DEVICE void pid_step_body(pid_u64 n, const pid_u64* seeds, const void* x, co
 #pragma unroll
         for (int j = 0; j < V; ++j) {
             x0[j] = READS_X ? row.q * x0[j] + row.p * xs[j] : row.q * x0[j];
-            if (CLIP) x0[j] = x0[j] > row.clip ? row.clip : x0[j] < -row.clip ? -row.clip : x0[j];  // NaN stays
+            if (CLIP) {  // NaN stays
+                x0[j] = x0[j] > row.clip ? row.clip : x0[j];
+                x0[j] = x0[j] < -row.clip ? -row.clip : x0[j];
+            }
 #pragma unroll
             for (int r = 0; r <= SAVES; ++r) {
                 float total = row.b[r] * x0[j];
@@ -74,10 +81,11 @@ PID_DEVICE void pid_step_body(pid_u64 n, const pid_u64* seeds, const void* x, co
 #ifdef PID_X  // compiled for one variant
 extern "C" __global__ void __launch_bounds__(256)
     pid_step(pid_u64 n, const pid_u64* seeds, const void* x, const void* m, const void* from0, const void* from1,
-             const void* from2, void* out, void* to0, void* to1, void* to2, void* cast,
+             const void* from2, const void* from3, const void* from4, const void* from5, void* out, void* to0,
+             void* to1, void* to2, void* to3, void* to4, void* to5, void* cast,
              PidRow<PID_SLOTS, PID_SAVES, PID_DRAWS> row) {
-    const void* const from[3] = {from0, from1, from2};
-    void* const to[3] = {to0, to1, to2};
+    const void* const from[PID_MOST_SLOTS] = {from0, from1, from2, from3, from4, from5};
+    void* const to[PID_MOST_SLOTS] = {to0, to1, to2, to3, to4, to5};
     pid_step_body<PID_X, PID_M, PID_READS_X, PID_CLIP, PID_SLOTS, PID_SAVES, PID_DRAWS, PID_CAST, PID_VECTOR>(
         n, seeds, x, m, from, out, to, cast, row);
 }

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from .image.size import Size
     from .interop.diffusers import from_diffusers
     from .onnx import CudaOptions
+    from .schedulers.describe import describe_scheduler, describe_timesteps, list_timesteps
     from .upscale.finish import Finish
     from .upscale.memory import Tiling
     from .upscale.upscaler import Result, Upscaler
@@ -50,9 +51,12 @@ __all__ = [
     "Tiling",
     "Upscaler",
     "denoiser",
+    "describe_scheduler",
+    "describe_timesteps",
     "from_diffusers",
     "get_scheduler",
     "list_schedulers",
+    "list_timesteps",
     "noise",
     "sample",
     "schedulers",
@@ -68,7 +72,10 @@ _LATER = {
     "Size": "image.size",
     "Tiling": "upscale.memory",
     "Upscaler": "upscale.upscaler",
+    "describe_scheduler": "schedulers.describe",
+    "describe_timesteps": "schedulers.describe",
     "from_diffusers": "interop.diffusers",
+    "list_timesteps": "schedulers.describe",
 }
 _ROOMS = ("backends", "bench", "export", "image", "interop", "io", "jobs", "onnx", "search", "study", "upscale")
 

@@ -148,6 +148,11 @@ class Registry(Mapping[str, T]):
         """Return the names of what was registered, then of what other packages add."""
         return [*self._things, *self._entry_points()]
 
+    def knows(self, name: str) -> bool:
+        """Return whether `find` knows a name or alias."""
+        word(self._kind, name)
+        return name in self._things or name in self._aliases or name in self._entry_points()
+
     def everything(self) -> list[T]:
         """Return what was registered, then what other packages add.
 

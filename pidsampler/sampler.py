@@ -100,6 +100,20 @@ class Run:
         """Make x the initial noise, draw 0."""
         self._fill(self.x, draw=0)
 
+    def add_noise(self) -> None:
+        """Make x, a clean image, (1 - t)*x + t*N(0), at the table's first noise level t: where SDEdit begins.
+
+        Source: SDEdit (arXiv 2108.01073), algorithm 1, in flow time.
+        """
+        t = self.table.times[0]
+        if self._noise is None:
+            self._backend.noise(self.x, self._seeds, draw=0, keep=1.0 - t, scale=t)
+            return
+        drawn = self._backend.empty(self.x.shape, self.x.dtype)
+        self._fill(drawn, draw=0)
+        row = Row(1.0, t, a=1.0 - t, h={0: t})
+        self._backend.step(row, self.x, m=drawn, saved=[drawn], seeds=self._seeds)
+
     def evaluate(self, denoiser: DenoiserLike, t: float | None = None, *, net: int | None = None) -> Array:
         """Return the network's output at (run.x, row.at), in the element type that the network writes.
 

@@ -209,7 +209,30 @@ def field(check: Callable[..., Any], *, optional: bool = False, **options: Any) 
     # What the signature of the class shows.
     kind = own["kind"].__name__ if check is instance else check.__annotations__["return"]
     convert.__annotations__["value"] = f"{kind} | None" if optional else kind
+    options["metadata"] = {"takes": expected(check, **own), **own, **options.get("metadata", {})}
     return attrs.field(converter=attrs.Converter(convert, takes_field=True), **options)
+
+
+def expected(check: Callable[..., Any], **limits: Any) -> str:
+    """Return in words what a check of this module takes, such as "a whole number in 1..3".
+
+    Args:
+        check: One of the checks; of others it is the kind that they return.
+        **limits: The check's own options, such as a range.
+    """
+    if check in (whole, wholes):
+        return (
+            f"{'a whole number' if check is whole else 'whole numbers'}{_within(limits.get('low'), limits.get('high'))}"
+        )
+    if check in (number, numbers):
+        low, high = limits.get("low", -math.inf), limits.get("high", math.inf)
+        within = _between(low, high, limits.get("above", False), limits.get("below", False))
+        return f"{'a number' if check is number else 'numbers'}{within}"
+    if check is word and "choices" in limits:
+        return f"one of {', '.join(limits['choices'])}"
+    if check in (instance, items, mapping):
+        return str(limits["words"])
+    return {word: "a text", flag: "True or False"}.get(check, str(check.__annotations__["return"]))
 
 
 def _within(low: int | None, high: int | None) -> str:

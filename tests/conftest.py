@@ -18,9 +18,10 @@ from pidsampler.threads import count_cores
 
 _WORKERS = min(count_cores(), 4)
 
-# What a user may have set changes no test. A home of its own: nothing is read from the user's or left in it.
+# What a user may have set changes no test, nor makes each process compile the package anew. A home of its own: nothing
+# is read from the user's or left in it.
 _HOME = tempfile.TemporaryDirectory(prefix="pidsampler-home-")
-for _name in ("OMP_NUM_THREADS", "RAY_ADDRESS", "XDG_CACHE_HOME"):
+for _name in ("OMP_NUM_THREADS", "PYTHONDONTWRITEBYTECODE", "RAY_ADDRESS", "XDG_CACHE_HOME"):
     os.environ.pop(_name, None)
 os.environ["HOME"] = _HOME.name
 # Each worker has a core: what several threads of numpy's library would do is to wait for each other.

@@ -149,7 +149,7 @@ def samples() -> Iterator[str]:
     for noise, spec, dtype, side in kinds:
         if noise == "brownian" and side > 100:
             continue
-        x = ps.sample(law, ps.get_scheduler(spec), shape=(2, 3, side, 35), seed=11, noise=noise, dtype=dtype)
+        x = ps.sample((law, law), ps.get_scheduler(spec), shape=(2, 3, side, 35), seed=11, noise=noise, dtype=dtype)
         yield f"{noise} {spec} {np.dtype(dtype)} {x.shape} {digest(x.tobytes())}"
 
 

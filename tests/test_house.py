@@ -13,14 +13,15 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # What may take more than two arguments by position: the arguments' order is the field's own.
 BY_POSITION = {
-    *("noise.philox.normal", "noise.torch.normal", "timesteps.pid_shift"),
+    *("noise.philox.normal", "noise.torch.normal", "timesteps.continuous.pid_shift"),
     *("denoiser.guidance.Guided", "denoiser.flows.GaussianMixture"),
 }
 # A Denoiser's only method, which users write: predict(x, t, out).
 CONTRACT = "predict"
-# What may take more than nine arguments: a row is as wide as the recurrence, and these are as wide as the file that
-# they are read from, by keyword alone.
-WIDE = {"table.Row", "onnx.manifest.Manifest", "onnx.contract.Contract", "export.architecture.Architecture"}
+# What may take more than nine arguments: a row is as wide as the recurrence, the application's options are declared in
+# one place, and these are as wide as the file that they are read from, by keyword alone.
+WIDE = {"table.Row", "upscale.options.Options"}
+WIDE |= {"onnx.manifest.Manifest", "onnx.contract.Contract", "export.architecture.Architecture"}
 
 # Methods of named tuples that begin with an underscore only in order not to collide with fields.
 NAMED_TUPLE = {"_asdict", "_fields", "_replace", "_make"}

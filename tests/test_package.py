@@ -102,7 +102,21 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
     assert runtimes(extras["cpu"]) == {"onnxruntime"}
     assert runtimes(extras["cuda12"]) == runtimes(extras["cuda13"]) == {"onnxruntime-gpu"}
     assert set(extras) == {
-        *("cpu", "cuda12", "cuda13", "plot", "beta", "study", "lpips", "ray", "export", "hub", "test", "dev"),
+        *(
+            "cpu",
+            "cuda12",
+            "cuda13",
+            "plot",
+            "beta",
+            "study",
+            "lpips",
+            "ray",
+            "export",
+            "hub",
+            "completion",
+            "test",
+            "dev",
+        ),
     }
 
 
@@ -171,7 +185,7 @@ def test_the_readmes_table_has_every_scheduler_as_the_registry_says(readme):
 
 
 def test_the_readmes_lists_are_those_there_are(readme):
-    named = re.search(r"Lists: ([a-z_,\s]+);", readme)[1]
+    named = re.search(r"Lists: ([a-z0-9_,\s]+);", readme)[1]
     assert re.split(r",\s+", named) == list(registry.LISTS)
 
 

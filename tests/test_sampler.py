@@ -64,6 +64,7 @@ def network(x, t):
 
 @pytest.mark.parametrize("name", TABLES)
 @pytest.mark.parametrize(("dtype", "tolerance"), [(np.float64, 1e-12), (np.float32, 2e-5)])
+@pytest.mark.usefixtures("both")
 def test_equals_the_formula(name, dtype, tolerance):
     seeds = [3, 2**63]
     x = np.stack([noise.normal(s, 0, SHAPE[1:]) for s in seeds])
@@ -447,14 +448,14 @@ def from_095_to_01(make, law, steps):
 
 @functools.cache
 def converged(law):
-    return from_095_to_01(heun, law, 4096)
+    return from_095_to_01(heun, law, 1024)
 
 
 @pytest.mark.parametrize(("method", "order"), [(lambda ts: FlowODE(ts).table(), 1), (heun, 2), (adams_bashforth_2, 2)])
 @pytest.mark.parametrize("law", LAWS)
 def test_order_of_convergence(method, order, law):
-    """Error against a run of 4096 Heun steps, from t = 0.95 to 0.1: the slope over 16..256 steps is the order."""
-    counts = [16, 32, 64, 128, 256]
+    """Error against a run of 1024 Heun steps, from t = 0.95 to 0.1: the slope over 16..128 steps is the order."""
+    counts = [16, 32, 64, 128]
     errors = [np.abs(from_095_to_01(method, law, n) - converged(law)).mean() for n in counts]
     slope = -np.polyfit(np.log2(counts), np.log2(errors), 1)[0]
     assert slope == pytest.approx(order, abs=0.2)

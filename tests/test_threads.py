@@ -144,7 +144,7 @@ def test_parts_begin_at_whole_chunks(cores):
     size = 9 * threads.CHUNK + 5
     threads.in_parts(lambda start, stop: seen.append((start, stop)), size)
     seen.sort()
-    assert len(seen) == 4
+    assert len(seen) == 3  # of four chunks at least
     assert (seen[0][0], seen[-1][1]) == (0, size)
     assert all(start % threads.CHUNK == 0 for start, _ in seen)
     assert all(stop == start for (_, stop), (start, _) in pairwise(seen))

@@ -55,10 +55,19 @@ from pidsampler.io.times import write_list
 from pidsampler.jobs.run import outcomes
 from pidsampler.learn import Learning, LinearSolver
 from pidsampler.plugins import Registry
-from pidsampler.schedulers import ButcherTableau, Midpoint, Restart, RungeKutta, TimesScheduler, UniPC
+from pidsampler.schedulers import (
+    ButcherTableau,
+    ExponentialTableau,
+    Midpoint,
+    Restart,
+    RungeKutta,
+    TimesScheduler,
+    UniPC,
+)
 from pidsampler.schedulers.base import Stage, x0
-from pidsampler.schedulers.exact import phi
-from pidsampler.schedulers.spec import Spec
+from pidsampler.schedulers.exact import Variable, phi
+from pidsampler.schedulers.spec import Call, Spec
+from pidsampler.schedulers.wrappers import Wrapped
 from pidsampler.search import Search, refine
 from pidsampler.search.problem import Problem
 from pidsampler.study.measures import Sample, get_measure
@@ -128,7 +137,16 @@ NETWORK = {"x": anything(PICTURE), "t": Takes(0.5), "out": anything(PICTURE.copy
 STEP = {"t": Takes(0.9), "t_next": Takes(0.6)}
 SUM = {"a": number_(0.5), "b": number_(0.5), "h": Takes({0: 0.5}), "noise": Takes([(1, 0.5)])}
 SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
+CHURN = {"timesteps": TIMES_, **dict.fromkeys(("s_churn", "s_tmin", "s_tmax", "s_noise"), number_(1.0))}
+# Schedulers without an option of their own.
+IN_A_VARIABLE = ("ETDRK2", "ETDRK3", "ETDRK4", "Krogstad", "RES5S")
+PLAIN = (
+    *("BogackiShampine", "DormandPrince", "Heun", "Kutta3", "Midpoint", "RK38", "RK4", "Ralston", "Ralston4"),
+    *("SSPRK3", "SSPRK4", "SSPRK43", "Tsit5"),
+)
+ETAS = {"timesteps": TIMES_, "eta": Takes(0.5)}
 TABLEAU = ButcherTableau(((1 / 2,),), (0, 1))
+PHIS, VARIABLE = ExponentialTableau((0.5,), ((),), b=(((2.0, 2, 1.0),),)), Takes("log-sigma")
 SEEDED = {"seed": Takes(1), "draw": Takes(0), "shape": numbers((3, 4, 4))}
 
 PAIRED = {
@@ -181,7 +199,9 @@ CALLS = {
         "one_at_a_time": flag(),
     },
     "FlowODE": {"timesteps": TIMES_},
+    "FlowODE.ascending": {"t_min": Takes(0.001)},
     "FlowODE.with_spec": {"spec": Takes(Spec("flow-ode"))},
+    "FlowODE.at_step": {"n": Takes(0)},
     "FlowSDE": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
     "SchedulerInfo": {
         "name": text("mine"),
@@ -202,6 +222,7 @@ CALLS = {
     "timesteps.subset": {"times": TIMES_, "steps": STEPS},
     "timesteps.uniform": {"steps": STEPS},
     "timesteps.custom": {"times": TIMES_, "partial": flag()},
+    "timesteps.begin": {"times": TIMES_, "start": Takes(0.5)},
     "timesteps.shift": {"times": TIMES_, "shift": number_(2.0)},
     "timesteps.shifted": SHIFTED,
     "timesteps.flux": {"steps": STEPS, "mu": number_(1.0)},
@@ -222,6 +243,16 @@ CALLS = {
     "timesteps.ddim_uniform": SHIFTED,
     "timesteps.beta": {**SHIFTED, "a": number_(0.6), "b": number_(0.6)},
     "timesteps.discrete": {**SHIFTED, "spacing": Takes("leading")},
+    "timesteps.normal": SHIFTED,
+    "timesteps.beta57": SHIFTED,
+    "timesteps.smoothstep": SHIFTED,
+    "timesteps.bong_tangent": {"steps": STEPS},
+    "timesteps.ays": {**SHIFTED, "model": Takes("svd")},
+    "timesteps.gits": SHIFTED,
+    "timesteps.logit_normal": {"steps": STEPS, "mu": number_(0.5), "std": number_(1.0), "t_max": Takes(0.9999)},
+    "timesteps.flux2": {"steps": STEPS, "tokens": Takes(1024)},
+    "timesteps.flux2_mu": {"tokens": Takes(1024), "steps": STEPS},
+    "timesteps.lcm": {**SHIFTED, "original_steps": Takes(50)},
     "noise.normal": {**SEEDED, "stream": Takes(0)},
     "noise.fill": {
         "out": anything(np.zeros(4, np.float32)),
@@ -273,37 +304,79 @@ CALLS = {
     "image.size.resolve": {"size": Takes(Size(scale=2), (None,)), "native": Takes((40, 40)), "native_scale": Takes(4)},
     "image.size.warn_if_stretched": {"height": Takes(20), "width": Takes(20), "native": Takes((40, 40))},
     "schedulers.base.TimesScheduler": {"timesteps": TIMES_},
-    "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.AdamsBashforth": {"timesteps": TIMES_, "order": Takes(3), "weights": Takes("equal")},
     "schedulers.ButcherTableau": {"a": Takes(((0.5,),)), "b": Takes((0, 1))},
     "schedulers.DEIS": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.DPM2Ancestral": ETAS,
+    "schedulers.DPMSolverPP2MCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.DPMSolverPP2SAncestral": ETAS,
+    "schedulers.DPMSolverPP2SAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.EulerAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.EulerCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.GradientEstimationCFGPP": {
+        "timesteps": TIMES_,
+        "gamma": number_(2.0),
+        "scale": number_(2.0),
+    },
+    "schedulers.RESAncestral": ETAS,
+    "schedulers.RESAncestralCFGPP": {**ETAS, "scale": number_(2.0)},
+    "schedulers.RESCFGPP": {"timesteps": TIMES_, "scale": number_(2.0)},
+    "schedulers.SASolverPECE": {"timesteps": TIMES_, "order": Takes(2), "tau": number_(0.5)},
+    "schedulers.STORK": {"timesteps": TIMES_, "order": Takes(4), "form": Takes("published")},
     "schedulers.DPMSolver2": {"timesteps": TIMES_, "r": Takes(0.5)},
     "schedulers.DPMSolver3": {"timesteps": TIMES_},
-    "schedulers.DPMSolverPP2M": {"timesteps": TIMES_, "order": Takes(1)},
+    "schedulers.DPMSolverPP2M": {"timesteps": TIMES_, "order": Takes(1), "variable": VARIABLE},
     "schedulers.DPMSolverPP2MSDE": {**SDE, "kind": Takes("heun"), "order": Takes(1)},
     "schedulers.DPMSolverPP2S": {"timesteps": TIMES_, "r": Takes(0.5)},
     "schedulers.DPMSolverPP3M": {"timesteps": TIMES_},
     "schedulers.DPMSolverPP3MSDE": SDE,
     "schedulers.DPMSolverPPSDE": {**SDE, "r": Takes(0.5)},
     "schedulers.ERSDE": {"timesteps": TIMES_, "order": Takes(3)},
+    "schedulers.wrappers.Wrapped": {"scheduler": Takes(TABLE), "wrapper": Takes(Call("s_noise"))},
+    "schedulers.wrappers.Wrapped.with_spec": {"spec": Takes(Spec("flow-ode"))},
+    "schedulers.wrappers.wrapped": {"scheduler": Takes(TABLE), "wrappers": Takes([Call("s_noise")])},
+    "schedulers.EDMEuler": CHURN,
+    "schedulers.EDMHeun": CHURN,
+    "schedulers.dcw": {"sampler": Takes(TABLE), "scale": number_(0.1)},
+    "schedulers.decoupled": {"sampler": Takes(TABLE), "at": Takes([0.5] * len(TABLE))},
+    "schedulers.detail": {
+        **dict.fromkeys(("amount", "start", "end", "bias", "exponent"), number_(0.5)),
+        "sampler": Takes(TABLE),
+        "smooth": flag(),
+    },
+    "schedulers.epsilon_scaling": {
+        **dict.fromkeys(("factor", "slope", "t_max"), number_(0.5)),
+        "sampler": Takes(TABLE),
+        "of": Takes("eps"),
+    },
+    "schedulers.inverted": {"sampler": Takes(FlowODE(TIMES)), "t_min": Takes(0.001)},
+    "schedulers.lying": {"sampler": Takes(TABLE), **dict.fromkeys(("factor", "start", "end"), number_(0.5))},
+    "schedulers.s_noise": {"sampler": Takes(TABLE), "factor": number_(1.1)},
+    "schedulers.time_shift": {"sampler": Takes(TABLE), "by": number_(0.1), "cutoff": number_(0.5)},
     "schedulers.FlowAncestral": {"timesteps": TIMES_, "eta": Takes(0.5), "last_eta": Takes(0.5)},
+    **{f"schedulers.{name}": {"timesteps": TIMES_, "variable": VARIABLE} for name in IN_A_VARIABLE},
+    "schedulers.RES2S": {"timesteps": TIMES_, "variable": VARIABLE, "c2": Takes(0.5)},
+    "schedulers.RES3S": {"timesteps": TIMES_, "variable": VARIABLE, "c2": Takes(0.5), "c3": Takes(0.9)},
+    "schedulers.ExponentialTableau": {"c": numbers((0.5,)), "a": Takes(((),)), "b": Takes((((2.0, 2, 1.0),),))},
+    "schedulers.ExponentialTableau.at": {"z": number_(-1.0)},
+    "schedulers.ExponentialRungeKutta": {"timesteps": TIMES_, "variable": VARIABLE, "tableau": Takes(PHIS)},
+    "schedulers.GaussLegendre2": {"timesteps": TIMES_, "iterations": Takes(2)},
+    "schedulers.RadauIIA2": {"timesteps": TIMES_, "iterations": Takes(2)},
     "schedulers.GradientEstimation": {"timesteps": TIMES_, "gamma": number_(2.0)},
-    "schedulers.Heun": {"timesteps": TIMES_},
-    "schedulers.Kutta3": {"timesteps": TIMES_},
-    "schedulers.Midpoint": {"timesteps": TIMES_},
-    "schedulers.RES": {"timesteps": TIMES_, "order": Takes(3)},
-    "schedulers.RK4": {"timesteps": TIMES_},
-    "schedulers.Ralston": {"timesteps": TIMES_},
+    **{f"schedulers.{name}": {"timesteps": TIMES_} for name in PLAIN},
+    "schedulers.RES": {"timesteps": TIMES_, "order": Takes(3), "variable": VARIABLE},
     "schedulers.Restart": {"timesteps": TIMES_, "t_max": Takes(0.6), "t_min": Takes(0.3), "repeats": Takes(2)},
     "schedulers.RungeKutta": {"timesteps": TIMES_, "tableau": Takes(TABLEAU)},
     "schedulers.SASolver": {"timesteps": TIMES_, "order": Takes(2), "tau": number_(0.5)},
     "schedulers.SEEDS2": {**SDE, "r": Takes(0.5)},
     "schedulers.SEEDS3": SDE,
-    "schedulers.SSPRK3": {"timesteps": TIMES_},
     "schedulers.UniPC": {"timesteps": TIMES_, "order": Takes(2), "b": Takes("bh1")},
     "schedulers.base.x0": {"t": Takes(0.5)},
     "schedulers.base.velocity": {"t": Takes(0.5)},
     "schedulers.base.eps": {"t": Takes(0.5)},
     "schedulers.base.euler": STEP,
+    "schedulers.base.eta_field": {"high": number_(1.0)},
+    "schedulers.base.one_eta": {"eta": number_(0.5)},
     "schedulers.base.ancestral_step": {**STEP, "split": Takes((0.6, 0.8)), "draw": Takes(1)},
     "schedulers.base.noise_split": {"strength": number_(1.0), "h": number_(1.0)},
     "schedulers.base.refusing_close_times": {"table": Takes(print_nothing)},
@@ -319,9 +392,30 @@ CALLS = {
         "stages": Takes([Stage(0.5, Combination(a=1), weights=(0.5,))]),
         "quantity": anything(x0),
     },
+    "schedulers.adaptive.Reference": {
+        "table": Takes(TABLE),
+        "x": anything(PICTURE),
+        "error": number_(0.5),
+        "calls": Takes(1),
+    },
+    "schedulers.adaptive.solve": {
+        "denoiser": Takes(LAW),
+        "tolerance": number_(0.1),
+        "x": Takes(None),
+        "shape": Takes((1, 3, 4, 4)),
+        "seed": numbers(0),
+        "t_start": Takes(0.9),
+        "t_end": Takes(0.5),
+        "t_last": Takes(None),
+        "prediction": Takes("velocity"),
+    },
     "schedulers.exact.log_snr": {"t": Takes(0.5)},
     "schedulers.exact.log_snr_step": STEP,
     "schedulers.exact.time_of": {"lam": number_(0.5)},
+    "schedulers.exact.Variable": {"name": Takes("log-sigma")},
+    "schedulers.exact.Variable.step": STEP,
+    "schedulers.exact.Variable.inside": {**STEP, "share": Takes(0.5)},
+    "schedulers.exact.Variable.scale": {"t_next": Takes(0.5)},
     "schedulers.exact.phi": {"k": Takes(1), "z": number_(0.5)},
     "schedulers.exact.interpolation_weights": {"nodes": Takes([0.0, 1.0]), "moments": Takes([1.0, 0.5])},
 }
@@ -348,6 +442,8 @@ CALLS |= {
         "backend": Takes("numpy"),
     },
     "get_scheduler": {"sampler": Takes("flow-sde"), "timesteps": Takes(TIMES)},
+    "describe_scheduler": {"name": Takes("heun")},
+    "describe_timesteps": {"name": Takes("karras")},
     "Run.advance": {"denoiser": Takes(LAW), "on_step": Takes(None)},
     "Run.branch": {"table": Takes(TABLE)},
     "Run.evaluate": {"denoiser": Takes(LAW), "t": Takes(0.5), "net": Takes(0)},
@@ -368,6 +464,7 @@ SAMPLED = {
     "guidance": number_(1.0),
     "negative": Takes(None),
     "steps": Takes(None),
+    "start": number_(0.5),
     "finish": Takes(Finish(), (None,)),
 }
 CALLS |= {
@@ -538,6 +635,7 @@ CALLS |= {
     "plugins.Registry.register": {"thing": Takes(print_nothing), "name": text("mine"), "aliases": Takes(())},
     "plugins.Registry.unregister": {"name": Takes("old")},
     "plugins.Registry.find": {"name": Takes("mine"), "others": anything(())},
+    "plugins.Registry.knows": {"name": text("mine")},
     "plugins.split_file": {"text": text("a.py:b")},
     "plugins.load_from_file": {"path": Takes("mine.py"), "name": Takes("mine"), "kind": text("thing")},
     "image.color.match": {
@@ -555,6 +653,7 @@ CALLS |= {
         "blocks": anything(BLOCKS),
     },
     "image.color.cielab": {"rgb": anything(np.zeros(3))},
+    "image.enlarge.enlarge": {"x": Takes(np.zeros((1, 3, 8, 8), np.float32)), "scale": Takes(2)},
     "image.lanczos.reduce": {
         "x": Takes(np.zeros((1, 3, 8, 8), np.float32)),
         "size": Takes((8, 8)),
@@ -731,7 +830,7 @@ LATER = {
 
 MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
-    *("schedulers.base", "schedulers.exact", "schedulers", "search", "search.problem", "learn"),
+    *("schedulers.base", "schedulers.exact", "schedulers.adaptive", "schedulers", "search", "search.problem", "learn"),
     *("study.plan", "study.file", "study.run", "study.measures"),
     *(
         "io.times",
@@ -748,7 +847,8 @@ MODULES = (
         "io.exif",
     ),
     *("upscale.tiles", "upscale.find", "upscale.batch", "onnx", "jobs.run"),
-    *("bench", "study.statistics", "plugins", "image.color", "image.hidden", "image.lanczos", "image.pixels"),
+    *("bench", "study.statistics", "plugins", "image.color", "image.enlarge", "image.hidden"),
+    *("image.lanczos", "image.pixels", "schedulers.wrappers"),
 )
 OBJECTS = {
     "Upscaler": UP,
@@ -767,6 +867,9 @@ OBJECTS = {
     "StepTable": TABLE,
     "Finish": Finish(),
     "FlowODE": FlowODE(TIMES),
+    "schedulers.wrappers.Wrapped": Wrapped(TABLE, Call("s_noise")),
+    "schedulers.ExponentialTableau": PHIS,
+    "schedulers.exact.Variable": Variable("log-sigma"),
     "denoiser.Guided": Guided(LAW, LAW, 2.0),
     "denoiser.CFGZeroStar": CFGZeroStar(LAW, LAW, scale=2.0),
     "denoiser.AdaptiveProjectedGuidance": AdaptiveProjectedGuidance(LAW, LAW, scale=2.0),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..native import HostRow, Library, suits
+from ..native import HostRow, Library, address, suits
 from ..native.library import MOST_RESULTS, MOST_TERMS
 from ..noise.philox import check_number
 from ..table import Row
@@ -34,30 +34,32 @@ class CompiledRow:
         self._library, self._m, self._dtype = library, m, x.dtype
         self._held = [x, *saved]  # the addresses below are theirs
         self._row = packed = HostRow()
+        combinations, place, places = row.combinations, address(x), {k: address(saved[k]) for k in _slots(row)}
         packed.p, packed.q, packed.clip = row.p, row.q, math.inf if row.clip is None else row.clip
-        packed.x, packed.results = x.ctypes.data, len(row.combinations)
-        outs = [x, *(saved[slot] for slot, _ in row.saves)]
-        for result, out, c in zip(packed.result, outs, row.combinations, strict=False):
-            terms = [(c.a, x.ctypes.data), (c.b, None), *((w, saved[k].ctypes.data) for k, w in c.h)]
+        packed.x, packed.results = place, len(combinations)
+        outs = [place, *(places[slot] for slot, _ in row.saves)]
+        for k, (out, c) in enumerate(zip(outs, combinations, strict=True)):
+            terms = [(c.a, place), (c.b, None), *((w, places[slot]) for slot, w in c.h)]
             terms = [(w, source) for w, source in terms if w != 0.0]
-            result.out, result.terms = out.ctypes.data, len(terms)
-            for k, (w, source) in enumerate(terms):
-                result.weight[k], result.source[k] = w, source
+            result, count = packed.result[k], len(terms)
+            result.out, result.terms = out, count
+            if count:
+                result.weight[:count], result.source[:count] = zip(*terms, strict=True)
         if draws := row.draws:
             packed.seed, packed.draws = check_number("seed", seed, bits=64), len(draws)
             self._draws = np.array(draws, np.uint32)
-            weights = [dict(c.noise) for c in row.combinations]
+            weights = [dict(c.noise) for c in combinations]
             self._scales = np.array([[of.get(draw, 0.0) for of in weights] for draw in draws])
-            packed.draw, packed.scale = self._draws.ctypes.data, self._scales.ctypes.data
+            packed.draw, packed.scale = address(self._draws), address(self._scales)
 
     @staticmethod
     def takes(row: Row, x: Array, *, m: Array, saved: Sequence[Array]) -> bool:
         """Return whether the library does a row of these arrays, each of one axis."""
         if x.dtype not in (np.float32, np.float64) or m.size != x.size or m.dtype.kind not in "fV":
             return False
-        combinations = row.combinations
+        arrays, combinations = [x, *(saved[slot] for slot in _slots(row))], row.combinations
         return (
-            all(suits(array, x.dtype) and array.size == x.size and array.flags.writeable for array in (x, *saved))
+            all(suits(array, x.dtype) and array.size == x.size and array.flags.writeable for array in arrays)
             and len(combinations) <= MOST_RESULTS
             and all(2 + len(c.h) <= MOST_TERMS for c in combinations)
         )
@@ -72,3 +74,8 @@ class CompiledRow:
             part = term[: min(CHUNK, stop - first)]
             np.copyto(part, self._m[first : first + len(part)], casting="same_kind")
             self._library.step(self._row, part, start=first)
+
+
+def _slots(row: Row) -> set[int]:
+    """Return the saved tensors that a row reads or writes."""
+    return {slot for c in row.combinations for slot, _ in c.h}.union(slot for slot, _ in row.saves)

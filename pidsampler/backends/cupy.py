@@ -20,7 +20,7 @@ from .. import moved
 from ..errors import ConfigError, DeviceError, MissingDependencyError, missing_extra
 from ..table import Row
 from .base import DLPACK_CUDA
-from .kernels import KINDS, NULL, OPTIONS, StepVariant, definitions, group, kind, slots_read, source
+from .kernels import KINDS, MOST_SLOTS, NULL, OPTIONS, StepVariant, definitions, group, kind, slots_read, source
 
 Array = Any  # cupy.ndarray
 
@@ -191,11 +191,15 @@ class CupyBackend:
         tensors = [x, m, out, *read, *written, *([] if copy is None else [copy])]
         cast = -1 if copy is None else kind(copy.dtype)
         variant = StepVariant.of(row, x=kind(x.dtype), m=kind(m.dtype), cast=cast)
+
+        def padded(some: Sequence[Array]) -> list[Any]:
+            return [*some, *[NULL] * (MOST_SLOTS - len(some))]
+
         arguments = (
             *(_size(x), self._on_device(seeds) if variant.draws else NULL, x, m),
-            *([*read, NULL, NULL, NULL][:3]),
+            *padded(read),
             out,
-            *([*written, NULL, NULL, NULL][:3]),
+            *padded(written),
             *(NULL if copy is None else copy, variant.pack(row)),
         )
         self.launch(

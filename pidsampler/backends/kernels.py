@@ -25,7 +25,7 @@ from ..table import Row
 # Element types as kernels/common.cuh numbers them.
 KINDS = {np.dtype(np.float32): 0, np.dtype(np.float16): 1, np.dtype(ml_dtypes.bfloat16): 2}
 
-MOST_SLOTS, MOST_DRAWS = 3, 128  # of one row, as in kernels/step.cu
+MOST_SLOTS, MOST_DRAWS, MOST_WEIGHTS = 6, 128, 512  # of one row, and of its draws in all, as in kernels/step.cu
 
 OPTIONS = ("--std=c++17",)  # of the compiler, beside the flags
 
@@ -82,9 +82,9 @@ class StepVariant:
         m: Element type of the network's output.
         reads_x: Whether the old x has a part in anything.
         clip: Whether x0 is clipped.
-        slots: How many saved tensors are read, at most 3.
-        saves: How many are written, at most 3.
-        draws: How many draws are added, or -1 for any number up to 128 that the row itself says.
+        slots: How many saved tensors are read, at most 6.
+        saves: How many are written, at most 6.
+        draws: How many draws are added, or -1 for any number that the row says, up to 128, or 512 in all results.
         cast: Element type of a second copy of the result for the network, or -1 for none.
         vector: Whether every image of every tensor begins at a multiple of 16 bytes.
     """
@@ -112,7 +112,7 @@ class StepVariant:
         for what, number, most in (
             ("reads {} saved tensors", slots, MOST_SLOTS),
             ("writes {} saved tensors", len(row.saves), MOST_SLOTS),
-            ("adds {} draws", draws, MOST_DRAWS),
+            ("adds {} draws", draws, _most_draws(len(row.saves))),
         ):
             if number > most:
                 raise ConfigError(
@@ -127,7 +127,7 @@ class StepVariant:
             clip=row.clip is not None,
             slots=slots,
             saves=len(row.saves),
-            draws=draws if draws <= 3 else -1,
+            draws=draws if draws <= (0 if _many(slots, len(row.saves)) else 3) else -1,
             cast=cast,
         )
 
@@ -139,12 +139,12 @@ class StepVariant:
     @property
     def group(self) -> int:
         """How many elements a thread takes in one pass."""
-        return group(self.x, self.m, self.cast)
+        return 4 if _many(self.slots, self.saves) else group(self.x, self.m, self.cast)
 
     @property
     def layout(self) -> np.dtype[Any]:
         """The struct PidRow of this variant."""
-        results, draws = 1 + self.saves, MOST_DRAWS if self.draws < 0 else max(1, self.draws)
+        results, draws = 1 + self.saves, _most_draws(self.saves) if self.draws < 0 else max(1, self.draws)
         f, u = np.float32, np.uint32
         fields: list[Any] = [("p", f), ("q", f), ("clip", f), ("a", f, results), ("b", f, results)]
         fields += [
@@ -168,6 +168,16 @@ class StepVariant:
             for draw, weight in c.noise:
                 packed["c"][0, r, draws.index(draw)] = weight
         return packed
+
+
+def _most_draws(saves: int) -> int:
+    """How many draws a kernel adds in a row that writes so many saved tensors: 128, or fewer from four on."""
+    return min(MOST_DRAWS, MOST_WEIGHTS // (1 + saves))
+
+
+def _many(slots: int, saves: int) -> bool:
+    """Whether a thread has registers for four elements of so many saved tensors only, and no loop of draws unrolled."""
+    return max(slots, saves) > 3
 
 
 def slots_read(row: Row) -> Sequence[int]:

@@ -55,14 +55,22 @@ class _InPlace:
     def _sum(self, terms: Sequence[tuple[float, Array]], out: Array) -> Array:
         """out = the sum of weight * array, of which only the first may be `out`."""
         (weight, first), *others = [(w, array) for w, array in terms if w != 0.0]
-        if first is out:
-            if weight != 1.0:
-                out.mul_(weight)
-        elif weight == 1.0 and others:
-            (weight, second), *others = others
-            self._torch.add(first, second, alpha=weight, out=out)
-        else:
-            self._torch.mul(first, weight, out=out)
-        for weight, array in others:
+        if first is out and weight == 1.0:
+            return self._add(others, out)
+        if not others:
+            return self._torch.mul(first, weight, out=out)
+        k = next((k for k, (w, _) in enumerate(others) if w == 1.0), 0)
+        other, second = others.pop(k)
+        if weight == 1.0:
+            self._torch.add(first, second, alpha=other, out=out)
+        elif other == 1.0:
+            self._torch.add(second, first, alpha=weight, out=out)
+        else:  # two weights in one pass: a matrix of one row, and the product of a vector of one element
+            one = self._buffer("one", out.view(-1)[:1]).fill_(1.0)
+            self._torch.addr(first.view(1, -1), one, second.view(-1), beta=weight, alpha=other, out=out.view(1, -1))
+        return self._add(others, out)
+
+    def _add(self, terms: Sequence[tuple[float, Array]], out: Array) -> Array:
+        for weight, array in terms:
             out.add_(array, alpha=weight)
         return out

@@ -10,8 +10,7 @@ from attrs import evolve
 
 from ..backends.kernels import StepVariant
 from ..noise import coupling
-from ..schedulers.registry import get_scheduler
-from ..schedulers.spec import without_list
+from ..schedulers.registry import get_scheduler, without_list
 from ..table import Row, StepTable
 
 # A spec, the row of its table, what is added to the name, and the change that this stands for.

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+from attrs import asdict
 
 from ..errors import FileError, PidSamplerError, printable
 from ..io.atomic import real_path, remove_leftovers
@@ -19,6 +23,9 @@ from ..schedulers.registry import OwnLike, as_scheduler
 from ..schedulers.spec import reference
 from ..table import Scheduler
 from .output import say, tell
+
+if TYPE_CHECKING:
+    from ..schedulers.describe import Description
 
 OK, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _IN_PYTHON = ", or use timesteps.custom(times, partial=True) to stop at a noise level"  # of what is said of times
@@ -59,6 +66,7 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
     A parameter with a value is an option where the user gave that option, or is told to pass it.
     """
     text = text.replace("list_schedulers()", "'pidsampler schedulers'").replace(_IN_PYTHON, "")
+    text = text.replace("list_timesteps()", "'pidsampler timesteps'")
     command = getattr(arguments, "command", None)
     if command is None:
         return text
@@ -119,6 +127,31 @@ def print_columns(header: list[str], rows: list[list[str]]) -> None:
         say("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
 
 
+def describe(what: Description | list[Description], *, as_json: bool) -> None:
+    """Print a description, or several as JSON."""
+    if as_json:
+        data = [asdict(each) for each in what] if isinstance(what, list) else asdict(what)
+        say(*json.dumps(data, indent=2, default=str).split("\n"))
+        return
+    assert not isinstance(what, list)
+    say(f"{what.name}: {printable(what.summary)}", "")
+    if what.options:
+        rows = [[o.name, "" if o.default is None else str(o.default), o.takes] for o in what.options]
+        print_columns(["option", "default", "takes"], rows)
+        say("")
+    facts = [["source", what.source], ["example", what.example]]
+    if what.accuracy_order is not None:
+        facts[:0] = [
+            ["order", str(what.accuracy_order)],
+            ["calls/step", str(what.model_calls_per_step)],
+            ["stochastic", "yes" if what.stochastic else "no"],
+        ]
+    if what.aliases:
+        facts.append(["also called", ", ".join(what.aliases)])
+    for key, value in facts:
+        say(f"{key:11}  {printable(value)}")
+
+
 def add_times(parser: argparse.ArgumentParser) -> None:
     """Add the options that choose timesteps, noise and eta."""
     where = parser.add_mutually_exclusive_group()
@@ -141,5 +174,10 @@ def chosen_scheduler(arguments: argparse.Namespace, own: OwnLike) -> Scheduler:
     """Make the scheduler asked for, over the times asked for, or over `own`, the model's."""
     options = {} if arguments.eta is None else {"eta": arguments.eta}
     return as_scheduler(
-        arguments.scheduler, timesteps=arguments.timesteps, steps=arguments.steps, own=own, options=options
+        arguments.scheduler,
+        timesteps=arguments.timesteps,
+        steps=arguments.steps,
+        own=own,
+        begin=getattr(arguments, "start", None),
+        options=options,
     )

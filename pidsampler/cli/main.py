@@ -7,6 +7,7 @@ done; 130 interrupted.
 from __future__ import annotations
 
 import argparse
+import os
 import signal
 import sys
 import warnings
@@ -19,7 +20,21 @@ from typing import Any, NoReturn
 from ..errors import PidSamplerError, reason
 from ..values import shown
 from ..version import __version__
-from . import bench, doctor, export, inspect, learn, models, output, schedulers, search, study, table, upscale
+from . import (
+    bench,
+    doctor,
+    export,
+    inspect,
+    learn,
+    models,
+    output,
+    schedulers,
+    search,
+    study,
+    table,
+    timesteps,
+    upscale,
+)
 from .common import FAILED, INTERRUPTED, USAGE, UsageError, as_typed, fail
 from .output import say, tell
 
@@ -36,7 +51,8 @@ _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "bench": (bench, "time the sampler's step in all its variants, and others beside it"),
     "doctor": (doctor, "say whether an upscale would work here, on a GPU too, and what to install if not"),
     "models": (models, "list the bundled models"),
-    "schedulers": (schedulers, "list the schedulers"),
+    "schedulers": (schedulers, "list the schedulers, or describe one"),
+    "timesteps": (timesteps, "list the timestep lists, or describe one"),
 }
 
 
@@ -55,7 +71,12 @@ def _run(argv: Sequence[str] | None) -> int:
     try:
         if getattr(signal.getsignal(signal.SIGINT), "__module__", None) == __name__.partition(".")[0]:  # of our import
             signal.signal(signal.SIGINT, signal.default_int_handler)
-        arguments = build_parser().parse_args(argv)
+        parser = build_parser()
+        if "_ARGCOMPLETE" in os.environ:  # a shell asks how the command line can go on
+            from .completion import complete
+
+            complete(parser)
+        arguments = parser.parse_args(argv)
         warnings.showwarning = partial(_show_warning, arguments)
         code: int = arguments.run(arguments)
     except PidSamplerError as error:
@@ -103,6 +124,9 @@ class _Parser(argparse.ArgumentParser):
         self.register("type", Path, lambda text: Path(_given(text)))
         self.register("type", int, partial(_number, int, "a whole number"))
         self.register("type", float, partial(_number, float, "a number"))
+
+    def actions(self) -> list[argparse.Action]:
+        return list(self._actions)
 
     def option_actions(self) -> list[argparse.Action]:
         return [action for action in self._actions if action.option_strings and action.dest != "help"]

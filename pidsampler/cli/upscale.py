@@ -69,6 +69,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="S",
         help="noise level of the latent, 0..0.8 (default: 0)",
     )
+    parser.add_argument(
+        "--start",
+        type=float,
+        metavar="T",
+        help="noise level to begin at, from the enlarged input (default: pure noise)",
+    )
     parser.add_argument("--scale", metavar="S", help="result over input, at most the model's own (default)")
     parser.add_argument("--size", metavar="WxH", help="of the result, likewise; one side may be left out")
     parser.add_argument("--fit", action="store_true", help="the largest inside --size that keeps the picture's shape")
@@ -211,6 +217,7 @@ def _asked(
         guidance=arguments.guidance,
         negative=None if arguments.negative is None else captions.read(arguments.negative),
         steps=None if sampler is scheduler else arguments.steps,
+        start=arguments.start,
         finish=Finish(
             color=arguments.color,
             color_strength=arguments.color_strength,

@@ -9,6 +9,7 @@ import ctypes
 import sys
 from functools import cache
 from pathlib import Path
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -85,13 +86,13 @@ class Library:
         """Write noise as `noise.fill` does, whose numbers are checked; False if the array is none for it."""
         if not suits(out, np.dtype(np.float32)) or not out.flags.writeable or start + len(out) > 1 << 64:
             return False
-        self._fill(self._number, out.ctypes.data, len(out), start, seed, draw, stream)
+        self._fill(self._number, address(out), len(out), start, seed, draw, stream)
         return True
 
     def step(self, row: HostRow, m: NDArray[np.floating], *, start: int) -> None:
         """Do elements start..start+len(m)-1 of a row, of which m is the network's output, in the state's type."""
         wide = m.dtype == np.float64
-        self._step(self._number, wide, ctypes.addressof(row), m.ctypes.data, start, start + len(m))
+        self._step(self._number, wide, ctypes.addressof(row), address(m), start, start + len(m))
 
     def torch(self, out: NDArray[np.float32], *, skipped: int, seed: int) -> bool:
         """Write PyTorch's noise, after so many words of its generator; False where numpy is to do it.
@@ -123,6 +124,13 @@ def suits(array: NDArray[np.floating], dtype: np.dtype[np.floating]) -> bool:
     """Return whether an array is of a type, has one axis, and lies in memory as C's arrays do."""
     flags = array.flags
     return array.dtype == dtype and array.ndim == 1 and flags.c_contiguous and flags.aligned
+
+
+def address(array: NDArray[Any]) -> int:
+    """Return where an array's elements lie, as `array.ctypes.data` does in three times the time."""
+    if array.flags.writeable and array.flags.c_contiguous and array.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(cast(Any, array)))
+    return array.ctypes.data
 
 
 def load(path: str | Path, form: str | None = None) -> Library:

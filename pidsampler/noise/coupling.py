@@ -68,20 +68,32 @@ def brownian(table: StepTable) -> StepTable:
     Source: the virtual Brownian tree of torchsde (Li et al., arXiv 2001.01328, section 4) and k-diffusion, over
     log-SNR and with noise that needs no tree in memory.
     """
-    # Of each draw, the nodes it is made of: it is the increment over the step of the row that has it first.
+    # Of each draw, the nodes it is made of: it is the increment over the step of the row that has it first. A row that
+    # goes on from a saved state, as the last of a step's stages may, begins where that state has its noise from.
     increments = {0: Combination(noise={0: 1.0})}
+    ends: dict[int, float] = {}  # draw -> where its increment ends
+    held: dict[int, float] = {}  # slot -> how much noise it holds
+    since: dict[int, float] = {}  # slot -> how far on the path its noise goes
+
+    def reached(c: Combination, row: Row) -> float:
+        states = [since[slot] for slot, _ in c.h if held[slot]] or [_place(row.t)]
+        return max(*states, *(ends[draw] for draw, _ in c.noise if draw in ends), -math.inf)
+
     rows = []
     for i, row in enumerate(instance("table", table, kind=StepTable, words="a StepTable")):
+        begin, end = reached(row, row), _place(row.t_next)
         for draw in row.draws:
             if draw in increments:
                 continue
-            begin, end = _place(row.t), _place(row.t_next)
             if not begin // _CELL < end // _CELL:
                 raise ConfigError(
                     f"row {i} (t {row.t!r} -> {row.t_next!r}) draws noise but does not go down by a log-SNR of "
                     f"{_CELL:.2g}: a Brownian path has no increment there; use independent or fixed noise"
                 )
-            increments[draw] = Combination(noise=_increment(begin, end))
+            increments[draw], ends[draw] = Combination(noise=_increment(begin, end)), end
+        kept = {slot: (_known(c, row.t, held) + _total(c.noise), reached(c, row)) for slot, c in row.saves}
+        held |= {slot: noise for slot, (noise, _) in kept.items()}
+        since |= {slot: place for slot, (_, place) in kept.items()}
         rows.append(_redrawn(row, partial(_along, increments=increments)))
     return table.with_rows(rows)
 

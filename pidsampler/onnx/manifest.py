@@ -241,7 +241,8 @@ def _sampler(name: str, value: object) -> str:
     if names_file(text := word(name, value)):
         raise ConfigError(f"{name} names a file")
     spec = Spec.parse(text)
-    if spec.list is not None or any(n > _LARGEST_OPTION for n in spec.options.values() if not isinstance(n, str)):
+    numbers = (n for n in spec.options.values() if isinstance(n, int | float))
+    if spec.list is not None or any(n > _LARGEST_OPTION for n in numbers):
         raise ConfigError(f"{name} has a list, or a number above {_LARGEST_OPTION}")
     return text
 

@@ -17,7 +17,7 @@ from .. import moved
 from ..errors import ConfigError
 from ..table import Combination, Row, StepTable, Terms, TermsLike, combined
 from ..timesteps import Times, TimesLike, custom
-from ..values import field, flag, function, instance, items, number, numbers, shown, whole, word, words
+from ..values import expected, field, flag, function, instance, items, number, numbers, shown, whole, word, words
 from .spec import Spec
 
 
@@ -31,7 +31,8 @@ class SchedulerInfo:
         accuracy_order: Proved order of global convergence between two noise levels above 0: the error falls as
             steps**-accuracy_order. A method of higher nominal order may be capped by its cheap first rows. For a
             stochastic method it is the weak order, of the law's moments, on a Gaussian flow.
-        model_calls_per_step: Network evaluations for each step of the timestep list; a step to 0 takes one.
+        model_calls_per_step: Network evaluations for each step of the timestep list; a step to 0 takes one of each
+            network that is asked.
         stochastic: Whether any setting of it draws fresh noise.
         source: Paper or project that the formula comes from.
         aliases: Names of the same method elsewhere.
@@ -91,6 +92,23 @@ class TimesScheduler:
         """The pairs (t, t_next)."""
         return list(pairwise(self._times))
 
+    def at_step(self, n: int) -> Self:
+        """Return the scheduler as it takes step n: an `eta` that is a list of numbers is that of this step alone.
+
+        Args:
+            n: Number of the step, from 0.
+
+        Raises:
+            PidSamplerError: There is no such step.
+        """
+        whole("n", n, low=0, high=len(self._times) - 2)
+        etas = getattr(self, "eta", None)
+        if not isinstance(etas, tuple):
+            return self
+        made = copy.copy(self)
+        vars(made)["eta"] = etas[n]
+        return made
+
     @property
     def options(self) -> dict[str, Any]:
         """The options that it keeps as attributes, and their values, without the times."""
@@ -101,6 +119,14 @@ class TimesScheduler:
         """Return the same scheduler with the spec that it was made from, which `str` then gives."""
         made = copy.copy(self)
         object.__setattr__(made, "spec", instance("spec", spec, kind=Spec, words="a Spec"))
+        return made
+
+    def ascending(self, t_min: float) -> Self:
+        """Return the same method over the list the other way: t_min, then the times above it, for inversion."""
+        t_min = number("t_min", t_min, low=0, high=1, above=True)
+        made = copy.copy(self)
+        object.__setattr__(made, "_times", (t_min, *(t for t in reversed(self._times) if t > t_min)))
+        object.__setattr__(made, "spec", None)
         return made
 
     def __eq__(self, other: object) -> bool:
@@ -117,6 +143,41 @@ class TimesScheduler:
 
     def __str__(self) -> str:
         return repr(self) if self.spec is None else str(self.spec)
+
+
+Eta = float | tuple[float, ...]
+
+
+def eta_field(high: float = math.inf) -> Any:
+    """A field `eta` of a `TimesScheduler`, 1 by default: a number from 0 to `high`, or a list of one for each step.
+
+    Raises:
+        PidSamplerError: When the scheduler is made: a number is out of range, or there are not as many as steps.
+    """
+    high = high if high == math.inf else number("high", high, low=0)
+
+    def convert(value: float | Sequence[float], made: Any, about: attrs.Attribute[Eta]) -> Eta:
+        if not isinstance(value, tuple | list | np.ndarray):
+            return number(about.name, value, low=0, high=high)
+        etas, steps = numbers(about.name, value, low=0, high=high), len(made.steps)
+        if len(etas) != steps:
+            raise ConfigError(
+                f"{about.name} lists {len(etas)} numbers for {steps} steps: pass one for each step, or one number"
+            )
+        return etas
+
+    limits = {"low": 0.0} if high == math.inf else {"low": 0.0, "high": high}
+    takes = f"{expected(number, **limits)}, or a list of one for each step"
+    return attrs.field(
+        default=1.0,
+        converter=attrs.Converter(convert, takes_self=True, takes_field=True),
+        metadata={"takes": takes, **limits},
+    )
+
+
+def one_eta(eta: Eta) -> float:
+    """The eta of a scheduler that is `at_step`, which is one number."""
+    return number("eta", eta, low=0)
 
 
 def refusing_close_times(table: Callable[[Any], StepTable]) -> Callable[[Any], StepTable]:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
+import attrs
 import numpy as np
 
 from ..errors import ConfigError
-from ..values import number, numbers, shown, whole
+from ..values import field, number, numbers, shown, whole, word
 
 
 def log_snr(t: float) -> float:
@@ -31,6 +32,44 @@ def time_of(lam: float) -> float:
     """The t of a log-SNR: 1 / (1 + exp(lambda)), for any lambda."""
     lam = lam if lam in (-math.inf, math.inf) else number("lam", lam)
     return float(np.exp(-np.logaddexp(0.0, lam)))
+
+
+VARIABLES = ("log-snr", "log-sigma")
+
+
+@attrs.frozen
+class Variable:
+    """What exponential methods measure their steps in: log((1 - t)/t), or -log(t).
+
+    In both x' = (t'/t)*x + scale(t') * the integral of exp(-(h - s))*x0(s) over the step, s = 0..h, is exact.
+
+    Args:
+        name: "log-snr" or "log-sigma".
+    """
+
+    name: str = field(word, choices=VARIABLES)
+
+    def step(self, t: float, t_next: float) -> float:
+        """Return the length of a step; infinite to 0, and in log-SNR from 1."""
+        h = log_snr_step(t, t_next)
+        if self.name == "log-snr" or t_next == 0.0:
+            return h
+        return math.log1p((t - t_next) / t_next)
+
+    def inside(self, t: float, t_next: float, *, share: float) -> float:
+        """Return the time at a share of a step of finite length."""
+        h = self.step(t, t_next) * number("share", share, low=0, high=1)
+        if share == 1.0:
+            return t_next
+        return time_of(log_snr(t) + h) if self.name == "log-snr" else t * math.exp(-h)
+
+    def scale(self, t_next: float) -> float:
+        """Return the weight that x0 has after an infinitely long step to t_next."""
+        t_next = number("t_next", t_next, low=0, high=1)
+        return 1.0 - t_next if self.name == "log-snr" else 1.0
+
+
+LOG_SNR = Variable("log-snr")
 
 
 def phi(k: int, z: float) -> float:

@@ -9,7 +9,7 @@ import attrs
 from .. import moved
 from ..table import StepTable
 from ..values import field, number
-from .base import SchedulerInfo, TimesScheduler, ancestral_step, euler, row
+from .base import Eta, SchedulerInfo, TimesScheduler, ancestral_step, eta_field, euler, one_eta, row
 
 
 class FlowODE(TimesScheduler):
@@ -19,12 +19,7 @@ class FlowODE(TimesScheduler):
     """
 
     info = SchedulerInfo(
-        "flow-ode",
-        1,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="Flow matching, arXiv 2210.02747",
-        aliases=("euler", "ddim", "FlowMatchEulerDiscreteScheduler"),
+        "flow-ode", 1, model_calls_per_step=1, stochastic=False, source="Flow matching, arXiv 2210.02747"
     )
 
     def table(self) -> StepTable:
@@ -36,7 +31,7 @@ class FlowODE(TimesScheduler):
 class _Renoising(TimesScheduler):
     """Euler's step with a part of the noise fresh; row i draws it as draw i + 1. The marginal at t' stays exact."""
 
-    eta: float = field(number, low=0, high=1, default=1.0)
+    eta: Eta = eta_field(1.0)
     last_eta: float | None = field(number, low=0, high=1, default=None, optional=True, kw_only=True)
 
     def table(self) -> StepTable:
@@ -44,7 +39,7 @@ class _Renoising(TimesScheduler):
         last = sum(t_next > 0.0 for _, t_next in self.steps)
         rows = []
         for draw, (t, t_next) in enumerate(self.steps, 1):
-            eta = self.last_eta if draw == last and self.last_eta is not None else self.eta
+            eta = one_eta(self.at_step(draw - 1).eta) if draw != last or self.last_eta is None else self.last_eta
             step = ancestral_step(t, t_next, split=self._split(t, t_next, eta), draw=draw)
             rows.append(row(t, t_next, update=step))
         return StepTable(rows)
@@ -67,21 +62,15 @@ class FlowSDE(_Renoising):
 
     Args:
         timesteps: A valid list of times, see `timesteps.custom`.
-        eta: Share of fresh noise as a standard deviation, in 0..1. 1 is PiD's own sampler x' = (1 - t')*x0 + t'*N, as
-            LCM's and consistency models'; 0 is the Euler ODE of `FlowODE`; gamma of CTM (arXiv 2310.02279) between.
+        eta: Share of fresh noise as a standard deviation, in 0..1, or a list of one for each step. 1 is PiD's own
+            sampler x' = (1 - t')*x0 + t'*N, as LCM's and consistency models'; 0 is the Euler ODE of `FlowODE`; gamma
+            of CTM (arXiv 2310.02279) between.
         last_eta: Share of fresh noise where noise is added last, which no later step smooths; None for eta.
 
     Source: PiD (arXiv 2605.23902), its "sde", for eta = 1; the split is DDIM's (arXiv 2010.02502, eq. 12) in flow time.
     """
 
-    info = SchedulerInfo(
-        "flow-sde",
-        0,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="PiD, arXiv 2605.23902",
-        aliases=("lcm", "FlowMatchLCMScheduler"),
-    )
+    info = SchedulerInfo("flow-sde", 0, model_calls_per_step=1, stochastic=True, source="PiD, arXiv 2605.23902")
 
     def _split(self, t: float, t_next: float, eta: float) -> tuple[float, float]:
         return math.sqrt((1.0 - eta) * (1.0 + eta)), eta
@@ -94,20 +83,15 @@ class FlowAncestral(_Renoising):
 
     Args:
         timesteps: A valid list of times.
-        eta: Share of the most noise, 0..1. The time stepped down to is t'*(1 + eta*(t'/t - 1)): t' for the ODE, t'^2/t
-            at eta = 1.
+        eta: Share of the most noise, 0..1, or a list of one for each step. The time stepped down to is
+            t'*(1 + eta*(t'/t - 1)): t' for the ODE, t'^2/t at eta = 1.
         last_eta: As in `FlowSDE`.
 
     Source: ComfyUI, sample_euler_ancestral_RF.
     """
 
     info = SchedulerInfo(
-        "flow-ancestral",
-        1,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="ComfyUI, euler_ancestral_RF",
-        aliases=("euler_ancestral",),
+        "flow-ancestral", 1, model_calls_per_step=1, stochastic=True, source="ComfyUI, euler_ancestral_RF"
     )
 
     def _split(self, t: float, t_next: float, eta: float) -> tuple[float, float]:

@@ -18,17 +18,25 @@ from .. import moved
 from ..table import Combination, StepTable, combined
 from ..values import field, number, whole, word
 from .base import (
+    Eta,
     SchedulerInfo,
     TimesScheduler,
     ancestral_step,
     eps,
+    eta_field,
     noise_split,
+    one_eta,
     refusing_close_times,
     row,
     velocity,
     x0,
 )
-from .exact import interpolation_weights, log_snr_step, phi
+from .exact import LOG_SNR, VARIABLES, Variable, interpolation_weights, log_snr_step, phi
+
+
+def _variable() -> Any:
+    """A field: what the steps of an exponential method are measured in."""
+    return field(word, choices=VARIABLES, default="log-snr", kw_only=True)
 
 
 class _Multistep(TimesScheduler):
@@ -48,10 +56,11 @@ class _Multistep(TimesScheduler):
         times, keep = self.timesteps.tolist(), self.order - 1
         rows = []
         for n, (t, t_next) in enumerate(self.steps):
-            first = ancestral_step(t, t_next, split=self._split(t, t_next), draw=n + 1)
+            now = self.at_step(n)
+            first = ancestral_step(t, t_next, split=now._split(t, t_next), draw=n + 1)
             q, parts = self.quantity(t), [(1.0, first)]
             if n and keep and t_next > 0.0:
-                weights = self._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
+                weights = now._weights(times[max(0, n - keep) : n + 1][::-1], t_next)
                 parts += [(w, Combination(h={(n - j) % keep: 1.0})) for j, w in enumerate(weights, 1)]
                 parts.append((-math.fsum(weights), q))
             saves = {n % keep: q} if keep and n < len(times) - 2 else {}
@@ -74,7 +83,12 @@ class _Multistep(TimesScheduler):
 
 @attrs.frozen(slots=False)
 class AdamsBashforth(_Multistep):
-    """Adams-Bashforth on the velocity, for unequal steps, of order 1 to 4: k-diffusion's LMS, iPNDM for equal steps.
+    """Adams-Bashforth on the velocity, of order 1 to 4: k-diffusion's LMS, and iPNDM.
+
+    Args:
+        timesteps: A valid list of times.
+        order: How many evaluations a step uses; fewer at the start.
+        weights: "exact" for the steps as they are, or "equal", those of equal steps on any list, as iPNDM has them.
 
     Source: Hairer, Norsett, Wanner, "Solving ordinary differential equations I", section III.5; PNDM, arXiv
     2202.09778, for its use without Runge-Kutta start-up.
@@ -90,11 +104,13 @@ class AdamsBashforth(_Multistep):
     quantity = staticmethod(velocity)
 
     order: int = field(whole, low=1, high=4, default=2)
+    weights: str = field(word, choices=("exact", "equal"), default="exact", kw_only=True)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = t_next - times[0]
         moments = [h / (p + 1) for p in range(len(times))]
-        return interpolation_weights([(t - times[0]) / h for t in times], moments)[1:]
+        equal = self.weights == "equal"
+        return interpolation_weights([-k if equal else (t - times[0]) / h for k, t in enumerate(times)], moments)[1:]
 
 
 @attrs.frozen(slots=False)
@@ -108,14 +124,7 @@ class GradientEstimation(_Multistep):
     Source: Permenter and Yuan, arXiv 2306.04848, section 5 (gradient estimation).
     """
 
-    info = SchedulerInfo(
-        "gradient-estimation",
-        1,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="arXiv 2306.04848",
-        aliases=("gradient_estimation",),
-    )
+    info = SchedulerInfo("gradient-estimation", 1, model_calls_per_step=1, stochastic=False, source="arXiv 2306.04848")
     order = 2
     quantity = staticmethod(velocity)
 
@@ -129,22 +138,24 @@ class GradientEstimation(_Multistep):
 class DPMSolverPP2M(_Multistep):
     """DPM-Solver++(2M): the exponential step for x0 extrapolated to the middle of the step. Of order 1 or 2.
 
+    Args:
+        timesteps: A valid list of times.
+        order: 1 or 2.
+        variable: What the steps are measured in: "log-snr", the paper's and diffusers', or "log-sigma", -log(t), which
+            ComfyUI's dpmpp_2m takes for flows too.
+
     Source: DPM-Solver++ (arXiv 2211.01095), algorithm 2.
     """
 
     info = SchedulerInfo(
-        "dpmpp-2m",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_2m", "DPMSolverMultistepScheduler"),
+        "dpmpp-2m", 2, model_calls_per_step=1, stochastic=False, source="DPM-Solver++, arXiv 2211.01095"
     )
 
     order: int = field(whole, low=1, high=2, default=2)
+    variable: str = _variable()
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
-        return [_extrapolated(times, t_next)]
+        return [_extrapolated(times, t_next, self.variable)]
 
 
 class DPMSolverPP3M(_Multistep):
@@ -157,30 +168,25 @@ class DPMSolverPP3M(_Multistep):
     """
 
     info = SchedulerInfo(
-        "dpmpp-3m",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_3m",),
+        "dpmpp-3m", 2, model_calls_per_step=1, stochastic=False, source="DPM-Solver++, arXiv 2211.01095"
     )
     order = 3
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         if times[-1] == 1.0 or len(times) == 2:
-            return [_extrapolated(times, t_next)]
+            return [_extrapolated(times, t_next, "log-snr")]
         return _differences(times, t_next)
 
 
 @moved.keywords()
 @attrs.frozen(slots=False)
-class DPMSolverPP2MSDE(DPMSolverPP2M):
+class DPMSolverPP2MSDE(_Multistep):
     """DPM-Solver++(2M) for the SDE of strength eta.
 
     Args:
         timesteps: A valid list of times.
-        eta: Strength of the noise, at least 0: 0 is the ODE, 1 the SDE of the paper. Over a step h in log-SNR the
-            share exp(-eta*h) of the implied noise is kept.
+        eta: Strength of the noise, at least 0, or a list of one for each step: 0 is the ODE, 1 the SDE of the paper.
+            Over a step h in log-SNR the share exp(-eta*h) of the implied noise is kept.
         kind: "midpoint" or "heun": how the change of x0 is weighted.
         order: 1 or 2.
 
@@ -188,25 +194,20 @@ class DPMSolverPP2MSDE(DPMSolverPP2M):
     """
 
     info = SchedulerInfo(
-        "dpmpp-2m-sde",
-        2,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_2m_sde",),
+        "dpmpp-2m-sde", 2, model_calls_per_step=1, stochastic=True, source="DPM-Solver++, arXiv 2211.01095"
     )
 
-    eta: float = field(number, low=0, default=1.0)
+    eta: Eta = eta_field()
     kind: str = field(word, choices=("midpoint", "heun"), default="midpoint", kw_only=True)
     order: int = field(whole, low=1, high=2, default=2, kw_only=True)
 
     @property
     def _strength(self) -> float:
-        return self.eta
+        return one_eta(self.eta)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h, before = log_snr_step(times[0], t_next), log_snr_step(times[1], times[0])
-        z = (1.0 + self.eta) * h
+        z = (1.0 + self._strength) * h
         bend = z * phi(2, -z) if self.kind == "heun" else -0.5 * math.expm1(-z)
         return [-(1.0 - t_next) * bend * h / before]
 
@@ -218,23 +219,16 @@ class DPMSolverPP3MSDE(DPMSolverPP3M):
     Source: k-diffusion, sample_dpmpp_3m_sde.
     """
 
-    info = SchedulerInfo(
-        "dpmpp-3m-sde",
-        2,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="k-diffusion, dpmpp_3m_sde",
-        aliases=("dpmpp_3m_sde",),
-    )
+    info = SchedulerInfo("dpmpp-3m-sde", 2, model_calls_per_step=1, stochastic=True, source="k-diffusion, dpmpp_3m_sde")
 
-    eta: float = field(number, low=0, default=1.0)
+    eta: Eta = eta_field()
 
     @property
     def _strength(self) -> float:
-        return self.eta
+        return one_eta(self.eta)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
-        return _differences(times, t_next, self.eta)
+        return _differences(times, t_next, self._strength)
 
 
 @attrs.frozen(slots=False)
@@ -251,9 +245,7 @@ class ERSDE(_Multistep):
     Source: ER-SDE-Solver (arXiv 2309.06169), algorithms 2 and 3 with its recommended noise scale; ComfyUI's er_sde.
     """
 
-    info = SchedulerInfo(
-        "er-sde", 2, model_calls_per_step=1, stochastic=True, source="ER-SDE, arXiv 2309.06169", aliases=("er_sde",)
-    )
+    info = SchedulerInfo("er-sde", 2, model_calls_per_step=1, stochastic=True, source="ER-SDE, arXiv 2309.06169")
 
     order: int = field(whole, low=1, high=3, default=3)
 
@@ -287,55 +279,50 @@ def _er_scale(s: Any) -> Any:
 
 @attrs.frozen(slots=False)
 class DEIS(_Multistep):
-    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight. Of order 1 to 3.
+    """DEIS: eps as a polynomial in log-SNR, integrated exactly with its exponential weight. Of order 1 to 4.
 
     Source: DEIS (arXiv 2204.13902), section 3.4, with the polynomial in log rho as in diffusers.
     """
 
-    info = SchedulerInfo(
-        "deis",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="DEIS, arXiv 2204.13902",
-        aliases=("DEISMultistepScheduler",),
-    )
+    info = SchedulerInfo("deis", 2, model_calls_per_step=1, stochastic=False, source="DEIS, arXiv 2204.13902")
     quantity = staticmethod(eps)
 
-    order: int = field(whole, low=1, high=3, default=2)
+    order: int = field(whole, low=1, high=4, default=2)
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
         h = log_snr_step(times[0], t_next)
-        return _exponential(times, h, -t_next * h, h)
+        return _exponential(times, t_next, scale=-t_next * h, z=h)
 
 
 @attrs.frozen(slots=False)
 class RES(_Multistep):
-    """Exponential Adams-Bashforth for x0 in log-SNR, of order 1 to 3: res_multistep of ComfyUI.
+    """Exponential Adams-Bashforth for x0, of order 1 to 3.
+
+    Args:
+        timesteps: A valid list of times.
+        order: 1 to 3.
+        variable: What the steps are measured in: "log-snr", or "log-sigma", -log(t), which ComfyUI's res_multistep (of
+            order 2) takes for flows too.
 
     Source: Refined exponential solver (arXiv 2308.02157), section 3.3; Hochbruck and Ostermann 2010, section 2.7.
     """
 
-    info = SchedulerInfo(
-        "res-multistep",
-        2,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="RES, arXiv 2308.02157",
-        aliases=("res_multistep",),
-    )
+    info = SchedulerInfo("res-multistep", 2, model_calls_per_step=1, stochastic=False, source="RES, arXiv 2308.02157")
 
     order: int = field(whole, low=1, high=3, default=2)
+    variable: str = _variable()
 
     def _weights(self, times: Sequence[float], t_next: float) -> list[float]:
-        h = log_snr_step(times[0], t_next)
-        return _exponential(times, h, (1 - t_next) * h, -h)
+        variable = Variable(self.variable)
+        h = variable.step(times[0], t_next)
+        return _exponential(times, t_next, scale=variable.scale(t_next) * h, z=-h, variable=variable)
 
 
-def _extrapolated(times: Sequence[float], t_next: float) -> float:
+def _extrapolated(times: Sequence[float], t_next: float, variable: str) -> float:
     """The weight of the earlier x0 in the exponential step for x0 extrapolated to the middle of the step."""
-    h, before = log_snr_step(times[0], t_next), log_snr_step(times[1], times[0])
-    return -(1.0 - t_next / times[0]) * 0.5 * h / before  # from t = 1, before is infinite: no extrapolation
+    step = Variable(variable).step
+    h, before = step(times[0], t_next), step(times[1], times[0])
+    return -(1.0 - t_next / times[0]) * 0.5 * h / before  # in log-SNR from t = 1 before is infinite: none
 
 
 def _differences(times: Sequence[float], t_next: float, strength: float = 0.0) -> list[float]:
@@ -353,12 +340,15 @@ def _differences(times: Sequence[float], t_next: float, strength: float = 0.0) -
     return [p2 * first + p3 * second for first, second in zip(slope, bend, strict=True)]
 
 
-def _exponential(times: Sequence[float], h: float, scale: float, z: float) -> list[float]:
-    """The earlier q's weights in the integral of their polynomial in log-SNR times exp; an infinite node is left out.
+def _exponential(
+    times: Sequence[float], t_next: float, *, scale: float, z: float, variable: Variable = LOG_SNR
+) -> list[float]:
+    """The earlier q's weights in the integral of their polynomial times exp; an infinite node is left out.
 
     The integral of u^p over the step, u = 0..1, is scale * p! * phi_(p+1)(z).
     """
-    nodes = [0.0, *(-log_snr_step(t, times[0]) / h for t in times[1:])]
+    h = variable.step(times[0], t_next)
+    nodes = [0.0, *(-variable.step(t, times[0]) / h for t in times[1:])]
     known = [u for u in nodes if math.isfinite(u)]
     moments = [scale * math.factorial(p) * phi(p + 1, z) for p in range(len(known))]
     return interpolation_weights(known, moments)[1:]

@@ -23,14 +23,18 @@ class _PredictorCorrector(TimesScheduler):
     """
 
     order: int  # of each subclass
+    _evaluates_again = False  # whether the corrected state is evaluated anew, in a row of its own: PECE
 
     @refusing_close_times
     def table(self) -> StepTable:
-        """Return one row per step."""
+        """Return one row per step, and one more for each correction that is evaluated anew."""
         times, rows = self.timesteps.tolist(), []
         begun: float | None = None  # weight of the row's x0 in the correction that slot 0 holds
         for n, (t, t_next) in enumerate(self.steps):
             state = Combination(a=1.0) if begun is None else Combination(b=begun, h={0: 1.0})
+            if begun is not None and self._evaluates_again:
+                rows.append(row(t, t, update=state))
+                state = Combination(a=1.0)
             h = log_snr_step(t, t_next)
             first = ancestral_step(t, t_next, split=noise_split(self._strength, h), draw=n + 1)
             parts = [(first.a, state), (1.0, Combination(b=first.b, noise=first.noise))]
@@ -79,14 +83,7 @@ class UniPC(_PredictorCorrector):
     order 2 (predictor) and 1 (corrector) are 1/2 as in the authors' code.
     """
 
-    info = SchedulerInfo(
-        "unipc",
-        3,
-        model_calls_per_step=1,
-        stochastic=False,
-        source="UniPC, arXiv 2302.04867",
-        aliases=("UniPCMultistepScheduler",),
-    )
+    info = SchedulerInfo("unipc", 3, model_calls_per_step=1, stochastic=False, source="UniPC, arXiv 2302.04867")
 
     order: int = field(whole, low=1, high=3, default=2)
     b: str = field(word, choices=("bh1", "bh2"), default="bh2", kw_only=True)
@@ -113,14 +110,7 @@ class SASolver(_PredictorCorrector):
     Source: SA-Solver (arXiv 2309.05019), algorithms 1 and 2, data prediction.
     """
 
-    info = SchedulerInfo(
-        "sa-solver",
-        2,
-        model_calls_per_step=1,
-        stochastic=True,
-        source="SA-Solver, arXiv 2309.05019",
-        aliases=("sa_solver", "SASolverScheduler"),
-    )
+    info = SchedulerInfo("sa-solver", 2, model_calls_per_step=1, stochastic=True, source="SA-Solver, arXiv 2309.05019")
 
     order: int = field(whole, low=1, high=3, default=2)
     tau: float = field(number, low=0, default=1.0, kw_only=True)
@@ -133,3 +123,20 @@ class SASolver(_PredictorCorrector):
         z = (1.0 + self._strength) * h
         moments = [(1.0 - t_next) * z * math.factorial(p) * phi(p + 1, -z) for p in range(len(nodes) + 1)]
         return interpolation_weights([0.0, *nodes], moments)[1:]
+
+
+class SASolverPECE(SASolver):
+    """SA-Solver in its PECE form: the corrected state is evaluated anew, and the predictors use that x0.
+
+    Args:
+        timesteps: A valid list of times.
+        order: As in `SASolver`.
+        tau: As in `SASolver`.
+
+    Source: SA-Solver (arXiv 2309.05019), section 5; ComfyUI, sample_sa_solver_pece.
+    """
+
+    info = SchedulerInfo(
+        "sa-solver-pece", 2, model_calls_per_step=2, stochastic=True, source="SA-Solver, arXiv 2309.05019"
+    )
+    _evaluates_again = True

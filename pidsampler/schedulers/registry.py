@@ -14,13 +14,15 @@ from .. import timesteps as lists
 from ..errors import ConfigError, PidSamplerError
 from ..io.tables import read_table
 from ..io.times import read_list
-from ..plugins import Registry, load_from_file
+from ..plugins import Registry, load_from_file, split_file
 from ..table import Scheduler, as_table
 from ..timesteps import Times, TimesLike
-from ..values import whole
+from ..values import shown, whole
 from . import SchedulerInfo, TimesScheduler
-from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, unchanged
-from .spec import Spec, parse_times, reference, without_list
+from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, sampler_name, unchanged
+from .names import list_as_here, other_names, sampler_as_here, wrappers_as_here
+from .spec import Spec, parse_times, reference
+from .wrappers import WRAPPERS, Wrapped, wrapped
 
 # A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
 TimestepsLike = str | TimesLike
@@ -50,24 +52,16 @@ for _cls in sorted(
     SCHEDULERS.register(_cls)
 
 # Functions of a number of steps, and of options, by the name that follows @ in a spec.
-LISTS: Registry[Callable[..., Times]] = Registry("timestep list", "pidsampler.timesteps")
+LISTS: Registry[Callable[..., Times]] = Registry("timestep list", "pidsampler.timesteps", where="list_timesteps()")
 for _list in (
     *(lists.pid, lists.uniform, lists.shifted, lists.flux, lists.karras, lists.exponential, lists.polyexponential),
     *(lists.log_snr, lists.cosine, lists.linear_quadratic, lists.kl_optimal, lists.simple, lists.sgm_uniform),
-    *(lists.ddim_uniform, lists.beta, lists.discrete, lists.teacher, lists.pid_one_step),
+    *(lists.ddim_uniform, lists.beta, lists.discrete, lists.teacher, lists.pid_one_step, lists.normal, lists.beta57),
+    *(lists.smoothstep, lists.bong_tangent, lists.ays, lists.gits, lists.logit_normal, lists.flux2, lists.lcm),
 ):
     LISTS.register(_list)
 
 _LONGEST = 33  # times that an error still lists
-
-# Names elsewhere for a method with other options than its own defaults.
-_VARIANTS = {
-    "dpmpp_2m_sde_heun": "dpmpp-2m-sde(kind=heun)",
-    "ipndm_v": "adams-bashforth(order=4)",
-    "lms": "adams-bashforth(order=4)",
-    "uni_pc": "unipc(order=3,b=bh1)",
-    "uni_pc_bh2": "unipc(order=3)",
-}
 
 
 def list_schedulers() -> list[SchedulerInfo]:
@@ -77,6 +71,26 @@ def list_schedulers() -> list[SchedulerInfo]:
         PidSamplerError: Another package's scheduler cannot be loaded.
     """
     return [thing.info for thing in SCHEDULERS.everything()]
+
+
+def scheduler_class(name: str) -> Any:
+    """Return the class of a scheduler's name, also another project's.
+
+    Raises:
+        PidSamplerError: The name is unknown, or what it is elsewhere is not here.
+    """
+    return SCHEDULERS.find(_as_here(Spec.parse(name)).name, others=_others(lists=False))
+
+
+def timestep_list(name: str) -> tuple[str, Callable[..., Times]]:
+    """Return a list's name here, and its function, also for another project's name.
+
+    Raises:
+        PidSamplerError: As `scheduler_class`.
+    """
+    spec = Spec("", list=name)
+    own = str((spec if LISTS.knows(name) else list_as_here(spec, own=LISTS)).list)
+    return own, _found_list(own)
 
 
 def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
@@ -95,18 +109,24 @@ def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
 
 def _named(name: str, steps: int | None, options: Mapping[str, Any], *, stretch: bool = False, to: str = "") -> Times:
     """A registered list; a student's, which has a length of its own, as `as_times` makes so many steps of it."""
-    function = LISTS.find(name)
+    if not LISTS.knows(name):
+        spec = list_as_here(Spec("", list=name, list_options=options), own=LISTS)
+        name, options = str(spec.list), spec.list_options
+    function = _found_list(name)
     if function is not lists.pid or steps is None:
         return _list_of(name, function, steps, options)
     return _of_steps(_list_of(name, function, None, options), steps, stretch=stretch, to=to)
 
 
+def _has_no_length(function: Callable[..., Any]) -> bool:
+    first = next(iter(inspect.signature(function).parameters.values()), None)
+    return first is not None and first.default is first.empty
+
+
 def _list_of(name: str, function: Callable[..., Any], steps: int | None, options: Mapping[str, Any]) -> Times:
     check_options(function, name, options=options)
-    if steps is None:
-        first = next(iter(inspect.signature(function).parameters.values()), None)
-        if first is not None and first.default is first.empty:
-            raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
+    if steps is None and _has_no_length(function):
+        raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
     return lists.custom(
         called(function, name, arguments=() if steps is None else (steps,), options=options), partial=True
     )
@@ -174,6 +194,7 @@ def _too_many(times: Times, steps: int, to: str) -> NoReturn:
         lists.subset(times, steps)  # raises
         raise
     n = len(times) - 1
+    to = f" with the sampler {without_list(to)!r}" if to else ""
     raise ConfigError(
         f"steps={steps} would repeat times of a list of {n}: pass 1..{n}, or for that list resampled to "
         f"{steps} steps pass timesteps={more!r}{to}"
@@ -198,8 +219,10 @@ def get_scheduler(sampler: SamplerLike, timesteps: TimestepsLike | None = None, 
 
     Args:
         sampler: A spec "NAME(options)@LIST(options):STEPS", where all but NAME may be left out, such as "heun",
-            "flow-sde(eta=0.5)@pid:2" or "dpmpp-2m@karras(rho=5):12"; names of other projects are known as aliases. Or
-            "FILE.py:NAME", "@FILE.json", a scheduler, a StepTable, or a class or function of timesteps.
+            "flow-sde(eta=0.5)@pid:2" or "dpmpp-2m@karras(rho=5):12"; names of other projects are known too, such as
+            "DPM++ 2M Karras:8", see `schedulers.names`. Wrappers follow the method, such as "heun.detail@karras:8", see
+            `schedulers.wrappers`. Or "FILE.py:NAME", "@FILE.json", a scheduler, a StepTable, or a class or function of
+            timesteps.
         timesteps: The times, if the spec names no list, in any form of `as_times`. With neither it is
             `timesteps.pid()`.
         **options: The scheduler's own options, such as eta, if they are not in the spec.
@@ -219,6 +242,7 @@ def as_scheduler(
     own: OwnLike | None = None,
     folder: Path = Path(),
     partial: bool = False,
+    begin: float | None = None,
     options: Mapping[str, Any] | None = None,
 ) -> Scheduler:
     """Return a scheduler for whatever form a sampler was given in: the one place where that is decided.
@@ -232,6 +256,8 @@ def as_scheduler(
         own: The model's timesteps, where nothing else says which.
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
+        begin: Noise level to begin at, see `timesteps.begin`; None keeps the whole list. What is made already has to
+            begin there.
         options: The scheduler's own options.
 
     Raises:
@@ -242,62 +268,123 @@ def as_scheduler(
     def stretches(maker: Any) -> bool:
         return maker not in (schedulers.FlowSDE, schedulers.FlowODE)
 
+    def cut(times: Times) -> Times:
+        return times if begin is None else lists.begin(times, begin)
+
     def times_for(maker: Any) -> Times:
-        return as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretches(maker))
+        return cut(as_times(timesteps, steps=steps, own=own, folder=folder, partial=partial, stretch=stretches(maker)))
+
+    def made_already(
+        made: Scheduler, name: str | None = None, *, asked: bool = asked, options: Mapping[str, Any] = given
+    ) -> Scheduler:
+        unchanged(made, name, asked=asked, options=options)
+        if begin is not None and (first := as_table(made).times[0]) != begin:
+            raise ConfigError(
+                f"{sampler_name(made) if name is None else name} begins at the noise level {first!r}, not at "
+                f"{begin!r}: give a method without times, or times that begin at {begin!r}"
+            )
+        return made
 
     if not isinstance(sampler, str):
         if is_made(sampler):
-            return unchanged(sampler, asked=asked, options=given)
+            return made_already(sampler)
         return made_by(sampler, times_for(sampler), options=given)
     if (path := reference(sampler)) is not None:
         table = read_table(folder / path)
-        unchanged(table, sampler, asked=asked, options=given)
+        made_already(table, sampler)
         return FileSampler(sampler, table, timesteps=table.times)
     spec = Spec.parse(sampler)
-    if spec.list is not None and asked:
-        what = "steps" if timesteps is None else "timesteps"
-        raise ConfigError(f"{sampler!r} names a timestep list and {what} were given too: use one of them")
     if twice := sorted(spec.options.keys() & given.keys()):
         raise ConfigError(f"{sampler!r} has {twice[0]!r}, and it was given too: use one of them")
+    spec = _as_here(evolve(spec, options={**spec.options, **given}))
+    if spec.list is not None and spec.steps is None and timesteps is None and _has_no_length(_found_list(spec.list)):
+        spec, steps = evolve(spec, steps=steps), None
+    if spec.list is not None and (timesteps is not None or steps is not None):
+        what = "steps" if timesteps is None else "timesteps"
+        raise ConfigError(f"{sampler!r} names a timestep list and {what} were given too: use one of them")
     if isinstance(timesteps, str) and reference(timesteps) is None:
         listed = parse_times(timesteps)
         if isinstance(listed, Spec) and listed.file is None:  # so that the scheduler knows its whole spec
             count = _one_of(timesteps, listed.steps, steps)
-            spec = evolve(spec, list=listed.list, list_options=listed.list_options, steps=count)
+            spec = _as_here(evolve(spec, list=listed.list, list_options=listed.list_options, steps=count))
 
     def times(maker: Any) -> Times:
         if spec.list is not None:
-            to = "" if asked else f" with the sampler {without_list(sampler)!r}"
-            return _named(spec.list, spec.steps, spec.list_options, stretch=stretches(maker), to=to)
+            to = "" if asked else sampler
+            return cut(_named(spec.list, spec.steps, spec.list_options, stretch=stretches(maker), to=to))
         return times_for(maker)
 
     if spec.file is None:
-        return _registered(spec, times, given)
+        return _registered(spec, times, tells_all=begin is None)
     found, name = load_from_file(folder / spec.file, spec.name, kind="sampler"), f"{spec.file}:{spec.name}"
-    given |= spec.options
     if is_made(found):
-        table = as_table(unchanged(found, name, asked=asked or spec.list is not None, options=given))
+        table = as_table(made_already(found, name, asked=asked or spec.list is not None, options=spec.options))
         own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
-        return FileSampler(name, table, timesteps=own_times)
-    over = times(found)
-    table = as_table(made_by(found, over, options=given, name=name))
-    return FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
+        made = FileSampler(name, table, timesteps=own_times)
+    else:
+        over = times(found)
+        table = as_table(made_by(found, over, options=spec.options, name=name))
+        made = FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
+    if not spec.wrappers:
+        return made
+    return FileSampler(str(spec), as_table(wrapped(made, spec.wrappers)), timesteps=made.timesteps)
 
 
-def _registered(spec: Spec, times: Callable[[Any], Times], options: dict[str, Any]) -> Scheduler:
-    """The scheduler of a spec's name, over times; the name is looked at first."""
-    if spec.name in _VARIANTS:
-        variant = Spec.parse(_VARIANTS[spec.name])
-        spec = evolve(spec, name=variant.name, options={**variant.options, **spec.options})
-    cls = SCHEDULERS.find(spec.name, others=_VARIANTS)
-    options = options | spec.options
-    check_options(cls, spec.name, options=options)
-    scheduler = made_by(cls, times(cls), options=options, name=spec.name)
-    if spec.list is not None and isinstance(scheduler, TimesScheduler):
-        name, list_options = cls.info.name, _in_order(LISTS.find(spec.list), spec.list_options)
-        spec = evolve(spec, name=name, options=_in_order(cls, options), list_options=list_options)
-        return scheduler.with_spec(spec)
-    return scheduler
+def _registered(spec: Spec, times: Callable[[Any], Times], *, tells_all: bool) -> Scheduler:
+    """The scheduler of a spec's name, over times; the name is looked at first. It knows a spec that tells all of it."""
+    cls = SCHEDULERS.find(spec.name, others=_others(lists=False))
+    check_options(cls, spec.name, options=spec.options)
+    scheduler = made_by(cls, times(cls), options=spec.options, name=spec.name)
+    made = wrapped(scheduler, spec.wrappers)
+    if tells_all and spec.list is not None and isinstance(scheduler, TimesScheduler):
+        name, list_options = cls.info.name, _in_order(_found_list(spec.list), spec.list_options)
+        options, wrappers = _in_order(cls, spec.options), []
+        for wrapper in spec.wrappers:
+            wrappers.append(evolve(wrapper, options=_in_order(WRAPPERS.find(wrapper.name), wrapper.options)))
+        spec = evolve(spec, name=name, options=options, wrappers=wrappers, list_options=list_options)
+        return made.with_spec(spec) if isinstance(made, TimesScheduler | Wrapped) else made
+    return made
+
+
+def _as_here(spec: Spec) -> Spec:
+    """A spec with the names that its sampler and list have here; unknown ones stay."""
+    spec = wrappers_as_here(spec, own=WRAPPERS)
+    if spec.file is None and not SCHEDULERS.knows(spec.name):
+        spec = sampler_as_here(spec, own=SCHEDULERS, lists=LISTS)
+    if spec.list is None and spec.steps is not None:
+        if spec.file is None:
+            SCHEDULERS.find(spec.name, others=_others(lists=False))  # raises where it is unknown
+        like = str(evolve(spec, list="uniform"))
+        raise ConfigError(
+            f"{shown(str(spec))} has a number of steps and no timestep list: pass a list, such as {shown(like)}"
+        )
+    return spec if spec.list is None or LISTS.knows(spec.list) else list_as_here(spec, own=LISTS)
+
+
+def _found_list(name: str) -> Callable[..., Any]:
+    return LISTS.find(name, others=_others(lists=True))
+
+
+def _others(*, lists: bool) -> list[str]:
+    return [row.name for row in other_names() if row.is_list == lists and row.known]
+
+
+def without_list(text: str) -> str:
+    """Return the text of a spec up to its timestep list; of a name that holds a list, the sampler's name here.
+
+    "@FILE", which has none, stays as it is.
+
+    Raises:
+        PidSamplerError: The text is no spec, or as `as_scheduler` of its names.
+    """
+    if reference(text) is not None:
+        return text
+    spec = Spec.parse(text)
+    if spec.list is None and (here := _as_here(spec)).list is not None:
+        return str(evolve(here, list=None, list_options={}, steps=None))
+    file, rest = split_file(text) or (None, text)
+    name = rest.partition("@")[0]
+    return name if file is None else f"{file}:{name}"
 
 
 def _one_of(text: str, own: int | None, steps: int | None) -> int | None:

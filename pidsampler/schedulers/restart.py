@@ -25,7 +25,8 @@ def _listed(thirds: int, **options: Any) -> Any:
             raise ConfigError(f"{about.name}={t!r} is not one of the timesteps {times}")
         return t
 
-    return attrs.field(default=None, converter=attrs.Converter(convert, takes_self=True, takes_field=True), **options)
+    converter = attrs.Converter(convert, takes_self=True, takes_field=True)
+    return attrs.field(default=None, converter=converter, metadata={"takes": "one of the timesteps"}, **options)
 
 
 _MOST_CALLS = 1_000_000  # as a list has steps at most

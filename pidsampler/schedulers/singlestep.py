@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import attrs
 
@@ -17,24 +17,22 @@ from .. import moved
 from ..table import Combination, Row, StepTable, combined
 from ..values import field, number
 from .base import (
+    Eta,
     SchedulerInfo,
     Stage,
     TimesScheduler,
     ancestral_step,
     eps,
+    eta_field,
     euler,
     noise_split,
+    one_eta,
     refusing_close_times,
     row,
     stage_rows,
     x0,
 )
-from .exact import log_snr, log_snr_step, phi, time_of
-
-
-def _inside(**options: Any) -> Any:
-    """A field: where in the step, in log-SNR, the second evaluation lies; in (0, 1)."""
-    return field(number, low=0, high=1, above=True, below=True, default=0.5, **options)
+from .exact import LOG_SNR, log_snr_step, phi
 
 
 class _Singlestep(TimesScheduler):
@@ -44,7 +42,8 @@ class _Singlestep(TimesScheduler):
         rows: list[Row] = []
         for n, (t, t_next) in enumerate(self.steps):
             inside, draw = t < 1.0 and t_next > 0.0, 3 * n + 1
-            rows += self._step(t, t_next, draw) if inside else [row(t, t_next, update=self._first(t, t_next, draw))]
+            now = self.at_step(n)
+            rows += now._step(t, t_next, draw) if inside else [row(t, t_next, update=now._first(t, t_next, draw))]
         return StepTable(rows)
 
     def _first(self, t: float, t_next: float, draw: int) -> Combination:
@@ -67,7 +66,7 @@ class _TwoStage(_Singlestep):
 
     quantity: ClassVar[staticmethod[[float], Combination]]
 
-    r: float = _inside()
+    r: float = field(number, low=0, high=1, above=True, below=True, default=0.5)
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
@@ -105,12 +104,7 @@ class DPMSolverPP2S(_TwoStage):
     """
 
     info = SchedulerInfo(
-        "dpmpp-2s",
-        2,
-        model_calls_per_step=2,
-        stochastic=False,
-        source="DPM-Solver++, arXiv 2211.01095",
-        aliases=("dpmpp_2s",),
+        "dpmpp-2s", 2, model_calls_per_step=2, stochastic=False, source="DPM-Solver++, arXiv 2211.01095"
     )
     quantity = staticmethod(x0)
 
@@ -147,10 +141,10 @@ class DPMSolver3(_Singlestep):
 class _SDE(_Singlestep):
     """Stages for x0 and the SDE of strength eta. The parts of a step each add noise, and later stages carry it on."""
 
-    eta: float = field(number, low=0, default=1.0)
+    eta: Eta = eta_field()
 
     def _first(self, t: float, t_next: float, draw: int) -> Combination:
-        return ancestral_step(t, t_next, split=noise_split(self.eta, log_snr_step(t, t_next)), draw=draw)
+        return ancestral_step(t, t_next, split=noise_split(one_eta(self.eta), log_snr_step(t, t_next)), draw=draw)
 
     def _sde_rows(self, t: float, times: Sequence[float], weights: Sequence[Sequence[float]], draw: int) -> list[Row]:
         """Rows of stages at `times`, each the first-order step plus weights of x0_j - x0 of the stages j = 1, 2, ..."""
@@ -171,22 +165,21 @@ class SEEDS2(_SDE):
 
     Args:
         timesteps: A valid list of times.
-        eta: Strength of the noise, at least 0. Over a step h in log-SNR the share exp(-eta*h) of the implied noise
-            is kept.
-        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1).
+        eta: Strength of the noise, at least 0, or a list of one for each step. Over a step h in log-SNR the share
+            exp(-eta*h) of the implied noise is kept.
+        r: Where in the step, in log-SNR, the second evaluation lies; in (0, 1]. 1 is ComfyUI's exp_heun_2_x0_sde, and
+            with eta = 0 its exp_heun_2_x0.
 
     Source: SEEDS (arXiv 2305.14267), algorithm 3, with eta as in ComfyUI's seeds_2.
     """
 
-    info = SchedulerInfo(
-        "seeds-2", 2, model_calls_per_step=2, stochastic=True, source="SEEDS, arXiv 2305.14267", aliases=("seeds_2",)
-    )
+    info = SchedulerInfo("seeds-2", 2, model_calls_per_step=2, stochastic=True, source="SEEDS, arXiv 2305.14267")
 
-    r: float = _inside(kw_only=True)
+    r: float = field(number, low=0, high=1, above=True, default=0.5, kw_only=True)
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         middle, r, h = _within(t, t_next, self.r)
-        w = (1.0 - t_next) * self._bend((1.0 + self.eta) * h, r)
+        w = (1.0 - t_next) * self._bend((1.0 + one_eta(self.eta)) * h, r)
         return self._sde_rows(t, [middle, t_next], [(), (w,)], draw)
 
     def _bend(self, z: float, r: float) -> float:
@@ -201,13 +194,11 @@ class SEEDS3(_SDE):
     Source: SEEDS (arXiv 2305.14267), algorithm 4, with eta as in ComfyUI's seeds_3.
     """
 
-    info = SchedulerInfo(
-        "seeds-3", 2, model_calls_per_step=3, stochastic=True, source="SEEDS, arXiv 2305.14267", aliases=("seeds_3",)
-    )
+    info = SchedulerInfo("seeds-3", 2, model_calls_per_step=3, stochastic=True, source="SEEDS, arXiv 2305.14267")
 
     def _step(self, t: float, t_next: float, draw: int) -> list[Row]:
         (t1, r1, h), (t2, r2, _) = _within(t, t_next, 1 / 3), _within(t, t_next, 2 / 3)
-        z = (1.0 + self.eta) * h
+        z = (1.0 + one_eta(self.eta)) * h
         second = (1.0 - t2) * (r2 / r1) * (r2 * z) * phi(2, -r2 * z)
         last = (1.0 - t_next) / r2 * z * phi(2, -z)
         return self._sde_rows(t, [t1, t2, t_next], [(), (second,), (0.0, last)], draw)
@@ -221,9 +212,7 @@ class DPMSolverPPSDE(SEEDS2):
     Source: k-diffusion, sample_dpmpp_sde (its noise comes from one Brownian path, so the parts share it).
     """
 
-    info = SchedulerInfo(
-        "dpmpp-sde", 2, model_calls_per_step=2, stochastic=True, source="k-diffusion, dpmpp_sde", aliases=("dpmpp_sde",)
-    )
+    info = SchedulerInfo("dpmpp-sde", 2, model_calls_per_step=2, stochastic=True, source="k-diffusion, dpmpp_sde")
 
     def _bend(self, z: float, r: float) -> float:
         return -math.expm1(-z) * 0.5 / r
@@ -232,5 +221,5 @@ class DPMSolverPPSDE(SEEDS2):
 def _within(t: float, t_next: float, r: float) -> tuple[float, float, float]:
     """Return the time at the share r of a step in log-SNR, the share that it has after rounding, and the step h."""
     h = log_snr_step(t, t_next)
-    middle = time_of(log_snr(t) + r * h)
+    middle = LOG_SNR.inside(t, t_next, share=r)
     return middle, log_snr_step(t, middle) / h, h

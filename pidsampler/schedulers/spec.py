@@ -1,5 +1,7 @@
 """A sampler in one line of text: "NAME(options)@LIST(options):STEPS", such as "dpmpp-2m(order=2)@karras(rho=7):12".
 
+After NAME(options) any number of wrappers may follow, ".WRAPPER(options)" each: "heun.detail(amount=0.2)@karras:8".
+
 "FILE.py:NAME" in place of NAME is a sampler of a user's own file, and "@FILE" alone is a file of data. No other module
 reads these forms.
 """
@@ -7,22 +9,66 @@ reads these forms.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import attrs
 
 from ..errors import ConfigError
 from ..plugins import split_file
-from ..values import field, pairs, shown, whole, word
+from ..values import field, instance, items, pairs, shown, whole, word
 
-Value = int | float | str
+Value = int | float | str | tuple[float, ...]
 
-_CALL = r"(?P<{0}>[^@():]+)(\((?P<{0}_options>[^()]*)\))?"
-_SPEC = re.compile(rf"{_CALL.format('name')}(@{_CALL.format('list')}(:(?P<steps>.*))?)?")
+# What stands before a name to say whose it is -> that project.
+PROJECTS = {
+    "comfy": "ComfyUI",
+    "k-diffusion": "k-diffusion",
+    "res4lyf": "RES4LYF",
+    "a1111": "A1111 and Forge",
+    "diffusers": "diffusers",
+    "invokeai": "InvokeAI",
+    "sdcpp": "stable-diffusion.cpp",
+}
+_CALL = rf"(?P<{{0}}>(({'|'.join(PROJECTS)}):)?[^@():{{1}}]+)(\((?P<{{0}}_options>[^()]*)\))?"
+_WRAPPER = re.compile(rf"\.{_CALL.format('name', '.')}")
+_WRAPPERS = r"(?P<wrappers>(\.[^@():.]+(\([^()]*\))?)*)"
+_SPEC = re.compile(rf"{_CALL.format('name', '.')}{_WRAPPERS}(@{_CALL.format('list', '')})?(:(?P<steps>.*))?")
 
 
 def _held(options: Mapping[str, Value]) -> tuple[tuple[str, Value], ...]:
-    return tuple((word("option", name), value) for name, value in pairs("options", options))
+    return tuple((word("option", name), _fixed(value)) for name, value in pairs("options", options))
+
+
+def _fixed(value: Value) -> Value:
+    """A value that can be hashed: a list or array as a tuple."""
+    listed = isinstance(value, Iterable) and not isinstance(value, str)
+    return items("option", value, words="numbers") if listed else value
+
+
+@attrs.frozen
+class Call:
+    """A name with options, such as a wrapper of a spec; `str` puts them together again.
+
+    Args:
+        name: Name of a function.
+        options: Its options.
+    """
+
+    name: str = field(word)
+    _options: tuple[tuple[str, Value], ...] = attrs.field(converter=_held, factory=dict, eq=frozenset)
+
+    @property
+    def options(self) -> dict[str, Value]:
+        """The options, in the order given."""
+        return dict(self._options)
+
+    def __str__(self) -> str:
+        return self.name + _bracketed(self.options)
+
+
+def _calls(wrappers: Iterable[Call]) -> tuple[Call, ...]:
+    found = items("wrappers", wrappers, words="Calls")
+    return tuple(instance("wrapper", wrapper, kind=Call, words="a Call") for wrapper in found)
 
 
 @attrs.frozen
@@ -30,8 +76,9 @@ class Spec:
     """The parts of a spec; `str` puts them together again, numbers in their shortest form.
 
     Args:
-        name: Name of a scheduler, or of an object in `file`.
+        name: Name of a scheduler, or of an object in `file`; "PROJECT:NAME" of `PROJECTS` is what it means there.
         options: Options of the scheduler.
+        wrappers: Wrappers of its table, in the order in which they are applied.
         list: Name of a timestep list, or None for times from elsewhere.
         list_options: The list's options.
         steps: Number of steps, or None for the list's own.
@@ -40,6 +87,7 @@ class Spec:
 
     name: str = field(word)
     _options: tuple[tuple[str, Value], ...] = attrs.field(converter=_held, factory=dict, eq=frozenset)
+    wrappers: tuple[Call, ...] = attrs.field(converter=_calls, default=(), kw_only=True)
     list: str | None = field(word, default=None, optional=True, kw_only=True)
     _list_options: tuple[tuple[str, Value], ...] = attrs.field(
         converter=_held, factory=dict, eq=frozenset, kw_only=True
@@ -65,7 +113,7 @@ class Spec:
             PidSamplerError: The text is no spec, an option is given twice, or STEPS is no whole number.
         """
         file, rest = split_file(text) or (None, text)
-        return cls._read(text, rest, file, "NAME(option=value)@LIST(option=value):STEPS")
+        return cls._read(text, rest, file, "NAME(option=value).WRAPPER(option=value)@LIST(option=value):STEPS")
 
     @classmethod
     def parse_list(cls, text: str) -> Spec:
@@ -86,28 +134,16 @@ class Spec:
         if steps is not None and not (steps.isdecimal() and len(steps) < 19):
             raise ConfigError(f"{shown(steps)} in {shown(text)} is not a number of steps")
         options, list_options = (_options(text, found[key]) for key in ("name_options", "list_options"))
-        count = None if steps is None else int(steps)
-        return cls(found["name"], options, list=found["list"], list_options=list_options, steps=count, file=file)
+        wrappers = [Call(w["name"], _options(text, w["name_options"])) for w in _WRAPPER.finditer(found["wrappers"])]
+        made = cls(found["name"], options, wrappers=wrappers, list=found["list"], list_options=list_options, file=file)
+        return made if steps is None else attrs.evolve(made, steps=int(steps))
 
     def __str__(self) -> str:
         text = ("" if self.file is None else f"{self.file}:") + self.name + _bracketed(self.options)
+        text += "".join(f".{wrapper}" for wrapper in self.wrappers)
         if self.list is not None:
             text += f"@{self.list}{_bracketed(self.list_options)}"
         return text if self.steps is None else f"{text}:{self.steps}"
-
-
-def without_list(text: str) -> str:
-    """Return the text of a spec up to its timestep list; "@FILE", which has none, as it is.
-
-    Raises:
-        PidSamplerError: As `Spec.parse`.
-    """
-    if reference(text) is not None:
-        return text
-    Spec.parse(text)
-    file, rest = split_file(text) or (None, text)
-    name = rest.partition("@")[0]
-    return name if file is None else f"{file}:{name}"
 
 
 def reference(text: str) -> str | None:
@@ -139,7 +175,7 @@ def parse_times(text: str) -> list[float] | Spec:
 
 
 def _options(spec: str, text: str | None) -> dict[str, Value]:
-    """Read "a=1, b='x'"; a value is a Python number, or else a word."""
+    """Read "a=1, b=0.5/0, c='x'": a Python number, numbers with a slash between, true or false, or else a word."""
     options: dict[str, Value] = {}
     for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")
@@ -150,11 +186,17 @@ def _options(spec: str, text: str | None) -> dict[str, Value]:
 
 
 def _value(text: str) -> Value:
+    if text.lower() in ("true", "false"):
+        return text.lower() == "true"
     for kind in (int, float):
         try:
             return kind(text)
         except ValueError:
             pass
+    try:
+        return tuple(map(float, text.split("/")))
+    except ValueError:
+        pass
     return text.strip("'\"")
 
 
@@ -165,7 +207,9 @@ def _bracketed(options: dict[str, Value]) -> str:
 
 
 def _shortest(value: Value) -> str:
-    """7.0 as 7, 0.50 as 0.5."""
+    """7.0 as 7, 0.50 as 0.5, a list of numbers as 1/0.5."""
+    if isinstance(value, tuple):
+        return "/".join(map(_shortest, value))
     if isinstance(value, float):
-        return repr(value).removesuffix(".0")
+        return repr(float(value)).removesuffix(".0")
     return str(value)

@@ -29,8 +29,7 @@ from numpy.typing import NDArray
 from .. import moved, timesteps
 from ..errors import ConfigError, PidSamplerError, optional
 from ..schedulers.making import SamplerLike, sampler_name
-from ..schedulers.registry import get_scheduler
-from ..schedulers.spec import without_list
+from ..schedulers.registry import get_scheduler, without_list
 from ..table import StepTable
 from ..timesteps import Times, TimesLike
 from ..values import callback, flag, function, instance, number, numbers, whole

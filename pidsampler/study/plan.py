@@ -23,8 +23,7 @@ from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..io.files import matching
 from ..noise import NoiseFunction, with_noise
 from ..noise.philox import check_seeds
-from ..schedulers.registry import as_scheduler
-from ..schedulers.spec import without_list
+from ..schedulers.registry import as_scheduler, without_list
 from ..table import Scheduler, StepTable
 from ..values import field, file_path, flag, instance, items, mapping, number, numbers, shown, word, words
 from ..values import shape as shape_

@@ -69,6 +69,9 @@ class Options:
         negative: Embedding like the caption that guidance leads away from; None is what a missing caption is. It goes
             with a caption, which the model's null caption can be too.
         steps: Number of steps of the model's own timesteps, for a sampler that names none; None is the model's own.
+        start: Noise level in (0, 1] to begin at, from the enlarged picture with that much noise, as SDEdit (arXiv
+            2108.01073): timesteps are cut to those below, see `timesteps.begin`. Not for a latent, which is no
+            picture. None begins with pure noise.
         finish: Post-processing: color, size and specks of the result; None is `Finish()` too.
 
     Raises:
@@ -83,6 +86,7 @@ class Options:
     guidance: float | None = field(number, low=0.0, optional=True, default=None, kw_only=True)
     negative: NDArray[Any] | None = field(_caption, optional=True, default=None, kw_only=True, eq=_content)
     steps: int | None = field(whole, low=1, optional=True, default=None, kw_only=True)
+    start: float | None = field(number, low=0.0, high=1.0, above=True, optional=True, default=None, kw_only=True)
     finish: Finish = field(_finish, default=Finish(), kw_only=True)
 
     @classmethod

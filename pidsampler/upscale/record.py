@@ -21,7 +21,7 @@ from .source import Source
 
 # Entries that a result made in the same way has too; others say where it was made, and what came of it.
 SAME = (
-    *("model", "table", "noise", "seed", "degrade_sigma", "caption", "guidance", "negative"),
+    *("model", "table", "noise", "seed", "degrade_sigma", "caption", "guidance", "negative", "start"),
     *("finish", "noise_frame", "input"),
 )
 
@@ -57,6 +57,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         **_caption(options.caption, model),
         "guidance": resolved.guidance,
         "negative": captions.described(negative),
+        "start": options.start,
         "noise_frame": contract.noise_frame,
         "input": source.described,
         "output": {"width": width, "height": height},

@@ -16,12 +16,14 @@ from numpy.typing import NDArray
 from .. import moved
 from ..backends import Backend
 from ..errors import ConfigError, PidSamplerWarning
+from ..image.enlarge import enlarge
+from ..image.pixels import to_tensor
 from ..image.size import Size, warn_if_stretched
 from ..io import pictures
 from ..onnx import CudaOptions, Model
 from ..onnx.device import resolve_device
 from ..onnx.hub import PREFIX, download_model
-from ..sampler import Run, sample
+from ..sampler import Run, sample, start
 from ..schedulers.making import SamplerLike
 from ..values import callback, field, file_path, flag, instance, shown, word
 from . import sizes
@@ -155,7 +157,8 @@ class Upscaler:
             sampler: As in `Options`.
             on_step: As in `sample`.
             progress: Called after each call of the network, of which tiles need several a step, with its share of all.
-            **options: Those of `Options`: seed, degrade_sigma, noise, caption, guidance, negative, steps, finish.
+            **options: Those of `Options`: seed, degrade_sigma, noise, caption, guidance, negative, steps, start,
+                finish.
 
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
@@ -221,7 +224,10 @@ class Upscaler:
 
 
 def _resolved(source: Source, asked: Options, model: Model) -> Resolved:
-    return resolve(asked, model.contract, size=sizes.sampled_size(source, model))
+    size = sizes.sampled_size(source, model)
+    if asked.start is not None and source.latent is not None:
+        raise ConfigError(f"start={asked.start} begins from the enlarged picture, and a latent has none: leave it out")
+    return resolve(asked, model.contract, size=size)
 
 
 def _warn(asked: Options, record: dict[str, Any], native: tuple[int, int]) -> None:
@@ -268,13 +274,26 @@ def _made(
             pair=resolved.table.asks_both,
             on_tile=None if progress is None else lambda *_: progress(share),
         )
-        x = sample(
-            bound.denoiser,
-            resolved.table,
-            shape=bound.shape,
-            seed=asked.seed,
-            backend=up.backend,
-            noise=resolved.noise or "independent",  # the table has its draws already
-            on_step=after_row,
-        )
+        noise = resolved.noise or "independent"  # the table has its draws already
+        if asked.start is None:
+            x = sample(
+                bound.denoiser,
+                resolved.table,
+                shape=bound.shape,
+                seed=asked.seed,
+                backend=up.backend,
+                noise=noise,
+                on_step=after_row,
+            )
+        else:
+            x = up.backend.adopt(_enlarged(source, up.model))
+            run = start(resolved.table, x, seed=asked.seed, noise=noise, inplace=True, backend=up.backend)
+            run.add_noise()
+            x = run.finish(bound.denoiser, after_row)
         return finished(x, source, finish=asked.finish, model=up.model, backend=up.backend)
+
+
+def _enlarged(source: Source, model: Model) -> NDArray[np.float32]:
+    """The picture as large as what is sampled, on the host: padded as it is for the encoder, then enlarged."""
+    small = to_tensor(source.rgb, size=sizes.padded_size(source, model), backend="numpy")
+    return enlarge(small, model.contract.scale)

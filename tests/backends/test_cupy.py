@@ -24,6 +24,7 @@ from pidsampler import (
     Row,
     get_scheduler,
     list_schedulers,
+    noise,
     sample,
     start,
     timesteps,
@@ -36,6 +37,7 @@ from pidsampler.image.pixels import to_image, to_tensor
 pytestmark = pytest.mark.skipif(shutil.which("g++") is None, reason="no g++ to run the kernels with")
 
 LAW = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
+OTHER = GaussianMixture([0.2], [0.4], [1])  # for rows that ask an unconditional network
 SHAPE = (2, 3, 6, 8)
 
 
@@ -60,15 +62,24 @@ def host(x):
 @pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
 def test_every_method_as_on_numpy(xp, info):
     scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(5))
-    found = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40], backend="cupy")
+    found = sample((LAW, OTHER), scheduler, shape=SHAPE, seed=[4, 2**40], backend="cupy")
     assert isinstance(found, xp.ndarray)
-    expected = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40])
+    expected = sample((LAW, OTHER), scheduler, shape=SHAPE, seed=[4, 2**40])
     assert host(found) == pytest.approx(expected, abs=3e-5)
 
 
-@pytest.mark.parametrize(
-    "network", [LAW, Guided(LAW, GaussianMixture([0.2], [0.4], [1]), 2.5)], ids=["mixture", "guided"]
-)
+@pytest.mark.parametrize("kind", ["independent", noise.normal], ids=["own", "given"])
+def test_noise_is_added_to_a_picture_as_on_numpy(xp, kind):
+    picture, states = np.full(SHAPE, 0.5, np.float32), []
+    for x in (xp.asarray(picture), picture):
+        run = start(FlowSDE([0.25, 0.0]), x, seed=[4, 2**40], noise=kind)
+        run.add_noise()
+        states.append(run.x)
+    assert host(states[0]) == pytest.approx(states[1], abs=1e-6)
+    assert states[1][0] == pytest.approx(0.375 + 0.25 * noise.normal(4, 0, SHAPE[1:]), abs=1e-6)
+
+
+@pytest.mark.parametrize("network", [LAW, Guided(LAW, OTHER, 2.5)], ids=["mixture", "guided"])
 def test_mixtures_and_guidance_on_arrays_without_a_namespace(xp, network):
     x = np.linspace(-2, 2, 288, dtype=np.float32).reshape(SHAPE)
     expected, out = np.empty_like(x), xp.empty(SHAPE, np.float32)
@@ -221,7 +232,7 @@ def test_nothing_is_moved_or_allocated_after_the_first_step(cupy):
                 cupy.forbidden = {"upload", "download", "allocation"}
 
         cupy.seen.clear()
-        sample(Quiet(), scheduler, shape=SHAPE, seed=3, backend="cupy", on_step=after)
+        sample((Quiet(), Quiet()), scheduler, shape=SHAPE, seed=3, backend="cupy", on_step=after)
         assert launches == list(range(1, 1 + len(scheduler.table())))  # the initial noise, then one a row
         assert cupy.seen.count("upload") <= 1
         cupy.forbidden = set()

@@ -227,7 +227,7 @@ def launched(steps, v, row, x, m, saved, grid=(3, 64), shift=0, cast=None):
     blocks, threads = grid
     emulated.call(
         getattr(steps, f"step_{k}"), (blocks, len(x), threads), x[0].size, seeds, state.array, inputs.array,
-        *(read + [None] * 3)[:3], state.array, *(written + [None] * 3)[:3], copy and copy.array, packed,
+        *(read + [None] * 6)[:6], state.array, *(written + [None] * 6)[:6], copy and copy.array, packed,
     )  # fmt: skip
     for guarded in (state, inputs, *slots, *([copy] if copy else [])):
         guarded.check()
@@ -306,15 +306,19 @@ def test_steps_with_and_without_vector_loads_are_bit_equal(steps):
 
 
 def test_rows_that_a_kernel_cannot_do():
-    many = Row(0.5, 0.4, b=1.0, h=dict.fromkeys(range(4), 0.1))
+    many = Row(0.5, 0.4, b=1.0, h=dict.fromkeys(range(7), 0.1))
     with pytest.raises(
-        PidSamplerError, match=r"the row at t=0\.5 reads 4 saved tensors, more than the 3 of a GPU kernel"
+        PidSamplerError, match=r"the row at t=0\.5 reads 7 saved tensors, more than the 6 of a GPU kernel"
     ):
         StepVariant.of(many)
-    with pytest.raises(PidSamplerError, match="writes 4 saved tensors"):
-        StepVariant.of(Row(0.5, 0.4, b=1.0, saves={k: Combination(b=1.0) for k in range(4)}))
+    with pytest.raises(PidSamplerError, match="writes 7 saved tensors"):
+        StepVariant.of(Row(0.5, 0.4, b=1.0, saves={k: Combination(b=1.0) for k in range(7)}))
     with pytest.raises(PidSamplerError, match="adds 129 draws"):
         StepVariant.of(Row(0.5, 0.4, b=1.0, noise=dict.fromkeys(range(129), 0.1)))
+    with pytest.raises(PidSamplerError, match="adds 74 draws, more than the 73 of a GPU kernel"):
+        StepVariant.of(
+            Row(0.5, 0.4, b=1.0, noise=dict.fromkeys(range(74), 0.1), saves={k: Combination(b=1.0) for k in range(6)})
+        )
     with pytest.raises(PidSamplerError, match="dtype float64 on the GPU is not float32, float16, bfloat16"):
         kind(np.float64)
 
@@ -324,14 +328,22 @@ def test_a_thread_takes_as_many_elements_as_the_grid_is_sized_by(library):
         assert library.group(x, m) == group(x, m) == (4 if max(x, m) == 0 else 8)
 
 
+ROOM = 4096 - 18 * 8  # bytes of a launch's parameters, beside n and the pointers
+
+
 def test_every_method_and_its_brownian_form_fits_a_kernel():
     for info in list_schedulers():
         table = get_scheduler(info.name, timesteps=timesteps.uniform(9)).table()
         for change in (lambda t: t, coupling.fixed, *(() if info.name == "restart" else (coupling.brownian,))):
             for row in change(table).rows:
                 v = StepVariant.of(row)
-                assert v.layout.itemsize <= 4096 - 12 * 8  # a launch's parameters
+                assert v.layout.itemsize <= ROOM
                 assert len(row.draws) <= 128
+
+
+def test_a_launch_has_room_for_the_largest_rows():
+    for saves in range(7):
+        assert replace(FULL, slots=6, saves=saves, draws=-1).layout.itemsize <= ROOM
 
 
 FILL = """

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import nvrtc
 import pytest
-from variants import FILLS, FULL, IMAGES, TILES, VARIANTS
+from variants import COLOURS, FILLS, FULL, IMAGES, TILES, VARIANTS
 
 from pidsampler.backends.kernels import OPTIONS, definitions, source
 
@@ -33,6 +33,8 @@ EVERY = [
     *(("fill.cu", flags) for flags in FILL_FLAGS),
     *(("image.cu", flags) for flags in IMAGE_FLAGS),
     *(("tile.cu", definitions(x=x, m=m, vector=vector)) for x, m, vector in TILES),
+    *(("colour.cu", definitions(x=x, correct=correct, powers=powers)) for x, correct, powers in COLOURS),
+    *(("reduce.cu", definitions(x=x, vector=True)) for x in (0, 1, 2)),
 ]
 
 

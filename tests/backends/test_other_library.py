@@ -17,6 +17,7 @@ from pidsampler.upscale.tiles import Grid, Tiled, axis
 
 SHAPE = (2, 3, 6, 8)
 LAW = Gaussian(0.2, 0.6)
+OTHER = Gaussian(-0.1, 0.4)  # for rows that ask an unconditional network
 
 
 class Strict(PlainBackend):
@@ -83,9 +84,9 @@ def test_it_is_a_backend_that_launches_nothing(backend):
 @pytest.mark.parametrize("info", list_schedulers(), ids=lambda info: info.name)
 def test_every_method_as_on_numpy(backend, info):
     scheduler = get_scheduler(info.name, timesteps=timesteps.uniform(5))
-    found = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40], backend=backend)
+    found = sample((LAW, OTHER), scheduler, shape=SHAPE, seed=[4, 2**40], backend=backend)
     assert backend.owns(found)
-    expected = sample(LAW, scheduler, shape=SHAPE, seed=[4, 2**40])
+    expected = sample((LAW, OTHER), scheduler, shape=SHAPE, seed=[4, 2**40])
     assert backend.to_host(found) == pytest.approx(expected, abs=3e-6)
 
 

@@ -382,10 +382,16 @@ def test_table_plot(here, run, spec):
     assert (code, err) == (0, "")
     assert re.match(r".+\n\nrow", out)
     assert pixels("a.png").shape[:2] == (800, 800)
+
+
+def test_table_plot_in_another_format_and_over_a_file(here, run):
+    spec = "flow-sde"
+    (here / "a.png").touch()
     code, out, err = run("table", spec, "--plot", "a.png")
     message = "pidsampler: error: a.png exists already: pass --overwrite to replace it\n"
     assert (code, out, err) == (1, "", message)
     assert run("table", spec, "--plot", "a.png", "--overwrite")[0] == 0
+    assert pixels("a.png").shape[:2] == (800, 800)
     run("table", spec, "--plot", "a.svg")
     assert "</svg>" in (here / "a.svg").read_text()
 
@@ -517,7 +523,7 @@ def test_no_traceback_from_a_real_process_and_a_closed_pipe():
     done = subprocess.run([*COMMAND, "upscale", "no.png", "-o", "/nowhere/a.png"], capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr == "pidsampler: error: cannot write /nowhere/a.png: No such file or directory\n"
-    command = " ".join(COMMAND) + " table flow-ode@uniform:20000 | head -1"
+    command = " ".join(COMMAND) + " table flow-ode@uniform:2000 | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
-    assert done.stdout == "flow-ode@uniform:20000\n"
+    assert done.stdout == "flow-ode@uniform:2000\n"

@@ -1,4 +1,4 @@
-"""Five hundred files at once: what is broken is named, a kill loses nothing, and memory and sessions stay the same."""
+"""Three hundred files at once: what is broken is named, a kill loses nothing, and memory and sessions stay the same."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from PIL import Image
 from pidsampler.cli import main
 from pidsampler.io import atomic, pictures
 
-FILES, BROKEN = 500, 10
+FILES, BROKEN = 300, 10
 SIZES = ((2, 2), (3, 5), (9, 9), (8, 2), (17, 24), (24, 7))
 ARGUMENTS = ["upscale", "in", "--model", "gaussian", "--device", "cpu", "-o"]
 
@@ -97,7 +97,7 @@ def breakages(whole):
 
 @pytest.fixture(name="place", scope="module")
 def _place(tmp_path_factory):
-    """A folder `in` of 500 files, the names of the broken ones, and `whole`, what becomes of them."""
+    """A folder `in` of 300 files, the names of the broken ones, and `whole`, what becomes of them."""
     place = tmp_path_factory.mktemp("folders")
     (place / "in").mkdir()
     for k in range(FILES):

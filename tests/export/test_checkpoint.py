@@ -8,6 +8,7 @@ import pickle
 import posix
 import struct
 import sys
+import threading
 import tracemalloc
 import zipfile
 from concurrent.futures import ThreadPoolExecutor
@@ -238,19 +239,23 @@ def test_bombs_and_nonsense_are_refused_in_little_memory(tmp_path, kind, monkeyp
 
 
 def test_deep_nesting_is_read_or_refused_but_ends():
-    """100,000 deep: nothing walks down a pickle's values, neither to hash, to print nor to free them."""
+    """20,000 deep on a stack of 256 kB: nothing walks down a pickle's values, to hash, to print or to free them."""
     hooks, rebuild = call(name("collections", "OrderedDict")), name("torch._utils", "_rebuild_tensor_v2")
 
     def run():
         for opening, closing in ((b"]", b"a"), (b"(", b"t"), (b"(", b"l"), (b"", b"\x85")):
-            deep = opening * 100_000 + b"N" + closing * 100_000
+            deep = opening * 20_000 + b"N" + closing * 20_000
             assert type(read_pickle(b"\x80\x02" + deep + b".")) in (list, tuple)
             odd = call(rebuild, storage("0", "float32", 2), number(0), group(number(1)), group(deep), b"\x89", hooks)
             with pytest.raises(PidSamplerError, match=r"of shape \[1\] and strides \[a (list|tuple)\]"):
                 read_pickle(b"\x80\x02" + odd + b".")
 
-    with ThreadPoolExecutor(1) as pool:  # a small C stack, as threads have
-        pool.submit(run).result()
+    before = threading.stack_size(1 << 18)
+    try:
+        with ThreadPoolExecutor(1) as pool:
+            pool.submit(run).result()
+    finally:
+        threading.stack_size(before)
 
 
 def test_keys_are_not_hashed():

@@ -17,7 +17,6 @@ import emulated
 import fake_cupy
 import ml_dtypes
 import numpy as np
-import nvrtc
 import pytest
 from emulated import DTYPES, Guarded
 from hypothesis import HealthCheck, given, settings
@@ -25,10 +24,11 @@ from hypothesis import strategies as st
 from PIL import Image
 from scipy import ndimage
 from skimage.color import rgb2lab
+from variants import COLOURS
 
 from pidsampler import PidSamplerError, Upscaler, sample
 from pidsampler.backends import get_backend, registry
-from pidsampler.backends.kernels import OPTIONS, definitions, source
+from pidsampler.backends.kernels import source
 from pidsampler.backends.numpy import NumpyBackend
 from pidsampler.image.blocks import Blocks, block_means, correct, picture_means
 from pidsampler.image.color import BLOCK, cielab, match
@@ -619,22 +619,21 @@ extern "C" void image_{x}(unsigned blocks, unsigned images, unsigned threads, co
     }});
 }}
 """
-VARIANTS = [(x, correct, powers) for x in DTYPES for correct, powers in ((0, 1), (0, 2), (1, 1))]
 
 
 @pytest.fixture(scope="module", name="kernels")
 def _kernels(tmp_path_factory):
     text = '#include "cuda_emulation.h"\n' + source("colour.cu") + source("image.cu").replace(source("common.cuh"), "")
-    text += "".join(KERNEL.format(k=k, flags=", ".join(map(str, v))) for k, v in enumerate(VARIANTS))
+    text += "".join(KERNEL.format(k=k, flags=", ".join(map(str, v))) for k, v in enumerate(COLOURS))
     text += "".join(DESPECKLED.format(x=x) for x in DTYPES)
     return emulated.built(tmp_path_factory.mktemp("colour"), "colour", text)
 
 
 @needs_compiler
-@pytest.mark.parametrize("k", range(len(VARIANTS)), ids=lambda k: str(VARIANTS[k]))
+@pytest.mark.parametrize("k", range(len(COLOURS)), ids=lambda k: str(COLOURS[k]))
 def test_the_kernel_of_every_type(kernels, k):
     """As exact as the type, on any grid, and nothing but the picture is written."""
-    (x, correct, powers), rng = VARIANTS[k], np.random.default_rng(1)
+    (x, correct, powers), rng = COLOURS[k], np.random.default_rng(1)
     blocks, height, width = Blocks(11, 14, scale=3, rows=2, columns=3), 35, 45
     tensor = rng.normal(0, 0.6, (1, 3, height, width)).astype(DTYPES[x])
     grid = rng.normal(0, 0.2, (3, *blocks.shape)).astype(np.float32)
@@ -680,15 +679,3 @@ def test_the_despeckling_kernel_of_every_type(kernels, x):
     image.check()
     assert np.array_equal(image.array, reference(tensor, 23, 30, 0.2 * 127.5))
     assert not np.array_equal(image.array, to_image(tensor.astype(np.float32), size=(23, 30), backend=NUMPY))
-
-
-@pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvrtc is not installed")
-@pytest.mark.parametrize("architecture", [75, 80, 90, 120])
-def test_kernels_compile_without_spills_or_local_memory(architecture):
-    for x, corrects, powers in VARIANTS:
-        flags = definitions(x=x, correct=corrects, powers=powers)
-        usage, ptx = nvrtc.compiled(source("colour.cu"), [*OPTIONS, "-ftz=true", *flags, f"-arch=sm_{architecture}"])
-        assert set(usage) == {"pid_colour"}
-        assert ".f64" not in ptx
-        assert (usage["pid_colour"]["stack"], usage["pid_colour"]["spills"]) == (0, 0)
-        assert usage["pid_colour"]["registers"] <= 64

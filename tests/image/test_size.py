@@ -1,6 +1,6 @@
 """Output sizes, and the reduction that makes them, on both backends against Pillow.
 
-The kernel is run as test_cupy_backend.py and test_kernels.py run theirs, and compiled as test_nvrtc.py does.
+The kernel is run as test_cupy_backend.py and test_kernels.py run theirs, and compiled in test_nvrtc.py.
 
 Tried mutations, each of which fails here. Kernel: rows and columns swapped, a channel of another plane, 32 bits for a
 plane's offset, the padded width forgotten, a tap less, the result's element type, no stride over the grid. Tables: the
@@ -14,13 +14,11 @@ import shutil
 import subprocess
 import sys
 import warnings
-from concurrent.futures import ThreadPoolExecutor
 
 import emulated
 import fake_cupy
 import ml_dtypes
 import numpy as np
-import nvrtc
 import pytest
 from emulated import DTYPES, Guarded
 from hypothesis import example, given, settings
@@ -29,7 +27,7 @@ from PIL import Image
 
 from pidsampler import PidSamplerError, threads
 from pidsampler.backends.cupy import CupyBackend
-from pidsampler.backends.kernels import OPTIONS, definitions, source
+from pidsampler.backends.kernels import source
 from pidsampler.backends.numpy import NumpyBackend
 from pidsampler.image import lanczos
 from pidsampler.image.size import Size, resolve, warn_if_stretched
@@ -519,23 +517,3 @@ def test_tables(axis):
     dense[np.arange(new_size), first + np.arange(len(weights))[:, None]] = weights
     assert np.abs(dense - dense[::-1, ::-1]).max() <= 1e-6
     assert np.count_nonzero(weights, axis=0).max() <= math.ceil(6 * size / new_size)
-
-
-ARCHITECTURES = (75, 80, 86, 89, 90, 100, 120)
-
-
-@pytest.mark.skipif(nvrtc.library() is None, reason="nvidia-cuda-nvrtc is not installed")
-def test_the_kernel_compiles_without_spills_or_local_memory():
-    def compiled(job):
-        x, architecture = job
-        flags = definitions(x=x, vector=True)
-        return nvrtc.compiled(source("reduce.cu"), [*OPTIONS, "-ftz=true", *flags, f"-arch=sm_{architecture}"])
-
-    with ThreadPoolExecutor(2) as pool:
-        results = list(pool.map(compiled, [(x, a) for x in DTYPES for a in ARCHITECTURES]))
-    for usage, ptx in results:
-        (used,) = usage.values()
-        assert set(usage) == {"pid_reduce"}
-        assert ".f64" not in ptx
-        assert (used["stack"], used["spills"]) == (0, 0)
-        assert used["registers"] <= 64

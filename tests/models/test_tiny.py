@@ -66,7 +66,7 @@ def test_better_than_bicubic(tiny, quality, photos, name, decibels):
     assert found["drift"] < 0.5
 
 
-@pytest.mark.parametrize(("width", "height"), [(32, 32), (33, 47), (160, 24), (24, 160), (300, 270)])
+@pytest.mark.parametrize(("width", "height"), [(32, 32), (33, 47), (257, 60), (60, 270)])
 def test_colours_and_no_seams_at_any_size(tiny, quality, repository, width, height):
     with Image.open(repository / "examples" / "cat.jpg") as image:
         small = np.asarray(image.resize((width, height), Image.Resampling.BICUBIC))

@@ -29,6 +29,7 @@ from pidsampler.noise import coupling, torch
 SHAPE = (2, 3, 8, 9)
 LAW = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
 STOCHASTIC = [info.name for info in list_schedulers() if info.stochastic]
+UP = {"restart", "edm-heun"}  # whose rows go back up in noise
 
 
 def drawn(table):
@@ -56,7 +57,11 @@ def test_fixed_noise_between_ode_and_full_renoise():
         assert row.noise == ((0, pytest.approx((1 - keep) * row.t_next)),)
 
 
-@pytest.mark.parametrize("name", STOCHASTIC)
+BIASED = {name for name in STOCHASTIC if get_scheduler(f"{name}@uniform:4").table().bias}
+
+
+@pytest.mark.parametrize("name", sorted({*STOCHASTIC} - BIASED))
+@pytest.mark.usefixtures("both")
 def test_fixed_noise_of_every_method(name):
     """Where the network is exact, the noise is the initial one throughout, and the results those of the ODE."""
     times = np.linspace(1, 0, 7)
@@ -111,7 +116,7 @@ def test_nodes_of_the_path_have_draws_of_their_own():
     assert seen == set(range(1, 17))
 
 
-@pytest.mark.parametrize("name", sorted({*STOCHASTIC} - {"restart"}))
+@pytest.mark.parametrize("name", sorted({*STOCHASTIC} - UP))
 def test_every_stochastic_method_follows_a_path(name):
     """Every draw is an increment over its row, so the tables pass their check; stages share their parts."""
     for times in (timesteps.pid(), np.linspace(1, 0, 12), timesteps.karras(9)):
@@ -127,22 +132,23 @@ def end_of_path(name, steps):
     return methods.on_gaussian(coupling.brownian(table), 0.3, 0.4)
 
 
-@pytest.mark.parametrize("name", sorted({*STOCHASTIC} - {"restart", "flow-sde"}))
+# The law of FlowSDE has no limit, nor has that of a biased table.
+@pytest.mark.parametrize("name", sorted({*STOCHASTIC} - UP - {"flow-sde", "edm-euler"} - BIASED))
 def test_strong_order(name):
     """On the Gaussian flow all follow one path to one limit (but er-sde, an SDE of its own), with strong order 1.
 
     The error is the root of the mean square over all paths, computed exactly from the weights of the draws. The
     multistep methods' first row, and the higher orders of the drift, make the slope larger at first.
     """
-    constant, limit = end_of_path("er-sde" if name == "er-sde" else "seeds-2", 512)
+    constant, limit = end_of_path("er-sde" if name == "er-sde" else "seeds-2", 256)
     errors = []
-    for n in (8, 16, 32, 64):
+    for n in (8, 16, 32):
         mean, found = end_of_path(name, n)
         off = [limit.get(d, 0.0) - found.get(d, 0.0) for d in limit.keys() | found.keys()]
         errors.append(math.hypot(mean - constant, *off))
     slopes = -np.diff(np.log2(errors))
     assert slopes.min() > 0.85
-    assert errors[-1] < 0.03 * math.hypot(*limit.values())
+    assert errors[-1] < 0.06 * math.hypot(*limit.values())
 
 
 def test_more_steps_of_one_seed_go_to_one_picture():
@@ -172,10 +178,11 @@ def test_samples_along_a_path_have_the_tables_moments():
     "table",
     [
         get_scheduler("restart@uniform:6").table(),
+        get_scheduler("edm-heun@uniform:6").table(),
         FlowSDE([0.5, 0.5 - 1e-7, 0.0]).table(),
         FlowSDE([1.0, 1 - 1e-15, 0.0]).table(),  # both beyond log-SNR -32
     ],
-    ids=["up", "near", "far"],
+    ids=["up", "churn", "near", "far"],
 )
 def test_no_increment(table):
     with pytest.raises(PidSamplerError, match=r"draws noise but does not go down by a log-SNR of 1\.5e-05"):

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from paths import PARITY
 
-from pidsampler import from_diffusers, get_scheduler, sample, start
+from pidsampler import from_diffusers, get_scheduler, sample, start, timesteps
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.noise import torch
 from pidsampler.schedulers import DEIS
@@ -55,6 +55,7 @@ def test_times_agree(run):
 
 
 @pytest.mark.parametrize("run", DATA["runs"], ids=name)
+@pytest.mark.usefixtures("both")
 def test_states_agree(run):
     made = ours(run)
     table = type(made)(run["sigmas"], **made.options).table()
@@ -80,6 +81,7 @@ def test_states_agree(run):
 
 
 @pytest.mark.parametrize("run", DATA["deis"], ids=name)
+@pytest.mark.usefixtures("both")
 def test_deis_agrees(run):
     """No list of theirs begins alike (its smallest sigma ends it), so only the steps are compared."""
     order, sigmas = run["config"]["solver_order"], run["sigmas"]
@@ -124,3 +126,40 @@ def test_every_list_of_theirs_is_compared():
     compared = {spec.split("(")[0].split(":")[0] for spec in LISTS}
     theirs = {"karras", "exponential", "polyexponential", "kl_optimal", "linear_quadratic"}
     assert compared == theirs | {"simple", "sgm_uniform", "ddim_uniform", "beta"}
+
+
+SAMPLERS = json.loads((PARITY / "samplers.json").read_text())
+MIXTURES = LAW, GaussianMixture([0.2, -0.4], [0.5, 0.3], [1, 1])  # the second is the unconditional one
+
+
+@pytest.mark.parametrize("run", SAMPLERS["runs"], ids=lambda run: f"{run['spec']} from {run['sigmas'][0]:g}")
+def test_samplers_of_comfyui(run):
+    """Made by its own functions (parity/samplers_numbers.py): each x that it evaluates, and the result, are ours."""
+    table = get_scheduler(run["spec"], timesteps.custom(run["sigmas"], partial=True)).table()
+
+    def noise(seed, draw, shape):
+        return np.array(SAMPLERS["noise"][draw - 1]).reshape(shape)
+
+    steps, asked = start(table, np.array(SAMPLERS["x"]).reshape(1, 1, 1, -1), noise=noise), []
+    for row in steps:
+        if row.net or not table.asks_both:  # theirs asks for both outputs at once
+            asked.append(steps.x.ravel().copy())
+        steps.advance(MIXTURES if table.asks_both else LAW)
+    theirs = np.array([*run["asked"], run["result"]])
+    assert np.abs(np.array([*asked, steps.x.ravel()]) - theirs).max() < 1e-9
+
+
+@pytest.mark.parametrize("run", SAMPLERS["stork"], ids=lambda run: f"{run['order']} {len(run['times'])}")
+def test_stork(run):
+    """Its last step goes on by the polynomial, ours gives x0. On equal steps our exact form is near, and no more."""
+    x = np.array(SAMPLERS["x"]).reshape(1, 1, 1, -1)
+    off = {}
+    for form in ("published", "exact"):
+        steps, asked = start(get_scheduler("stork", run["times"], order=run["order"], form=form), x), []
+        for _ in steps:
+            asked.append(steps.x.ravel().copy())
+            steps.advance(LAW)
+        assert steps.table.times == pytest.approx(run["sigmas"], rel=1e-12)
+        off[form] = np.abs(np.array(asked) - run["asked"]).max()
+    assert off["published"] < 1e-7
+    assert 1e-4 < off["exact"] < 0.1

@@ -33,6 +33,7 @@ def test_specs():
         ("uni_pc@uniform:5", "unipc(order=3,b=bh1)@uniform:5"),
         ("uni_pc_bh2(order=2)@uniform:5", "unipc(order=2)@uniform:5"),
         ("lms@karras:6", "adams-bashforth(order=4)@karras:6"),
+        ("euler_cfg_pp(scale=1.50)@karras:6", "euler-cfg-pp(scale=1.5)@karras:6"),
         ("ipndm_v@karras:6", "adams-bashforth(order=4)@karras:6"),
         ("dpmpp_2m_sde_heun(eta=0.5)@karras:6", "dpmpp-2m-sde(eta=0.5,kind=heun)@karras:6"),
         ('seeds-2(eta=1e-20)@discrete(spacing="leading"):5', "seeds-2(eta=1e-20)@discrete(spacing=leading):5"),
@@ -106,8 +107,8 @@ def test_a_broken_package_is_named(plugin, value, message):
 @pytest.mark.parametrize(
     ("spec", "options", "message"),
     [
-        ("flow_sde", {}, "unknown scheduler 'flow_sde': did you mean 'flow-sde', "),
-        ("HEUN", {}, "did you mean 'heun', "),
+        ("flow_sd", {}, "unknown scheduler 'flow_sd': did you mean 'flow-sde', "),
+        ("HOUN", {}, "did you mean 'heun', "),
         ("DPM 2M", {}, "did you mean .*'dpmpp-2m'"),
         ("zzz", {}, r"unknown scheduler 'zzz': see list_schedulers\(\)$"),
         ("", {}, "cannot read ''"),
@@ -124,7 +125,7 @@ def test_a_broken_package_is_named(plugin, value, message):
         ("flow-sde", {"etta": 0.5}, "flow-sde has no option 'etta': did you mean 'eta'. it takes eta"),
         ("flow-sde(eta=x)", {}, r"eta='x' must be a finite number in \[0, 1\]"),
         ("flow-sde", {"eta": None}, "eta=None must be a finite number"),
-        ("deis(order=2.5)", {}, r"order=2\.5 must be a whole number in 1\.\.3"),
+        ("deis(order=2.5)", {}, r"order=2\.5 must be a whole number in 1\.\.4"),
         ("restart(t_max=x)@uniform:6", {}, "t_max='x' must be a finite number"),
         ("flow-sde@karras(rho=x):4", {}, "rho='x' must be a finite number above 0"),
         ("flow-sde@discrete(spacing=3):4", {}, "spacing=3 must be a text"),

@@ -1,4 +1,5 @@
 import csv
+import functools
 import json
 import os
 import random
@@ -306,17 +307,16 @@ def test_a_flow_is_measured_against_its_exact_law(tmp_path):
     study = of_flow(axes={"scheduler": ["flow-ode", "heun"]}, measures=["ode-distance", "wasserstein-1", "mean-error"])
     run_study(study, tmp_path / "out", device="cpu")
     law = GaussianMixture(FLOW["means"], FLOW["stds"], FLOW["weights"])
+
+    @functools.cache
+    def ended(spec, seed):
+        return sample(law, get_scheduler(spec), shape=(1, 3, 16, 16), seed=seed, dtype=float)
+
     for row in rows(tmp_path / "out"):
-        x = sample(
-            law,
-            get_scheduler(f"{row['set_scheduler']}@uniform:4"),
-            shape=(1, 3, 16, 16),
-            seed=int(row["seed"]),
-            dtype=float,
-        )
+        x = ended(f"{row['set_scheduler']}@uniform:4", int(row["seed"]))
         mean = float(row["mean-error"])
         assert mean == pytest.approx(x.mean() - (-0.6 + 2 * 0.5) / 3, abs=1e-12)
-        exact = sample(law, get_scheduler("rk4@uniform:400"), shape=(1, 3, 16, 16), seed=int(row["seed"]), dtype=float)
+        exact = ended("rk4@uniform:400", int(row["seed"]))
         assert float(row["ode-distance"]) == pytest.approx(np.sqrt(np.square(x - exact).mean()), rel=1e-4)
 
 
@@ -324,10 +324,10 @@ def test_fitted_orders_are_the_registrys(tmp_path):
     """Of every method without noise: what is drawn would hide an error of second order."""
     names = [info.name for info in list_schedulers() if not info.stochastic]
     study = of_flow(
-        preset={"model": "mixture", "scheduler": "flow-ode", "timesteps": "uniform", "steps": 16, "seeds": 1},
-        axes={"scheduler": names, "steps": [16, 32, 64, 128]},
+        preset={"model": "mixture", "scheduler": "flow-ode", "timesteps": "uniform", "steps": 8, "seeds": 1},
+        axes={"scheduler": names, "steps": [8, 16, 32, 64]},
         measures=["ode-distance"],
-        flows={"mixture": {**FLOW, "shape": [3, 8, 8], "interval": [0.95, 0.3]}},
+        flows={"mixture": {**FLOW, "shape": [3, 4, 4], "interval": [0.95, 0.3]}},
     )
     finished = run_study(study, tmp_path / "out", device="cpu")
     data = json.loads(re.search(r'id="data"[^>]*>(.*?)</script>', finished.report.read_text(), re.S)[1])
@@ -474,8 +474,8 @@ def started(study, out, count=2, **options):
     return subprocess.Popen([*command, "--processes", str(count)], stderr=subprocess.PIPE, text=True, **options)
 
 
-def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
-    """Five while it starts, fifteen while it works: after its next run, and a moment."""
+def test_killed_at_twelve_moments_it_gives_the_same_table(study, tmp_path):
+    """Three while it starts, nine while it works: after its next run, and a moment."""
     plan = with_own_measure(tmp_path, study, NAP, steps=STEPS)
     run_study(read_study(plan), tmp_path / "whole", device="cpu")
     moments, folders, held = random.Random(6), [tmp_path / "killed-0"], []
@@ -485,7 +485,7 @@ def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
         arguments = ["study", plan, "-o", folder, "--device", "cpu", "--processes", count]
         return server.start(arguments, folder=tmp_path, errors=errors)
 
-    while len(held) < 20:
+    while len(held) < 12:
         before = len(Store.peek(folders[-1]))
         if before == 32:  # it was faster: the rest of the kills go to another
             folders.append(tmp_path / f"killed-{len(folders)}")
@@ -502,7 +502,7 @@ def test_killed_at_twenty_moments_it_gives_the_same_table(study, tmp_path):
             held.append((folders[-1], len(Store.peek(folders[-1]))))
         else:
             assert process.wait() == 0, errors.read_text()
-    assert len({one for one in held if 0 < one[1] < 32}) >= 8  # in the middle of the work, each at another run
+    assert len({one for one in held if 0 < one[1] < 32}) >= 6  # in the middle of the work, each at another run
     for folder in folders:
         assert begun(folder, 1).wait() == 0, errors.read_text()
         assert untimed(folder) == untimed(tmp_path / "whole")

@@ -28,10 +28,11 @@ def built(folder, name, text):
 
 STEP = """
 extern "C" void step_{k}(unsigned blocks, unsigned images, unsigned threads, pid_u64 n, const pid_u64* seeds,
-        const void* x, const void* m, const void* f0, const void* f1, const void* f2, void* out, void* t0, void* t1,
-        void* t2, void* cast, const void* row) {{
-    const void* const from[3] = {{f0, f1, f2}};
-    void* const to[3] = {{t0, t1, t2}};
+        const void* x, const void* m, const void* f0, const void* f1, const void* f2, const void* f3, const void* f4,
+        const void* f5, void* out, void* t0, void* t1, void* t2, void* t3, void* t4, void* t5, void* cast,
+        const void* row) {{
+    const void* const from[PID_MOST_SLOTS] = {{f0, f1, f2, f3, f4, f5}};
+    void* const to[PID_MOST_SLOTS] = {{t0, t1, t2, t3, t4, t5}};
     launch(blocks, images, threads, [&] {{
         pid_step_body<{flags}>(n, seeds, x, m, from, out, to, cast, *static_cast<const {row}*>(row));
     }});

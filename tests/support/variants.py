@@ -23,6 +23,9 @@ VARIANTS = [
     *REGISTERED,
     *(replace(v, clip=True) for v in REGISTERED[::4]),
     replace(FULL, slots=3, saves=3, draws=3, clip=True),
+    replace(FULL, slots=6, saves=6, draws=-1, clip=True),
+    *(replace(FULL, x=x, m=m, slots=6, saves=5, draws=0) for x, m in [(0, 0), (0, 1), (1, 1), (2, 2)]),
+    replace(FULL, x=1, m=1, slots=6, saves=6, draws=-1, clip=True),
     replace(FULL, draws=-1),
     replace(FULL, draws=-1, slots=0, saves=0),
     replace(FULL, reads_x=False, slots=0, saves=0),
@@ -39,5 +42,7 @@ FILLS = [(x, keep, vector) for x in (0, 1, 2) for keep in (0, 1) for vector in (
 
 
 IMAGES = [(p, c, bgr, x) for p, c, bgr, x in [(8, 3, 0, 0), (16, 3, 0, 0), (8, 4, 1, 0), (16, 4, 0, 1), (8, 3, 1, 2)]]
+
+COLOURS = [(x, correct, powers) for x in (0, 1, 2) for correct, powers in ((0, 1), (0, 2), (1, 1))]
 
 TILES = [(x, m, vector) for x, m, vector in product((0, 1, 2), (0, 1, 2), (1, 0)) if vector or m == (0, 2, 1)[x]]

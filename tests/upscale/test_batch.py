@@ -1,4 +1,4 @@
-"""Many files: folders in, folders out; what is there already, and what fails. Five hundred are in test_folders.py."""
+"""Many files: folders in, folders out; what is there already, and what fails. Three hundred are in test_folders.py."""
 
 import errno
 import os

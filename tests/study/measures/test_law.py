@@ -96,8 +96,8 @@ def test_solution_is_the_flows_own_by_fine_runge_kutta():
         scheduler = get_scheduler("rk4", timesteps=timesteps.uniform(steps) ** 2)
         return np.abs(sample(MIXTURE, scheduler, x=x, dtype=np.float64) - exact).max()
 
-    errors = [error(steps) for steps in (200, 400, 800)]
-    assert errors[2] < 5e-10
+    errors = [error(steps) for steps in (100, 200, 400)]
+    assert errors[2] < 8e-9
     assert np.log2(errors[0] / errors[1]) == pytest.approx(4, abs=0.2)
     assert np.log2(errors[1] / errors[2]) == pytest.approx(4, abs=0.2)
 
