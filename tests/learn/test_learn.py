@@ -128,7 +128,7 @@ def test_refining_never_makes_it_worse():
 
 
 def test_four_calls_are_far_better_than_any_named_method():
-    learning = Learning(calls=4, evaluations=15, seeds=3)
+    learning = Learning(calls=4, evaluations=8, seeds=3)
     told = []
     found = learning.run(PROBLEM, lambda what, about: told.append((what, about)))
     assert found.error < 0.3 * found.baselines[0].mean
@@ -156,8 +156,8 @@ def test_two_fits_with_one_seed_are_equal_to_the_bit():
 
 
 def test_a_list_to_keep_is_kept_to_the_bit():
-    times = timesteps.uniform(3).tolist()
-    found = fit(FLOW, calls=3, shape=(3, 4, 4), timesteps=times, seeds=2)
+    times = timesteps.uniform(2).tolist()
+    found = fit(FLOW, calls=2, shape=(3, 4, 4), timesteps=times, seeds=2)
     assert found.table.times == tuple(times)
     assert found.history["times_moved_from"] is None
 
@@ -189,7 +189,7 @@ def test_a_reference_is_sharpened_to_what_is_wanted():
     reference.sharpen(before / 20)
     assert reference.error <= before / 20
     assert len(calls) > 95 + 64
-    fine = one.by(get_scheduler("dpmpp-3m", np.append(np.geomspace(0.999, 0.999 / 64, 1000), 0.0)))
+    fine = one.by(get_scheduler("dpmpp-3m", np.append(np.geomspace(0.999, 0.999 / 64, 400), 0.0)))
     assert rms(reference.end - fine) <= reference.error
     calls.clear()
     reference.sharpen(0.0)  # ends all the same
@@ -197,10 +197,10 @@ def test_a_reference_is_sharpened_to_what_is_wanted():
 
 
 def test_known_samplers_take_no_more_calls_and_are_all_different():
-    known = known_samplers(PROBLEM, 4)
+    known = known_samplers(PROBLEM, 3)
     tables = [table for _, table in known.values()]
     assert len(set(tables)) == len(tables) > 50
-    assert max(len(table) for table in tables) == 4
+    assert max(len(table) for table in tables) == 3
     assert {table.times[0] for table in tables} == {1.0}
     assert any(name.startswith("heun@") and name.endswith(":2") for name in known)
 
