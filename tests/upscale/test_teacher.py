@@ -273,6 +273,7 @@ def by_rows(scale):
 def test_a_sampler_guides_by_its_rows(up, runs):
     latent, given = latent_of(64, 64), {"caption": CAPTION, "negative": NEGATIVE}
     expected = up(latent, FlowODE([1.0, 0.5, 0.0]), guidance=2.5, **given)
+    up.with_tiling(Tiling(32, 0)).plan(Source.of(latent))  # measures the model once
     for count, cut in ((1, Tiling()), (4, Tiling(32, 0))):
         shares = []
         runs.clear()
