@@ -136,6 +136,14 @@ def test_rows_of_x_and_x0_alone(form, by_numpy, dtype):
         assert same_bits(stepped(row, x, m, [])[0], expected[0]), row
 
 
+def test_an_output_too_large_for_the_state_becomes_infinite(form, by_numpy):
+    """As in numpy's form, without a warning."""
+    x, row = np.ones((2, 40), np.float32), Row(0.7, 0.4, a=0.3, b=-0.7, q=0.5)
+    m = np.full(x.shape, 1e300)
+    assert np.all(stepped(row, x, m, [])[0] == -np.inf)
+    assert np.all(by_numpy(partial(stepped, row, x, m, []))[0] == -np.inf)
+
+
 def test_parts_and_threads_do_not_matter(form, by_numpy, monkeypatch):
     """A row in four threads, of a network's output in half precision and in the state's own type."""
     monkeypatch.setattr(pool, "count_cores", lambda: 4)
