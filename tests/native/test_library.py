@@ -8,7 +8,9 @@ beginning in a later part.
 
 import itertools
 import shutil
+import sys
 from functools import partial
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -227,3 +229,47 @@ def test_a_compiler_that_gives_other_bits_is_found_out(load_script, repository, 
     (tmp_path / "kernels" / "host.c").write_text(text.replace("0.999999464f", "0.999999404f"))
     assert "gives other bits" in build.build(target)
     assert not target.exists()
+
+
+def test_a_compiler_that_does_not_work_is_none(load_script, monkeypatch):
+    """As cc of macOS without its tools, and gcc without C's headers: zig's is asked for; but CC is the user's word."""
+    build = load_script("hatch_build.py")
+    monkeypatch.setattr(build.platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(
+        build, "_compilers", lambda: [["/no/such/compiler"], [sys.executable, "-c", "raise SystemExit(1)"]]
+    )
+    assert build.CustomBuildHook.dependencies(None) == ["ziglang>=0.13"]
+    monkeypatch.setenv("CC", "/no/such/compiler")
+    assert build.CustomBuildHook.dependencies(None) == []
+
+
+def test_a_library_is_put_in_place_whole(load_script, monkeypatch, tmp_path):
+    """A full disk leaves no part of it, and what one installation placed is never written into by another."""
+    build, target = load_script("hatch_build.py"), tmp_path / native.NAME
+    monkeypatch.setattr(build.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(build, "_compilers", lambda: [["cc"]])
+    monkeypatch.setattr(build, "_run", lambda *_: None)
+    monkeypatch.setattr(build, "_compile", lambda _, __, made: made.write_bytes(b"library"))
+
+    def other_installation_first(made, part):
+        target.write_bytes(b"another's")
+        place = target.stat().st_ino
+        Path(part).write_bytes(b"lib")
+        assert (target.read_bytes(), target.stat().st_ino) == (b"another's", place)
+        target.unlink()
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build.shutil, "copyfile", other_installation_first)
+        assert "no space left" in build.build(target)
+    assert list(tmp_path.iterdir()) == []
+    assert str(target) in build.build(target)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"library"]
+
+
+def test_zigs_cache_is_not_left_in_the_home(load_script, monkeypatch, tmp_path):
+    build, caches = load_script("hatch_build.py"), set()
+    monkeypatch.setattr(build.subprocess, "run", lambda *_, env, **__: caches.add(env["ZIG_GLOBAL_CACHE_DIR"]))
+    build._compile(["zig", "cc"], {"sse2": "-msse2"}, tmp_path / native.NAME)
+    assert caches == {str(tmp_path / "zig")}
