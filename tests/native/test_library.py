@@ -203,6 +203,22 @@ def test_load_refuses(host_library, tmp_path, monkeypatch):
         native.load(host_library)
 
 
+def test_the_doctor_says_why_numpy_does_the_work(tmp_path, monkeypatch):
+    """A library of another version, or one that is damaged, is there and of no use: that is not the same as none."""
+    path = tmp_path / native.NAME
+    monkeypatch.setattr(native.library, "PATH", path)
+    assert native.described() == "numpy: no compiled library is here"
+    path.write_bytes(b"no library")
+    assert native.described().startswith(f"numpy: {native.NAME} cannot be loaded: ")
+
+
+def test_the_doctor_says_which_form_is_used(host_library, monkeypatch):
+    monkeypatch.setattr(native.library, "PATH", host_library)
+    assert native.described() == f"compiled, {native.load(host_library).form}"
+    monkeypatch.setattr(native.library, "_VERSION", 0)
+    assert native.described() == f"numpy: {native.NAME} is of version 2, expected 0: install pidsampler again"
+
+
 def test_the_build_never_fails(load_script, monkeypatch, tmp_path):
     """Without a compiler, with one that fails, and with one that gives other bits, there is no library."""
     build, target = load_script("hatch_build.py"), tmp_path / native.NAME
