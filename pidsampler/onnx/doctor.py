@@ -26,6 +26,7 @@ EXTRAS = {
     "ray": ("ray",),
     "export": ("onnx-ir",),
     "hub": ("huggingface-hub",),
+    "completion": ("argcomplete",),
 }
 """The packages of each extra that is not about the device."""
 
