@@ -57,8 +57,8 @@ def build(target: Path) -> str:
     """Compile the library to a path, and return what was done; an old one is not left there."""
     with contextlib.suppress(OSError):  # on Windows one that is in use stays
         target.unlink(missing_ok=True)
-    forms = FORMS.get(platform.machine().lower())
-    if forms is None or sys.maxsize < 2**32:
+    forms = _forms()
+    if forms is None:
         return f"no compiled library: none is written for {platform.machine()}, numpy does the work"
     tried = []
     for compiler in _compilers():
@@ -74,6 +74,11 @@ def build(target: Path) -> str:
                 continue
         return f"compiled library for {', '.join(forms)}, by {shlex.join(compiler)}: {target}"
     return "\n".join(["no compiled library, numpy does the work:", *(tried or ["no C compiler was found"])])
+
+
+def _forms() -> dict[str, str] | None:
+    """Return the forms for this processor, and their flags; None for another, and for a Python of 32 bits."""
+    return FORMS.get(platform.machine().lower()) if sys.maxsize > 2**32 else None
 
 
 def _compilers() -> list[list[str]]:
@@ -132,7 +137,7 @@ class CustomBuildHook(BuildHookInterface):
 
     def dependencies(self) -> list[str]:
         """Return a compiler where none works; one that CC names is the only one."""
-        known = platform.machine().lower() in FORMS and sys.platform in ("linux", "darwin", "win32")
+        known = _forms() is not None and sys.platform in ("linux", "darwin", "win32")
         return ["ziglang>=0.13"] if known and not os.environ.get("CC") and not any(map(_works, _compilers())) else []
 
     def initialize(self, version: str, build_data: dict) -> None:
