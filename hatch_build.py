@@ -31,10 +31,10 @@ ROOT = Path(__file__).resolve().parent
 NAME = {"win32": "_host.dll", "darwin": "_host.dylib"}.get(sys.platform, "_host.so")  # as pidsampler/native has it
 X86 = {"sse2": "-msse2", "avx2": "-mavx2 -mfma", "avx512": "-mavx512f -mfma"}
 FORMS = {"x86_64": X86, "amd64": X86, "aarch64": {"neon": ""}, "arm64": {"neon": ""}}
-# Products and sums stay apart, so that every compiler and processor gives numpy's bits.
+# Products and sums stay apart, so that every compiler and processor gives numpy's bits, whatever flags CC has.
 FLAGS = (
     *("-std=gnu11", "-O3", "-funroll-loops", "-fvisibility=hidden"),
-    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    *("-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
 PIC = () if sys.platform == "win32" else ("-fPIC",)
 

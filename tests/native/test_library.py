@@ -7,7 +7,9 @@ beginning in a later part.
 """
 
 import itertools
+import os
 import shutil
+import subprocess
 import sys
 from functools import partial
 from pathlib import Path
@@ -245,6 +247,16 @@ def test_a_compiler_that_gives_other_bits_is_found_out(load_script, repository, 
     (tmp_path / "kernels" / "host.c").write_text(text.replace("0.999999464f", "0.999999404f"))
     assert "gives other bits" in build.build(target)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("flag", ["-ffast-math", "-ffinite-math-only"])
+def test_infinity_and_nan_stay_whatever_cc_says(load_script, flag):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    command = ["cc", flag, *load_script("hatch_build.py").FLAGS, "-dM", "-E", "-xc", os.devnull]
+    macros = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "__FAST_MATH__" not in macros
+    assert "__FINITE_MATH_ONLY__ 1" not in macros
 
 
 def test_a_compiler_that_does_not_work_is_none(load_script, monkeypatch):
