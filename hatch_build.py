@@ -2,7 +2,7 @@
 
     python hatch_build.py
 
-It takes the C compiler that is there (CC, cc, gcc, clang), else zig's from PyPI. Without any, or for another kind of
+It takes the C compiler that works (CC, else cc, gcc, clang), else zig's from PyPI. Without any, or for another kind of
 processor, the package is installed without the library: numpy does the same work, with the same bits.
 """
 
@@ -19,6 +19,7 @@ import sys
 import sysconfig
 import tempfile
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 try:
@@ -30,11 +31,12 @@ ROOT = Path(__file__).resolve().parent
 NAME = {"win32": "_host.dll", "darwin": "_host.dylib"}.get(sys.platform, "_host.so")  # as pidsampler/native has it
 X86 = {"sse2": "-msse2", "avx2": "-mavx2 -mfma", "avx512": "-mavx512f -mfma"}
 FORMS = {"x86_64": X86, "amd64": X86, "aarch64": {"neon": ""}, "arm64": {"neon": ""}}
-# Products and sums stay apart, so that every compiler and processor gives numpy's bits.
+# Products and sums stay apart, so that every compiler and processor gives numpy's bits, whatever flags CC has.
 FLAGS = (
     *("-std=gnu11", "-O3", "-funroll-loops", "-fvisibility=hidden"),
-    *("-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
+    *("-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
+PIC = () if sys.platform == "win32" else ("-fPIC",)
 
 # Run on what was built, by itself: the noise of each form that runs here must have these bits. So a compiler that
 # rounds in its own way is found out now.
@@ -55,8 +57,8 @@ def build(target: Path) -> str:
     """Compile the library to a path, and return what was done; an old one is not left there."""
     with contextlib.suppress(OSError):  # on Windows one that is in use stays
         target.unlink(missing_ok=True)
-    forms = FORMS.get(platform.machine().lower())
-    if forms is None or sys.maxsize < 2**32:
+    forms = _forms()
+    if forms is None:
         return f"no compiled library: none is written for {platform.machine()}, numpy does the work"
     tried = []
     for compiler in _compilers():
@@ -64,14 +66,19 @@ def build(target: Path) -> str:
             made = Path(folder, NAME)
             try:
                 _compile(compiler, forms, made)
-                _run([sys.executable, "-c", CHECK, str(made)])
-                shutil.copyfile(made, target)
+                _run([sys.executable, "-c", CHECK, str(made)], made.parent)
+                _place(made, target)
             except (OSError, subprocess.SubprocessError) as error:
                 said = getattr(error, "stderr", None) or str(error)
                 tried.append(f"{shlex.join(compiler)}: {said.strip()}")
                 continue
         return f"compiled library for {', '.join(forms)}, by {shlex.join(compiler)}: {target}"
     return "\n".join(["no compiled library, numpy does the work:", *(tried or ["no C compiler was found"])])
+
+
+def _forms() -> dict[str, str] | None:
+    """Return the forms for this processor, and their flags; None for another, and for a Python of 32 bits."""
+    return FORMS.get(platform.machine().lower()) if sys.maxsize > 2**32 else None
 
 
 def _compilers() -> list[list[str]]:
@@ -81,29 +88,57 @@ def _compilers() -> list[list[str]]:
     return found + ([[sys.executable, "-m", "ziglang", "cc"]] if importlib.util.find_spec("ziglang") else [])
 
 
+def _works(compiler: list[str]) -> bool:
+    """Return whether a compiler makes a library at all: macOS has a cc that does not, and gcc may lack C's headers."""
+    with tempfile.TemporaryDirectory() as folder:
+        source = Path(folder, "try.c")
+        source.write_text("#include <math.h>\n#include <stdint.h>\n#include <string.h>\nint pid_try;\n")
+        try:
+            _run([*compiler, "-shared", *PIC, str(source), "-o", str(Path(folder, NAME))], Path(folder))
+        except (OSError, subprocess.SubprocessError):
+            return False
+    return True
+
+
+def _place(made: Path, target: Path) -> None:
+    """Put the library in place in one go: another installation, or a process that has it loaded, never sees a part."""
+    handle, name = tempfile.mkstemp(dir=target.parent, prefix=NAME)
+    os.close(handle)
+    part = Path(name)
+    try:
+        shutil.copyfile(made, part)
+        part.chmod(0o644)
+        part.replace(target)
+    finally:
+        part.unlink(missing_ok=True)
+
+
 def _compile(compiler: list[str], forms: dict[str, str], target: Path) -> None:
-    common = [*compiler, *FLAGS, *([] if sys.platform == "win32" else ["-fPIC"]), str(ROOT / "kernels" / "host.c")]
+    run = partial(_run, folder=target.parent)
+    common = [*compiler, *FLAGS, *PIC, str(ROOT / "kernels" / "host.c")]
     jobs = {target.with_name("main.o"): ["-c"]}
     for form, flag in forms.items():
         for real in ("float", "double"):
             flags = ["-c", f"-DPID_FORM={form}", f"-DPID_REAL={real}", f"-DPID_IS_{real.upper()}", *flag.split()]
             jobs[target.with_name(f"{form}_{real}.o")] = flags
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(lambda job: _run([*common, *job[1], "-o", str(job[0])]), jobs.items()))
-    _run([*compiler, "-shared", *map(str, jobs), "-o", str(target)])
+        list(pool.map(lambda job: run([*common, *job[1], "-o", str(job[0])]), jobs.items()))
+    run([*compiler, "-shared", *map(str, jobs), "-o", str(target)])
 
 
-def _run(command: list[str]) -> None:
-    subprocess.run(command, check=True, capture_output=True, text=True, timeout=600)
+def _run(command: list[str], folder: Path) -> None:
+    """Run a command; zig's cache, of 60 MB, lies in the folder and not in the user's home, which may be read-only."""
+    environment = {**os.environ, "ZIG_GLOBAL_CACHE_DIR": str(folder / "zig")}
+    subprocess.run(command, check=True, capture_output=True, text=True, timeout=600, env=environment)
 
 
 class CustomBuildHook(BuildHookInterface):
     """Puts the library into the wheel, whose tag then names the platform, or into the checkout if that is installed."""
 
     def dependencies(self) -> list[str]:
-        """Return a compiler where there is none."""
-        known = platform.machine().lower() in FORMS and sys.platform in ("linux", "darwin", "win32")
-        return ["ziglang>=0.13"] if known and not _compilers() else []
+        """Return a compiler where none works; one that CC names is the only one."""
+        known = _forms() is not None and sys.platform in ("linux", "darwin", "win32")
+        return ["ziglang>=0.13"] if known and not os.environ.get("CC") and not any(map(_works, _compilers())) else []
 
     def initialize(self, version: str, build_data: dict) -> None:
         """Build the library."""

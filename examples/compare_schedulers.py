@@ -53,7 +53,7 @@ def draw(found, path):
     from matplotlib.figure import Figure
 
     ordered = sorted(found.items(), key=lambda item: -item[1][-1])
-    figure = Figure(figsize=(8, 7), layout="constrained")
+    figure = Figure(figsize=(8, 1 + 0.2 * len(ordered)), layout="constrained")
     axes = figure.subplots()
     for k, (calls, marker) in enumerate(zip(CALLS, "v^o", strict=True)):
         for y, (info, values) in enumerate(ordered):

@@ -20,6 +20,7 @@ CHUNK = 1 << 15  # elements that fit into a core's cache; a multiple of 4, so th
 _MOST = 8  # threads; each needs about a megabyte, and memory is no faster for more
 _WORTH = 8 * CHUNK  # to hand work over costs as much as a chunk's arithmetic
 _PARTS, _LEAST = 4, 4  # a core, so that one that is late or slow does less; and chunks of one
+_LONGEST = 64  # chunks of a part: Ctrl-C waits for its end, as compiled code does not see it
 
 _pool: tuple[int, ThreadPoolExecutor] | None = None
 
@@ -95,8 +96,8 @@ def map(work: Callable[[Item], Result], items: Iterable[Item], *, most: int = _M
 def in_parts(work: Callable[[int, int], Any], size: int) -> None:
     """Call work(start, stop) for parts of 0..size that begin at whole chunks, a few a core, where that pays."""
     cores = 1 if size < _WORTH else min(count_cores(), _MOST)
-    part = max(-(-size // (_PARTS * cores * CHUNK)), _LEAST) * CHUNK
-    if cores == 1 or part >= size:
+    part = CHUNK * (min(max(-(-size // (_PARTS * cores * CHUNK)), _LEAST), _LONGEST) if cores > 1 else _LONGEST)
+    if part >= size:
         work(0, size)
         return
     map(lambda start: work(start, min(start + part, size)), range(0, size, part))

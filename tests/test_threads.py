@@ -11,6 +11,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import weakref
 from itertools import pairwise
 
@@ -151,6 +152,23 @@ def test_parts_begin_at_whole_chunks(cores):
     seen.clear()
     threads.in_parts(lambda start, stop: seen.append((start, stop)), 7 * threads.CHUNK)
     assert seen == [(0, 7 * threads.CHUNK)]
+
+
+@pytest.mark.parametrize("cores", [1, 2])
+def test_ctrl_c_waits_for_one_part_of_a_long_row(monkeypatch, cores):
+    """Compiled code does not see a signal: a row is never one call, not on one core either."""
+    monkeypatch.setattr(threads, "count_cores", lambda: cores)
+    done = []
+
+    def work(start, stop):
+        done.append(stop - start)
+        if threading.current_thread() is threading.main_thread():
+            raise KeyboardInterrupt
+        time.sleep(0.01)
+
+    with pytest.raises(KeyboardInterrupt):
+        threads.in_parts(work, 10**10)
+    assert sum(done) < 10**9
 
 
 FORK = """

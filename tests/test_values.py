@@ -139,7 +139,7 @@ SUM = {"a": number_(0.5), "b": number_(0.5), "h": Takes({0: 0.5}), "noise": Take
 SDE = {"timesteps": TIMES_, "eta": number_(0.5)}
 CHURN = {"timesteps": TIMES_, **dict.fromkeys(("s_churn", "s_tmin", "s_tmax", "s_noise"), number_(1.0))}
 # Schedulers without an option of their own.
-IN_A_VARIABLE = ("ETDRK2", "ETDRK3", "ETDRK4", "Krogstad", "RES5S")
+IN_A_VARIABLE = ("ETDRK2", "ETDRK3", "ETDRK4", "Krogstad", "RES5S", "RES6S")
 PLAIN = (
     *("BogackiShampine", "DormandPrince", "Heun", "Kutta3", "Midpoint", "RK38", "RK4", "Ralston", "Ralston4"),
     *("SSPRK3", "SSPRK4", "SSPRK43", "Tsit5"),

@@ -17,6 +17,9 @@ from ..threads import CHUNK
 
 Array = NDArray[Any]
 
+# Infinity and NaN pass through as on a GPU, and `pixels.to_image` refuses them; numpy's warnings would only repeat it.
+quiet = np.errstate(over="ignore", invalid="ignore")
+
 
 class CompiledRow:
     """One row for one image, to be done a part at a time; it gives numpy's bits.
@@ -64,6 +67,7 @@ class CompiledRow:
             and all(2 + len(c.h) <= MOST_TERMS for c in combinations)
         )
 
+    @quiet
     def __call__(self, start: int, stop: int) -> None:
         """Do the elements start..stop-1."""
         if suits(self._m, self._dtype):

@@ -15,13 +15,10 @@ from ..noise import philox
 from ..table import Row
 from ..threads import CHUNK, in_parts
 from .base import DLPACK_CPU
-from .compiled import CompiledRow
+from .compiled import CompiledRow, quiet
 from .plain import HostDevice
 
 Array = NDArray[Any]
-
-# Infinity and NaN pass through as on a GPU, and `pixels.to_image` refuses them; numpy's warnings would only repeat it.
-_quiet = np.errstate(over="ignore", invalid="ignore")
 
 
 class NumpyBackend(HostDevice):
@@ -56,7 +53,7 @@ class NumpyBackend(HostDevice):
         """Return x itself."""
         return x
 
-    @_quiet
+    @quiet
     def write(self, x: Array, out: Array) -> None:
         """out = x in out's element type, rounded."""
         out[...] = x
@@ -92,7 +89,7 @@ class NumpyBackend(HostDevice):
         if copy is not None:
             self.write(x, copy)
 
-    @_quiet
+    @quiet
     @moved.keywords()
     def predict_x0(self, row: Row, x: Array, *, m: Array, out: Array) -> None:
         """out = clip(p*x + q*m)."""
@@ -102,7 +99,7 @@ class NumpyBackend(HostDevice):
             _x0(row, xs[part], ms[part], outs[part], term[: part.stop - part.start])
 
 
-@_quiet
+@quiet
 def _step(row: Row, xs: Array, ms: Array, slots: Sequence[Array], seed: int, start: int, stop: int) -> None:
     """Do one row for the elements start..stop of one image."""
     combinations = row.combinations

@@ -50,6 +50,7 @@ def threshold(despeckle: float | None, *, size: tuple[int, int]) -> float | None
     return levels / 127.5 if max(size) >= 2 * _BRIM else None
 
 
+@quiet
 def despeckled(x: Array, *, size: tuple[int, int], step: float) -> NDArray[np.uint8]:
     """Return the picture in the top left of x without its specks.
 

@@ -19,6 +19,8 @@ from ..values import file_path, shown
 
 NAME = {"win32": "_host.dll", "darwin": "_host.dylib"}.get(sys.platform, "_host.so")
 
+PATH = Path(__file__).with_name(NAME)
+
 FORMS = ("neon", "sse2", "avx2", "avx512")  # in the order of kernels/host.c; of those that run here the last is used
 
 MOST_RESULTS, MOST_TERMS = 8, 16  # of one row, as in kernels/host.c
@@ -163,6 +165,16 @@ def load(path: str | Path, form: str | None = None) -> Library:
 def built() -> Library | None:
     """Return the library that lies in this package; None if none was built, or it does not run here."""
     try:
-        return load(Path(__file__).with_name(NAME))
+        return load(PATH)
     except ConfigError:
         return None
+
+
+def described() -> str:
+    """Return in words which form does the work, and why where that is numpy."""
+    if not PATH.exists():
+        return "numpy: no compiled library is here"
+    try:
+        return f"compiled, {load(PATH).form}"
+    except ConfigError as error:
+        return f"numpy: {error}"

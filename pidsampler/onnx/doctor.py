@@ -26,6 +26,7 @@ EXTRAS = {
     "ray": ("ray",),
     "export": ("onnx-ir",),
     "hub": ("huggingface-hub",),
+    "completion": ("argcomplete",),
 }
 """The packages of each extra that is not about the device."""
 
@@ -158,8 +159,7 @@ def report(
     for name in _PACKAGES:
         if name in found.packages:
             say(f"{name:<13} {found.packages[name]}")
-    library = native.built()
-    say(f"noise, rows   {'numpy: no compiled library is here' if library is None else f'compiled, {library.form}'}")
+    say(f"noise, rows   {native.described()}")
     say(f"driver        {'none' if found.driver is None else 'CUDA {}.{}'.format(*found.driver)}")
     for card in found.cards:
         say(f"card          {_described(card)}")

@@ -36,6 +36,7 @@ from .exponential import ETDRK4 as ETDRK4
 from .exponential import RES2S as RES2S
 from .exponential import RES3S as RES3S
 from .exponential import RES5S as RES5S
+from .exponential import RES6S as RES6S
 from .exponential import ExponentialRungeKutta as ExponentialRungeKutta
 from .exponential import ExponentialTableau as ExponentialTableau
 from .exponential import Krogstad as Krogstad

@@ -242,6 +242,36 @@ class RES5S(_Exponential):
     )
 
 
+def _through_34(c: float) -> tuple[Phis, Phis]:
+    """The weights of the third and fourth evaluation of `RES6S`, at 1/2 and 1/3, in a state at c."""
+    third = ((-4 * c**2, 2, c), (24 * c**3, 3, c))
+    fourth = ((9 * c**2, 2, c), (-36 * c**3, 3, c))
+    return third, fourth
+
+
+class RES6S(_Exponential):
+    """Luan and Ostermann's method of six stages, of order 4 for long steps too: res_6s of RES4LYF.
+
+    Source: Luan and Ostermann, J. Comput. Appl. Math. 256 (2014), the method expRK4s6.
+    """
+
+    info = SchedulerInfo(
+        "res-6s", 4, model_calls_per_step=6, stochastic=False, source="Luan and Ostermann 2014, expRK4s6"
+    )
+    stiff_order = 4
+    tableau = ExponentialTableau(
+        (1 / 2, 1 / 2, 1 / 3, 1 / 3, 5 / 6),
+        (
+            (),
+            (((1 / 2, 2, 1 / 2),),),
+            (((2 / 9, 2, 1 / 3),), ()),
+            ((), *_through_34(1 / 3)),
+            ((), *_through_34(5 / 6), ()),
+        ),
+        b=((), (), (), ((5.0, 2, 1.0), (-12.0, 3, 1.0)), ((-4 / 5, 2, 1.0), (24 / 5, 3, 1.0))),
+    )
+
+
 class ETDRK3(_Exponential):
     """ETDRK3, of order 3 for short steps. Source: Cox and Matthews, J. Comput. Phys. 176 (2002), equations 23 to 25."""
 

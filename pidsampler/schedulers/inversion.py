@@ -21,8 +21,8 @@ def inverted(sampler: Scheduler, t_min: float = 0.001) -> StepTable:
         t_min: Noise level to begin at, in (0, 1), below the list's first time.
 
     Raises:
-        PidSamplerError: The sampler has no list, draws noise, or begins at or below t_min; or its formula has no step
-            up to 1, as those in log-SNR.
+        PidSamplerError: The sampler has no list, draws noise, guides by its rows, or begins at or below t_min; or its
+            formula has no step up to 1, as those in log-SNR.
 
     Source: DDIM (arXiv 2010.02502), section 4.3, whose step is Euler's here.
     """
@@ -33,6 +33,8 @@ def inverted(sampler: Scheduler, t_min: float = 0.001) -> StepTable:
         raise ConfigError(f"t_min={t_min!r} is not below {first!r}, where the list begins: pass less")
     if any(row.draws for row in table):
         raise ConfigError("a method that draws noise cannot be inverted: pass eta=0 where it has that, or take another")
+    if table.asks_both:
+        raise ConfigError("a method that guides by its rows, as CFG++, cannot be inverted: take one that does not")
     try:
         return sampler.ascending(t_min).table()
     except PidSamplerError as error:

@@ -7,8 +7,12 @@ beginning in a later part.
 """
 
 import itertools
+import os
 import shutil
+import subprocess
+import sys
 from functools import partial
+from pathlib import Path
 
 import ml_dtypes
 import numpy as np
@@ -136,6 +140,14 @@ def test_rows_of_x_and_x0_alone(form, by_numpy, dtype):
         assert same_bits(stepped(row, x, m, [])[0], expected[0]), row
 
 
+def test_an_output_too_large_for_the_state_becomes_infinite(form, by_numpy):
+    """As in numpy's form, without a warning."""
+    x, row = np.ones((2, 40), np.float32), Row(0.7, 0.4, a=0.3, b=-0.7, q=0.5)
+    m = np.full(x.shape, 1e300)
+    assert np.all(stepped(row, x, m, [])[0] == -np.inf)
+    assert np.all(by_numpy(partial(stepped, row, x, m, []))[0] == -np.inf)
+
+
 def test_parts_and_threads_do_not_matter(form, by_numpy, monkeypatch):
     """A row in four threads, of a network's output in half precision and in the state's own type."""
     monkeypatch.setattr(pool, "count_cores", lambda: 4)
@@ -193,6 +205,22 @@ def test_load_refuses(host_library, tmp_path, monkeypatch):
         native.load(host_library)
 
 
+def test_the_doctor_says_why_numpy_does_the_work(tmp_path, monkeypatch):
+    """A library of another version, or one that is damaged, is there and of no use: that is not the same as none."""
+    path = tmp_path / native.NAME
+    monkeypatch.setattr(native.library, "PATH", path)
+    assert native.described() == "numpy: no compiled library is here"
+    path.write_bytes(b"no library")
+    assert native.described().startswith(f"numpy: {native.NAME} cannot be loaded: ")
+
+
+def test_the_doctor_says_which_form_is_used(host_library, monkeypatch):
+    monkeypatch.setattr(native.library, "PATH", host_library)
+    assert native.described() == f"compiled, {native.load(host_library).form}"
+    monkeypatch.setattr(native.library, "_VERSION", 0)
+    assert native.described() == f"numpy: {native.NAME} is of version 2, expected 0: install pidsampler again"
+
+
 def test_the_build_never_fails(load_script, monkeypatch, tmp_path):
     """Without a compiler, with one that fails, and with one that gives other bits, there is no library."""
     build, target = load_script("hatch_build.py"), tmp_path / native.NAME
@@ -219,3 +247,60 @@ def test_a_compiler_that_gives_other_bits_is_found_out(load_script, repository, 
     (tmp_path / "kernels" / "host.c").write_text(text.replace("0.999999464f", "0.999999404f"))
     assert "gives other bits" in build.build(target)
     assert not target.exists()
+
+
+@pytest.mark.parametrize("flag", ["-ffast-math", "-ffinite-math-only"])
+def test_infinity_and_nan_stay_whatever_cc_says(load_script, flag):
+    if shutil.which("cc") is None:
+        pytest.skip("no C compiler")
+    command = ["cc", flag, *load_script("hatch_build.py").FLAGS, "-dM", "-E", "-xc", os.devnull]
+    macros = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    assert "__FAST_MATH__" not in macros
+    assert "__FINITE_MATH_ONLY__ 1" not in macros
+
+
+def test_a_compiler_that_does_not_work_is_none(load_script, monkeypatch):
+    """As cc of macOS without its tools, and gcc without C's headers: zig's is asked for; but CC is the user's word."""
+    build = load_script("hatch_build.py")
+    monkeypatch.setattr(build.platform, "machine", lambda: "x86_64")
+    monkeypatch.delenv("CC", raising=False)
+    monkeypatch.setattr(
+        build, "_compilers", lambda: [["/no/such/compiler"], [sys.executable, "-c", "raise SystemExit(1)"]]
+    )
+    assert build.CustomBuildHook.dependencies(None) == ["ziglang>=0.13"]
+    with monkeypatch.context() as patch:
+        patch.setenv("CC", "/no/such/compiler")
+        assert build.CustomBuildHook.dependencies(None) == []
+    monkeypatch.setattr(build.sys, "maxsize", 2**31 - 1)  # there it would be for nothing
+    assert build.CustomBuildHook.dependencies(None) == []
+
+
+def test_a_library_is_put_in_place_whole(load_script, monkeypatch, tmp_path):
+    """A full disk leaves no part of it, and what one installation placed is never written into by another."""
+    build, target = load_script("hatch_build.py"), tmp_path / native.NAME
+    monkeypatch.setattr(build.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(build, "_compilers", lambda: [["cc"]])
+    monkeypatch.setattr(build, "_run", lambda *_: None)
+    monkeypatch.setattr(build, "_compile", lambda _, __, made: made.write_bytes(b"library"))
+
+    def other_installation_first(made, part):
+        target.write_bytes(b"another's")
+        place = target.stat().st_ino
+        Path(part).write_bytes(b"lib")
+        assert (target.read_bytes(), target.stat().st_ino) == (b"another's", place)
+        target.unlink()
+        raise OSError("no space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(build.shutil, "copyfile", other_installation_first)
+        assert "no space left" in build.build(target)
+    assert list(tmp_path.iterdir()) == []
+    assert str(target) in build.build(target)
+    assert [path.read_bytes() for path in tmp_path.iterdir()] == [b"library"]
+
+
+def test_zigs_cache_is_not_left_in_the_home(load_script, monkeypatch, tmp_path):
+    build, caches = load_script("hatch_build.py"), set()
+    monkeypatch.setattr(build.subprocess, "run", lambda *_, env, **__: caches.add(env["ZIG_GLOBAL_CACHE_DIR"]))
+    build._compile(["zig", "cc"], {"sse2": "-msse2"}, tmp_path / native.NAME)
+    assert caches == {str(tmp_path / "zig")}

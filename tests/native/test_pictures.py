@@ -85,7 +85,7 @@ def test_what_is_not_finite_is_refused(form, despeckle, value):
             to_image(x, size=(100, 311), despeckle=despeckle, backend="numpy")
 
 
-@pytest.mark.parametrize("despeckle", [None, 16.0])
+@pytest.mark.parametrize("despeckle", [None, 16.0, 1e300])
 def test_tensors_of_other_kinds(form, by_numpy, despeckle):
     """Other types and layouts than the library's are numpy's."""
     x = picture(40, 50, "levels", padded=(0, 0))

@@ -16,6 +16,7 @@ from pidsampler.schedulers import (
     RES2S,
     RES3S,
     RES5S,
+    RES6S,
     SEEDS2,
     ExponentialRungeKutta,
     ExponentialTableau,
@@ -23,7 +24,7 @@ from pidsampler.schedulers import (
 )
 from pidsampler.schedulers.exact import VARIABLES, Variable, log_snr, phi
 
-METHODS = [RES2S, RES3S, RES5S, ETDRK2, ETDRK3, ETDRK4, Krogstad]
+METHODS = [RES2S, RES3S, RES5S, RES6S, ETDRK2, ETDRK3, ETDRK4, Krogstad]
 STORED = json.loads((PARITY / "exponential.json").read_text())
 LAW = GaussianMixture([-0.6, 0.5], [0.3, 0.2], [1, 2])
 X = np.array(STORED["x"]).reshape(1, 1, 1, -1)
