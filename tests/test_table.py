@@ -1,6 +1,7 @@
 import copy
 import json
 import math
+from itertools import pairwise
 
 import pytest
 from attrs import evolve
@@ -259,3 +260,10 @@ def test_json_of_all_columns_and_of_version_0_1():
 def test_a_table_of_a_thousand_brownian_rows_is_read_back():
     table, _ = with_noise(get_scheduler("flow-sde@uniform:1000").table(), "brownian")
     assert StepTable.from_json(table.to_json()) == table
+
+
+def test_biased_rows_whose_weights_grow_without_bound_are_refused():
+    """Each alone could be summed, and all together could not."""
+    times = (1.0, 0.75, 0.5, 0.0)
+    with pytest.raises(PidSamplerError, match="the weights of all rows together are too large to be summed"):
+        StepTable([Row(t, after, a=1e130, biased=True) for t, after in pairwise(times)])
