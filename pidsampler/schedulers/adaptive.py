@@ -42,10 +42,8 @@ _FIRST = 0.25  # length of the first trial step in log-SNR
 _NEAREST_1 = 0.9999  # log-SNR is infinite at 1: the first step from there is measured from here
 _COARSER, _FINER = 1e3, 10.0  # errors of steps in the first solution, and how much smaller in each further one
 _LOWEST = 1e-9  # time that a smooth velocity needs no step below
-_LAST, _CLOSER = (
-    0.1,
-    0.5,
-)  # where the first solution's last step begins at most; each further one's: times the one before
+# Where the last step begins at most: in the first solution, and in each further one as a share of that before.
+_LAST, _CLOSER = 0.1, 0.5
 _COARSEST, _FINEST = 1e-3, 1e-15  # bounds of them
 _MOST, _AT_ONCE = 20_000, 4  # evaluations in the first solution, and how many times more the next may take
 
