@@ -123,6 +123,7 @@ def test_library_code_names_parameters():
         (["--seed", "-1"], "seed=-1 must be a whole number", "--seed -1 must be a whole number"),
         ([], "seed=-1 must be a whole number", "seed=-1 must be a whole number"),
         (["--eta", "2"], "eta=2.0 is outside 0..1: 0 is", "--eta 2.0 is outside 0..1: 0 is"),
+        ([], "eta=True must be a finite number", "eta=True must be a finite number"),
         ([], "FlowSDE([0.9, 0.0], eta=2.0)", "FlowSDE([0.9, 0.0], eta=2.0)"),
         (["--steps", "8"], "pass timesteps='0.9,0.5,0'", "pass --timesteps 0.9,0.5,0"),
         (["--steps", "8"], "pass timesteps='log_snr(t_max=0.9):8'", "pass --timesteps 'log_snr(t_max=0.9):8'"),

@@ -189,6 +189,11 @@ def test_the_readmes_lists_are_those_there_are(readme):
     assert re.split(r",\s+", named) == list(registry.LISTS)
 
 
+def test_the_readmes_comparison_has_every_scheduler(readme):
+    named = re.findall(r"^\| `([a-z0-9-]+)` \| \d \| \d \| (?:no|yes) \|", readme, re.MULTILINE)
+    assert named == [info.name for info in pidsampler.list_schedulers()]
+
+
 def test_the_comparison_runs(load_script, capsys, monkeypatch, tmp_path):
     script = load_script("examples/compare_schedulers.py")
     monkeypatch.setattr(script, "SHAPE", (1, 3, 16, 16))

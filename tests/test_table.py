@@ -2,6 +2,7 @@ import copy
 import json
 import math
 import pickle
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -301,3 +302,10 @@ def test_a_history_is_short_json(history, message):
         StepTable(rows, history=history)
     with pytest.raises(PidSamplerError):
         StepTable.from_json(json.dumps({**StepTable(rows).to_dict(), "history": "y"}))
+
+
+def test_biased_rows_whose_weights_grow_without_bound_are_refused():
+    """Each alone could be summed, and all together could not."""
+    times = (1.0, 0.75, 0.5, 0.0)
+    with pytest.raises(PidSamplerError, match="the weights of all rows together are too large to be summed"):
+        StepTable([Row(t, after, a=1e130, biased=True) for t, after in pairwise(times)])

@@ -72,7 +72,8 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
         return text
     for action in command.option_actions():
         name, option = action.dest, action.option_strings[-1]
-        text = re.sub(rf"\b{name}=True\b", option, text)
+        if action.nargs in (0, "?"):  # it may stand without a value
+            text = re.sub(rf"\b{name}=True\b", option, text)
         if "_" in name:
             text = re.sub(rf"(?<![\w./\\]){name}\b(?!=|\.\w)", option, text)
         given = getattr(arguments, name) != action.default

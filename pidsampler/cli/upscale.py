@@ -121,7 +121,8 @@ def run(arguments: argparse.Namespace) -> int:
         scheduler, sampler = _samplers(arguments, manifest)
         settings, tiling, files = _asked(arguments, scheduler, sampler=sampler, left_out=left_out)
         null_caption = model_has_null_caption(arguments.model)
-        guided = guidance_scale(settings, manifest.guidance, null_caption=null_caption) is not None
+        pair = scheduler.table().asks_both
+        guided = guidance_scale(settings, manifest.guidance, null_caption=null_caption, pair=pair) is not None
     # Where a target is a link, its new content is written beside what it leads to.
     folders = {path.parent for file in files for path in (file.target, atomic.real_path(file.target))}
     for folder in folders:

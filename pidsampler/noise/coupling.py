@@ -29,13 +29,16 @@ def fixed(table: StepTable) -> StepTable:
     """Return the table with the initial noise, draw 0, in place of every draw.
 
     What a row adds is scaled so that the noise level stays exact, now that old and new noise are the same: FlowSDE's
-    x' = (1 - t')*x0 + t'*N(0) at eta = 1, and (1 - t')*x0 + t'*(keep*eps_hat + (1 - keep)*N(0)) in between.
+    x' = (1 - t')*x0 + t'*N(0) at eta = 1, and (1 - t')*x0 + t'*(keep*eps_hat + (1 - keep)*N(0)) in between. A row that
+    misses its noise level on purpose misses it by as much as before.
     """
     rows = []
     held: dict[int, float] = {}  # slot -> how much of N(0) it holds where the network is exact
-    for row in instance("table", table, kind=StepTable, words="a StepTable"):
+    table = instance("table", table, kind=StepTable, words="a StepTable")
+    for i, row in enumerate(table):
         drawn = _total(row.noise)
-        scale = (row.t_next - _known(row, row.t, held)) / drawn if drawn else 1.0
+        level = row.t_next + (table.bias[i].noise if row.biased else 0.0)
+        scale = (level - _known(row, row.t, held)) / drawn if drawn else 1.0
         rows.append(_redrawn(row, partial(_same, scale=scale)))
         held |= {slot: _known(c, row.t, held) + _total(c.noise) for slot, c in rows[-1].saves}
     return table.with_rows(rows)

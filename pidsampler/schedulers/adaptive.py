@@ -42,6 +42,8 @@ _FIRST = 0.25  # length of the first trial step in log-SNR
 _NEAREST_1 = 0.9999  # log-SNR is infinite at 1: the first step from there is measured from here
 _COARSER, _FINER = 1e3, 10.0  # errors of steps in the first solution, and how much smaller in each further one
 _LOWEST = 1e-9  # time that a smooth velocity needs no step below
+# Where the last step begins at most: in the first solution, and in each further one as a share of that before.
+_LAST, _CLOSER = 0.1, 0.5
 _COARSEST, _FINEST = 1e-3, 1e-15  # bounds of them
 _MOST, _AT_ONCE = 20_000, 4  # evaluations in the first solution, and how many times more the next may take
 
@@ -111,7 +113,12 @@ def solve(
     solver = _Solver(as_denoiser(denoiser), prediction, stop=t_last or t_end, to_zero=t_end == 0.0)
     begin = _begin(x, shape, seed, t_start)
     allowed, gap = min(_COARSEST, _COARSER * tolerance), math.inf
-    before, rows = solver.solution(begin, t_start, allowed=allowed, calls=_MOST)
+    try:
+        if allowed < _FINEST:
+            raise _GivenUpError("would be of rounding alone")
+        before, rows = solver.solution(begin, t_start, allowed=allowed, calls=_MOST)
+    except _GivenUpError as error:
+        raise ConfigError(f"tolerance={tolerance!r}: the first solution {error}: pass a larger tolerance") from error
     most = solver.calls
     while gap > tolerance:
         allowed, done = allowed / _FINER, solver.calls
@@ -152,6 +159,8 @@ class _Solver:
         self.calls = 0
         self._network, self._prediction = network, prediction
         self._stop, self._to_zero = stop, to_zero
+        # The velocity may turn below where it looks straight. So no last step is long, and two never begin at one time.
+        self._last = _LAST
 
     def solution(self, x: Array, t: float, *, allowed: float, calls: int) -> tuple[Array, list[Row]]:
         """Return the solution whose steps each make at most the allowed error, and its rows.
@@ -180,10 +189,12 @@ class _Solver:
                 x, m, errors = run.x, m_next, [error, errors[0]]
                 bend = float(np.abs(velocities[-1] - velocities[0]).max(initial=0.0)) / (t - t_next)
                 t = t_next
-                enough = math.sqrt(2.0 * allowed / bend) if bend else t  # from there the last step's error is allowed
+                # From there the last step's error is allowed.
+                enough = min(math.sqrt(2.0 * allowed / bend) if bend else t, self._last)
                 if t == self._stop or (self._stop == 0.0 and t <= enough):
                     if not self._to_zero:
                         return x, rows
+                    self._last = max(_CLOSER * t, _LOWEST)
                     run.step(m)
                     return x, [*rows, run.table.rows[6]]
                 if t < _LOWEST:

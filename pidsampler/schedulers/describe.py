@@ -38,7 +38,7 @@ class Description:
 
     Args:
         name: Its name here.
-        summary: First paragraph of what its source says of it.
+        summary: What it does: the first paragraph of its docstring, without the source.
         options: Its options.
         aliases: Names of other projects for it, with its own default options.
         source: Paper or project that it comes from.
@@ -125,7 +125,8 @@ def _option(parameter: inspect.Parameter, about: Any) -> Option:
 
 
 def _summary(thing: object) -> str:
-    return " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+    first = " ".join((inspect.getdoc(thing) or "").partition("\n\n")[0].split())
+    return first.partition(" Source: ")[0]
 
 
 def _aliases(name: str, *, lists: bool) -> tuple[str, ...]:

@@ -31,13 +31,18 @@ def inverted(sampler: Scheduler, t_min: float = 0.001) -> StepTable:
         raise ConfigError("only a method over a list can be inverted, not a table: put .inverted after its name")
     if t_min >= (first := table.times[0]):
         raise ConfigError(f"t_min={t_min!r} is not below {first!r}, where the list begins: pass less")
+    draws = ConfigError("a method that draws noise cannot be inverted: pass eta=0 where it has that, or take another")
     if any(row.draws for row in table):
-        raise ConfigError("a method that draws noise cannot be inverted: pass eta=0 where it has that, or take another")
+        raise draws
     if table.asks_both:
         raise ConfigError("a method that guides by its rows, as CFG++, cannot be inverted: take one that does not")
+    ascending = sampler.ascending(t_min)
     try:
-        return sampler.ascending(t_min).table()
+        found = ascending.table()
     except PidSamplerError as error:
         if first < 1.0:
             raise
         raise ConfigError("the method has no step up to t = 1: take a list that begins below, such as pid") from error
+    if any(row.draws for row in found):  # over a single step to 0 it drew none
+        raise draws
+    return found

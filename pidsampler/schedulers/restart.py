@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from itertools import pairwise
-from typing import Any
+from typing import Any, Self
 
 import attrs
 
@@ -64,6 +64,16 @@ class Restart(TimesScheduler):
             raise ConfigError(
                 f"repeats={shown(self.repeats)} makes {calls} model calls, expected at most {_MOST_CALLS}"
             )
+
+    def ascending(self, t_min: float) -> Self:
+        """Raise an error: a step up is one of its returns.
+
+        Raises:
+            PidSamplerError: Always.
+        """
+        raise ConfigError(
+            "restart goes up by noise, and cannot be inverted: take flow-ode, which it is without repeats"
+        )
 
     def table(self) -> StepTable:
         """Return one row per model call; the k-th return draws its noise as draw k."""

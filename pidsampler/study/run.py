@@ -224,6 +224,8 @@ class _Preparation:
                 table, noise = study.table(cell)
                 if table.times[-1] != 0.0 and study.flow(cell) is None:
                     raise ConfigError(f"its table ends at noise level {table.times[-1]!r}, expected 0")
+                if table.asks_both and study.flow(cell) is None:
+                    raise ConfigError("its rows guide towards a caption, and a study gives none: use a flow")
                 self.tables[cell.id] = table, noise
             except PidSamplerError as error:
                 self.errors[cell.id] = str(error)

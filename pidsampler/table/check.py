@@ -91,9 +91,13 @@ def check(rows: Sequence[Row]) -> tuple[Bias, ...]:
         warnings.warn(worst[1], PidSamplerWarning, stacklevel=6)
     if not any(row.biased for row in rows):
         return ()
+    try:
+        totals = _totals(rows, column)
+    except (OverflowError, ValueError) as error:  # of fsum
+        raise ConfigError("the weights of all rows together are too large to be summed") from error
     return tuple(
         Bias(mean=mean, noise=noise, total_mean=total_mean, total_noise=total_noise)
-        for (mean, noise), (total_mean, total_noise) in zip(alone, _totals(rows, column), strict=True)
+        for (mean, noise), (total_mean, total_noise) in zip(alone, totals, strict=True)
     )
 
 
@@ -103,6 +107,8 @@ def _totals(rows: Sequence[Row], column: dict[int, int]) -> list[tuple[float, fl
     for i, row in enumerate(rows):
         x = _after(row, i, x, saved, column)
         x = attrs.evolve(x, errors={})
+        if not math.isfinite(x.mean + x.std):
+            raise OverflowError
         found.append((x.mean - (1.0 - row.t_next), x.std - row.t_next))
     return found
 

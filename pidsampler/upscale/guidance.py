@@ -26,35 +26,36 @@ def guidance_for(options: Options, contract: Contract, *, pair: bool = False) ->
         PidSamplerError: The model takes no caption; the sampler guides by its rows, and there is no caption, or another
             scale is given; or as `guidance_scale`.
     """
-    if flag("pair", pair):
-        if options.guidance is not None:
-            raise ConfigError(
-                f"the sampler guides by its rows, with a scale of its own, but guidance={options.guidance:g} is given: "
-                "leave it out"
-            )
-        if contract.caption is None or guidance_scale(options, math.inf, null_caption=contract.null_caption) is None:
-            what = "takes none" if contract.caption is None else "none is given"
-            raise ConfigError(f"the sampler guides towards a caption by its rows, but {contract.name} {what}")
-        return None
-    if contract.caption is None and options.guidance not in (None, 1.0):
-        raise ConfigError(
-            f"guidance needs a network that takes a caption, but {contract.name} takes none: a folder that does is "
-            "exported with caption=input"
-        )
-    return guidance_scale(options, contract.guidance, null_caption=contract.null_caption)
+    if contract.caption is None and (flag("pair", pair) or options.guidance not in (None, 1.0)):
+        what = "the sampler guides towards a caption by its rows" if pair else "guidance needs a network with a caption"
+        raise ConfigError(f"{what}, but {contract.name} takes none: a folder that does is exported with caption=input")
+    return guidance_scale(options, contract.guidance, null_caption=contract.null_caption, pair=pair)
 
 
-def guidance_scale(options: Options, own: float | None, *, null_caption: bool) -> float | None:
+def guidance_scale(options: Options, own: float | None, *, null_caption: bool, pair: bool = False) -> float | None:
     """Return the guidance scale that options ask for; None where the network is called once a row.
 
     Args:
         options: As asked for.
         own: The model's own scale, which is taken where a caption or a negative is given; or None.
         null_caption: Whether the model has a null caption: with a negative it stands for a caption.
+        pair: As in `guidance_for`.
 
     Raises:
-        PidSamplerError: There is no caption to lead towards, or a negative is not used.
+        PidSamplerError: There is no caption to lead towards, a negative is not used, or a pair is given another scale.
     """
+    if flag("pair", pair):
+        if options.guidance is not None:
+            raise ConfigError(
+                f"the sampler guides by its rows, with a scale of its own, but guidance={options.guidance:g} is given: "
+                "leave it out"
+            )
+        if guidance_scale(options, math.inf, null_caption=null_caption) is None:
+            raise ConfigError(
+                "the sampler guides towards a caption by its rows, but none is given: pass a caption, to a model that "
+                "takes one"
+            )
+        return None
     told = options.caption is not None or options.negative is not None
     scale = options.guidance if options.guidance is not None else own if told else None
     if scale in (None, 1.0):

@@ -57,6 +57,17 @@ def test_fixed_noise_between_ode_and_full_renoise():
         assert row.noise == ((0, pytest.approx((1 - keep) * row.t_next)),)
 
 
+@pytest.mark.parametrize(
+    "wrapped", ["flow-sde.s_noise(factor=2)", "flow-ancestral.dcw(scale=0.2)", "edm-heun(s_churn=3,s_noise=1.5)"]
+)
+def test_fixed_noise_keeps_what_rows_miss_on_purpose(wrapped):
+    table = get_scheduler(f"{wrapped}@uniform:4").table()
+    found = coupling.fixed(table)
+    assert drawn(found) == {0}
+    assert [b.noise for b in found.bias] == pytest.approx([b.noise for b in table.bias], abs=1e-12)
+    assert max(b.noise for b in found.bias) > 0.01
+
+
 BIASED = {name for name in STOCHASTIC if get_scheduler(f"{name}@uniform:4").table().bias}
 
 

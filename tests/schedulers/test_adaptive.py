@@ -49,6 +49,19 @@ def test_it_reaches_its_tolerance_on_the_mixture_and_its_table_repeats_it():
     assert found.calls > len(found.table)
 
 
+def test_a_velocity_that_turns_late_is_followed_down():
+    """It is 0 down to t = 0.3, and the solution is not x there."""
+    found = solve(lambda x, t: max(0.3 - t, 0.0) * np.ones_like(x), tolerance=1e-4, x=np.zeros((1, 3, 1, 1)))
+    np.testing.assert_allclose(found.x, -(0.3**2) / 2, rtol=0, atol=1e-4)
+
+
+def test_the_middle_of_the_noise_is_led_to_a_mode():
+    """From x = 0 the velocity does not bend at t = 1: x0 there is the mixture's mean, far from the solution."""
+    x = np.zeros((1, 3, 1, 1))
+    found = solve(LAW, tolerance=1e-6, x=x)
+    assert error_of(found.x, x, 1.0, 0.0) < 1e-6
+
+
 def test_between_two_noise_levels_from_an_array():
     x = initial([5, 6])
     found = solve(LAW, tolerance=1e-6, x=x, t_start=0.9, t_end=0.3)
@@ -105,6 +118,10 @@ class Noisy:
         (lambda: solve(LAW, shape=SHAPE, t_end=0.1, t_last=0.2), r"t_last=0\.2 is for a solution that ends at 0"),
         (lambda: solve(LAW, shape=SHAPE, t_start=0.5, t_end=0.5), "t_end=0.5 must be a finite number"),
         (lambda: solve(LAW, shape=SHAPE, tolerance=0.0), "tolerance=0.0 must be a finite number above 0"),
+        (
+            lambda: solve(LAW, shape=SHAPE, tolerance=1e-300),
+            "the first solution would be of rounding alone: pass a larger",
+        ),
         (lambda: solve(LAW, shape=SHAPE, prediction="noise"), "unknown prediction 'noise'"),
     ],
 )
@@ -115,5 +132,5 @@ def test_refusals(call, message):
 
 def test_a_first_solution_without_an_end_is_given_up(monkeypatch):
     monkeypatch.setattr(adaptive, "_MOST", 10)
-    with pytest.raises(PidSamplerError, match=r"takes more than 10 evaluations, at t=0\.\d+"):
+    with pytest.raises(PidSamplerError, match=r"first .* takes more than 10 evaluations, at t=0\.\d+: pass a larger"):
         solve(LAW, shape=SHAPE)

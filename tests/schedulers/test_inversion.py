@@ -69,6 +69,8 @@ def test_the_picture_taken_as_x_at_t_min_costs_an_error_of_that_size():
         (FlowODE(TIMES), 0.9, "t_min=0.9 is not below 0.9, where the list begins"),
         (FlowODE(TIMES), 0, r"t_min=0 must be a finite number in \(0, 1\)"),
         (get_scheduler("flow-sde", TIMES), 0.1, "a method that draws noise cannot be inverted"),
+        (get_scheduler("flow-sde@uniform:1"), 0.1, "a method that draws noise cannot be inverted"),
+        (get_scheduler("restart(repeats=0)@uniform:4"), 0.1, "restart goes up by noise, and cannot be inverted"),
         (get_scheduler("euler-cfg-pp", TIMES), 0.1, "a method that guides by its rows, as CFG"),
         (get_scheduler("dpmpp-2m@uniform:8"), 0.1, "the method has no step up to t = 1: take a list"),
     ],

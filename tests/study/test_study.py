@@ -366,6 +366,12 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(study, tmp_path, cap
     assert "will fail: flow-ode, steps=9: steps=9 would repeat" in capsys.readouterr().out
 
 
+def test_a_method_that_asks_two_networks_fails_before_a_run_of_a_model(study, tmp_path, capsys):
+    study.write_text(SMALL.replace('"flow-ode"', '"euler-cfg-pp"'))
+    main(["study", str(study), "-o", str(tmp_path / "out"), "--dry-run", "--device", "cpu"])
+    assert "will fail: euler-cfg-pp, steps=2: its rows guide towards a caption" in capsys.readouterr().out
+
+
 OWN = """
 import os, time
 from pidsampler.study.measures import measure

@@ -307,7 +307,7 @@ def test_cfg_pp_is_its_formula(up):
     ("options", "message"),
     [
         ({"caption": CAPTION, "guidance": 2}, "guides by its rows, with a scale of its own, but guidance=2 is given"),
-        ({}, "the sampler guides towards a caption by its rows, but .* none is given"),
+        ({}, "the sampler guides towards a caption by its rows, but none is given: pass a caption"),
     ],
 )
 def test_a_sampler_that_guides_by_its_rows_refuses(up, options, message):
@@ -406,6 +406,11 @@ def test_the_commands_sampler_over_a_rule(here, options, scheduler, times):
         (["--negative", "n.npy", "--guidance", "1"], "a negative has an effect with guidance alone"),
         (["--scheduler", "heun@uniform:2", "--steps", "2"], "names a timestep list and steps were given too"),
         (["--negative", "none.npy"], "cannot read none.npy"),
+        (["--scheduler", "euler-cfg-pp@uniform:2"], "the sampler guides towards a caption by its rows, but none is"),
+        (
+            ["--scheduler", "euler-cfg-pp", "--caption", "c.npy", "--guidance", "2"],
+            "but --guidance 2 is given: leave it",
+        ),
         (["--guidance", "-1", "--caption", "c.npy"], "must be a finite number from 0"),
     ],
 )
@@ -413,6 +418,18 @@ def test_a_command_line_that_is_wrong(here, options, message, capsys):
     assert main([*here, *options]) == 2
     assert message in capsys.readouterr().err
     assert not Path("out/a.png").exists()
+
+
+def test_the_command_needs_no_scale_beside_rows_that_guide(here, folder):
+    manifest = folder / "pidsampler.json"
+    own = manifest.read_text()
+    try:
+        manifest.write_text(json.dumps({k: v for k, v in json.loads(own).items() if k != "guidance"}))
+        given = ["--caption", "c.npy", "--negative", "n.npy", "--scheduler", "euler-cfg-pp@uniform:2"]
+        assert main([*here, *given]) == 0
+    finally:
+        manifest.write_text(own)
+    assert read_record(Path("out/a.png"))["negative"] is not None
 
 
 def test_settings_travel():
