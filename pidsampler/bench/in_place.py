@@ -66,8 +66,8 @@ class _InPlace:
         elif other == 1.0:
             self._torch.add(second, first, alpha=weight, out=out)
         else:  # two weights in one pass: a matrix of one row, and the product of a vector of one element
-            one = self._buffer("one", out.view(-1)[:1]).fill_(1.0)
-            self._torch.addr(first.view(1, -1), one, second.view(-1), beta=weight, alpha=other, out=out.view(1, -1))
+            one, line = self._buffer("one", out.reshape(-1)[:1]).fill_(1.0), out.reshape(1, -1)
+            self._torch.addr(first.reshape(1, -1), one, second.reshape(-1), beta=weight, alpha=other, out=line)
         return self._add(others, out)
 
     def _add(self, terms: Sequence[tuple[float, Array]], out: Array) -> Array:

@@ -424,6 +424,10 @@ class Tensor(np.ndarray):
         self += alpha * other
         return self
 
+    def fill_(self, value):
+        self[...] = value
+        return self
+
     def normal_(self):
         self[...] = sys.modules["torch"].randn_like(self)
         return self
@@ -446,6 +450,7 @@ def _torch(monkeypatch):
     torch.randn_like = lambda x: generator[0].standard_normal(x.shape).astype(x.dtype).view(Tensor)
     torch.empty_like = np.empty_like
     torch.mul = lambda x, weight, out: np.multiply(x, weight, out=out)
+    torch.addr = lambda x, a, b, beta, alpha, out: np.add(beta * x, alpha * np.outer(a, b), out=out)
     torch.add = lambda x, other, alpha, out: np.add(x, alpha * other, out=out)
     torch.inference_mode = lambda: lambda function: function
     torch.compile = lambda function, dynamic: function

@@ -334,7 +334,9 @@ def test_fitted_orders_are_the_registrys(tmp_path):
     (convergence,) = data["convergence"]
     orders = {line["label"]: (line["order"]["fit"], line["expected"]) for line in convergence["series"]}
     assert orders.keys() == set(names)
-    assert {name: round(fit) for name, (fit, _) in orders.items()} == {name: e for name, (_, e) in orders.items()}
+    fits = {name: round(fit) for name, (fit, _) in orders.items()}
+    assert fits.pop("tsit5") in (5, 6)  # its terms of order 5 are so small that those of order 6 are seen first
+    assert fits == {name: e for name, (_, e) in orders.items() if name != "tsit5"}
 
 
 def test_a_users_measure(tmp_path, study):
