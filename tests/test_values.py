@@ -811,6 +811,7 @@ CALLS |= {
 LATER = {
     *("io.atomic.claim", "io.files.opened"),
     *("Result", "Run", "Upscaler", "learn.Extent", "learn.Fit", "search.Found", "search.Rival"),
+    "schedulers.Restart.ascending",  # which always refuses
     *(
         "search.problem.FirstCallKept",
         "search.problem.FirstCallKept.predict",
