@@ -33,7 +33,7 @@ from .base import (
     refusing_close_times,
     row,
 )
-from .multistep import GradientEstimation
+from .multistep import DPMSolverPP2M, GradientEstimation
 
 
 @attrs.frozen(slots=False)
@@ -155,22 +155,14 @@ class DPMSolverPP2MCFGPP(_CFGPP):
     )
 
     def _unconditional(self) -> StepTable:
-        rows = []
-        for n, (t, t_next) in enumerate(self.steps):
-            change = self._change(n)
-            update = combined([(1.0, euler(t, t_next)), (change, X0), (-change, Combination(h={0: 1.0}))])
-            rows.append(row(t, t_next, update=update, saves={0: X0} if t_next > 0.0 else {}))
-        return StepTable(rows)
-
-    def _change(self, n: int) -> float:
-        """The weight of what x0 changed by since the step before."""
-        t, t_next = self.steps[n]
-        if n == 0 or t_next == 0.0:
-            return 0.0
-        return (1.0 - t_next / t) * 0.5 * math.log(t / t_next) / math.log(self.steps[n - 1][0] / t)
+        return DPMSolverPP2M(self.timesteps, variable="log-sigma").table()
 
     def _weight(self, n: int) -> float:
-        return 1.0 + self._change(n)
+        """1, and the weight of what x0 changed by since the step before."""
+        t, t_next = self.steps[n]
+        if n == 0 or t_next == 0.0:
+            return 1.0
+        return 1.0 + (1.0 - t_next / t) * 0.5 * math.log(t / t_next) / math.log(self.steps[n - 1][0] / t)
 
 
 @attrs.frozen(slots=False)

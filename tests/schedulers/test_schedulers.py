@@ -456,6 +456,13 @@ def bent(cls):
     return lambda ts: ExponentialRungeKutta(ts, ExponentialTableau(right.c, right.a, b=(*right.b[:-1], last)))
 
 
+class LeaningCFGPP(DPMSolverPP2MCFGPP):
+    """CFG++ over such a method."""
+
+    def _unconditional(self):
+        return leaning(DPMSolverPP2M)(self.timesteps, variable="log-sigma").table()
+
+
 def changing(cls, **options):
     """Likewise, of a method that weighs how x0 changed."""
 
@@ -521,7 +528,7 @@ def with_b(cls, *b):
         (leaning(RES), 2),
         (functools.partial(leaning(SASolverPECE), tau=0.0), 3),
         (changing(RESAncestral, eta=0.0), 2),
-        (changing(DPMSolverPP2MCFGPP), 2),
+        (LeaningCFGPP, 2),
         (midway(STORK), 2),
         (halting(DPM2Ancestral), 2),
         (halting(DPMSolverPP2SAncestral), 2),
