@@ -128,7 +128,7 @@ class Trajectory:
 
     Args:
         flight: The flight.
-        steps: Of its solution.
+        steps: Number of steps of the solution.
     """
 
     def __init__(self, flight: Flight, *, steps: int) -> None:

@@ -49,7 +49,7 @@ def order(weights: Callable[[int], tuple[Any, Any]], *, nodes: Sequence[float] |
     Args:
         weights: Function of a power m that returns the matrix (s, s) and the vector (s,) of the stages' and the step's
             weights; of an exponential method, their coefficients of z^m, where z is the linear part times the step.
-        nodes: Of an exponential method, where in the step the stages lie; None for one without a linear part.
+        nodes: Places of the stages in the step, for an exponential method; None for one without a linear part.
     """
     function("weights", weights, takes="(m)")
     linear = nodes is not None

@@ -43,9 +43,9 @@ class Description:
         aliases: Names of other projects for it, with its own default options.
         source: Paper or project that it comes from.
         example: A spec that works.
-        accuracy_order: Of a scheduler, as in `SchedulerInfo`; None for a list.
-        model_calls_per_step: Likewise.
-        stochastic: Likewise.
+        accuracy_order: Order of a scheduler, as in `SchedulerInfo`; None for a list.
+        model_calls_per_step: Network evaluations of a scheduler for each step; None for a list.
+        stochastic: Whether a scheduler draws fresh noise; None for a list.
     """
 
     name: str = field(word)
