@@ -75,7 +75,7 @@ class FakeCuda:
                 fake.runs.append(options.get_run_config_entry("disable_synchronize_execution_providers"))
                 graph = entry(options, "gpu_graph_id")
                 if graph is not None:  # a replay ignores what is bound: it reads and writes where it was recorded
-                    binding = fake.recorded.setdefault((id(self), graph), binding.frozen())
+                    binding = fake.recorded.setdefault((self, graph), binding.frozen())
                 return super().run_with_iobinding(getattr(binding, "real", binding))
 
         available = ["CUDAExecutionProvider", "CPUExecutionProvider"]
