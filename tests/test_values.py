@@ -725,7 +725,7 @@ CALLS |= {
     },
     "io.pictures.holds_text": {"path": text("out.png")},
     "io.pictures.sidecar": {"path": text("out.png")},
-    "io.pictures.read_record": {"path": text("out.png")},
+    "io.records.find_record": {"path": text("out.png")},
     "io.pictures.enlarge_plane": {"plane": anything(PHOTO[:, :, 0]), "size": Takes((8, 8))},
     "io.atomic.place": {**CALLED, "write": Takes(print_nothing)},
     "io.atomic.remove_leftovers": {"folder": text(".")},

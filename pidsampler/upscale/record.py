@@ -12,6 +12,7 @@ from ..io import captions
 from ..onnx import Model
 from ..onnx.hub import hub_origin
 from ..table import StepTable
+from ..values import word
 from ..version import __version__
 from .guidance import negative_for
 from .options import Options
@@ -62,13 +63,18 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         "input": source.described,
         "output": {"width": width, "height": height},
         "device": device,
-        "versions": {
-            "pidsampler": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "pillow": _version("pillow"),
-            "onnxruntime": model.runtime_version,
-        },
+        "versions": versions(model.runtime_version),
+    }
+
+
+def versions(onnxruntime: str) -> dict[str, str]:
+    """Return the versions that results may depend on, by package."""
+    return {
+        "pidsampler": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pillow": _version("pillow"),
+        "onnxruntime": word("onnxruntime", onnxruntime),
     }
 
 
