@@ -124,6 +124,16 @@ def of_image(image: Any) -> Picture:
         raise ConfigError(f"the image is damaged: {' '.join(str(error).split())}") from error
 
 
+def to_image(picture: Picture) -> Any:
+    """Return a picture of 8 bits as a `PIL.Image.Image` of mode L, LA, RGB or RGBA, with its profile."""
+    from PIL import Image
+
+    pixels = instance("picture", picture, kind=Picture, words="a Picture").pixels
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.info |= {} if picture.icc is None else {"icc_profile": picture.icc}
+    return image
+
+
 def check_output(path: Path, overwrite: bool) -> None:
     """Check before any work that a picture can be written to `path`.
 

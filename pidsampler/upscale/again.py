@@ -131,6 +131,19 @@ class Recipe:
         hashes = {word("sha256", name): word("sha256", digest) for name, digest in hashes.items()}
         return cls(options=options, tiling=_tiling(record.get("tiles")), hashes=hashes, record=record)
 
+    @property
+    def sampler(self) -> RecordedSampler:
+        """The record's sampler."""
+        sampler = self.options.sampler
+        assert isinstance(sampler, RecordedSampler)
+        return sampler
+
+    @property
+    def input_hash(self) -> str | None:
+        """SHA-256 of the record's input: of a file's bytes, or of an array's; None where it has none."""
+        held = _entry(self.record, "input")
+        return held.get("sha256") or held.get("array_sha256")
+
     def model(self, given: str | Path | None = None) -> str | Path:
         """Return the model to make it by: the one given, or else a bundled one, if its files are the record's.
 
@@ -142,8 +155,8 @@ class Recipe:
             return given
         if (found := self.bundled()) is None:
             raise ConfigError(
-                f"the record's model, {shown(self.record['model'].get('name'))}, is not bundled: pass model=, the "
-                "folder of its files"
+                f"the record's model, {shown(self.record['model'].get('name'))}, is not bundled: pass "
+                "model=FOLDER, where its files are"
             )
         return found
 
@@ -208,7 +221,7 @@ def needs(record: Mapping[str, Any]) -> list[str]:
         hashes = ", ".join(f"{name} {digest}" for name, digest in sorted(recipe.hashes.items()))
         lines.append(f"the folder of the model {shown(record['model'].get('name'))}, of SHA-256 {hashes}")
     held = _entry(record, "input")
-    digest = held.get("sha256") or held.get("array_sha256")
+    digest = recipe.input_hash
     named = f" {shown(held['name'])}" if "name" in held else ""
     lines.append(f"the input{named}, {f'of SHA-256 {digest}' if digest else 'of which the record has no hash'}")
     if record.get("caption_source") == "given":
@@ -240,7 +253,9 @@ def _check_embedding(name: str, record: Mapping[str, Any], given: Any) -> None:
     held, asked = record.get(name), record.get("caption_source") == "given" and name == "caption"
     if given is None:
         if asked:
-            raise ConfigError(f"the record's picture was made with a {name}, of which it holds the hash: pass {name}")
+            raise ConfigError(
+                f"the record's picture was made with a {name}, of which it holds the hash: pass {name}=EMBEDDING"
+            )
         return
     if held is None or described(given) != held:
         raise ConfigError(f"the {name} is not the record's: {shown(held)}")

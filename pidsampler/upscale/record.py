@@ -11,6 +11,7 @@ import numpy as np
 from ..io import captions
 from ..onnx import Model
 from ..onnx.hub import hub_origin
+from ..schedulers.making import FileSampler
 from ..table import StepTable
 from ..values import word
 from ..version import __version__
@@ -50,6 +51,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         # The list as it was given; a table of several evaluations a step holds more times.
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
         "table": resolved.table.to_dict(),
+        **({"scheduler_sha256": sampler.sha256} if isinstance(sampler, FileSampler) else {}),
         **_learnt(resolved.table, model),
         "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
         "seed": options.seed,
