@@ -51,9 +51,9 @@ def register(kind: str, thing: Any = None, *, name: str | None = None, aliases: 
     for each in (*(() if name is None else (word("name", name),)), *aliases):
         if kind in _IN_SPECS and not _fits_a_spec(each):
             raise ConfigError(f"the name {shown(each)} cannot stand in a spec: pass letters, digits, - and _")
-    added = thing
+    added: Any = thing
     if kind == "scheduler" and callable(thing) and not isinstance(thing, type) and not hasattr(thing, "info"):
-        added, name = _with_info(thing, name or getattr(thing, "__name__", "")), None
+        added, name = _with_info(thing, name or str(getattr(thing, "__name__", ""))), None
     getattr(import_module(f"{__package__}.{module}"), attribute).register(added, name=name, aliases=aliases)
     return thing
 

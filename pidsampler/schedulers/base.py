@@ -144,6 +144,9 @@ class TimesScheduler:
     def __str__(self) -> str:
         return repr(self) if self.spec is None else str(self.spec)
 
+    def _repr_html_(self) -> str:
+        return self.table().html(str(self))
+
 
 Eta = float | tuple[float, ...]
 
