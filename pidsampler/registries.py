@@ -45,10 +45,10 @@ def register(kind: str, thing: Any = None, *, name: str | None = None, aliases: 
         PidSamplerError: The kind is unknown, the thing is of another kind, or a name is taken or none for a spec.
     """
     module, _, attribute = _REGISTRIES[word("kind", kind, choices=_REGISTRIES)].partition(":")
-    aliases = words("aliases", aliases)
+    aliases, name = words("aliases", aliases), None if name is None else word("name", name)
     if thing is None:
         return lambda decorated: register(kind, decorated, name=name, aliases=aliases)
-    for each in (*(() if name is None else (word("name", name),)), *aliases):
+    for each in (*(() if name is None else (name,)), *aliases):
         if kind in _IN_SPECS and not _fits_a_spec(each):
             raise ConfigError(f"the name {shown(each)} cannot stand in a spec: pass letters, digits, - and _")
     added: Any = thing

@@ -53,9 +53,13 @@ def test_one_door_for_all_kinds():
     def euler(timesteps, factor=1.0):
         return ps.FlowODE(timesteps).table()
 
+    def mean(sample):
+        return 1.0
+
+    mean.__name__ = "my-mean"
     ps.register("timesteps", lambda steps, top=0.9: np.linspace(top, 0, steps + 1), name="my-list")
     ps.register("noise", lambda table: table, name="my-noise")
-    ps.register("measure", measure(unit="", better="", source="", needs=(), name="my-mean")(lambda sample: 1.0))
+    ps.register("measure", measure(unit="", better="", source="", needs=())(mean))
     expected = ps.FlowODE(np.linspace(0.8, 0, 4)).table()
     assert ps.get_scheduler("my-euler(factor=2)@my-list(top=0.8):3").table() == expected
     assert ps.get_scheduler("mine", [0.8, 0.4, 0]).table() == ps.FlowODE([0.8, 0.4, 0]).table()
@@ -69,7 +73,7 @@ def test_one_door_for_all_kinds():
 @pytest.mark.parametrize(
     ("kind", "thing", "name", "message"),
     [
-        ("sampler", len, "x", "unknown kind 'sampler': did you mean"),
+        ("sampler", len, "x", "unknown kind 'sampler': known are backend, measure"),
         ("scheduler", lambda timesteps: 3, "x", "x.timesteps. returned 3, expected a StepTable"),
         ("timesteps", len, "a@b", "the name 'a@b' cannot stand in a spec"),
         ("timesteps", 3, "x", "is no function"),

@@ -29,16 +29,17 @@ def divert() -> None:
 
 def send(data: bytes) -> None:
     """Write bytes on stdout, such as a picture's."""
-    if sys.stdout is None or "stdout" in _failed:
+    stream = sys.stdout
+    if stream is None or "stdout" in _failed:
         _failed.setdefault("stdout", "it is closed")
         return
     try:
-        sys.stdout.buffer.write(data)
-        sys.stdout.flush()
+        stream.buffer.write(data)
+        stream.flush()
     except BrokenPipeError:
-        _give_up(sys.stdout, "stdout", "")
+        _give_up(stream, "stdout", "")
     except OSError as error:
-        _give_up(sys.stdout, "stdout", reason(error))
+        _give_up(stream, "stdout", reason(error))
     except (ValueError, AttributeError):  # closed, or a program's own that takes no bytes
         _failed["stdout"] = "it takes no bytes"
 

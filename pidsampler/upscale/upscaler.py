@@ -194,13 +194,12 @@ class Upscaler:
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
         """
-        callback("on_step", on_step, takes="(run, m)")
-        callback("progress", progress, takes="(share)")
+        _check_callbacks(on_step, progress)
         if several(image):
             return [self(each, sampler, on_step=on_step, progress=progress, **options) for each in image]
         asked, source = Options.of({"sampler": sampler, **options}), read(image)
         resolved = _resolved(source, asked, self.model)
-        record = make_record(source, asked, resolved=resolved, model=self.model, device=self.backend.device)
+        record = _recorded(source, asked, self, resolved)
         _warn(asked, record, native=sizes.output_size(source, self.model))
         make = partial(_made, source, asked, resolved=resolved, up=self, on_step=on_step, progress=progress)
         (array, drift), plan = self._planner.retry_on_oom(make, source, tiling=self.tiling, tensors=resolved.tensors)
@@ -252,8 +251,16 @@ class Upscaler:
             PidSamplerError: The sampler, the noise, or the source's shape does not suit the model.
         """
         asked = Options.of({"sampler": sampler, **options})
-        resolved = _resolved(source, asked, self.model)
-        return make_record(source, asked, resolved=resolved, model=self.model, device=self.backend.device)
+        return _recorded(source, asked, self, _resolved(source, asked, self.model))
+
+
+def _check_callbacks(on_step: Callable[..., object] | None, progress: Callable[..., object] | None) -> None:
+    callback("on_step", on_step, takes="(run, m)")
+    callback("progress", progress, takes="(share)")
+
+
+def _recorded(source: Source, asked: Options, up: Upscaler, resolved: Resolved) -> dict[str, Any]:
+    return make_record(source, asked, resolved=resolved, model=up.model, device=up.backend.device)
 
 
 def _resolved(source: Source, asked: Options, model: Model) -> Resolved:
