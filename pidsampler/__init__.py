@@ -29,8 +29,11 @@ from .version import __version__ as __version__
 if TYPE_CHECKING:
     from .image.size import Size
     from .interop.diffusers import from_diffusers
+    from .io.records import read_record
     from .onnx import CudaOptions
+    from .registries import register
     from .schedulers.describe import describe_scheduler, describe_timesteps, list_timesteps
+    from .upscale.again import make_again
     from .upscale.finish import Finish
     from .upscale.memory import Tiling
     from .upscale.upscaler import Result, Upscaler
@@ -57,7 +60,10 @@ __all__ = [
     "get_scheduler",
     "list_schedulers",
     "list_timesteps",
+    "make_again",
     "noise",
+    "read_record",
+    "register",
     "sample",
     "schedulers",
     "start",
@@ -76,6 +82,9 @@ _LATER = {
     "describe_timesteps": "schedulers.describe",
     "from_diffusers": "interop.diffusers",
     "list_timesteps": "schedulers.describe",
+    "make_again": "upscale.again",
+    "read_record": "io.records",
+    "register": "registries",
 }
 _ROOMS = ("backends", "bench", "export", "image", "interop", "io", "jobs", "onnx", "search", "study", "upscale")
 

@@ -77,7 +77,7 @@ NAMES = {
     "bench.peers": {"Stepper": "bench.peers:StepImplementation"},
     "export.folder": {"Plan": "export.folder:ExportPlan"},
     "export.published": {"LICENCE": "export.published:LICENSE"},
-    "io.pictures": {"remove_leftovers": "io.atomic"},
+    "io.pictures": {"read_record": "io.records:find_record", "remove_leftovers": "io.atomic"},
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "jobs.run": {"ENGINES": "jobs.base", "serve": "jobs.processes"},
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},

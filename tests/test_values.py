@@ -725,7 +725,10 @@ CALLS |= {
     },
     "io.pictures.holds_text": {"path": text("out.png")},
     "io.pictures.sidecar": {"path": text("out.png")},
-    "io.pictures.read_record": {"path": text("out.png")},
+    "io.pictures.to_image": {"picture": Takes(Picture(PHOTO))},
+    "register": {"kind": Takes("noise"), "thing": Takes(None), "name": text("mine"), "aliases": Takes(("other",))},
+    "read_record": {"path": Takes("cat.png")},
+    "io.files.sha256": {"path": Takes("cat.png")},
     "io.pictures.enlarge_plane": {"plane": anything(PHOTO[:, :, 0]), "size": Takes((8, 8))},
     "io.atomic.place": {**CALLED, "write": Takes(print_nothing)},
     "io.atomic.remove_leftovers": {"folder": text(".")},
@@ -825,7 +828,7 @@ LATER = {
     *("upscale.batch.FileJob.lost", "upscale.batch.FileOutcome", "upscale.batch.FileWorker.run"),
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
     "onnx.Model.denoisers",
-    "upscale.batch.upscale_on_cluster",
+    *("upscale.batch.upscale_on_cluster", "make_again", "Tiling.told", "StepTable.html", "io.pictures.write_png"),
     *("io.safetensors.Entry", "io.safetensors.Header"),
 }
 

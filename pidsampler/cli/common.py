@@ -89,7 +89,7 @@ def _typed(option: str, found: re.Match[str]) -> str:
 
 def other_inputs(arguments: argparse.Namespace) -> list[Path]:
     """Return the files that a command reads beside its pictures: of a sampler, a list, captions, a model."""
-    found = [path for name in ("caption", "negative") if (path := getattr(arguments, name, None)) is not None]
+    found = [path for name in ("caption", "negative", "like") if (path := getattr(arguments, name, None)) is not None]
     for name in ("scheduler", "timesteps"):
         text = getattr(arguments, name, None) or ""
         file = reference(text) or (split_file(text) or (None,))[0]

@@ -1,19 +1,27 @@
-"""`pidsampler inspect`: print the contract found in a model folder."""
+"""`pidsampler inspect`: print the contract found in a model folder, or how a picture was made."""
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from ..errors import optional
-from .common import OK, print_columns
+from ..errors import PidSamplerError, optional, printable
+from .common import FAILED, OK, UsageError, print_columns
 from .output import say
+
+_LONGEST = 100  # characters of an entry that are shown
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("model", metavar="FOLDER", help="model folder, or a bundled name")
+    parser.add_argument(
+        "model", metavar="FOLDER|PICTURE", help="model folder, or a bundled name; or a picture that upscale made"
+    )
+    parser.add_argument("--json", action="store_true", help="of a picture: its record as JSON")
     parser.add_argument(
         "--verify",
         action="store_true",
@@ -22,7 +30,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Print the contract, the graphs' tensors and the files' hashes."""
+    """Print the contract, the graphs' tensors and the files' hashes; or a picture's record."""
+    if os.path.isfile(arguments.model):
+        return _run_picture(arguments)
+    if arguments.json:
+        raise UsageError("--json is for a picture's record")
     from ..onnx import Model
     from ..onnx.device import resolve_device
     from ..onnx.hub import hub_origin
@@ -45,6 +57,65 @@ def run(arguments: argparse.Namespace) -> int:
 
         say(f"{verify(model.path):.1e} off its evaluation in float64")
     return OK
+
+
+def _run_picture(arguments: argparse.Namespace) -> int:
+    """Print how a picture was made, and whether it can be made again here; 1 where it cannot."""
+    from ..io.records import read_record
+
+    if arguments.verify:
+        raise UsageError("--verify is for a model folder")
+    path = Path(arguments.model)
+    record = read_record(path)
+    if arguments.json:
+        say(*json.dumps(record, indent=2).split("\n"))
+        return OK
+    print_columns(["picture", str(path)], [[name, text] for name, text in _facts(record)])
+    say("")
+    from ..upscale.again import needs
+
+    try:
+        needed = needs(record)
+    except PidSamplerError as error:
+        say(f"it cannot be made again here: {error}")
+        return FAILED
+    say("it can be made again here: pidsampler upscale INPUT -o OUT.png --like " + printable(str(path)))
+    say(*(f"  needs {line}" for line in needed))
+    others = list(_others(record))
+    say(*(f"  {line}" for line in others))
+    say("on this machine its bits are the same" if not others else "so that its bits may differ")
+    return OK
+
+
+def _facts(record: dict[str, Any]) -> list[tuple[str, str]]:
+    """What is said of each entry, in a line; of the table how long it is."""
+    found = []
+    for name, value in record.items():
+        if name == "table":
+            rows = value.get("rows") if isinstance(value, dict) else None
+            found.append(("rows", f"{len(rows) if isinstance(rows, list) else 'none'} in the table"))
+        elif isinstance(value, dict):
+            found += [(f"{name} {key}", _line(inside)) for key, inside in value.items()]
+        elif value is not None:
+            found.append((name.replace("_", " "), _line(value)))
+    return found
+
+
+def _line(value: object) -> str:
+    text = value if isinstance(value, str) else json.dumps(value)
+    return text if len(text) <= _LONGEST else f"{text[:_LONGEST]}..."
+
+
+def _others(record: dict[str, Any]) -> list[str]:
+    """What is not here as it was where the picture was made."""
+    from ..onnx.device import resolve_device
+    from ..onnx.providers import import_onnxruntime
+    from ..upscale.record import versions
+
+    device, then = resolve_device("auto").device, record.get("versions")
+    here = {"device": device, **versions(str(import_onnxruntime().__version__))}
+    was = {"device": record.get("device"), **(then if isinstance(then, dict) else {})}
+    return [f"{name} {_line(was.get(name))} then, {here[name]} here" for name in here if was.get(name) != here[name]]
 
 
 def _shown(name: str, value: Any) -> str:

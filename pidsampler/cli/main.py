@@ -36,6 +36,7 @@ from . import (
     upscale,
 )
 from .common import FAILED, INTERRUPTED, USAGE, UsageError, as_typed, fail
+from .examples import EXAMPLES
 from .output import say, tell
 
 _DIGITS = 4000  # of a whole number: Python reads few more
@@ -43,7 +44,7 @@ _DIGITS = 4000  # of a whole number: Python reads few more
 _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "upscale": (upscale, "enlarge pictures, or decode latents"),
     "table": (table, "print a scheduler's table of coefficients"),
-    "inspect": (inspect, "print the contract found in a model folder"),
+    "inspect": (inspect, "print the contract found in a model folder, or how a picture was made"),
     "export": (export, "make a model folder of a PiD checkpoint, or of random weights"),
     "study": (study, "compare samplers: a grid of settings, measured, with a report"),
     "search": (search, "find a good list of timesteps for a model, a scheduler and a number of calls"),
@@ -97,7 +98,9 @@ def build_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     commands.type = str  # or an empty argument of a command would be one of the parser of commands
     for name, (module, text) in _COMMANDS.items():
-        command = commands.add_parser(name, help=text, description=text)
+        epilog = "\n  ".join(["examples:", *EXAMPLES[name]])
+        shape = argparse.RawDescriptionHelpFormatter
+        command = commands.add_parser(name, help=text, description=text, epilog=epilog, formatter_class=shape)
         command.set_defaults(run=module.run, command=command)
         module.add_arguments(command)
     return parser

@@ -11,14 +11,51 @@ import sys
 from contextlib import suppress
 from typing import Any
 
-from ..errors import printable, reason
+from ..errors import FileError, printable, reason
 
+_lines = {"to": "stdout"}  # where `say` prints
 _failed: dict[str, str] = {}  # name of a stream -> why it takes no more; empty where its reader has only gone
 
 
 def say(*lines: str, flush: bool = False) -> None:
-    """Print lines on stdout; a line break inside of one is shown as an escape."""
-    _write("stdout", lines, flush=flush)
+    """Print lines on stdout, or after `divert` on stderr; a line break inside of one is shown as an escape."""
+    _write(_lines["to"], lines, flush=flush)
+
+
+def divert() -> None:
+    """Let stdout be for `send` alone: lines go to stderr from now on, in this command."""
+    _lines["to"] = "stderr"
+
+
+def send(data: bytes) -> None:
+    """Write bytes on stdout, such as a picture's."""
+    stream = sys.stdout
+    if stream is None or "stdout" in _failed:
+        _failed.setdefault("stdout", "it is closed")
+        return
+    try:
+        stream.buffer.write(data)
+        stream.flush()
+    except BrokenPipeError:
+        _give_up(stream, "stdout", "")
+    except OSError as error:
+        _give_up(stream, "stdout", reason(error))
+    except (ValueError, AttributeError):  # closed, or a program's own that takes no bytes
+        _failed["stdout"] = "it takes no bytes"
+
+
+def receive(most: int) -> bytes:
+    """Return what stdin holds, to its end, but no more than so many bytes and one.
+
+    Raises:
+        PidSamplerError: It is a terminal, closed, or cannot be read.
+    """
+    if sys.stdin is None or sys.stdin.closed or on_terminal(sys.stdin):
+        raise FileError("the input is -, but stdin is a terminal or closed: pipe a picture into it, as 'cat a.jpg |'")
+    try:
+        return sys.stdin.buffer.read(most + 1)
+    except (OSError, AttributeError) as error:
+        raise FileError(f"cannot read stdin: {error}") from error
 
 
 def tell(*lines: str) -> None:
@@ -34,6 +71,7 @@ def on_terminal(stream: Any) -> bool:
 def begin() -> None:
     """Forget earlier failures, and open what is closed of the streams, so that no file takes their numbers."""
     _failed.clear()
+    _lines["to"] = "stdout"
     for number in (0, 1, 2):
         try:
             os.fstat(number)

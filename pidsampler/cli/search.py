@@ -9,7 +9,7 @@ from ..errors import FileError
 from ..io.times import write_list
 from .common import check_output_file, resuming
 from .output import say
-from .progress import progress_bar
+from .progress import event, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument("--json", action="store_true", help="print lines of JSON: progress, and the result")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -61,17 +62,22 @@ def run(arguments: argparse.Namespace) -> int:
     check_output_file(arguments)
     reduce = "reference" in search.measure.needs
     problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
-    with resuming("nothing is written, and the same command begins anew"), progress_bar(arguments.quiet) as advance:
+    with (
+        resuming("nothing is written, and the same command begins anew"),
+        progress_bar(arguments.quiet, as_json=arguments.json) as advance,
+    ):
         found = search.run(problem, lambda most: advance("searching", total=most))
     result = [*found.table, "", ",".join(map(repr, found.times.tolist()))]
-    if not arguments.quiet:
+    if not (arguments.quiet or arguments.json):
         say(*result, flush=True)
     try:
         write_list(output, found.times, comments=[*found.made, *found.table], overwrite=arguments.overwrite)
     except FileError:
-        if arguments.quiet:  # then it would be lost
+        if arguments.quiet or arguments.json:  # then it would be lost
             say(*result)
         raise
-    if not arguments.quiet:
+    if arguments.json:
+        event("made", output=str(output), timesteps=found.times.tolist())
+    elif not arguments.quiet:
         say(f"written to {output}")
     return 0

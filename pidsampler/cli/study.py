@@ -9,7 +9,7 @@ from ..threads import count_cores
 from ..values import whole
 from .common import GOES_ON, OK, duration, fail, resuming
 from .output import say
-from .progress import progress_bar
+from .progress import event, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -24,6 +24,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--engine", default="local", help="local, or ray for a cluster (default: %(default)s)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print lines of JSON: progress, and the result")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -51,7 +52,7 @@ def run(arguments: argparse.Namespace) -> int:
         for label, error in found.errors.items():
             say(f"will fail: {label}: {error}")
         return 0
-    with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
+    with resuming(GOES_ON), progress_bar(arguments.quiet, as_json=arguments.json) as advance:
 
         def on_progress(progress: Progress) -> None:
             _, image, seed = progress.outcome.run
@@ -65,7 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
             on_progress=on_progress,
             engine=arguments.engine,
         )
-    if not arguments.quiet:
+    if arguments.json:
+        event("made", output=str(finished.report), runs=finished.runs, failed=finished.failed)
+    elif not arguments.quiet:
         say(f"{finished.report}: {finished.runs} runs of {len(study.all_cells)} cells")
     if finished.failed:
         return fail(f"{finished.failed} runs failed; the first: {finished.error}", arguments=arguments)

@@ -6,15 +6,16 @@ import argparse
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from attrs import evolve
 
 from ..image.despeckle import DESPECKLE
 from ..schedulers.spec import Spec
+from . import like, pipe
 from .common import FAILED, GOES_ON, OK, add_times, checking, chosen_scheduler, fail, other_inputs, resuming
 from .output import say, tell
-from .progress import progress_bar
+from .progress import event, progress_bar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,9 +23,10 @@ if TYPE_CHECKING:
     from ..onnx.manifest import Manifest
     from ..schedulers.making import SamplerLike
     from ..table import Scheduler
+    from ..upscale.again import Recipe
     from ..upscale.batch import File, FileOutcome, LeftOut, Settings
-    from ..upscale.memory import Tiling
 
+_ROUNDING = 1e-9  # of shares that sum to 1
 _SHOWN = 10  # of what is left out, by name
 _DESPECKLE = f"remove isolated pixels that stand out by that many of 255 (default: {DESPECKLE:g})"
 
@@ -36,14 +38,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         nargs="+",
         type=Path,
         metavar="IN",
-        help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors, .latent; folders of them",
+        help="PNG, JPEG, WebP, TIFF; .npy, .npz, .safetensors, .latent; folders of them; - is a picture by stdin",
     )
     parser.add_argument(
         "-o",
         "--output",
         required=True,
         metavar="OUT",
-        help="file, or folder for several inputs (PNG); goes on where it was",
+        help="file; or folder, of PNGs: one that is there, a name that ends with / or has no suffix; - is stdout",
     )
     parser.add_argument(
         "--model", default="tiny", help="bundled name, model folder, or hf:OWNER/NAME[@REVISION] (default: %(default)s)"
@@ -59,6 +61,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--scheduler",
         metavar="SPEC",
         help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table (default: the model's, or flow-sde)",
+    )
+    parser.add_argument(
+        "--like", type=Path, metavar="PICTURE", help="make it as this one was made, by its record; of its input: again"
     )
     add_times(parser)
     parser.add_argument("--seed", type=int, default=0, help="0..2^64-1 (default: %(default)s)")
@@ -100,6 +105,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--engine", default="local", help="local, or ray for a cluster (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace existing outputs")
+    parser.add_argument("--json", action="store_true", help="print lines of JSON: progress, and each result")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
 
@@ -114,12 +120,19 @@ def run(arguments: argparse.Namespace) -> int:
 
     if arguments.accept_license and arguments.model.startswith(PREFIX):
         download_model(arguments.model)
+    piped = pipe.is_piped(arguments)
+    with checking():
+        if piped:
+            pipe.check(arguments)
+        recipe = like.read_recipe(arguments)
     # The model may be large: what is wrong on the command line is said before its graphs are loaded.
     manifest = model_manifest(arguments.model)
     left_out: list[LeftOut] = []
     with checking():
-        scheduler, sampler = _samplers(arguments, manifest)
-        settings, tiling, files = _asked(arguments, scheduler, sampler=sampler, left_out=left_out)
+        scheduler, sampler = _samplers(arguments, manifest, recipe)
+        settings = _settings(arguments, scheduler, sampler=sampler, recipe=recipe)
+        tiling = like.tiling_of(arguments, recipe)
+        files = [] if piped else _files(arguments, left_out)
         null_caption = model_has_null_caption(arguments.model)
         pair = scheduler.table().asks_both
         guided = guidance_scale(settings, manifest.guidance, null_caption=null_caption, pair=pair) is not None
@@ -127,19 +140,19 @@ def run(arguments: argparse.Namespace) -> int:
     folders = {path.parent for file in files for path in (file.target, atomic.real_path(file.target))}
     for folder in folders:
         atomic.remove_leftovers(folder)
-    unread = _tell_left_out(left_out, arguments.quiet)
+    unread = _tell_left_out(left_out, arguments)
     calls, failed, done = len(scheduler.table()) * (2 if guided else 1), [], dict[Path, float]()
     again = GOES_ON
     if arguments.overwrite:
         again = "the same command makes all again; without --overwrite it goes on where it was"
     with (
-        resuming(again) if files[0].resume else nullcontext(),
-        progress_bar(arguments.quiet, len(files) * calls) as advance,
+        resuming(again) if files and files[0].resume else nullcontext(),
+        progress_bar(arguments.quiet, max(1, len(files)) * calls, as_json=arguments.json) as advance,
     ):
 
         def progress(path: Path, share: float) -> None:
             done[path] = done.get(path, 0.0) + share
-            advance(path.name, by=share * calls)
+            advance(str(path) if arguments.json else path.name, by=share * calls)
 
         if arguments.engine == "ray":
             outcomes: Iterable[FileOutcome] = batch.upscale_on_cluster(
@@ -147,14 +160,17 @@ def run(arguments: argparse.Namespace) -> int:
             )
         else:
             up = Upscaler.load(arguments.model, arguments.device, tiling=tiling)
-            outcomes = batch.upscale_files(up, files, settings=settings, progress=progress)
+            if piped:
+                outcomes = [pipe.upscale(arguments, up, settings=settings, progress=progress)]
+            else:
+                outcomes = batch.upscale_files(up, files, settings=settings, progress=progress)
         for outcome in outcomes:
-            progress(outcome.file.path, 1.0 - done.get(outcome.file.path, 0.0))
+            if (rest := 1.0 - done.get(outcome.file.path, 0.0)) > _ROUNDING:
+                progress(outcome.file.path, rest)
             if outcome.error is not None:
                 failed.append(str(outcome.file.path))
                 fail(outcome.error, arguments=arguments)
-            elif not arguments.quiet:
-                say(_said(outcome))
+            _report(outcome, arguments, recipe)
     for folder in folders:  # again, for those that were too new to be told from what is being written
         atomic.remove_leftovers(folder)
     if len(files) > 1 and failed:
@@ -162,13 +178,18 @@ def run(arguments: argparse.Namespace) -> int:
     return FAILED if failed or unread else OK
 
 
-def _samplers(arguments: argparse.Namespace, manifest: Manifest) -> tuple[Scheduler, SamplerLike]:
+def _samplers(
+    arguments: argparse.Namespace, manifest: Manifest, recipe: Recipe | None
+) -> tuple[Scheduler, SamplerLike]:
     """Return a scheduler as asked for, checked, and what to sample by.
 
     That is the scheduler itself, or its spec where the model makes its timesteps anew for each size.
     """
     from ..onnx.manifest import TeacherRule
 
+    if recipe is not None:
+        recorded = recipe.sampler
+        return recorded, recorded
     own = manifest.own_timesteps
     arguments.scheduler = arguments.scheduler or manifest.own_sampler
     if not isinstance(own, TeacherRule):
@@ -183,33 +204,39 @@ def _samplers(arguments: argparse.Namespace, manifest: Manifest) -> tuple[Schedu
     return scheduler, str(evolve(spec, options={**spec.options, "eta": arguments.eta}))
 
 
-def _tell_left_out(left_out: list[LeftOut], quiet: bool) -> bool:
+def _tell_left_out(left_out: list[LeftOut], arguments: argparse.Namespace) -> bool:
     """Say what folders hold that is not enlarged; whether some of it could not be looked into."""
     unread = [what for what in left_out if what.failed]
     for what in unread:
         fail(f"cannot read {what.path}: {what.why}; what is in it is left out")
     others = [str(what) for what in left_out if not what.failed]
-    if others and not quiet:
+    if arguments.json:
+        for what in left_out:
+            event("left-out", path=str(what.path), why=what.why)
+    elif others and not arguments.quiet:
         more = f" and {len(others) - _SHOWN} more" if len(others) > _SHOWN else ""
         tell(f"pidsampler: left out: {', '.join(others[:_SHOWN])}{more}: name what is meant to be enlarged too")
     return bool(unread)
 
 
-def _asked(
-    arguments: argparse.Namespace, scheduler: Scheduler, *, sampler: SamplerLike, left_out: list[LeftOut]
-) -> tuple[Settings, Tiling, list[File]]:
-    """Return what the arguments ask for, checked; what folders leave out is added to a list."""
+def _settings(
+    arguments: argparse.Namespace, scheduler: Scheduler, *, sampler: SamplerLike, recipe: Recipe | None
+) -> Settings:
+    """Return the settings that the arguments ask for, checked."""
     from ..image.size import Size
-    from ..io import captions, pictures
+    from ..io import captions
     from ..jobs.base import check_engine
     from ..noise import with_noise
     from ..onnx.device import resolve_device
     from ..upscale import batch
     from ..upscale.finish import Finish
-    from ..upscale.memory import Tiling
 
+    check_engine(arguments.engine)
+    resolve_device(arguments.device)
+    if recipe is not None:
+        return batch.Settings(**recipe.options.keywords(), overwrite=arguments.overwrite)
     with_noise(scheduler.table(), arguments.noise)
-    settings = batch.Settings(
+    return batch.Settings(
         sampler,
         seed=arguments.seed,
         degrade_sigma=arguments.degrade_sigma,
@@ -227,22 +254,39 @@ def _asked(
         ),
         overwrite=arguments.overwrite,
     )
-    tiling = Tiling.parse(arguments.tile, arguments.overlap, max_memory=arguments.max_memory)
-    check_engine(arguments.engine)
-    resolve_device(arguments.device)
+
+
+def _files(arguments: argparse.Namespace, left_out: list[LeftOut]) -> list[File]:
+    """Return the files that the arguments name, checked; what folders leave out is added to a list."""
+    from ..io import pictures
+    from ..upscale import batch
+
     files = batch.find_files(
         arguments.inputs, arguments.output, left_out=left_out.append, others=other_inputs(arguments)
     )
     for file in files:
         if not file.resume:  # of many each is checked when its turn comes, and fails alone
             pictures.check_output(file.target, arguments.overwrite)
-    return settings, tiling, files
+    return files
 
 
-def _said(outcome: Any) -> str:
-    record, target = outcome.record, outcome.file.target
+def _report(outcome: FileOutcome, arguments: argparse.Namespace, recipe: Recipe | None) -> None:
+    """Say what came of a file, but for an error, which is said already on stderr."""
+    path, target, record = str(outcome.file.path), outcome.file.target, outcome.record
+    if record is None:
+        if arguments.json:
+            event("failed", input=path, error=outcome.error)
+        return
+    likeness = None
+    if recipe is not None and not (recipe.unlike(record) or arguments.output == "-"):
+        likeness = like.compare(target, arguments.like)
     calls = len(record["table"]["rows"]) * (1 if record["guidance"] is None else 2)
-    size = "{width}x{height}".format(**record["output"])
-    if outcome.seconds == 0.0:
-        return f"{target}: {size}, there already"
-    return f"{target}: {size}, {calls} model call{'s' * (calls > 1)} on {record['device']}, {outcome.seconds:.1f} s"
+    facts = {**record["output"], "calls": calls, "device": record["device"]}
+    if arguments.json:
+        again = {} if likeness is None else {"likeness": likeness}
+        event("made", input=path, output=str(target), **facts, seconds=round(outcome.seconds, 3), **again)
+    elif not arguments.quiet:
+        size = "{width}x{height}".format(**record["output"])
+        how = f"{calls} model call{'s' * (calls > 1)} on {record['device']}, {outcome.seconds:.1f} s"
+        how = "there already" if outcome.seconds == 0.0 else how
+        say(f"{target}: {size}, {how}{'' if likeness is None else f'; {likeness}'}")

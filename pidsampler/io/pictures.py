@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import io
 import os
-import struct
 from dataclasses import KW_ONLY, dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -22,13 +21,10 @@ from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
 from . import exif, jpeg, kinds, modes, png, png_out, profiles, tiff
 from .atomic import place, temporary_path
-from .data import parse_json
-from .files import MOST_TEXT, opened
-
-_MOST_CHUNKS = 10_000  # before the pixels
+from .files import opened
 
 MAX_PIXELS = 1 << 26  # of an input: its 4x result has a thousand million pixels, 26 GB while sampled
-_MOST_BYTES = 1 << 30  # of a file: twice what so many pixels of RGBA and 16 bits need
+MOST_BYTES = 1 << 30  # of a file: twice what so many pixels of RGBA and 16 bits need
 
 # Suffix -> Pillow's save options; PNG is written by `png_out`.
 _FORMATS: dict[str, dict[str, Any]] = {
@@ -41,6 +37,7 @@ _FORMATS: dict[str, dict[str, Any]] = {
 }
 SUFFIXES = tuple(_FORMATS)
 _MOST_DPI = {".jpg": 65535, ".jpeg": 65535, ".webp": 0}
+_MOST_OTHER_DPI = 1e6
 _LONGEST_SIDE = {".jpg": 65500, ".jpeg": 65500, ".webp": 16383}
 
 
@@ -72,21 +69,29 @@ def is_picture(path: Path) -> bool:
     return kinds.picture_format(_load(file_path("path", path), kinds.HEAD)) is not None
 
 
-def read(path: Path) -> Picture:
+def read(path: Path | bytes) -> Picture:
     """Decode a picture file; EXIF orientation is applied, palettes and CMYK become RGB.
+
+    Args:
+        path: The file, or the bytes of one.
 
     Raises:
         PidSamplerError: No such file, not a picture, damaged, animated or multi-page, of an unsupported pixel
             type, or of more than MAX_PIXELS pixels.
     """
+    if isinstance(path, bytes):
+        return _decoded(path, "the picture")
+    path = file_path("path", path)
+    return _decoded(_load(path, MOST_BYTES + 1), str(path))
+
+
+def _decoded(data: bytes, path: str) -> Picture:
     from PIL import Image, UnidentifiedImageError
 
-    path = file_path("path", path)
-    data = _load(path, _MOST_BYTES + 1)
     if not data:
         raise FileError(f"{path} is empty (0 bytes), expected a picture")
-    if len(data) > _MOST_BYTES:
-        raise FileError(f"{path} is of more than {_MOST_BYTES} bytes, the most that is accepted")
+    if len(data) > MOST_BYTES:
+        raise FileError(f"{path} is of more than {MOST_BYTES} bytes, the most that is accepted")
     try:
         return _decode(data)
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as error:
@@ -117,6 +122,16 @@ def of_image(image: Any) -> Picture:
         raise ConfigError(f"the image {error}") from error
     except Exception as error:  # an image that was opened is decoded only here
         raise ConfigError(f"the image is damaged: {' '.join(str(error).split())}") from error
+
+
+def to_image(picture: Picture) -> Any:
+    """Return a picture of 8 bits as a `PIL.Image.Image` of mode L, LA, RGB or RGBA, with its profile."""
+    from PIL import Image
+
+    pixels = instance("picture", picture, kind=Picture, words="a Picture").pixels
+    image = Image.fromarray(pixels[:, :, 0] if pixels.shape[2] == 1 else pixels)
+    image.info |= {} if picture.icc is None else {"icc_profile": picture.icc}
+    return image
 
 
 def check_output(path: Path, overwrite: bool) -> None:
@@ -190,19 +205,32 @@ def write(path: Path, picture: Picture, *, record: str, overwrite: bool = False)
     if picture.pixels.dtype != np.uint8:
         raise ConfigError(f"the picture is {picture.pixels.dtype}, expected uint8")
     check_fits(path, (height, width), alpha=channels in (2, 4), cicp=picture.cicp is not None and picture.icc is None)
+    if holds_text(path):
+        place(path, partial(write_png, picture=picture, record=record), overwrite=overwrite)
+        return
     suffix, pixels = path.suffix.lower(), picture.pixels.view(np.uint8)
     icc, dpi = profiles.fitting(picture.icc, gray=channels <= 2), picture.dpi
-    if dpi is not None and max(dpi) > _MOST_DPI.get(suffix, 1e6):
+    if dpi is not None and max(dpi) > _MOST_DPI.get(suffix, _MOST_OTHER_DPI):
         dpi = None
-    if holds_text(path):
-        written = partial(png_out.write, pixels=pixels, text=record, icc=icc, dpi=dpi, cicp=picture.cicp)
-        place(path, written, overwrite=overwrite)
-        return
     if suffix == ".webp" and channels <= 2 and icc is not None:  # WebP has no gray, and stores RGB
         pixels, icc = _gray_as_srgb(pixels, icc), None
     encoded = partial(_encode, pixels=pixels[:, :, 0] if channels == 1 else pixels, suffix=suffix, icc=icc, dpi=dpi)
     place(path, encoded, overwrite=overwrite)
     place(sidecar(path), lambda file: file.write(record.encode() + b"\n"), overwrite=overwrite)
+
+
+def write_png(file: IO[bytes], picture: Picture, *, record: str) -> None:
+    """Write a PNG to an open file or a pipe, as `write` does; nothing is read from it.
+
+    Args:
+        file: Where it goes.
+        picture: uint8 pixels.
+        record: JSON of how the picture was made.
+    """
+    icc, dpi = profiles.fitting(picture.icc, gray=picture.pixels.shape[2] <= 2), picture.dpi
+    dpi = None if dpi is not None and max(dpi) > _MOST_OTHER_DPI else dpi
+    pixels = picture.pixels.view(np.uint8)
+    png_out.write(file, pixels, text=record, icc=icc, dpi=dpi, cicp=picture.cicp)
 
 
 def _encode(
@@ -226,26 +254,6 @@ def sidecar(path: Path) -> Path:
     """Return where the record of a picture goes whose format holds no text."""
     path = file_path("path", path)
     return path.with_name(path.name + ".json")
-
-
-def read_record(path: Path) -> dict[str, Any] | None:
-    """Return the record in a PNG that `write` made, or None where a file is none such.
-
-    The chunks before the pixels are read as they are: Pillow opens no picture that it finds too large.
-    """
-    path = file_path("path", path)
-    try:
-        with opened(path) as file:
-            kind, text, most = file.read(8), b"", _MOST_CHUNKS
-            while kind != b"IDAT" and not text.startswith(png_out.RECORD) and most:
-                length, kind = struct.unpack(">I4s", file.read(8))
-                is_text, most = kind == b"iTXt" and length <= MOST_TEXT, most - 1
-                text = file.read(length) if is_text else b""
-                file.seek(4 if is_text else length + 4, os.SEEK_CUR)
-        record = parse_json(text.removeprefix(png_out.RECORD).decode(), expected="a record")
-    except (OSError, ValueError, struct.error):  # not a PNG, damaged, or without a record
-        return None
-    return record if isinstance(record, dict) else None
 
 
 def enlarge_plane(plane: NDArray[Any], size: tuple[int, int]) -> NDArray[np.uint8]:
@@ -311,7 +319,7 @@ def _of_file_behind(image: Any) -> Picture | None:
     at = file.tell()
     try:
         file.seek(0)
-        data = file.read(_MOST_BYTES)
+        data = file.read(MOST_BYTES)
     finally:
         file.seek(at)
     return _decode_png(data) if form == "PNG" else _decode_tiff(data, image.tell())

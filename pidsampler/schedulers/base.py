@@ -15,7 +15,7 @@ import numpy as np
 
 from .. import moved
 from ..errors import ConfigError
-from ..table import Combination, Row, StepTable, Terms, TermsLike, combined
+from ..table import Combination, Row, StepTable, Terms, TermsLike, as_table, combined
 from ..timesteps import Times, TimesLike, custom
 from ..values import expected, field, flag, function, instance, items, number, numbers, shown, whole, word, words
 from .spec import Spec
@@ -143,6 +143,9 @@ class TimesScheduler:
 
     def __str__(self) -> str:
         return repr(self) if self.spec is None else str(self.spec)
+
+    def _repr_html_(self) -> str:
+        return as_table(self).html(str(self))  # type: ignore[arg-type]
 
 
 Eta = float | tuple[float, ...]

@@ -24,12 +24,14 @@ class FileSampler:
         source: The text that named it, such as "my.py:heun@uniform:8" or "@table.json".
         steps: The table.
         timesteps: The times that the table was made of.
+        sha256: That of the file.
     """
 
     source: str
     steps: StepTable
     _: KW_ONLY
     timesteps: tuple[float, ...]
+    sha256: str | None = None
 
     def table(self) -> StepTable:
         """Return the table."""
@@ -37,6 +39,9 @@ class FileSampler:
 
     def __repr__(self) -> str:
         return self.source
+
+    def _repr_html_(self) -> str:
+        return self.steps.html(self.source)
 
 
 def sampler_name(sampler: SamplerLike) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -12,6 +13,7 @@ from attrs import evolve
 from .. import moved, schedulers
 from .. import timesteps as lists
 from ..errors import ConfigError, PidSamplerError
+from ..io.files import sha256
 from ..io.tables import read_table
 from ..io.times import read_list
 from ..plugins import Registry, load_from_file, split_file
@@ -292,7 +294,7 @@ def as_scheduler(
     if (path := reference(sampler)) is not None:
         table = read_table(folder / path)
         made_already(table, sampler)
-        return FileSampler(sampler, table, timesteps=table.times)
+        return FileSampler(sampler, table, timesteps=table.times, sha256=sha256(folder / path))
     spec = Spec.parse(sampler)
     if twice := sorted(spec.options.keys() & given.keys()):
         raise ConfigError(f"{sampler!r} has {twice[0]!r}, and it was given too: use one of them")
@@ -320,14 +322,12 @@ def as_scheduler(
     if is_made(found):
         table = as_table(made_already(found, name, asked=asked or spec.list is not None, options=spec.options))
         own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
-        made = FileSampler(name, table, timesteps=own_times)
+        made = FileSampler(name, table, timesteps=own_times, sha256=sha256(folder / spec.file))
     else:
         over = times(found)
         table = as_table(made_by(found, over, options=spec.options, name=name))
-        made = FileSampler(str(spec), table, timesteps=tuple(over.tolist()))
-    if not spec.wrappers:
-        return made
-    return FileSampler(str(spec), as_table(wrapped(made, spec.wrappers)), timesteps=made.timesteps)
+        made = FileSampler(str(spec), table, timesteps=tuple(over.tolist()), sha256=sha256(folder / spec.file))
+    return replace(made, source=str(spec), steps=as_table(wrapped(made, spec.wrappers))) if spec.wrappers else made
 
 
 def _registered(spec: Spec, times: Callable[[Any], Times], *, tells_all: bool) -> Scheduler:

@@ -76,6 +76,9 @@ class Wrapped:
     def __str__(self) -> str:
         return repr(self) if self.spec is None else str(self.spec)
 
+    def _repr_html_(self) -> str:
+        return self.table().html(str(self))
+
 
 def wrapped(scheduler: Scheduler, wrappers: Iterable[Call]) -> Scheduler:
     """Return a scheduler with each of the wrappers, the first one innermost; with none it is the scheduler itself."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Protocol, cast, overload, runtime_checkable
 
@@ -11,6 +12,7 @@ import attrs
 from ..errors import ConfigError
 from ..io.data import parse_json
 from ..values import instance, items, mapping, shown, whole
+from . import html
 from .check import Bias, check
 from .rows import Combination, Row, check_prediction, x0_weights
 
@@ -43,7 +45,7 @@ def _history(value: Mapping[str, Any] | None) -> str | None:
     return text
 
 
-@attrs.frozen
+@attrs.frozen(repr=False)
 class StepTable:
     """A whole sampler: rows that are checked together when the table is built, and frozen afterwards.
 
@@ -200,7 +202,29 @@ class StepTable:
             raise ConfigError(f"a table of {len(rows)} rows and {draws} noise draws is too large to check")
         return cls(rows, history=data.get("history"))
 
+    def __repr__(self) -> str:
+        rows = f"{len(self)} row{'s' * (len(self) > 1)}"
+        return f"<StepTable of {rows}, t = {self.times[0]:.6g} to {self.times[-1]:.6g}>"
+
+    def _repr_html_(self) -> str:
+        return self.html(repr(self)[1:-1])
+
+    def html(self, title: str) -> str:
+        """Return the table for a notebook: a drawing of its times and weights, and its first fifty rows."""
+        lines = {"t": self.times, "a: x": [row.a for row in self.rows], "b: x0": [row.b for row in self.rows]}
+        for slot in range(min(self.slots, 3)):
+            lines[f"h: S{slot}"] = [dict(row.h).get(slot, 0.0) for row in self.rows]
+        if any(row.noise for row in self.rows):
+            lines["fresh noise"] = [math.hypot(*(w for _, w in row.noise)) for row in self.rows]
+        return html.page(title, self._columns(), lines=lines)
+
     def __str__(self) -> str:
+        shown_ = [[name, *cells] for name, cells in self._columns().items()]
+        widths = [max(map(len, column)) for column in shown_]
+        lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in zip(*shown_, strict=True))
+        return "\n".join(line.rstrip() for line in lines)
+
+    def _columns(self) -> dict[str, list[str]]:
         rows = self.rows
         columns = {
             "row": [str(i) for i in range(len(rows))],
@@ -213,10 +237,7 @@ class StepTable:
             "saves": ["; ".join(f"S{slot} = {c.formula()}" for slot, c in r.saves) for r in rows] if self.slots else [],
             "bias (of all rows so far)": [str(bias) for bias in self.bias],
         }
-        shown_ = [[name, *cells] for name, cells in columns.items() if cells]
-        widths = [max(map(len, column)) for column in shown_]
-        lines = ("  ".join(c.ljust(w) for c, w in zip(line, widths, strict=True)) for line in zip(*shown_, strict=True))
-        return "\n".join(line.rstrip() for line in lines)
+        return {name: cells for name, cells in columns.items() if cells}
 
 
 @runtime_checkable

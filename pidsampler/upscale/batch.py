@@ -20,6 +20,7 @@ from .. import moved
 from ..errors import ConfigError, FileError, PidSamplerError, printable
 from ..io import atomic, pictures, whole
 from ..io.files import check_outputs
+from ..io.records import find_record
 from ..jobs.run import outcomes
 from ..values import callback, field, file_path, flag, instance, items, shown, word
 from .find import File, LeftOut, find_files
@@ -209,7 +210,7 @@ def _made(file: File, wanted: dict[str, Any]) -> dict[str, Any]:
         raise FileError(f"{file.target} is a link to nothing: pass overwrite=True to make what it leads to")
     if (wrong := whole.damage(file.target)) is not None:
         raise FileError(f"{file.target}, for {file.path}, is damaged ({wrong}): pass overwrite=True to make it again")
-    made, wanted = pictures.read_record(file.target), json.loads(json.dumps(wanted))
+    made, wanted = find_record(file.target), json.loads(json.dumps(wanted))
     if made is not None and all(made.get(key) == wanted[key] for key in SAME):
         return made
     raise FileError(

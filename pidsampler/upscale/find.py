@@ -66,7 +66,7 @@ def find_files(
         inputs: Files, and folders: those stand for all pictures and latents in them and in their folders, but for
             hidden ones.
         output: A file for a single file; else a folder of PNGs, with the folders that the inputs have. A name that
-            ends with a slash is a folder's.
+            ends with a slash, or that has no suffix and is no file, is a folder's.
         left_out: Called with each link to a folder, unreadable folder, and picture of an unknown ending, none of which
             is an input. None raises for an unreadable folder, and is silent about the others.
         others: Further files that are read, such as a caption, and may not be replaced either.
@@ -80,7 +80,8 @@ def find_files(
     others = [file_path("others", other) for other in items("others", others, words="paths")]
     left_out = callback("left_out", left_out, takes="(what)") or _raise_failed
     output = os.fspath(output)
-    if len(inputs) == 1 and not isdir(inputs[0]) and not isdir(folder) and not output.endswith(("/", os.sep)):
+    named = isdir(folder) or output.endswith(("/", os.sep)) or not (folder.suffix or exists(folder))
+    if len(inputs) == 1 and not isdir(inputs[0]) and not named:
         return _checked([File(inputs[0], folder)], others)
     if not isdir(folder) and (exists(folder) or Path(output).suffix.lower() in pictures.SUFFIXES):
         what = "is a file" if exists(folder) else "names a picture"

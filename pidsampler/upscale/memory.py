@@ -10,6 +10,7 @@ import re
 import sys
 from collections.abc import Callable, Iterator
 from threading import Event, Thread
+from typing import Any
 
 import attrs
 import numpy as np
@@ -60,6 +61,16 @@ class Tiling:
     max_memory: int | None = field(whole, low=1, default=None, optional=True, kw_only=True)
     encoder: bool = field(flag, default=False, kw_only=True)
 
+    def told(self, size: tuple[int, int], *, unit: int, scale: int) -> tuple[Grid, Grid] | None:
+        """Return the tiles of the network and of the encoder where they are known before any planning; here never.
+
+        Args:
+            size: (height, width) of the result.
+            unit: Pixels of the result for each latent pixel.
+            scale: Pixels of the result for each of the input.
+        """
+        return None
+
     @classmethod
     @moved.keywords()
     def parse(cls, tile: str, overlap: int | None, *, max_memory: str | None) -> Tiling:
@@ -102,16 +113,26 @@ class TilePlan:
     tiling: Tiling = field(instance, kind=Tiling, words="a Tiling", kw_only=True)
 
     @property
-    def described(self) -> dict[str, int] | None:
-        """What the record says: None for a picture made whole."""
+    def described(self) -> dict[str, Any] | None:
+        """What the record says, enough to cut it so again: None for a picture made whole."""
         if len(self.grid) == len(self.encoder) == 1:
             return None
+
+        def cut(grid: Grid) -> dict[str, int]:
+            return {
+                "width": grid.columns.size,
+                "height": grid.rows.size,
+                "columns": len(grid.columns.starts),
+                "rows": len(grid.rows.starts),
+            }
+
         overlaps = [n for side in (self.grid.rows, self.grid.columns) for n in side.overlaps[1:]]
         return {
-            "width": self.grid.columns.size,
-            "height": self.grid.rows.size,
+            "of": {"width": self.grid.columns.length, "height": self.grid.rows.length},
+            **cut(self.grid),
             "overlap": min(overlaps, default=0),
             "count": len(self.grid),
+            "encoder": cut(self.encoder),
             "encoder_count": len(self.encoder),
         }
 
@@ -169,8 +190,13 @@ def plan(
     """
     if budget is None or (size[0] * size[1] <= WHOLE_BELOW and tiling.max_memory is None):
         budget = sys.maxsize
+    told = tiling.told(size, unit=unit, scale=scale)
     whole = _grid(size, size, tiling, unit)
     state = size[0] * size[1] * (tensors * _STATE + _AROUND)
+    if told is not None:
+        if state > budget:
+            raise _refused(size, tensors, state, 0.0, budget)
+        return TilePlan(*told, tiling=tiling)
     if fixed is not None or tiling.tile != "auto":  # by somebody who knows better: only what is certain is refused
         chosen = whole
         if fixed is not None:

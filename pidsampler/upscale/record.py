@@ -11,7 +11,9 @@ import numpy as np
 from ..io import captions
 from ..onnx import Model
 from ..onnx.hub import hub_origin
+from ..schedulers.making import FileSampler
 from ..table import StepTable
+from ..values import word
 from ..version import __version__
 from .guidance import negative_for
 from .options import Options
@@ -49,6 +51,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         # The list as it was given; a table of several evaluations a step holds more times.
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
         "table": resolved.table.to_dict(),
+        **({"scheduler_sha256": sampler.sha256} if isinstance(sampler, FileSampler) else {}),
         **_learnt(resolved.table, model),
         "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
         "seed": options.seed,
@@ -62,13 +65,18 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         "input": source.described,
         "output": {"width": width, "height": height},
         "device": device,
-        "versions": {
-            "pidsampler": __version__,
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "pillow": _version("pillow"),
-            "onnxruntime": model.runtime_version,
-        },
+        "versions": versions(model.runtime_version),
+    }
+
+
+def versions(onnxruntime: str) -> dict[str, str]:
+    """Return the versions that results may depend on, by package."""
+    return {
+        "pidsampler": __version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "pillow": _version("pillow"),
+        "onnxruntime": word("onnxruntime", onnxruntime),
     }
 
 

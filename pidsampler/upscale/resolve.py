@@ -12,8 +12,31 @@ from ..onnx.contract import Contract
 from ..onnx.manifest import TeacherRule
 from ..schedulers.registry import as_scheduler
 from ..table import Scheduler, StepTable, as_table
+from ..values import field, instance, numbers, word
 from .guidance import guidance_for
 from .options import Options
+
+
+@attrs.frozen(repr=False, kw_only=True)
+class RecordedSampler:
+    """The sampler of a record: a table that is ready for its model, with the draws of its noise.
+
+    Args:
+        steps: The table.
+        name: What the record calls the sampler; it is shown, and never looked up.
+        timesteps: The list that the record says it was made over.
+    """
+
+    steps: StepTable = field(instance, kind=StepTable, words="a StepTable")
+    name: str = field(word)
+    timesteps: tuple[float, ...] = field(numbers)
+
+    def table(self) -> StepTable:
+        """Return the table."""
+        return self.steps
+
+    def __repr__(self) -> str:
+        return self.name
 
 
 @attrs.frozen(eq=False, kw_only=True)
@@ -59,5 +82,8 @@ def resolve(options: Options, contract: Contract, *, size: tuple[int, int]) -> R
     if table.times[-1] != 0.0:
         raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")
     guidance = guidance_for(options, contract, pair=table.asks_both)
-    table, noise = with_noise(table.predicting(contract.prediction), options.noise)
+    if isinstance(sampler, RecordedSampler):
+        table, noise = with_noise(table, "torch" if options.noise == "torch" else "independent")
+    else:
+        table, noise = with_noise(table.predicting(contract.prediction), options.noise)
     return Resolved(sampler=sampler, table=table, noise=noise, guidance=guidance)

@@ -5,14 +5,14 @@ from __future__ import annotations
 import hashlib
 import sys
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeGuard
 
 import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved
-from ..errors import ConfigError, FileError, reason
+from ..errors import ConfigError
 from ..image import hidden
 from ..io import files, latents, pictures
 from ..values import file_path, host_array
@@ -28,6 +28,9 @@ class PILImage(Protocol):
 
     @property
     def size(self) -> tuple[int, int]: ...  # noqa: D102
+
+
+ImagesLike = list[Any] | tuple[Any, ...]  # of ImageLike, or of numbers
 
 
 @moved.keywords()
@@ -56,8 +59,12 @@ class Source:
     cicp: bytes | None = attrs.field(default=None, kw_only=True)
 
     @classmethod
-    def of(cls, image: str | Path | NDArray[Any] | PILImage) -> Source:
-        """Read a picture or latent file, or take an array or a PIL image; see `Upscaler.__call__`.
+    def of(cls, image: str | Path | bytes | NDArray[Any] | PILImage | ImagesLike) -> Source:
+        """Read a picture or latent file, or take a picture file's bytes, an array or a PIL image.
+
+        Args:
+            image: A picture file or its bytes; a PIL image; an array (H, W) or (H, W, 1..4) of uint8, uint16 or floats
+                in 0..1; or a latent, as a .npy, .npz or .safetensors file or floats (C, h, w) or (1, C, h, w).
 
         Raises:
             PidSamplerError: The file cannot be read, or the array is neither.
@@ -65,18 +72,21 @@ class Source:
         if isinstance(image, str | Path):
             path = file_path("image", image)
             is_latent = not pictures.is_picture(path) and latents.is_latent(path)
-            described = {"name": path.name.encode(errors="backslashreplace").decode(), "sha256": _sha256(path)}
+            described = {"name": path.name.encode(errors="backslashreplace").decode(), "sha256": files.sha256(path)}
             if is_latent:
                 return cls._of_latent(latents.read(path), described)
             return cls._of_picture(pictures.read(path), described)
-        if "PIL.Image" in sys.modules and isinstance(image, sys.modules["PIL.Image"].Image):
-            return cls._of_picture(pictures.of_image(image), {})
+        if isinstance(image, bytes):
+            return cls._of_picture(pictures.read(image), {"sha256": hashlib.sha256(image).hexdigest()})
+        if _is_pil(image):
+            return cls._of_array(pictures.of_image(image))
         if np.ma.is_masked(image):
             raise ConfigError("the image is a masked array: pass its mask as alpha, or image.filled(0)")
         array = host_array("the image", image)
         if latents.is_float(array.dtype):
             if not _is_float_picture(array):
-                return cls._of_latent(latents.batched(array), {})
+                latent = latents.batched(array)
+                return cls._of_latent(latent, {"array_sha256": hashlib.sha256(latent.tobytes()).hexdigest()})
             array = _whole_numbers(array)
         pixels = array[:, :, None] if array.ndim == 2 else array
         if array.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
@@ -87,7 +97,12 @@ class Source:
             )
         if 0 in pixels.shape or pixels.shape[0] * pixels.shape[1] > pictures.MAX_PIXELS:
             raise ConfigError(f"the image has shape {array.shape}, expected 1 to {pictures.MAX_PIXELS} pixels")
-        return cls._of_picture(pictures.Picture(pixels), {})
+        return cls._of_array(pictures.Picture(pixels))
+
+    @classmethod
+    def _of_array(cls, picture: pictures.Picture) -> Source:
+        digest = hashlib.sha256(np.ascontiguousarray(picture.pixels).data).hexdigest()
+        return cls._of_picture(picture, {"array_sha256": digest})
 
     @classmethod
     def _of_latent(cls, latent: NDArray[np.float32], described: dict[str, Any]) -> Source:
@@ -120,16 +135,29 @@ class Source:
         return np.concatenate([color, alpha[:, :, None]], axis=2)
 
 
-ImageLike = str | Path | NDArray[Any] | PILImage | Source
+ImageLike = str | Path | bytes | NDArray[Any] | PILImage | Source
 
 
-def read(image: ImageLike) -> Source:
+def several(image: object) -> TypeGuard[list[Any]]:
+    """Return whether it is a list or tuple of images, and not one image as lists of numbers."""
+    return isinstance(image, list | tuple) and all(map(_is_image, image))
+
+
+def read(image: ImageLike | ImagesLike) -> Source:
     """Return an input taken apart; one that is so already as it is.
 
     Raises:
         PidSamplerError: As `Source.of`.
     """
     return image if isinstance(image, Source) else Source.of(image)
+
+
+def _is_image(thing: object) -> bool:
+    return isinstance(thing, str | Path | bytes | Source) or _is_pil(thing) or getattr(thing, "ndim", 0) >= 2
+
+
+def _is_pil(thing: object) -> bool:
+    return "PIL.Image" in sys.modules and isinstance(thing, sys.modules["PIL.Image"].Image)
 
 
 def _is_float_picture(array: NDArray[Any]) -> bool:
@@ -167,13 +195,3 @@ def _whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
     if np.abs(values * 255.0 - eight).max() < 255.0 * _SLACK:
         return eight.astype(np.uint8)
     return np.rint(values * 65535.0).astype(np.uint16)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with files.opened(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {reason(error)}") from error

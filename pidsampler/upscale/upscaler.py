@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import io
 import json
 import warnings
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, overload
 
 import attrs
 import numpy as np
@@ -35,13 +36,14 @@ from .options import Options, listed
 from .planner import Planner
 from .record import make_record
 from .resolve import Resolved, resolve
-from .source import ImageLike, Source, read
+from .source import ImageLike, ImagesLike, Source, read, several
 from .tiles import Progress
 
 _TRAINED_SIGMA = 0.8
+_PREVIEW = 1024  # pixels a side of what a notebook shows
 
 
-@attrs.frozen(eq=False)
+@attrs.frozen(eq=False, repr=False)
 class Result:
     """An enlarged picture and how it was made.
 
@@ -70,11 +72,41 @@ class Result:
             PidSamplerError: The file exists and `overwrite` is false, cannot be written, or its format cannot
                 hold the picture.
         """
-        picture = pictures.Picture(self.array, icc=self._icc, dpi=self._dpi, cicp=self._cicp)
         flag("overwrite", overwrite)
-        pictures.write(
-            file_path("path", path), picture, record=json.dumps(self.record, sort_keys=True), overwrite=overwrite
-        )
+        pictures.write(file_path("path", path), self._picture, record=self._json, overwrite=overwrite)
+
+    def to_png(self) -> bytes:
+        """Return the bytes of the PNG that `save` writes, with the record."""
+        pictures.write_png(file := io.BytesIO(), self._picture, record=self._json)
+        return file.getvalue()
+
+    def to_pil(self) -> Any:
+        """Return a `PIL.Image.Image` of mode L, LA, RGB or RGBA, with the input's color profile."""
+        return pictures.to_image(self._picture)
+
+    @property
+    def _picture(self) -> pictures.Picture:
+        return pictures.Picture(self.array, icc=self._icc, dpi=self._dpi, cicp=self._cicp)
+
+    @property
+    def _json(self) -> str:
+        return json.dumps(self.record, sort_keys=True)
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        return np.array(self.array, dtype=dtype, copy=copy)
+
+    def __repr__(self) -> str:
+        height, width, channels = self.array.shape
+        kind = ("gray", "gray with alpha", "RGB", "RGB with alpha")[channels - 1]
+        made = shown(self.record.get("scheduler"))
+        return f"<Result of {width}x{height}, {kind}: {made}, seed {self.record.get('seed')}>"
+
+    def _repr_png_(self) -> bytes:
+        """The picture for a notebook, at most 1024 pixels a side."""
+        image = self.to_pil()
+        image.thumbnail((_PREVIEW, _PREVIEW))
+        image.save(file := io.BytesIO(), "PNG")
+        return file.getvalue()
 
 
 def _backend(name: str, value: Any) -> Backend:
@@ -127,9 +159,6 @@ class Upscaler:
             PidSamplerError: The folder breaks the contract, onnxruntime is missing, or the device cannot be had.
         """
         backend = resolve_device(word("device", device))
-        file_path("model", model)
-        if options is not None:
-            instance("options", options, kind=CudaOptions, words="a CudaOptions")
         if flag("accept_license", accept_license) and str(model).startswith(PREFIX):
             download_model(str(model))
         return cls(Model.load(model, backend, options=options), backend, tiling=tiling or Tiling())
@@ -138,36 +167,39 @@ class Upscaler:
         """Return an upscaler with the same loaded model that cuts results up in another way."""
         return attrs.evolve(self, tiling=instance("tiling", tiling, kind=Tiling, words="a Tiling"))
 
+    @overload
+    def __call__(self, image: ImagesLike, sampler: SamplerLike | None = None, **options: Any) -> list[Result]: ...
+    @overload
+    def __call__(self, image: ImageLike, sampler: SamplerLike | None = None, **options: Any) -> Result: ...
     @moved.keywords(scheduler="sampler")
     @listed()
     def __call__(
         self,
-        image: ImageLike,
+        image: ImageLike | ImagesLike,
         sampler: SamplerLike | None = None,
         *,
         on_step: Callable[[Run, Any], object] | None = None,
         progress: Callable[[float], object] | None = None,
         **options: Any,
-    ) -> Result:
-        """Enlarge one picture, or decode one latent.
+    ) -> Result | list[Result]:
+        """Enlarge one picture, or decode one latent; of a list of them, each in turn.
 
         Args:
-            image: A picture file, a PIL image, or an array (H, W) or (H, W, 1..4) of uint8, uint16 or floats in 0..1;
-                a latent, as a .npy, .npz or .safetensors file or floats (C, h, w) or (1, C, h, w); or a `Source`.
+            image: A file, its bytes, a PIL image or an array, see `Source.of`; or a list of these, which gives a list.
             sampler: As in `Options`.
             on_step: As in `sample`.
             progress: Called after each call of the network, of which tiles need several a step, with its share of all.
-            **options: Those of `Options`: seed, degrade_sigma, noise, caption, guidance, negative, steps, start,
-                finish.
+            **options: Those of `Options`.
 
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
         """
-        callback("on_step", on_step, takes="(run, m)")
-        callback("progress", progress, takes="(share)")
+        _check_callbacks(on_step, progress)
+        if several(image):
+            return [self(each, sampler, on_step=on_step, progress=progress, **options) for each in image]
         asked, source = Options.of({"sampler": sampler, **options}), read(image)
         resolved = _resolved(source, asked, self.model)
-        record = make_record(source, asked, resolved=resolved, model=self.model, device=self.backend.device)
+        record = _recorded(source, asked, self, resolved)
         _warn(asked, record, native=sizes.output_size(source, self.model))
         make = partial(_made, source, asked, resolved=resolved, up=self, on_step=on_step, progress=progress)
         (array, drift), plan = self._planner.retry_on_oom(make, source, tiling=self.tiling, tensors=resolved.tensors)
@@ -219,8 +251,16 @@ class Upscaler:
             PidSamplerError: The sampler, the noise, or the source's shape does not suit the model.
         """
         asked = Options.of({"sampler": sampler, **options})
-        resolved = _resolved(source, asked, self.model)
-        return make_record(source, asked, resolved=resolved, model=self.model, device=self.backend.device)
+        return _recorded(source, asked, self, _resolved(source, asked, self.model))
+
+
+def _check_callbacks(on_step: Callable[..., object] | None, progress: Callable[..., object] | None) -> None:
+    callback("on_step", on_step, takes="(run, m)")
+    callback("progress", progress, takes="(share)")
+
+
+def _recorded(source: Source, asked: Options, up: Upscaler, resolved: Resolved) -> dict[str, Any]:
+    return make_record(source, asked, resolved=resolved, model=up.model, device=up.backend.device)
 
 
 def _resolved(source: Source, asked: Options, model: Model) -> Resolved:

@@ -17,7 +17,7 @@ from forking import Server
 from PIL import Image
 
 from pidsampler.cli import main
-from pidsampler.io import atomic, pictures
+from pidsampler.io import atomic, records
 
 FILES, BROKEN = 300, 10
 SIZES = ((2, 2), (3, 5), (9, 9), (8, 2), (17, 24), (24, 7))
@@ -133,7 +133,7 @@ def test_broken_files_are_named_and_all_others_done(place):
         with Image.open(source) as small, Image.open(place["path"] / "whole" / name) as large:
             assert large.size == (4 * small.width, 4 * small.height)
             assert (large.mode, np.asarray(large).dtype) == (small.mode, np.uint8)  # decodes to its end
-        assert pictures.read_record(place["path"] / "whole" / name)["input"]["name"] == name
+        assert records.find_record(place["path"] / "whole" / name)["input"]["name"] == name
 
 
 def test_memory_stays_flat(place):

@@ -25,7 +25,7 @@ from pidsampler.export.recover import recovered
 from pidsampler.export.tensors import Stored
 from pidsampler.export.verify import verify
 from pidsampler.io import captions
-from pidsampler.io.pictures import read_record
+from pidsampler.io.records import find_record
 from pidsampler.onnx import Model
 from pidsampler.onnx.manifest import Manifest
 
@@ -174,7 +174,7 @@ def test_the_record_says_which_caption(folder, caption, latent, capsys):
     np.save("c.npy", caption[None])
     command = ["upscale", "latent.npy", "-o", "out/", "--model", str(folder), "--device", "cpu"]
     assert main([*command, "--caption", "c.npy"]) == 0
-    record = read_record(Path("out/latent.png"))
+    record = find_record(Path("out/latent.png"))
     up = Upscaler.load(folder, "cpu")
     told = up(latent, caption=caption)
     assert record["caption"] == told.record["caption"] == captions.described(caption)

@@ -13,7 +13,7 @@ from PIL import Image
 
 from pidsampler import PidSamplerError, StepTable, from_diffusers, get_scheduler
 from pidsampler.io.data import parse_json, parse_toml, read_json
-from pidsampler.io.pictures import read_record
+from pidsampler.io.records import find_record
 from pidsampler.io.tables import read_table
 from pidsampler.io.times import read_list
 from pidsampler.study.file import read_study
@@ -103,7 +103,7 @@ def _png(path, text):
 
 
 def test_every_reader_of_json_has_the_rules(tmp_path):
-    assert read_record(_png(tmp_path / "a.png", '{"a": 1}')) == {"a": 1}
+    assert find_record(_png(tmp_path / "a.png", '{"a": 1}')) == {"a": 1}
     for name in BAD.keys() - {"long"}:
         text = BAD[name][0]
         (path := tmp_path / "bad.json").write_text(text)
@@ -119,13 +119,13 @@ def test_every_reader_of_json_has_the_rules(tmp_path):
             assert str(path) in str(refused.value)
         with pytest.raises(PidSamplerError):
             StepTable.from_json(text)
-        assert read_record(_png(tmp_path / "a.png", text)) is None
+        assert find_record(_png(tmp_path / "a.png", text)) is None
 
 
 def test_a_png_that_is_all_zeros_has_no_record(tmp_path):
     with open(tmp_path / "a.png", "wb") as file:
         file.truncate(2**40)
-    assert read_record(tmp_path / "a.png") is None
+    assert find_record(tmp_path / "a.png") is None
 
 
 def test_files_are_only_as_large_as_such_files_are(tmp_path):

@@ -10,7 +10,7 @@ from encoded import encoded, header_only, noise, png16
 from PIL import Image, ImageCms
 
 from pidsampler import PidSamplerError
-from pidsampler.io import pictures, profiles
+from pidsampler.io import pictures, profiles, records
 from pidsampler.io.pictures import Picture
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -510,7 +510,7 @@ def _recorded(tmp_path):
 
 def test_the_record_of_a_picture_that_pillow_finds_too_large(recorded, monkeypatch):
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
-    assert pictures.read_record(recorded) == {"seed": "ä 1"}
+    assert records.find_record(recorded) == {"seed": "ä 1"}
 
 
 @pytest.mark.parametrize("cut", [0, 7, 8, 20, 40, 60])
@@ -519,7 +519,7 @@ def test_what_is_cut_off_or_another_file_has_no_record(recorded, cut):
     assert b"IDAT" not in whole[:60]
     for end in (b"", b"\0\0", b"\xff" * 20):
         recorded.write_bytes(whole[:cut] + end)
-        assert pictures.read_record(recorded) is None
-    assert pictures.read_record(recorded.with_name("b.png")) is None
+        assert records.find_record(recorded) is None
+    assert records.find_record(recorded.with_name("b.png")) is None
     Image.new("RGB", (2, 2)).save(recorded)
-    assert pictures.read_record(recorded) is None
+    assert records.find_record(recorded) is None

@@ -38,7 +38,7 @@ from pidsampler.export.network import build_network
 from pidsampler.export.published import get_published
 from pidsampler.export.recover import recovered
 from pidsampler.export.vae import ENCODERS
-from pidsampler.io import captions, latents, pictures
+from pidsampler.io import captions, latents, pictures, records
 from pidsampler.io.tables import read_table
 from pidsampler.io.times import read_list
 from pidsampler.onnx.contract import NETWORK
@@ -317,7 +317,7 @@ def subjects(folder):
         "configs": (of(mutate_json, "c.json", *configs), configured),
         "records": (
             of(mutate_record, "r.png", {"seed": 1, "input": {"name": "a"}, "table": tables[0]}),
-            pictures.read_record,
+            records.find_record,
         ),
         "TOML": (of(mutate_toml, "s.toml", study), read_study),
         ".pth": (of(mutate_zip, "m.pth", torch), _read_all),

@@ -17,7 +17,7 @@ from PIL import Image
 
 from pidsampler import FlowSDE, PidSamplerError, Upscaler
 from pidsampler.cli import main
-from pidsampler.io import atomic, pictures
+from pidsampler.io import atomic, records
 from pidsampler.upscale import batch
 from pidsampler.upscale.source import Source
 
@@ -213,7 +213,7 @@ def test_an_error_of_ours_stops_all_and_leaves_whole_files(here, monkeypatch):
     next(found)
     found.close()  # as an exception or Ctrl-C in the caller does
     for name in written("out"):
-        assert pictures.read_record(Path("out") / name) is not None
+        assert records.find_record(Path("out") / name) is not None
 
 
 def test_no_memory_is_said_of_its_file(here, run, monkeypatch):

@@ -14,7 +14,7 @@ from pidsampler import PidSamplerError, Upscaler
 from pidsampler.cli import main
 from pidsampler.image import color
 from pidsampler.image.size import Size
-from pidsampler.io.pictures import read_record
+from pidsampler.io.records import find_record
 from pidsampler.upscale.finish import Finish
 
 CHAMELEON = REPOSITORY / "examples" / "chameleon.jpg"
@@ -146,10 +146,10 @@ def test_on_the_command_line(here, capsys, drifting):
     command = ["upscale", "in.png", "--model", str(drifting), "--timesteps", "0.5,0", "-o"]
     assert main([*command, "a.png", "--scale", "1.5", "--despeckle"]) == 0
     assert "a.png: 105x78, 1 model call" in capsys.readouterr().out
-    record = read_record(Path("a.png"))
+    record = find_record(Path("a.png"))
     assert record["finish"] == {"color": "match", "color_strength": 1.0, "size": "scale 1.5", "despeckle": 16.0}
     assert main([*command, "b.png", "--color", "off", "--size", "99x99", "--fit", "--despeckle", "9"]) == 0
-    record = read_record(Path("b.png"))
+    record = find_record(Path("b.png"))
     assert record["finish"] == {"color": "off", "color_strength": None, "size": "99x99 fit", "despeckle": 9.0}
     with Image.open("b.png") as image:
         assert image.size == (99, 74)

@@ -34,7 +34,7 @@ def test_floats_of_0_to_1_are_a_picture(dtype, channels):
     floats[0, 0] = 1.0 + 1e-7 if dtype == np.float64 else 1.0  # rounding goes beyond
     array[0, 0] = 255
     found, wanted = Source.of(floats), Source.of(array)
-    assert found.described == {"width": 14, "height": 12}
+    assert {"width": 14, "height": 12}.items() < found.described.items()
     assert found.channels == wanted.channels
     assert found.rgb.dtype == np.uint8
     assert np.array_equal(found.rgb, wanted.rgb)

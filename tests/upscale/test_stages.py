@@ -10,7 +10,7 @@ from PIL import Image
 from pidsampler import Finish, FlowODE, FlowSDE, PidSamplerError, Size, Tiling, Upscaler, noise, sample, timesteps
 from pidsampler.backends import get_backend
 from pidsampler.errors import OutOfMemoryError
-from pidsampler.io.pictures import read_record
+from pidsampler.io.records import find_record
 from pidsampler.onnx import Model
 from pidsampler.upscale import batch, sizes
 from pidsampler.upscale.bind import bind
@@ -191,7 +191,7 @@ def test_a_folder_keeps_to_the_smaller_tiles(model, little, tmp_path):
         outcomes = list(batch.upscale_files(up, files, settings=settings))
     assert [outcome.error for outcome in outcomes] == [None] * 4
     assert len(said) == len([size for size in little if size > 4]) == 1
-    records = [read_record(file.target) for file in files]
+    records = [find_record(file.target) for file in files]
     assert [record["ran_out_of_memory"] for record in records] == [True, False, False, False]
     assert len({json.dumps(record["tiles"]) for record in records}) == 1
     assert up.tiling == Tiling()

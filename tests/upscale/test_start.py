@@ -9,7 +9,7 @@ from PIL import Image
 from pidsampler import FlowODE, FlowSDE, PidSamplerError, Tiling, Upscaler, noise, start, timesteps
 from pidsampler.cli.main import main
 from pidsampler.image.enlarge import enlarge
-from pidsampler.io.pictures import read_record
+from pidsampler.io.records import find_record
 
 RGB = np.random.default_rng(0).integers(0, 256, (16, 24, 3), np.uint8)
 
@@ -112,7 +112,7 @@ def test_the_command_line_begins_there_too(tmp_path, capsys):
         Image.fromarray(RGB).save(tmp_path / name)
     words = ["upscale", str(tmp_path), "-o", str(tmp_path / "out"), "--model", "gaussian", "--quiet"]
     assert main([*words, "--start", "0.6"]) == 0
-    record = read_record(tmp_path / "out" / "a.png")
+    record = find_record(tmp_path / "out" / "a.png")
     assert (record["start"], record["timesteps"]) == (0.6, [0.6, 0.342, 0.0])
     assert json.loads(json.dumps(record)) == record
     assert main([*words, "--start", "0.6"]) == 0  # goes on where it was

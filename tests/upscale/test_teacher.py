@@ -37,7 +37,7 @@ from pidsampler.export.folder import ExportPlan, write_folder
 from pidsampler.export.layers import Form
 from pidsampler.export.published import PUBLISHED, get_published
 from pidsampler.io import captions
-from pidsampler.io.pictures import read_record
+from pidsampler.io.records import find_record
 from pidsampler.onnx.manifest import Manifest, TeacherRule, read_manifest
 from pidsampler.search.problem import Problem
 from pidsampler.study.plan import Study
@@ -250,7 +250,7 @@ def test_the_null_caption_stands_for_a_caption_where_a_negative_is_given(folder,
     np.save("n.npy", NEGATIVE)
     np.save("a.npy", latent)
     assert main(["upscale", "a.npy", "-o", "o.png", "--model", "stored", "--negative", "n.npy", "--device", "cpu"]) == 0
-    assert read_record(Path("o.png"))["guidance"] == 5.0
+    assert find_record(Path("o.png"))["guidance"] == 5.0
 
 
 def test_a_sampler_that_saves_counts_the_second_output(up):
@@ -362,7 +362,7 @@ def here(folder, tmp_path, monkeypatch):
 def test_the_command_runs_a_teacher_and_goes_on_where_it_was(here, up, capsys):
     guided = [*here, "--caption", "c.npy", "--negative", "n.npy", "--guidance", "3"]
     assert main(guided) == 0
-    record = read_record(Path("out/a.png"))
+    record = find_record(Path("out/a.png"))
     python = up("a.npy", caption=CAPTION, negative=NEGATIVE, guidance=3)
     assert np.array_equal(np.asarray(Image.open("out/a.png")), python.array)
     assert record == json.loads(json.dumps(python.record))
@@ -393,7 +393,7 @@ def test_the_command_runs_a_teacher_and_goes_on_where_it_was(here, up, capsys):
 )
 def test_the_commands_sampler_over_a_rule(here, options, scheduler, times):
     assert main([*here, *options]) == 0
-    record = read_record(Path("out/a.png"))
+    record = find_record(Path("out/a.png"))
     assert scheduler in record["scheduler"]
     assert tuple(record["timesteps"]) == times
 
@@ -429,7 +429,7 @@ def test_the_command_needs_no_scale_beside_rows_that_guide(here, folder):
         assert main([*here, *given]) == 0
     finally:
         manifest.write_text(own)
-    assert read_record(Path("out/a.png"))["negative"] is not None
+    assert find_record(Path("out/a.png"))["negative"] is not None
 
 
 def test_settings_travel():

@@ -126,7 +126,8 @@ def test_record_says_how_it_was_made(gaussian, tmp_path):
     assert record["noise"] == "independent"
     assert record["model"]["name"] == "gaussian"
     assert record["model"]["sha256"] == gaussian.model.hashes
-    assert record["input"] == {"width": 13, "height": 11}
+    digest = hashlib.sha256(RGB.tobytes()).hexdigest()
+    assert record["input"] == {"array_sha256": digest, "width": 13, "height": 11}
     assert record["output"] == {"width": 52, "height": 44}
     assert record["device"] == "cpu"
     assert set(record["versions"]) == {"pidsampler", "python", "numpy", "pillow", "onnxruntime"}

@@ -1,0 +1,99 @@
+"""Notebooks, and what a process adds by name; and the examples of the pages about them."""
+
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from PIL import Image
+
+import pidsampler as ps
+from pidsampler.noise import NOISES
+from pidsampler.schedulers.registry import LISTS, SCHEDULERS
+from pidsampler.study.measures import MEASURES, measure
+
+LAW = ps.denoiser.Gaussian(0.3, 0.5)
+
+
+@pytest.mark.parametrize("spec", ["heun@uniform:3", "flow-sde@pid", "unipc.detail(amount=0.2)@karras:60"])
+def test_tables_and_schedulers_are_drawn(spec):
+    scheduler = ps.get_scheduler(spec)
+    table = scheduler.table()
+    page = ElementTree.fromstring(scheduler._repr_html_())
+    assert page.find("p/code").text == str(scheduler)
+    rows = page.findall("table/tbody/tr")
+    assert len(rows) == min(len(table), 50)
+    assert [cell.text for cell in rows[1]][:2] == ["1", f"{table[1].t:.6g}"]
+    drawings = page.findall("{*}svg")
+    assert len(drawings[0].find("{*}polyline").get("points").split()) == len(table.times)
+    assert table._repr_html_().startswith(f"<div><p><code>StepTable of {len(table)} rows")
+    assert repr(table) == f"<StepTable of {len(table)} rows, t = {table.times[0]:.6g} to 0>"
+
+
+def test_a_strangers_name_is_text_in_html():
+    from pidsampler.schedulers.making import FileSampler
+
+    table = ps.FlowODE([0.9, 0]).table()
+    page = FileSampler("<script>", table, timesteps=table.times)._repr_html_()
+    assert "<script>" not in page
+    assert "&lt;script&gt;" in page
+
+
+@pytest.fixture(name="forgotten")
+def _forgotten():
+    yield
+    for registry, name in ((SCHEDULERS, "my-euler"), (LISTS, "my-list"), (NOISES, "my-noise"), (MEASURES, "my-mean")):
+        if name in registry:
+            registry.unregister(name)
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_one_door_for_all_kinds():
+    @ps.register("scheduler", name="my-euler", aliases=["mine"])
+    def euler(timesteps, factor=1.0):
+        return ps.FlowODE(timesteps).table()
+
+    def mean(sample):
+        return 1.0
+
+    mean.__name__ = "my-mean"
+    ps.register("timesteps", lambda steps, top=0.9: np.linspace(top, 0, steps + 1), name="my-list")
+    ps.register("noise", lambda table: table, name="my-noise")
+    ps.register("measure", measure(unit="", better="", source="", needs=())(mean))
+    expected = ps.FlowODE(np.linspace(0.8, 0, 4)).table()
+    assert ps.get_scheduler("my-euler(factor=2)@my-list(top=0.8):3").table() == expected
+    assert ps.get_scheduler("mine", [0.8, 0.4, 0]).table() == ps.FlowODE([0.8, 0.4, 0]).table()
+    info = next(info for info in ps.list_schedulers() if info.name == "my-euler")
+    assert (info.model_calls_per_step, info.stochastic) == (1, False)
+    assert ps.describe_scheduler("my-euler").options[0].name == "factor"
+    assert ps.sample(LAW, "my-euler@my-list:2", shape=(1, 3, 4, 4), noise="my-noise").shape == (1, 3, 4, 4)
+    assert "my-mean" in MEASURES
+
+
+@pytest.mark.parametrize(
+    ("kind", "thing", "name", "message"),
+    [
+        ("sampler", len, "x", "unknown kind 'sampler': known are backend, measure"),
+        ("scheduler", lambda timesteps: 3, "x", "x.timesteps. returned 3, expected a StepTable"),
+        ("timesteps", len, "a@b", "the name 'a@b' cannot stand in a spec"),
+        ("timesteps", 3, "x", "is no function"),
+        ("timesteps", len, "karras", "there is a timestep list 'karras' already"),
+        ("measure", len, None, "is no measure of that name"),
+    ],
+)
+def test_what_cannot_be_registered(kind, thing, name, message):
+    with pytest.raises(ps.PidSamplerError, match=message):
+        ps.register(kind, thing, name=name)
+
+
+@pytest.mark.usefixtures("forgotten")
+@pytest.mark.parametrize("page", ["records", "notebooks"])
+def test_the_examples_of_a_page_run(repository, tmp_path, monkeypatch, page):
+    monkeypatch.chdir(tmp_path)
+    Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)).save("photo.png")
+    ps.Upscaler.load("tiny")("photo.png", seed=7).save("large.png")
+    text = (repository / f"docs/{page}.md").read_text(encoding="utf-8")
+    blocks, names = re.findall(r"```python\n(.*?)```", text, re.DOTALL), {}
+    assert blocks
+    for block in blocks:
+        exec(block, names)
