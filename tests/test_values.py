@@ -70,8 +70,8 @@ from pidsampler.schedulers.spec import Call, Spec
 from pidsampler.schedulers.wrappers import Wrapped
 from pidsampler.search import Search, refine
 from pidsampler.search.problem import Problem
+from pidsampler.study import ReportOptions, Study, Truth
 from pidsampler.study.measures import Sample, get_measure
-from pidsampler.study.plan import ReportOptions, Study, Truth
 from pidsampler.study.run import estimate, run_study
 from pidsampler.upscale.batch import File, Settings
 from pidsampler.upscale.source import Source
