@@ -5,10 +5,10 @@ from __future__ import annotations
 import glob
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
-from functools import cache
+from functools import cache, cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from operator import methodcaller
@@ -51,7 +51,7 @@ class Preparation:
                 table, noise = study.table(cell)
                 source = study.source(cell)
                 if source is None:
-                    check_model(study.model_path(cell))
+                    self._check(study.model_path(cell))
                 if table.times[-1] != 0.0 and not isinstance(source, Flow):
                     raise ConfigError(f"its table ends at noise level {table.times[-1]!r}, expected 0")
                 if table.asks_both and source is None:
@@ -59,6 +59,13 @@ class Preparation:
                 self.tables[cell.id] = table, noise
             except PidSamplerError as error:
                 self.errors[cell.id] = str(error)
+
+    @cached_property
+    def _check(self) -> Callable[[str], object]:
+        """Raises where a model is not there; cells share models."""
+        from ..onnx import check_model
+
+        return cache(check_model)
 
     def problems(self) -> list[str]:
         """Return what is known to fail: cells, and measures that no run can have."""
@@ -68,7 +75,9 @@ class Preparation:
             lacks: list[list[str]] = [[need for need in measure.needs if need not in has] for has in known]
             missing = [module for module in measure.imports if find_spec(module.partition(".")[0]) is None]
             if missing:
-                found.append(f"measure {measure.name} needs {missing[0]}, which is not installed: see the extras")
+                found.append(
+                    f"measure {measure.name} needs {missing[0]}, which is not installed: install it, or leave it out"
+                )
             elif lacks and all(lacks):
                 needs = ", ".join(sorted(lacks, key=len)[0])
                 found.append(f"measure {measure.name} needs {needs}, which no run has: {_REMEDIES.get(needs, _LEAVE)}")
@@ -238,10 +247,10 @@ def _described(flow: Flow) -> dict[str, Any]:
     return {**law, "shape": list(flow.shape), "interval": list(flow.interval)}
 
 
-_LEAVE = "leave it out"
+_LEAVE = "leave the measure out"
 _REMEDIES = {
-    "reference": "set reduce, or references, or leave it out",
-    "converged": "take a sampler that draws no noise, or leave it out",
-    "flow": "take a flow, or leave it out",
-    "input": "take pictures, or leave it out",
+    "reference": f"set reduce, or references, or {_LEAVE}",
+    "converged": f"take a sampler that draws no noise, or {_LEAVE}",
+    "flow": f"take a flow, or {_LEAVE}",
+    "input": f"take pictures, or {_LEAVE}",
 }

@@ -83,8 +83,9 @@ class Results:
 
     @property
     def problems(self) -> tuple[str, ...]:
-        """What failed, a line each, with its cell: of several runs of a cell with one reason, one."""
-        return tuple(dict.fromkeys(f"{row['label']}: {row['error']}" for row in self._rows if row["error"]))
+        """What failed, a line each, with its cell, whole runs first: of several runs with one reason, one."""
+        lacking = sorted((row for row in self._rows if row["error"]), key=lambda row: bool(row[COSTS[0].name]))
+        return tuple(dict.fromkeys(f"{row['label']}: {row['error']}" for row in lacking))
 
     @property
     def error(self) -> str | None:

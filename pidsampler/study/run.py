@@ -26,6 +26,8 @@ from .shared import count_calls
 from .store import Store, check_folder
 from .work import COSTS, RunOutcome, StudyJob, StudyWorker
 
+_SAID = 5  # lines of what is known to fail, in a warning; the report has all
+
 
 @dataclass(frozen=True, kw_only=True)
 class Progress:
@@ -100,7 +102,8 @@ def run_study(
     files.check_outputs(plan.outputs(), inputs=plan.inputs())
     with closing(Store(plan.folder, plan.facts(device))) as store:
         if known := plan.problems():
-            warnings.warn("known to fail: " + "; ".join(known), PidSamplerWarning, stacklevel=3)
+            more = f"; and {len(known) - _SAID} more" if len(known) > _SAID else ""
+            warnings.warn(f"known to fail: {'; '.join(known[:_SAID])}{more}", PidSamplerWarning, stacklevel=3)
         for path in [plan.folder, *plan.folder.rglob("*/")]:  # of one that was killed
             atomic.remove_leftovers(path)
         store.describe(plan.described(), [*COSTS, *plan.measures])
