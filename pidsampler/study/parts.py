@@ -12,7 +12,7 @@ from .. import moved
 from ..denoiser import DenoiserLike, GaussianMixture, as_denoiser
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..table import PREDICTIONS
-from ..values import field, flag, instance, number, numbers, shown, word
+from ..values import field, flag, instance, mapping, number, numbers, shown, word
 from ..values import shape as shape_
 
 _SHAPE = (3, 128, 256)  # of a flow
@@ -146,6 +146,8 @@ def flow_of(name: str, values: Mapping[str, Any]) -> Flow:
     Raises:
         PidSamplerError: A key is unknown, or a value is not as described.
     """
+    word("name", name)
+    mapping("values", values, words="values")
     known = ("means", "stds", "weights", *_FORM)
     for key in values:
         if key not in known:

@@ -313,7 +313,8 @@ class Plan:
     def _path(self, model: str) -> str:
         from ..onnx import bundled_models
 
-        model = self._objects.get(("model", model), model)  # of a named folder
+        held = self._objects.get(("model", model))
+        model = held if isinstance(held, str) else model
         return str(model) if model in bundled_models() else str(self.folder / model)
 
     def _own_sampler(self, model: str) -> str:

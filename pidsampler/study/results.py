@@ -41,12 +41,15 @@ class Results:
         Raises:
             PidSamplerError: pandas is not installed, or the file cannot be read.
         """
+        text = self._read("results.csv")
+        header = next(csv.reader(io.StringIO(text, newline="")))
+        measures = header[header.index("spec") + 1 : -1]
         frame: pandas.DataFrame = optional("pandas", "pandas").read_csv(
-            io.StringIO(self._read("results.csv")),
+            io.StringIO(text),
             dtype=dict.fromkeys(_TEXTS, str),
+            converters=dict.fromkeys(measures, _number),  # pandas' own reading of numbers may err in the last bit
             keep_default_na=False,
             na_values=[""],
-            float_precision="round_trip",
         )
         return frame
 
@@ -103,6 +106,10 @@ class Results:
         if not (self.folder / name).is_file():
             raise FileError(f"{self.folder} has no {name} yet: the study has not ended, run it again to go on")
         return read_text(self.folder / name, expected="what a study wrote", most=_MOST_BYTES)
+
+
+def _number(text: str) -> float:
+    return float(text or "nan")
 
 
 def load(folder: str | Path) -> Results:
