@@ -139,6 +139,7 @@ def estimate(study: Plan, folder: str | Path, *, device: str = "auto", processes
     processes = whole("processes", processes, low=1, high=MOST_WORKERS)
     resolve_device(device)
     plan = Preparation(study, file_path("folder", folder))
+    plan.check_parts(processes, "local")
     check_folder(plan.folder)
     done = Store.peek(plan.folder)
     jobs = plan.jobs(done)

@@ -107,6 +107,8 @@ def test_objects_stay_in_this_process(tmp_path):
     study = ps.study.Study(preset={"model": NET}, measures=["ode-distance"])
     with pytest.raises(PidSamplerError, match="net is an object of this process, which no other has: pass processes=1"):
         study.run(tmp_path, processes=2)
+    with pytest.raises(PidSamplerError, match="pass processes=1"):
+        study.estimate(tmp_path, processes=2)
     twice = ps.study.Study(preset={"model": NET}, measures=[size, size])
     with pytest.raises(PidSamplerError, match="two measures are called 'size'"):
         twice.run(tmp_path)
