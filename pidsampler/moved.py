@@ -86,7 +86,8 @@ NAMES = {
         "sde_shares": "schedulers.base:noise_split",
     },
     "search": {"read_list": "io.times", "write_list": "io.times"},
-    "study.plan": {"read_study": "study.file"},
+    "study.plan": {"read_study": "study.file", "Flow": "study.parts", "Study": "study.study"},
+    "study.run": {"Finished": "study.results:Results"},
     "study.work": {
         "Job": "study.work:StudyJob",
         "Outcome": "study.work:RunOutcome",

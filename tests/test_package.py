@@ -109,6 +109,7 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
             "plot",
             "beta",
             "study",
+            "log",
             "lpips",
             "ray",
             "export",

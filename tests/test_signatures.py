@@ -13,6 +13,7 @@ MODULES = (
     "noise",
     "schedulers",
     "denoiser",
+    "study",
     "study.plan",
     "study.run",
     "study.measures",

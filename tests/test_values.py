@@ -70,8 +70,8 @@ from pidsampler.schedulers.spec import Call, Spec
 from pidsampler.schedulers.wrappers import Wrapped
 from pidsampler.search import Search, refine
 from pidsampler.search.problem import Problem
+from pidsampler.study import ReportOptions, Study, Truth
 from pidsampler.study.measures import Sample, get_measure
-from pidsampler.study.plan import ReportOptions, Study, Truth
 from pidsampler.study.run import estimate, run_study
 from pidsampler.upscale.batch import File, Settings
 from pidsampler.upscale.source import Source
@@ -506,6 +506,16 @@ LATENT = np.zeros((1, 4, 8, 8), np.float32)
 NUMPY = get_backend("numpy")
 RUNS = {("a", 0): 1.0, ("a", 1): 2.0}
 CALLED = {"path": text("new.txt"), "overwrite": flag(True)}
+COMPARED = {
+    "preset": Takes({"model": "law"}),
+    "axes": Takes({"steps": [2, 4]}),
+    "cells": Takes("grid"),
+    "flows": Takes(FLOWS),
+    "measures": Takes(["mean-error"]),
+    "truth": Takes(Truth()),
+    "report": Takes(ReportOptions()),
+    "folder": text("."),
+}
 WORK = {"study": Takes(STUDY), "folder": text("study"), "device": Takes("cpu"), "processes": Takes(1, (None,))}
 PLAN = {
     "backend": Takes(NUMPY),
@@ -583,36 +593,36 @@ CALLS |= {
         "converged": anything(None),
     },
     "search.problem.Problem.solve": SAMPLED_BY,
-    "study.plan.Flow": {
+    "study.parts.Flow": {
         "law": Takes(GaussianMixture([0], [1], [1])),
         "shape": Takes((3, 8, 8)),
         "interval": Takes((1, 0)),
     },
-    "study.plan.Flow.at": {"t": Takes(0.5)},
-    "study.plan.Truth": {"converged": text("heun:8"), "reduce": flag(), "references": text("folder")},
-    "study.plan.ReportOptions": {
+    "study.parts.Flow.at": {"t": Takes(0.5)},
+    "study.parts.Truth": {"converged": text("heun:8"), "reduce": flag(), "references": text("folder")},
+    "study.parts.ReportOptions": {
         "title": text("a title"),
         "question": text("what?"),
         "pictures": Takes("all"),
         "album": number_(3.0),
     },
-    "study.plan.Study": {
-        "preset": Takes({"model": "law"}),
-        "axes": Takes({"steps": [2, 4]}),
-        "cells": Takes("grid"),
-        "flows": Takes(FLOWS),
-        "measures": Takes(["mean-error"]),
-        "truth": Takes(Truth()),
-        "report": Takes(ReportOptions()),
-        "folder": text("."),
+    "study.parts.Network": {
+        "net": Takes(LAW),
+        "shape": Takes((3, 8, 8)),
+        "prediction": text("x0"),
+        "name": Takes("net", (None, "x")),
     },
-    "study.plan.Study.flow": CELL,
-    "study.plan.Study.images": CELL,
-    "study.plan.Study.model_path": CELL,
-    "study.plan.Study.predicting": {**CELL, "table": Takes(TABLE)},
-    "study.plan.Study.runs": CELL,
-    "study.plan.Study.scheduler": CELL,
-    "study.plan.Study.table": CELL,
+    "study.parts.flow_of": {"name": text("law"), "values": Takes(FLOWS["law"])},
+    "study.plan.Plan": COMPARED,
+    "study.plan.Plan.flow": CELL,
+    "study.plan.Plan.images": CELL,
+    "study.plan.Plan.model_path": CELL,
+    "study.plan.Plan.named": {**CELL, "setting": text("model")},
+    "study.plan.Plan.predicting": {**CELL, "table": Takes(TABLE)},
+    "study.plan.Plan.runs": CELL,
+    "study.plan.Plan.scheduler": CELL,
+    "study.plan.Plan.source": CELL,
+    "study.plan.Plan.table": CELL,
     "study.plan.as_text": {"value": anything(1)},
     "bench.BenchPlan": PLAN,
     "bench.measure": {
@@ -670,6 +680,15 @@ CALLS |= {
         "backend": Takes(NUMPY),
     },
     "study.file.read_study": {"path": Takes("study.toml")},
+    "study.study.Study": COMPARED,
+    "study.study.Study.run": {
+        **{key: takes for key, takes in WORK.items() if key != "study"},
+        "on_progress": Takes(None),
+        "engine": Takes("local"),
+    },
+    "study.study.Study.estimate": {"folder": text("study"), "device": Takes("cpu"), "processes": Takes(1)},
+    "study.results.Results": {"folder": text("study")},
+    "study.results.load": {"folder": text("ended")},
     "study.run.run_study": {**WORK, "on_progress": Takes(None), "engine": Takes("local")},
     "study.run.estimate": {**WORK, "processes": Takes(1)},
     "study.measures.measure": {
@@ -677,6 +696,7 @@ CALLS |= {
         "better": Takes("higher"),
         "source": text("a paper"),
         "needs": Takes(("picture",)),
+        "imports": Takes(("scipy",)),
     },
     "study.measures.get_measure": {"name": Takes("psnr")},
     "study.measures.Sample": dict.fromkeys(("x", "picture", "input", "reference", "converged", "flow"), Takes(None))
@@ -800,6 +820,7 @@ CALLS |= {
     "onnx.Model.check_latent": {"latent": Takes(np.zeros((1, 192, 8, 8), np.float32))},
     "onnx.model_has_null_caption": {"model": text("gaussian")},
     "onnx.model_hashes": {"model": Takes("gaussian")},
+    "onnx.check_model": {"model": text("gaussian")},
     "onnx.model_manifest": {"model": text("gaussian")},
     "jobs.run.outcomes": {
         "engine": Takes("local"),
@@ -823,7 +844,7 @@ LATER = {
     ),
     *("search.problem.Subject", "search.problem.Trials", "search.problem.Trials.cost", "search.problem.Trials.values"),
     *("search.problem.cheapest", "search.problem.step_errors", "study.measures.Measure", "study.plan.Cell"),
-    *("study.run.Estimate", "study.run.Finished", "study.run.Progress"),
+    *("study.run.Estimate", "study.run.Progress"),
     *("study.statistics.Interval", "study.statistics.Difference", "study.statistics.Order"),
     *("upscale.batch.FileJob.lost", "upscale.batch.FileOutcome", "upscale.batch.FileWorker.run"),
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
@@ -835,7 +856,7 @@ LATER = {
 MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
     *("schedulers.base", "schedulers.exact", "schedulers.adaptive", "schedulers", "search", "search.problem", "learn"),
-    *("study.plan", "study.file", "study.run", "study.measures"),
+    *("study.parts", "study.plan", "study.file", "study.run", "study.study", "study.results", "study.measures"),
     *(
         "io.times",
         "io.tables",
@@ -860,8 +881,9 @@ OBJECTS = {
     "learn.Learning": LEARNING,
     "learn.LinearSolver": LinearSolver([0.9, 0.0], [[]]),
     "search.problem.Problem": PROBLEM,
-    "study.plan.Study": STUDY,
-    "study.plan.Flow": STUDY.flow(STUDY.preset_cell),
+    "study.plan.Plan": STUDY,
+    "study.study.Study": STUDY,
+    "study.parts.Flow": STUDY.flow(STUDY.preset_cell),
     "study.measures.Measure": MEAN,
     "upscale.tiles.Axis": GRID.rows,
     "upscale.tiles.Grid": GRID,
@@ -935,6 +957,8 @@ def write_files():
     np.save("latent.npy", LATENT)
     np.save("caption.npy", LATENT[0, 0])
     Path("table.json").write_text(TABLE.to_json())
+    Path("ended").mkdir()
+    Path("ended", "study.sqlite").touch()
     Path("study.toml").write_text('preset.model = "law"\nflows.law = {means = [0], stds = [1]}')
 
 

@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import ExitStack
+from importlib import resources
 
 from ..jobs.base import MOST_WORKERS
 from ..threads import count_cores
 from ..values import whole
-from .common import GOES_ON, OK, duration, fail, resuming
+from .common import GOES_ON, OK, UsageError, duration, fail, resuming
 from .output import say
 from .progress import event, progress_bar
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
-    parser.add_argument("study", metavar="STUDY.toml", help="preset, axes and measures; see examples/studies")
+    parser.add_argument("study", nargs="?", metavar="STUDY.toml", help="preset, axes and measures; see docs/studies.md")
+    parser.add_argument("-o", "--output", metavar="DIR", help="folder of the results; goes on where it was")
+    parser.add_argument("--init", action="store_true", help="print a study with comments, to begin from")
     parser.add_argument(
-        "-o", "--output", required=True, metavar="DIR", help="folder of the results; goes on where it was"
+        "--dry-run", action="store_true", help="say how many model calls, about how long, and fail for what would fail"
     )
-    parser.add_argument("--dry-run", action="store_true", help="say how many model calls, and about how long")
+    parser.add_argument("--log", action="store_true", help="log each result to trackio (extra 'log')")
     parser.add_argument(
         "--processes", type=int, metavar="N", help="how many work at once (default: one a core, one on a GPU)"
     )
@@ -34,9 +38,14 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         PidSamplerError: The study cannot begin.
     """
+    if arguments.init:
+        say(*resources.files("pidsampler.study").joinpath("init.toml").read_text(encoding="utf-8").splitlines())
+        return OK
+    if arguments.study is None or arguments.output is None:
+        raise UsageError("expected STUDY.toml and -o DIR; pass --init for a study to begin from")
     from ..onnx.device import resolve_device
     from ..study.file import read_study
-    from ..study.run import Progress, estimate, run_study
+    from ..study.run import Progress
 
     study = read_study(arguments.study)
     count = arguments.processes
@@ -45,21 +54,31 @@ def run(arguments: argparse.Namespace) -> int:
     if count is not None:
         whole("processes", count, low=1, high=MOST_WORKERS)
     if arguments.dry_run:
-        found = estimate(study, arguments.output, device=arguments.device, processes=count or 1)
+        found = study.estimate(arguments.output, device=arguments.device, processes=count or 1)
         saved = f", {found.calls_alone} if nothing were shared" if found.calls < found.calls_alone else ""
         say(f"{found.cells} cells, {found.runs} runs to do, {found.calls} model calls{saved}")
         say(f"about {duration(found.seconds)} with {count or 1} at once on {arguments.device}")
-        for label, error in found.errors.items():
-            say(f"will fail: {label}: {error}")
-        return 0
-    with resuming(GOES_ON), progress_bar(arguments.quiet, as_json=arguments.json) as advance:
+        for problem in found.problems:
+            say(f"will fail: {problem}")
+        if found.problems:
+            return fail(f"known to fail: {len(found.problems)}; the first: {found.problems[0]}", arguments=arguments)
+        return OK
+    with ExitStack() as stack:
+        log = None
+        if arguments.log:
+            from ..study.log import trackio_log
+
+            log = stack.enter_context(trackio_log(study))
+        stack.enter_context(resuming(GOES_ON))
+        advance = stack.enter_context(progress_bar(arguments.quiet, as_json=arguments.json))
 
         def on_progress(progress: Progress) -> None:
             _, image, seed = progress.outcome.run
             advance(f"{image}, seed {seed}", by=progress.outcome.calls, total=progress.calls)
+            if log is not None:
+                log(progress)
 
-        finished = run_study(
-            study,
+        results = study.run(
             arguments.output,
             device=arguments.device,
             processes=count,
@@ -67,9 +86,11 @@ def run(arguments: argparse.Namespace) -> int:
             engine=arguments.engine,
         )
     if arguments.json:
-        event("made", output=str(finished.report), runs=finished.runs, failed=finished.failed)
+        event("made", output=str(results.report), runs=results.runs, failed=results.failed)
     elif not arguments.quiet:
-        say(f"{finished.report}: {finished.runs} runs of {len(study.all_cells)} cells")
-    if finished.failed:
-        return fail(f"{finished.failed} runs failed; the first: {finished.error}", arguments=arguments)
+        say(f"{results.report}: {results.runs} runs of {len(study.all_cells)} cells")
+    if results.failed:
+        return fail(f"{results.failed} runs failed; the first: {results.error}", arguments=arguments)
+    if results.error is not None:
+        return fail(f"a measure failed; the first: {results.error}", arguments=arguments)
     return OK

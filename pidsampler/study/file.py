@@ -10,7 +10,8 @@ from ..errors import ConfigError, FileError, PidSamplerError, unknown_name
 from ..io.data import parse_toml
 from ..io.files import read_text
 from ..values import file_path, shown
-from .plan import ReportOptions, Study, Truth
+from .parts import ReportOptions, Truth
+from .study import Study
 
 _MOST_BYTES = 1_000_000
 _PARTS = (Truth, ReportOptions)

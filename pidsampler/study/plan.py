@@ -18,66 +18,24 @@ import attrs
 import numpy as np
 
 from .. import moved, timesteps
-from ..denoiser import GaussianMixture
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..io.files import matching
 from ..noise import NoiseFunction, with_noise
 from ..noise.philox import check_seeds
+from ..schedulers.making import is_made, sampler_name
 from ..schedulers.registry import as_scheduler, without_list
 from ..table import Scheduler, StepTable
-from ..values import field, file_path, flag, instance, items, mapping, number, numbers, shown, word, words
-from ..values import shape as shape_
+from ..values import field, file_path, instance, items, mapping, number, shown, word
+from .measures import Measure
+from .parts import Flow, Network, ReportOptions, Truth, flow_of
 from .settings import SETTINGS, whole_settings
 
 # What is measured unless the study says what: by what there is to measure.
 _OF_FLOWS = ("ode-distance", "wasserstein-1", "wasserstein-2", "mmd", "mean-error", "std-error", "kurtosis-error")
 _OF_REFERENCES = ("psnr", "ssim", "flip")
 _OF_PICTURES = ("consistency", "sharpness", "drift-l", "drift-a", "drift-b", "gamma-drift", "specks", "seams")
-_FLOW_IMAGE = "law"  # what stands for an image where a closed-form flow is sampled
-_FLOW_SHAPE = (3, 128, 256)
+_NO_IMAGE = {Flow: "law", Network: "noise"}  # what stands for an image where there is none
 _MOST_CELLS, _MOST_RUNS = 10_000, 1_000_000  # a file of a few bytes can ask for more than anybody waits for
-_FORM = ("shape", "interval")  # keys of a flow beside those of its law
-
-
-def _shape(name: str, value: object) -> tuple[int, int, int]:
-    found = shape_(name, value)
-    if len(found) != 3 or found[0] != 3:
-        raise ConfigError(f"{name}={shown(value)}, expected [3, height, width]")
-    return found
-
-
-def _interval(name: str, value: object) -> tuple[float, float]:
-    found = numbers(name, value, low=0.0, high=1.0)
-    if len(found) != 2 or found[0] <= found[1]:
-        raise ConfigError(f"{name}={shown(value)}, expected two descending noise levels in 0..1")
-    return found
-
-
-@moved.keywords()
-@attrs.frozen(kw_only=True)
-class Flow:
-    """A closed-form flow under a name of the study's, to be used as a model.
-
-    Args:
-        law: Distribution of each element, independent of the others.
-        shape: (3, H, W): how many are drawn with a seed.
-        interval: Noise levels to sample between. Every list of times is scaled to it; a run starts from the exact
-            state there, and is compared with the exact one at its end. Methods keep their order only within t = 1 and
-            0, where the velocity has no bounded derivatives.
-
-    Raises:
-        PidSamplerError: One is not as described.
-    """
-
-    law: GaussianMixture = field(instance, kind=GaussianMixture, words="a GaussianMixture")
-    shape: tuple[int, int, int] = field(_shape)
-    interval: tuple[float, float] = field(_interval, default=(1.0, 0.0))
-
-    def at(self, t: float) -> GaussianMixture:
-        """Return the law of the noisy elements at noise level t."""
-        t = number("t", t, low=0.0, high=1.0)
-        stds = np.hypot((1.0 - t) * self.law.stds, t)
-        return GaussianMixture(((1.0 - t) * self.law.means).tolist(), stds.tolist(), self.law.weights.tolist())
 
 
 @attrs.frozen(kw_only=True)
@@ -97,66 +55,36 @@ class Cell:
     axes: Mapping[str, str]
 
 
-@attrs.frozen(kw_only=True)
-class Truth:
-    """What results are compared with, beside the preset's.
+@attrs.frozen
+class _Named:
+    """A value of an axis with the name that the user gave it."""
 
-    Args:
-        converged: The spec that stands for the exact ODE solution of a network.
-        reduce: The images are references: each is reduced by the model's scale first.
-        references: Folder of high-resolution pictures of the images' names, or None.
-
-    Raises:
-        PidSamplerError: Both `reduce` and `references` are given, or a value is of a wrong kind.
-    """
-
-    converged: str = field(word, default="dpmpp-2m@uniform:64")
-    reduce: bool = field(flag, default=False)
-    references: str | None = field(word, optional=True, default=None)
-
-    def __attrs_post_init__(self) -> None:
-        if self.reduce and self.references is not None:
-            raise ConfigError("reduce makes the images their own references: leave 'references' out, or reduce")
+    name: str
+    value: Any
 
 
-def _choice(name: str, value: object, *, choices: Sequence[str]) -> str:
-    if (found := word(name, value)) not in choices:
-        raise unknown_name(f"choice of {name}", found, known=choices)
-    return found
+_OF_OBJECTS = ("model", "scheduler")  # settings that may be objects
 
 
-@attrs.frozen(kw_only=True)
-class ReportOptions:
-    """What a report says and holds.
-
-    Args:
-        title: A word or two.
-        question: The question to answer, one sentence.
-        pictures: "first" keeps the pictures of each image's first seed, "all" those of every one.
-        album: Megabytes of pictures in the report.
-
-    Raises:
-        PidSamplerError: There is no such choice of pictures, or a value is of a wrong kind.
-    """
-
-    title: str = field(word, default="study")
-    question: str = field(word, default="")
-    pictures: str = field(_choice, choices=("first", "all"), default="first")
-    album: float = field(number, low=0.0, default=30.0)
-
-
-def _settings(name: str, value: object) -> Mapping[str, Any]:
+def _settings(name: str, value: object) -> dict[str, Any]:
     found = mapping(name, value, words="settings by name")
     for key in found:
         if key not in SETTINGS:
             raise unknown_name("setting", key, known=SETTINGS)
-    return copy.deepcopy(found)
+    return {key: _copied(setting) if key in _OF_OBJECTS else copy.deepcopy(setting) for key, setting in found.items()}
+
+
+def _copied(value: Any) -> Any:
+    """A list as another one, of the same objects."""
+    return list(value) if isinstance(value, list | tuple) else value
 
 
 def _axes(name: str, value: object) -> Mapping[str, Sequence[Any]]:
     found = _settings(name, value)
     for key, values in found.items():
-        if isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
+        if isinstance(values, Mapping) and values and key in _OF_OBJECTS:
+            found[key] = [_Named(word(key, name), value) for name, value in values.items()]
+        elif isinstance(values, str | bytes) or not isinstance(values, Sequence) or not values:
             raise ConfigError(f"axis {key!r} is {shown(values)}, expected a list of the values to compare")
     return found
 
@@ -174,23 +102,28 @@ def _flows_by_name(name: str, value: object) -> Mapping[str, Mapping[str, Any]]:
     return {word(name, key): copy.deepcopy(mapping(key, flow, words="values")) for key, flow in found.items()}
 
 
-@moved.bundles(truth=Truth, report=ReportOptions)
-@attrs.frozen(kw_only=True, slots=False)
-class Study:
-    """A study, from a file by `read_study` or made in Python.
+def _measures(name: str, value: object) -> tuple[str | Measure, ...]:
+    found = items(name, value, words="measures")
+    return tuple(each if isinstance(each, Measure) else word("measure", each) for each in found)
 
-    A setting is one of: model (a bundled name, a folder, or one of `flows`), scheduler (a spec, "FILE.py:NAME" or
-    "@FILE.json"; None for the model's own), timesteps (a list's name, such as "karras(rho=5)", "FILE.py:NAME", "@FILE",
-    or a list of times; None for the model's own), steps, eta, noise, degrade_sigma, images (a pattern such as
-    "photos/*.png", or a list of them) and seeds (how many, or a list). None has a caption: a model that takes one gets
-    its null caption, or zeros, and no guidance.
+
+@attrs.frozen(kw_only=True, slots=False)
+class Plan:
+    """What a study compares, and with what: see `Study`, which can be run.
+
+    A setting is one of: model (a bundled name, a folder, one of `flows`, a `Flow` or a `Network`), scheduler (a spec,
+    "FILE.py:NAME", "@FILE.json", or a scheduler, table or class of one's own; None for the model's own), timesteps (a
+    list's name, such as "karras(rho=5)", "FILE.py:NAME", "@FILE", or a list of times; None for the model's own), steps,
+    eta, noise, degrade_sigma, images (a pattern such as "photos/*.png", or a list of them) and seeds (how many, or a
+    list). None has a caption: a model that takes one gets its null caption, or zeros, and no guidance.
 
     Args:
         preset: The settings that all is compared with; others are `SETTINGS`' own.
-        axes: Setting -> the values that it takes.
+        axes: Setting -> the values that it takes: a list, or for model and scheduler also a mapping from names.
         cells: "grid" for every combination; "one-at-a-time" from the preset; or a list of settings that differ from it.
         flows: Name -> {"means": .., "stds": .., "weights": .., "shape": .., "interval": ..}, see `Flow`.
-        measures: Names, see `measures.MEASURES`, or "FILE.py:FUNCTION"; by default those that need no extra of theirs.
+        measures: Names, see `measures.MEASURES`, "FILE.py:FUNCTION", or what `measures.measure` makes of a function; by
+            default those that need no extra of theirs.
         truth: What results are compared with.
         report: What the report says and holds.
         folder: Base of relative paths.
@@ -203,7 +136,7 @@ class Study:
     axes: Mapping[str, Sequence[Any]] = field(_axes, default={})
     cells: str | Sequence[Mapping[str, Any]] = field(_cells, default="grid")
     flows: Mapping[str, Mapping[str, Any]] = field(_flows_by_name, default={})
-    measures: Sequence[str] | None = field(words, optional=True, default=None)
+    measures: Sequence[str | Measure] | None = field(_measures, optional=True, default=None)
     truth: Truth = field(instance, kind=Truth, words="a Truth", default=Truth())
     report: ReportOptions = field(instance, kind=ReportOptions, words="a ReportOptions", default=ReportOptions())
     folder: Path = field(file_path, default=Path())
@@ -236,7 +169,12 @@ class Study:
             ]
         else:
             own = self._cell(self.preset, []).settings
-            chosen = [{**self.preset, name: v} for name, values in axes.items() for v in values if v != own[name]]
+            chosen = [
+                {**self.preset, name: v}
+                for name, values in axes.items()
+                for v in values
+                if self._plain(name, v) != own[name]
+            ]
         cells = [self._cell(settings, list(names)) for settings in chosen]
         preset = self._cell(self.preset, list(names))
         return cells if preset.id in {cell.id for cell in cells} else [preset, *cells]
@@ -248,7 +186,7 @@ class Study:
         return next(cell for cell in self.all_cells if cell.id == own)
 
     def _cell(self, changed: Mapping[str, Any], names: list[str]) -> Cell:
-        settings = whole_settings(changed)
+        settings = whole_settings({name: self._plain(name, value) for name, value in changed.items()})
         if settings["scheduler"] is None:
             settings["scheduler"] = self._own_sampler(settings["model"])
         digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:12]
@@ -256,13 +194,44 @@ class Study:
         label = ", ".join(text if name in ("scheduler", "model") else f"{name}={text}" for name, text in axes.items())
         return Cell(settings=settings, id=digest, label=label or "preset", axes=axes)
 
-    def flow(self, cell: Cell) -> Flow | None:
-        """Return the closed-form flow that a cell samples, or None where its model is a network."""
-        return self._flows.get(_of(cell)["model"])
+    def _plain(self, setting: str, value: Any) -> Any:
+        """A setting's value, or the name of an object, which is kept by it."""
+        if isinstance(value, _Named):
+            name, value = value.name, value.value
+        elif setting not in _OF_OBJECTS or value is None or isinstance(value, str):
+            return value
+        elif setting == "scheduler" and (is_made(value) or callable(value)):
+            name = sampler_name(value)
+        elif setting == "model" and isinstance(value, Flow | Network):
+            name = getattr(value, "name", None) or _title(getattr(value, "net", value))
+        else:
+            return value  # and refused
+        held = self._objects.setdefault((setting, name), value)
+        if held is not value and not (type(held) is type(value) and held == value):
+            raise ConfigError(
+                f"two values of {setting} are both called {name!r}: give names, as in axes={{{setting!r}: "
+                "{'one': ..., 'two': ...}}"
+            )
+        return name
 
     @cached_property
-    def _flows(self) -> dict[str, Flow]:
-        return {name: _flow(name, values) for name, values in self.flows.items()}
+    def _objects(self) -> dict[tuple[str, str], Any]:
+        """The values of settings that have a name here, by setting and name."""
+        return {("model", name): flow_of(name, values) for name, values in self.flows.items()}
+
+    def named(self, cell: Cell, setting: str) -> Any:
+        """Return what the name in a cell's setting stands for in this study, or None where it is no such name."""
+        return self._objects.get((word("setting", setting), str(_of(cell)[setting])))
+
+    def source(self, cell: Cell) -> Flow | Network | None:
+        """Return what a cell samples without an image, or None where its model is a folder's."""
+        found = self.named(cell, "model")
+        return found if isinstance(found, Flow | Network) else None
+
+    def flow(self, cell: Cell) -> Flow | None:
+        """Return the closed-form flow that a cell samples, or None where its model is a network."""
+        found = self.source(cell)
+        return found if isinstance(found, Flow) else None
 
     def images(self, cell: Cell) -> dict[str, Path]:
         """Return the pictures of a cell by name.
@@ -286,7 +255,8 @@ class Study:
         """Return the (image, seed) pairs of a cell, all seeds of an image after one another."""
         seeds = _of(cell)["seeds"]
         chosen = range(seeds) if isinstance(seeds, int) else seeds
-        images = [_FLOW_IMAGE] if self.flow(cell) is not None else list(self.images(cell))
+        source = self.source(cell)
+        images = list(self.images(cell)) if source is None else [_NO_IMAGE[type(source)]]
         return [(image, check_seeds(seed, 1)[0]) for image in images for seed in chosen]
 
     def scheduler(self, cell: Cell) -> Scheduler:
@@ -299,20 +269,24 @@ class Study:
 
         s = _of(cell)
         number("degrade_sigma", s["degrade_sigma"], low=0.0, high=1.0)
-        own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).listed_timesteps
+        own = timesteps.pid() if self.source(cell) else model_manifest(self.model_path(cell)).listed_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
+        sampler = s["scheduler"] if (named := self.named(cell, "scheduler")) is None else named
         scheduler = as_scheduler(
-            s["scheduler"], timesteps=s["timesteps"], steps=s["steps"], own=own, folder=self.folder, options=options
+            sampler, timesteps=s["timesteps"], steps=s["steps"], own=own, folder=self.folder, options=options
         )
         flow = self.flow(cell)
         if flow is None or flow.interval == (1.0, 0.0):
             return scheduler
-        if (times := getattr(scheduler, "timesteps", None)) is None:
-            raise ConfigError(f"{scheduler} has no timesteps that could be scaled to the interval {flow.interval}")
+        times = getattr(scheduler, "timesteps", None)
+        if times is None or (not isinstance(sampler, str) and is_made(sampler)):
+            raise ConfigError(
+                f"{sampler_name(sampler)} has no timesteps that could be scaled to the interval {flow.interval}"
+            )
         first, last = flow.interval
         scaled = last + (first - last) * np.asarray(times)
-        name = without_list(s["scheduler"])
-        return as_scheduler(name, timesteps=scaled, folder=self.folder, partial=True, options=options)
+        method = without_list(sampler) if isinstance(sampler, str) else sampler
+        return as_scheduler(method, timesteps=scaled, folder=self.folder, partial=True, options=options)
 
     def table(self, cell: Cell) -> tuple[StepTable, NoiseFunction | None]:
         """Return a cell's table, for its model's prediction and with its noise, see `noise.with_noise`.
@@ -327,8 +301,10 @@ class Study:
         from ..onnx import model_manifest
 
         instance("table", table, kind=StepTable, words="a StepTable")
-        prediction = None if self.flow(cell) is not None else model_manifest(self.model_path(cell)).prediction
-        return table.predicting(prediction or "velocity")
+        source = self.source(cell)
+        if source is None:
+            return table.predicting(model_manifest(self.model_path(cell)).prediction or "velocity")
+        return table.predicting(getattr(source, "prediction", "velocity"))
 
     def model_path(self, cell: Cell) -> str:
         """Return a cell's model: a bundled name, or a folder's path."""
@@ -337,6 +313,8 @@ class Study:
     def _path(self, model: str) -> str:
         from ..onnx import bundled_models
 
+        held = self._objects.get(("model", model))
+        model = held if isinstance(held, str) else model
         return str(model) if model in bundled_models() else str(self.folder / model)
 
     def _own_sampler(self, model: str) -> str:
@@ -346,7 +324,7 @@ class Study:
 
         if model not in self._samplers:
             self._samplers[model] = Manifest().own_sampler
-            if model not in self.flows:
+            if not isinstance(self._objects.get(("model", model)), Flow | Network):
                 with suppress(PidSamplerError):  # what is wrong with the model is said of its cells
                     self._samplers[model] = model_manifest(self._path(model)).own_sampler
         return self._samplers[model]
@@ -355,20 +333,27 @@ class Study:
     def _samplers(self) -> dict[str, str]:
         return {}
 
-    def measure_names(self) -> list[str]:
-        """Return the measures' names, files' paths made whole."""
+    def chosen_measures(self) -> list[str | Measure]:
+        """Return the measures, or their names, with files' paths made whole."""
         if self.measures is not None:
-            names = self.measures
+            chosen = self.measures
         else:
-            flows = [self.flow(cell) is not None for cell in self.all_cells]
-            names = _OF_FLOWS if any(flows) else ()
-            if not all(flows):
-                names += (*(_OF_REFERENCES if self.truth.reduce or self.truth.references else ()), *_OF_PICTURES)
-        return [str(self.folder / name) if ".py:" in name else name for name in names]
+            sources = [self.source(cell) for cell in self.all_cells]
+            chosen = _OF_FLOWS if any(isinstance(source, Flow) for source in sources) else ()
+            if any(isinstance(source, Network) for source in sources) and not chosen:
+                chosen = _OF_FLOWS[:1]
+            if not all(sources):
+                chosen += (*(_OF_REFERENCES if self.truth.reduce or self.truth.references else ()), *_OF_PICTURES)
+        return [str(self.folder / m) if isinstance(m, str) and ".py:" in m else m for m in chosen]
 
 
 def _of(cell: Cell) -> Mapping[str, Any]:
     return instance("cell", cell, kind=Cell, words="a Cell").settings
+
+
+def _title(thing: object) -> str:
+    """The name of a function or class, or of the class of an object."""
+    return str(getattr(thing, "__name__", type(thing).__name__))
 
 
 def as_text(value: Any) -> str:
@@ -378,20 +363,6 @@ def as_text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(str, value))
     return str(value)
-
-
-def _flow(name: str, values: Mapping[str, Any]) -> Flow:
-    known = ("means", "stds", "weights", *_FORM)
-    for key in values:
-        if key not in known:
-            raise ConfigError(f"flow {name!r}: {unknown_name('key', key, known=known)}")
-    try:
-        law = GaussianMixture(values["means"], values["stds"], values.get("weights", [1.0] * len(values["means"])))
-        return Flow(law=law, **{"shape": _FLOW_SHAPE, **{key: values[key] for key in _FORM if key in values}})
-    except PidSamplerError as error:
-        raise ConfigError(f"flow {name!r}: {error}") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise ConfigError(f"flow {name!r} needs lists of numbers means, stds and weights: {error!r}") from error
 
 
 __getattr__ = moved.names(__name__)

@@ -11,7 +11,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
-from ..errors import FileError, PidSamplerError, printable
+from ..errors import FileError, PidSamplerError, printable, reason
 from ..io import atomic
 from .measures import Measure
 from .plan import Cell
@@ -31,6 +31,9 @@ CREATE TABLE IF NOT EXISTS results (
     cell TEXT NOT NULL, image TEXT NOT NULL, seed TEXT NOT NULL, measure TEXT NOT NULL REFERENCES measures (name),
     value REAL NOT NULL, PRIMARY KEY (cell, image, seed, measure),
     FOREIGN KEY (cell, image, seed) REFERENCES runs (cell, image, seed));
+CREATE TABLE IF NOT EXISTS gaps (
+    cell TEXT NOT NULL, image TEXT NOT NULL, seed TEXT NOT NULL, measure TEXT NOT NULL, error TEXT NOT NULL,
+    reported INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (cell, image, seed, measure));
 """
 
 RunKey = tuple[str, str, int]  # cell's id, image, seed
@@ -50,6 +53,7 @@ class Store:
 
     def __init__(self, folder: Path, facts: Mapping[str, Any]) -> None:
         self.folder = folder
+        check_folder(folder)
         with _said(folder):
             folder.mkdir(parents=True, exist_ok=True)
             # Held while this lives, and freed by the system however it ends.
@@ -109,8 +113,10 @@ class Store:
         """Return the runs that are in, failed ones too."""
         return _runs(self._db, "SELECT cell, image, seed FROM runs")
 
-    def add(self, run: RunKey, values: Mapping[str, float], *, error: str | None) -> None:
-        """Write a run's results, all or none.
+    def add(
+        self, run: RunKey, values: Mapping[str, float], *, error: str | None, gaps: Mapping[str, str] | None = None
+    ) -> None:
+        """Write a run's results and which measures failed, all or none.
 
         Raises:
             PidSamplerError: The run is in already, or the disk is full.
@@ -120,11 +126,22 @@ class Store:
             self._db.execute("INSERT INTO runs VALUES (?, ?, ?, ?)", (*key, error))
             rows = [(*key, name, value) for name, value in values.items()]
             self._db.executemany("INSERT INTO results VALUES (?, ?, ?, ?, ?)", rows)
+            lacking = [(*key, name, why) for name, why in (gaps or {}).items()]
+            self._db.executemany("INSERT INTO gaps (cell, image, seed, measure, error) VALUES (?, ?, ?, ?, ?)", lacking)
 
     def forget_failures(self) -> None:
-        """Drop the runs that failed, so that they are tried again."""
+        """Drop the runs that failed, so that they are tried again, and of a study that had ended those with a gap."""
+        again = "IN (SELECT cell, image, seed FROM gaps WHERE reported)"
         with _said(self.folder), self._transaction():
+            for table in ("results", "runs"):
+                self._db.execute(f"DELETE FROM {table} WHERE (cell, image, seed) {again}")
+            self._db.execute("DELETE FROM gaps WHERE reported")
             self._db.execute("DELETE FROM runs WHERE error IS NOT NULL")
+
+    def end(self) -> None:
+        """Note that what is missing was reported: whoever runs the study again wants it measured."""
+        with _said(self.folder), self._transaction():
+            self._db.execute("UPDATE gaps SET reported = 1")
 
     def results(self) -> dict[str, dict[str, dict[tuple[str, int], float]]]:
         """Return cell -> measure -> (image, seed) -> value, of all in order of image and seed."""
@@ -147,10 +164,18 @@ class Store:
             found.setdefault(cell, {})[image, int(seed)] = error
         return found
 
+    def gaps(self) -> dict[str, dict[str, dict[tuple[str, int], str]]]:
+        """Return measure -> cell -> (image, seed) -> what failed, of each run that lacks it."""
+        found: dict[str, dict[str, dict[tuple[str, int], str]]] = {}
+        query = "SELECT measure, cell, image, seed, error FROM gaps ORDER BY measure, image, CAST(seed AS REAL), seed"
+        for measure, cell, image, seed, error in self._db.execute(query):
+            found.setdefault(measure, {}).setdefault(cell, {})[image, int(seed)] = error
+        return found
+
     def write_csv(self, cells: Sequence[str]) -> None:
         """Write `results.csv`, a row a run by cell, image and seed, and `measures.csv`, what its columns are."""
         names = [name for (name,) in self._db.execute("SELECT name FROM measures ORDER BY rowid")]
-        results = self.results()
+        results, gaps = self.results(), self.gaps()
         query = (
             "SELECT cell, image, seed, error, label, settings, scheduler FROM runs JOIN cells ON cell = id "
             "ORDER BY image, CAST(seed AS REAL), seed"
@@ -161,10 +186,13 @@ class Store:
         header = ["cell", "label", "image", "seed", *(f"set_{key}" for key in settings), "spec", *names, "error"]
         rows: list[list[Any]] = []
         for cell, image, seed, error, label, chosen, scheduler in runs:
-            of = json.loads(chosen)
+            own = json.loads(chosen)
             found = results.get(cell, {})
-            values = [found.get(name, {}).get((image, int(seed)), "") for name in names]
-            rows.append([cell, label, image, seed, *(_plain(of[key]) for key in settings), scheduler, *values, error])
+            run = image, int(seed)
+            values = [found.get(name, {}).get(run, "") for name in names]
+            lacking = [f"{name}: {of[cell][run]}" for name, of in gaps.items() if run in of.get(cell, ())]
+            why = error if error is not None else "; ".join(lacking) or None
+            rows.append([cell, label, image, seed, *(_plain(own[key]) for key in settings), scheduler, *values, why])
         self._csv("results.csv", header, rows)
         described = self._db.execute("SELECT * FROM measures ORDER BY rowid").fetchall()
         self._csv("measures.csv", ["name", "unit", "better", "source"], described)
@@ -186,6 +214,24 @@ class Store:
                 self._db.execute("ROLLBACK")
             raise
         self._db.execute("COMMIT")
+
+
+def check_folder(folder: Path) -> None:
+    """Check that a folder is missing, empty, or a study's.
+
+    Raises:
+        PidSamplerError: It holds other files, which are left alone, or is none.
+    """
+    if (folder / NAME).is_file():
+        return
+    try:
+        others = sorted(path.name for path in folder.iterdir() if not path.name.startswith((".lock", ".pidsampler-")))
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        raise FileError(f"cannot use {folder} for a study: {reason(error)}") from error
+    if others:
+        raise FileError(f"{folder} holds {others[0]!r} and no study, and is left alone: pass an empty or new folder")
 
 
 @contextmanager

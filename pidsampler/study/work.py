@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import math
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from numpy.typing import NDArray
 
 from .. import moved
 from ..backends import Backend
-from ..denoiser import Denoiser, GaussianMixture, Pair
+from ..denoiser import Denoiser, GaussianMixture, Pair, as_denoiser
 from ..errors import ConfigError, PidSamplerError
+from ..image.pixels import to_image
 from ..io import pictures
 from ..noise.coupling import NoiseFunction
 from ..onnx.device import resolve_device
@@ -26,8 +28,8 @@ from ..upscale.bind import Bound
 from ..upscale.source import Source
 from ..upscale.upscaler import Upscaler
 from .measures import Measure, Sample, get_measure
+from .parts import Flow, Network
 from .pictures import as_rgb, eight_bits, on_host, reduced, resized
-from .plan import Flow
 from .shared import Cost, sample_all
 from .store import RunKey
 
@@ -58,10 +60,10 @@ class StudyInput:
     """What comes before the first row: one image with one seed.
 
     Args:
-        model: A bundled name or a folder; without meaning for a flow.
-        flow: The closed-form flow, or None for a network.
+        model: A bundled name or a folder; without meaning where there is a source.
+        source: The flow or network that is sampled without an image, or None.
         image: Name of the image.
-        path: Picture or latent file; None for a flow.
+        path: Picture or latent file; None for a source.
         seed: 0..2^64-1.
         degrade_sigma: Noise level of the latent.
         noise: Noise function, or None for the package's own.
@@ -70,7 +72,7 @@ class StudyInput:
     """
 
     model: str
-    flow: Flow | None
+    source: Flow | Network | None
     image: str
     path: Path | None
     seed: int
@@ -88,7 +90,7 @@ class StudyJob:
         input: What they share.
         tables: Cell id -> table.
         converged: The table that stands for the ODE's solution, where a measure needs it.
-        measures: Names of the measures.
+        measures: The measures, or their names.
         keep: Whether pictures and previews are kept.
         folder: Study folder.
     """
@@ -96,7 +98,7 @@ class StudyJob:
     input: StudyInput
     tables: Mapping[str, StepTable]
     converged: StepTable | None
-    measures: tuple[str, ...]
+    measures: tuple[str | Measure, ...]
     keep: bool
     folder: Path
 
@@ -121,12 +123,14 @@ class RunOutcome:
         run: (cell id, image, seed).
         values: Measure -> value; empty if the run failed.
         error: Why it failed, one line.
+        gaps: Measure that failed -> why, one line.
         calls: Model calls made for it that no other shares.
     """
 
     run: RunKey
     values: Mapping[str, float] = field(default_factory=dict)
     error: str | None = None
+    gaps: Mapping[str, str] = field(default_factory=dict)
     calls: int = 0
 
 
@@ -138,7 +142,7 @@ class _Scene:
     run: Run
     seconds: float  # taken so far
     known: dict[str, Any]  # of the samples to be measured
-    bound: Bound | None
+    picture: Callable[[Array], NDArray[np.uint8]] | None  # what makes a picture of x
 
 
 class StudyWorker:
@@ -168,47 +172,55 @@ class StudyWorker:
                 if run.index in frames(len(job.tables[cell])):
                     strips[cell].append(_frame(run.predict_x0(m)))
 
-            on_step = preview if job.keep and job.input.flow is None else None
+            on_step = preview if job.keep and scene.picture is not None else None
             for cell, x, cost in sample_all(scene.denoiser, job.tables, run=scene.run, on_step=on_step):
-                values, why = {}, None
+                values: dict[str, float] = {}
+                gaps: dict[str, str] = {}
+                why = None
                 try:
                     if isinstance(x, Exception):
                         raise x
-                    values = self._measured(job, scene, cell, x, cost, measures, strips[cell])
-                except Exception as error:  # of the network, or of a user's measure
+                    values, gaps = self._measured(job, scene, cell, x, cost, measures, strips[cell])
+                except Exception as error:
                     why = _line(error)
-                yield RunOutcome(run=job.run_key(cell), values=values, error=why, calls=cost.new_calls)
+                yield RunOutcome(run=job.run_key(cell), values=values, error=why, gaps=gaps, calls=cost.new_calls)
 
     def _scene(self, job: StudyJob, backend: Backend) -> _Scene:
         table = next(iter(job.tables.values()))
         began = time.perf_counter()
-        if job.input.flow is not None:
+        source = job.input.source
+        denoiser: Denoiser
+        picture: Callable[[Array], NDArray[np.uint8]] | None = None
+        if isinstance(source, Flow):
             dtype = np.float64 if np.dtype(np.float64) in backend.state_types else np.float32
-            denoiser: Denoiser = Pair(job.input.flow.law, job.input.flow.law)  # a flow has no condition
-            shape: tuple[int, ...] = (1, *job.input.flow.shape)
-            bound = None
-            known: dict[str, Any] = {"flow": job.input.flow.at(job.input.flow.interval[1])}
+            denoiser = Pair(source.law, source.law)  # a flow has no condition
+            shape: tuple[int, ...] = (1, *source.shape)
+            known: dict[str, Any] = {"flow": source.at(source.interval[1])}
+        elif source is not None:
+            denoiser, shape, dtype, known = as_denoiser(source.net), (1, *source.shape), np.float32, {}
+            if source.shape[0] == 3:
+                picture = partial(to_image, size=source.shape[1:], backend=backend)
         else:
             up = self._upscaler(job.input.model)
-            source, reference = _pictures(job, up.model.contract.scale)
-            bound = up.bind(source, seed=job.input.seed, degrade_sigma=job.input.degrade_sigma)
-            denoiser, shape, dtype = bound.denoiser, bound.shape, np.float32
-            known = {"input": eight_bits(source.rgb) if source.latent is None else None, "reference": reference}
+            photo, reference = _pictures(job, up.model.contract.scale)
+            bound = up.bind(photo, seed=job.input.seed, degrade_sigma=job.input.degrade_sigma)
+            denoiser, shape, dtype, picture = bound.denoiser, bound.shape, np.float32, bound.picture
+            known = {"input": eight_bits(photo.rgb) if photo.latent is None else None, "reference": reference}
             if job.keep:
-                _keep_beside(job, source, bound, reference)
+                _keep_beside(job, photo, bound, reference)
         noise_kind = job.input.noise or "independent"
         x = backend.empty(shape, dtype)
         run = start(table, x, seed=job.input.seed, noise=noise_kind, inplace=True, backend=backend)
         run.initial_noise()
         noise = run.x
-        if job.input.flow is not None and job.input.flow.interval[0] < 1.0:
+        if isinstance(source, Flow) and source.interval[0] < 1.0:
             noise = run.x.copy()
-            run.x[...] = backend.adopt(_solution(job.input.flow.at(job.input.flow.interval[0]), noise))
+            run.x[...] = backend.adopt(_solution(source.at(source.interval[0]), noise))
         backend.synchronize()
         seconds = time.perf_counter() - began
         if job.converged is not None:
             known["converged"] = _converged(job, denoiser, noise, backend)
-        return _Scene(denoiser, run, seconds, known, bound)
+        return _Scene(denoiser, run, seconds, known, picture)
 
     def _upscaler(self, model: str) -> Upscaler:
         if self._loaded is None or self._loaded[0] != model:
@@ -225,10 +237,11 @@ class StudyWorker:
         cost: Cost,
         measures: list[Measure],
         strip: list[NDArray[np.uint8]],
-    ) -> dict[str, float]:
+    ) -> tuple[dict[str, float], dict[str, str]]:
+        """What was measured, and which measures failed and why."""
         table = job.tables[cell]
         began = time.perf_counter()
-        picture = None if scene.bound is None else scene.bound.picture(x)
+        picture = None if scene.picture is None else scene.picture(x)
         finished = time.perf_counter() - began
         calls = len(table)
         values = {
@@ -242,7 +255,13 @@ class StudyWorker:
         if any(row.draws for row in table.rows):
             known["converged"] = None  # a stochastic method does not go to the ODE's solution
         seen = Sample(on_host(x), None if picture is None else as_rgb(picture), **known)
-        values |= {measure.name: measure(seen) for measure in measures if measure.applies(seen)}
+        gaps: dict[str, str] = {}
+        for measure in measures:
+            if measure.applies(seen):
+                try:
+                    values[measure.name] = measure(seen)
+                except Exception as error:  # the rest of the run is as good as without it
+                    gaps[measure.name] = _line(error)
         if job.keep and picture is not None:
             record = {"cell": cell, "image": job.input.image, "seed": job.input.seed, "table": table.to_dict()}
             target = picture_path(job.folder, job.run_key(cell))
@@ -256,7 +275,7 @@ class StudyWorker:
                     record="{}",
                     overwrite=True,
                 )
-        return values
+        return values, gaps
 
 
 def _keep_beside(job: StudyJob, source: Source, bound: Bound, reference: NDArray[np.uint8] | None) -> None:
@@ -302,8 +321,8 @@ def _pictures(job: StudyJob, scale: int) -> tuple[Source, NDArray[np.uint8] | No
 def _converged(job: StudyJob, denoiser: Denoiser, noise: Array, backend: Backend) -> NDArray[Any]:
     """The ODE's solution from noise at t = 1: exact for a flow."""
     assert job.converged is not None
-    if job.input.flow is not None:
-        return _solution(job.input.flow.at(job.input.flow.interval[1]), noise)
+    if isinstance(source := job.input.source, Flow):
+        return _solution(source.at(source.interval[1]), noise)
     return on_host(sample(denoiser, job.converged, x=noise, backend=backend))
 
 

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from pidsampler import FlowSDE, Upscaler, noise
-from pidsampler.study.plan import Study, Truth
+from pidsampler.study import Study, Truth
 from pidsampler.study.report import figures
 from pidsampler.study.run import run_study
 from pidsampler.upscale import batch

@@ -147,7 +147,7 @@ def test_extras_are_said():
     lines = []
     doctor.report(lambda: "cpu", here({"scipy": "1", "matplotlib": "3"}, None, None), say=lines.append)
     assert "extra plot    is here" in lines
-    assert "extra study   without scikit-image, flip-evaluator" in lines
+    assert "extra study   without scikit-image, flip-evaluator, pandas" in lines
     assert "extra hub     without huggingface-hub" in lines
 
 

@@ -30,9 +30,10 @@ from pidsampler import (
 )
 from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
+from pidsampler.errors import PidSamplerWarning
 from pidsampler.jobs import processes
+from pidsampler.study import ReportOptions, Study, Truth
 from pidsampler.study.file import read_study
-from pidsampler.study.plan import ReportOptions, Study, Truth
 from pidsampler.study.report import figures
 from pidsampler.study.run import estimate, run_study
 from pidsampler.study.store import Store
@@ -356,18 +357,22 @@ def test_a_users_measure(tmp_path, study):
 # What goes wrong
 
 
+@pytest.mark.filterwarnings("default:known to fail")
 def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(study, tmp_path, capsys):
     study.write_text(SMALL.replace("steps = [2, 4]", "steps = [2, 4, 9]"))
     assert main(["study", str(study), "-o", str(tmp_path / "out"), "--processes", "1", "--device", "cpu"]) == 1
     out, error = capsys.readouterr()
+    assert "warning: known to fail: flow-sde, steps=9: " in error
     assert "24 runs of 6 cells" in out
     assert "8 runs failed; the first: flow-sde, steps=9: steps=9 would repeat times of a list of 4" in error
     found = rows(tmp_path / "out")
     assert len(found) == 24
     assert {row["label"] for row in found if row["error"]} == {"flow-sde, steps=9", "flow-ode, steps=9"}
     assert all(row["psnr"] for row in found if not row["error"])
-    main(["study", str(study), "-o", str(tmp_path / "out"), "--dry-run", "--device", "cpu"])
-    assert "will fail: flow-ode, steps=9: steps=9 would repeat" in capsys.readouterr().out
+    assert main(["study", str(study), "-o", str(tmp_path / "out"), "--dry-run", "--device", "cpu"]) == 1
+    out, error = capsys.readouterr()
+    assert "will fail: flow-ode, steps=9: steps=9 would repeat" in out
+    assert "error: known to fail: 2; the first: flow-sde, steps=9" in error
 
 
 def test_a_method_that_asks_two_networks_fails_before_a_run_of_a_model(study, tmp_path, capsys):
@@ -394,11 +399,33 @@ def with_own_measure(tmp_path, study, body, steps="[2, 4]"):
 
 
 @pytest.mark.parametrize("count", [1, 2])
-def test_a_measure_that_raises_fails_its_run(study, tmp_path, count):
+def test_a_measure_that_raises_costs_its_own_column(study, tmp_path, count):
     with_own_measure(tmp_path, study, "assert sample.picture.mean() > 1e9, 'too dark'")
     finished = run_study(read_study(study), tmp_path / "out", device="cpu", processes=count)
-    assert (finished.runs, finished.failed) == (16, 16)
-    assert finished.error == "flow-sde, steps=2: AssertionError: too dark"
+    assert (finished.runs, finished.failed) == (16, 0)
+    assert finished.error == "flow-sde, steps=2: own: AssertionError: too dark"
+    assert all(row["psnr"] and row["calls"] and not row["own"] for row in rows(tmp_path / "out"))
+    for text in (finished.summary(), finished.to_latex()):
+        assert "Measure own failed in 16 of 16 runs: AssertionError: too dark" in text
+
+
+def test_a_measure_that_failed_is_tried_again_once_the_study_had_ended(study, tmp_path):
+    with_own_measure(tmp_path, study, "assert sample.picture.mean() > 1e9")
+    plan, seen = read_study(study), []
+    run_study(plan, tmp_path / "out", device="cpu")
+    with_own_measure(tmp_path, study, "pass")
+    os.utime(tmp_path / "own.py", ns=(1, 1))
+    again = run_study(plan, tmp_path / "out", device="cpu", on_progress=seen.append)
+    assert (len(seen), again.error) == (16, None)
+    assert all(row["own"] for row in rows(tmp_path / "out"))
+    store = Store(tmp_path / "stopped", {})
+    store.add(("a", "b", 0), {}, error=None, gaps={"own": "why"})
+    store.forget_failures()
+    assert store.done() == {("a", "b", 0)}  # it had been stopped, and goes on where it was
+    store.end()
+    store.forget_failures()
+    assert store.done() == set()
+    store.close()
 
 
 def test_a_process_that_dies_takes_only_its_run_with_it(study, tmp_path):
@@ -426,7 +453,8 @@ def test_a_worker_that_cannot_begin_is_said_at_once(study, tmp_path, monkeypatch
 
 def test_a_model_that_is_not_there_fails_its_cells(study, tmp_path):
     study.write_text(SMALL.replace('scheduler = ["flow-sde", "flow-ode"]', 'model = ["gaussian", "nowhere"]'))
-    finished = run_study(read_study(study), tmp_path / "out", device="cpu")
+    with pytest.warns(PidSamplerWarning, match="known to fail: nowhere, steps=2: .*nowhere"):
+        finished = run_study(read_study(study), tmp_path / "out", device="cpu")
     assert finished.failed == 8
     assert "no model" in finished.error
     assert "nowhere" in finished.error
@@ -455,6 +483,17 @@ def test_a_study_may_grow(study, tmp_path):
     run_study(read_study(study), tmp_path / "out", device="cpu", on_progress=seen.append)
     assert len(seen) == 8
     assert len(rows(tmp_path / "out")) == 24
+
+
+def test_a_folder_that_is_no_study_is_left_alone(study, tmp_path, capsys):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "thesis.txt").write_text("years")
+    for more in ([], ["--dry-run"]):
+        assert main(["study", str(study), "-o", str(tmp_path / "mine"), "--device", "cpu", *more]) == 1
+        assert "holds 'thesis.txt' and no study, and is left alone" in capsys.readouterr().err
+    assert [path.name for path in (tmp_path / "mine").iterdir()] == ["thesis.txt"]
+    with pytest.raises(PidSamplerError, match=r"cannot use .*: Not a directory"):
+        run_study(read_study(study), study, device="cpu")
 
 
 def test_two_at_once_in_one_folder_are_refused(study, tmp_path):
@@ -583,6 +622,7 @@ def test_names_do_not_control_a_terminal(photos, tmp_path):
 
 
 def test_what_a_killed_study_left_is_removed(tmp_path):
+    Store(tmp_path / "out", {}).close()
     for folder in ("out", "out/tables", "out/pictures/a"):
         (tmp_path / folder).mkdir(parents=True, exist_ok=True)
         (tmp_path / folder / ".pidsampler-0123456789abcdef.tmp").write_bytes(b"half")

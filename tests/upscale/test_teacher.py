@@ -40,7 +40,7 @@ from pidsampler.io import captions
 from pidsampler.io.records import find_record
 from pidsampler.onnx.manifest import Manifest, TeacherRule, read_manifest
 from pidsampler.search.problem import Problem
-from pidsampler.study.plan import Study
+from pidsampler.study import Study
 from pidsampler.upscale.batch import Settings
 from pidsampler.upscale.options import Options
 from pidsampler.upscale.resolve import resolve

@@ -70,6 +70,7 @@ class Measure:
         source: Formula, paper or package, in one line.
         needs: Fields of Sample that must be there; where one is None, the measure does not apply.
         function: Computes it.
+        imports: Modules that it imports and that may be missing, which a study looks for before it begins.
     """
 
     name: str
@@ -79,6 +80,7 @@ class Measure:
     source: str
     needs: tuple[str, ...]
     function: Callable[[Sample], float]
+    imports: tuple[str, ...] = ()
 
     def applies(self, sample: Sample) -> bool:
         """Return whether the sample has all that the measure needs."""
@@ -106,7 +108,7 @@ class Measure:
 
 
 def measure(
-    *, unit: str, better: str, source: str, needs: tuple[str, ...]
+    *, unit: str, better: str, source: str, needs: tuple[str, ...], imports: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Sample], float]], Measure]:
     """Make a Measure of the function below; for the arguments see `Measure`.
 
@@ -115,7 +117,7 @@ def measure(
     """
     word("unit", unit)
     word("source", source)
-    needs = words("needs", needs)
+    needs, imports = words("needs", needs), words("imports", imports)
     if word("better", better) not in _DIRECTIONS:
         raise ConfigError(f"better={better!r} is none of {', '.join(map(repr, _DIRECTIONS))}")
     for need in needs:
@@ -124,7 +126,7 @@ def measure(
 
     def decorate(function: Callable[[Sample], float]) -> Measure:
         name = function.__name__.replace("_", "-")
-        return Measure(name, unit=unit, better=better, source=source, needs=needs, function=function)
+        return Measure(name, unit=unit, better=better, source=source, needs=needs, function=function, imports=imports)
 
     return decorate
 

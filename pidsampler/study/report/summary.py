@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +11,8 @@ from ...errors import PidSamplerError
 from ...schedulers.spec import Spec
 from ...table import as_table
 from ..measures import Measure
-from ..plan import Cell, Study, as_text
+from ..parts import Flow
+from ..plan import Cell, Plan, as_text
 from ..statistics import Interval, Runs, corrected, describe, difference, interval, order
 from ..store import Store
 from . import figures, tables, write_report
@@ -22,19 +23,25 @@ _OF_CONVERGENCE = ("ode-distance", "wasserstein-1")
 _FEWEST_POINTS = 3  # of a line whose order is fitted
 
 
-def report(study: Study, store: Store, *, measures: Iterable[Measure]) -> Path:
+def report(study: Plan, store: Store, *, measures: Iterable[Measure], known: Sequence[str] = ()) -> Path:
     """Write a study's report, figures and tables from its results; return the report's path.
+
+    Args:
+        study: The study.
+        store: Results of the study.
+        measures: In the order of the report.
+        known: What was known to fail before a run, a line each.
 
     Raises:
         PidSamplerError: A file cannot be written, or a package of the extra 'study' is missing.
     """
     shown: Shown = {}
     for cell in study.all_cells if study.report.album else ():
-        if study.flow(cell) is None and _times(study, cell) is not None:
+        if not isinstance(study.source(cell), Flow) and _times(study, cell) is not None:
             for image, seed in reversed(study.runs(cell)):  # the first seed stays
                 shown.setdefault(image, {})[cell.id] = seed, study.table(cell)[0].times
     pictures = album(store.folder, shown, megabytes=study.report.album)
-    data = summarise(study, store, measures=list(measures), pictures=pictures)
+    data = summarise(study, store, measures=list(measures), pictures=pictures, known=known)
     path = store.folder / "report.html"
     write_report(data, pictures.files, path=path)
     figures.draw(data, store.folder / "figures")
@@ -42,19 +49,26 @@ def report(study: Study, store: Store, *, measures: Iterable[Measure]) -> Path:
     return path
 
 
-def summarise(study: Study, store: Store, *, measures: list[Measure], pictures: Album | None = None) -> dict[str, Any]:
+def summarise(
+    study: Plan,
+    store: Store,
+    *,
+    measures: list[Measure],
+    pictures: Album | None = None,
+    known: Sequence[str] = (),
+) -> dict[str, Any]:
     """Return all that the report says, as plain JSON data whose numbers are finite or None.
 
     Args:
         study: The study.
         store: Results of the study.
-        measures: In the order of the report; those without a result are left out.
+        measures: In the order of the report.
         pictures: Pictures for the viewer.
+        known: What was known to fail before a run, a line each.
     """
     pictures = pictures or Album()
     results, errors = store.results(), store.errors()
     cells = study.all_cells
-    measures = [m for m in measures if any(m.name in results.get(cell.id, {}) for cell in cells)]
     summed = {m.name: _summed(study, m.name, results) for m in measures}
     return {
         "title": study.report.title,
@@ -83,13 +97,24 @@ def summarise(study: Study, store: Store, *, measures: list[Measure], pictures: 
         "convergence": [
             line for m in measures if m.name in _OF_CONVERGENCE and (line := _convergence(study, m, results))
         ],
+        "problems": _problems(study, store, known),
         "images": pictures.images,
         "pictures": pictures.pictures,
         "strips": pictures.strips,
     }
 
 
-def _axes(study: Study) -> dict[str, list[str]]:
+def _problems(study: Plan, store: Store, known: Sequence[str]) -> list[str]:
+    """What failed but for whole runs, a line each."""
+    total, lines = sum(len(study.runs(cell)) for cell in study.all_cells), list(known)
+    for name, cells in store.gaps().items():
+        lost = [error for cell in study.all_cells for error in cells.get(cell.id, {}).values()]
+        if lost:
+            lines.append(f"measure {name} failed in {len(lost)} of {total} runs: {lost[0]}")
+    return lines
+
+
+def _axes(study: Plan) -> dict[str, list[str]]:
     """What varies: the texts of each axis, in their order."""
     values: dict[str, dict[str, None]] = {}
     for cell in study.all_cells:
@@ -105,7 +130,7 @@ def _longest(results: Results) -> Runs:
     return max((runs for cell in results.values() for runs in cell.values()), key=len)
 
 
-def _summed(study: Study, measure: str, results: Results) -> dict[str, dict[str, Any]]:
+def _summed(study: Plan, measure: str, results: Results) -> dict[str, dict[str, Any]]:
     """Each cell's mean, interval and difference to the preset, whose p-values are corrected together."""
     base = results.get(study.preset_cell.id, {}).get(measure)
     found: dict[str, dict[str, Any]] = {}
@@ -133,7 +158,7 @@ def _described(measure: Measure, summed: Mapping[str, Mapping[str, Any]]) -> dic
     return {**facts, "digits": digits}
 
 
-def _effect(study: Study, axis: str, measure: Measure, results: Results) -> dict[str, Any] | None:
+def _effect(study: Plan, axis: str, measure: Measure, results: Results) -> dict[str, Any] | None:
     """The mean over the cells with each value of an axis: of a grid all, else those that differ in it alone."""
     own = study.preset_cell.axes
     points = []
@@ -151,7 +176,7 @@ def _effect(study: Study, axis: str, measure: Measure, results: Results) -> dict
     return {"axis": axis, "measure": measure.name, "points": points} if len(points) > 1 else None
 
 
-def _convergence(study: Study, measure: Measure, results: Results) -> dict[str, Any] | None:
+def _convergence(study: Plan, measure: Measure, results: Results) -> dict[str, Any] | None:
     """An error against the number of steps, a line for each choice of all else."""
     lines: dict[str, list[tuple[int, Cell]]] = {}
     for cell in study.all_cells:
@@ -179,7 +204,7 @@ def _convergence(study: Study, measure: Measure, results: Results) -> dict[str, 
     return {"measure": measure.name, "unit": measure.unit, "series": series} if series else None
 
 
-def _accuracy_order(study: Study, cell: Cell) -> int | None:
+def _accuracy_order(study: Plan, cell: Cell) -> int | None:
     """What the registry says of a cell's method with its own options."""
     info = getattr(study.scheduler(cell), "info", None)
     if info is None or cell.settings["eta"] is not None:
@@ -187,7 +212,7 @@ def _accuracy_order(study: Study, cell: Cell) -> int | None:
     return None if Spec.parse(cell.settings["scheduler"]).options else info.accuracy_order
 
 
-def _times(study: Study, cell: Cell) -> list[float] | None:
+def _times(study: Plan, cell: Cell) -> list[float] | None:
     """The list of a cell, or None where it has none."""
     try:
         scheduler = study.scheduler(cell)
@@ -197,7 +222,7 @@ def _times(study: Study, cell: Cell) -> list[float] | None:
         return None
 
 
-def _bias(study: Study, cell: Cell) -> str | None:
+def _bias(study: Plan, cell: Cell) -> str | None:
     """How far the cell's table ends off its noise level where it says so, or None."""
     try:
         table = as_table(study.scheduler(cell))
@@ -209,7 +234,7 @@ def _bias(study: Study, cell: Cell) -> str | None:
     return f"image {end.total_mean:+.3g} and noise {end.total_noise:+.3g} at the end, by the self-check"
 
 
-def _made(study: Study, store: Store, results: Results, errors: Mapping[str, Mapping[Any, str]]) -> list[list[str]]:
+def _made(study: Plan, store: Store, results: Results, errors: Mapping[str, Mapping[Any, str]]) -> list[list[str]]:
     """What made the results, label and text."""
     facts = store.facts()
     ids = [cell.id for cell in study.all_cells]

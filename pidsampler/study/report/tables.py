@@ -35,8 +35,7 @@ def markdown(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> 
 
     Args:
         data: The report's data.
-        measures: The columns; by default every measure with a direction that any cell has, and of the costs model calls
-            and seconds.
+        measures: The columns; by default every measure of the study, and of the costs model calls and seconds.
 
     Raises:
         PidSamplerError: A measure is unknown.
@@ -104,9 +103,7 @@ _Value = tuple[str, str, bool, bool]  # mean, half the interval's width or "", b
 def _shown(data: Mapping[str, Any], names: Sequence[str] | None) -> list[Mapping[str, Any]]:
     known = {measure["name"]: measure for measure in data["measures"]}
     if names is None:
-        found = {name for name in known for cell in data["cells"] if has(cell, name)}
-        good = [name for name in known if name in found and name not in COSTS and known[name]["better"]]
-        return [known[name] for name in (*good, *(name for name in _SHOWN_COSTS if name in found))]
+        return [known[name] for name in known if name not in COSTS or name in _SHOWN_COSTS]
     for name in names:
         if name not in known:
             raise unknown_name("measure", name, known=known)
@@ -171,6 +168,7 @@ def _note(
         parts.append(f"{noise}: within noise of the preset (paired test, corrected for the number of comparisons).")
     if any(value is None for value in values):
         parts.append(f"{nothing}: no result.")
+    parts += [f"{escape(line[:1].upper() + line[1:])}." for line in data["problems"] if line.startswith("measure ")]
     if any(cell["bias"] for cell in data["cells"]):
         parts.append("Biased: the sampler misses its noise level on purpose.")
     if data["preset"]:
