@@ -51,7 +51,7 @@ def test_parts_of_samplers(tmp_path):
     assert [(one.sampler, one.part) for one in found] == [
         (mine, "row 1 of 3"),
         (mine, "run of 3 rows"),
-        ("dpmpp-2m@uniform:4", "row 2 of 4"),
+        ("dpmpp-2m@uniform:4", "row 3 of 4"),
         ("dpmpp-2m@uniform:4", "run of 4 rows"),
     ]
     assert [one.ratio is None for one in found] == [False, False, True, True]
