@@ -12,9 +12,10 @@ time for a launch stands beside it.
 
 from .. import moved
 from .measurement import BenchPlan, measure
+from .samplers import steps  # takes the place of the module's name here; `pidsampler.bench.steps` can be imported still
 from .steps import variants
 
-__all__ = ["BenchPlan", "measure", "variants"]
+__all__ = ["BenchPlan", "measure", "steps", "variants"]
 
 
 __getattr__ = moved.names(__name__)

@@ -16,25 +16,25 @@ from ..schedulers import FlowSDE
 from ..timesteps import pid
 from ..values import field, flag, function, instance, items, mapping, pairs, wholes, word
 from .peers import Step, StepImplementation, check, ours
+from .ratios import unpaired
 from .rows import machine
 from .steps import Variant, moved_bytes, slots
 from .timing import (
+    COPIED,
     Buffers,
     Clock,
-    DeviceClock,
     Effort,
     HostClock,
     Launch,
     Times,
     cache_bytes,
+    clock_of,
     copies,
     element_size,
     timed,
 )
 
 PICTURE = 256  # pixels a side, of what is upscaled as a whole
-
-_COPIED = 12  # bytes an element that the copy moves
 
 
 def _backend(name: str, value: Any) -> Backend:
@@ -95,7 +95,7 @@ def measure(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str, 
 def _measured(plan: BenchPlan, note: Callable[[str], None]) -> Iterator[dict[str, Any]]:
     for name, why in plan.missing.items():
         note(f"without {name}: {why}")
-    where, clock = machine(plan.backend), DeviceClock() if plan.backend.device == "cuda" else HostClock()
+    where, clock = machine(plan.backend), clock_of(plan.backend)
     with plan.backend.active():
         for row in _steps(plan, clock, note):
             yield {**where, **row}
@@ -127,12 +127,13 @@ def _steps(plan: BenchPlan, clock: Clock, note: Callable[[str], None]) -> Iterat
                     if _warmed_up(stepper, clock, launches, note):
                         subjects[stepper.name] = launches
                 times = timed(clock, subjects, effort=plan.effort)
-                copied = _COPIED * n / times["copy"].ms / 1e6
+                copied = COPIED * n / times["copy"].ms / 1e6
                 size = moved_bytes(variant.row, n, x=element_size(x), m=element_size(m))
                 for stepper, _ in steppers:
                     if stepper.name not in times:
                         continue
                     speed = size / times[stepper.name].ms / 1e6
+                    share = unpaired(times["copy"], times[stepper.name]).times(size / (COPIED * n))
                     yield {
                         **variant.described(),
                         "x": x,
@@ -144,7 +145,7 @@ def _steps(plan: BenchPlan, clock: Clock, note: Callable[[str], None]) -> Iterat
                         "bytes": size,
                         "gb_s": speed,
                         "copy_gb_s": copied,
-                        "share": speed / copied,
+                        "share": share.middle if share.is_share else None,  # else the machine is too noisy to tell
                     }
 
 

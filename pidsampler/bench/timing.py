@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import random
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -24,6 +25,9 @@ from .peers import Array, Arrays, Step
 from .steps import slots
 
 Launch = Callable[[], object]
+Sample = tuple[float, float | None]  # milliseconds of a launch, and on a GPU those that the host needs for it
+
+COPIED = 12  # bytes an element that the copy moves
 
 _TURNOVER = 4  # what launches go through before they come back, in sizes of all caches
 _UNKNOWN_CACHES = 64 << 20  # bytes, where the machine does not say
@@ -68,6 +72,14 @@ class Times:
     n: int
     host_ms: float | None = None
 
+    @staticmethod
+    def of(samples: Sequence[Sample]) -> Times:
+        """Return those of samples."""
+        low, middle, high = np.percentile([ms for ms, _ in samples], (25, 50, 75))
+        host = [ms for _, ms in samples if ms is not None]
+        host_ms = float(np.median(host)) if host else None
+        return Times(ms=float(middle), iqr_ms=float(high - low), n=len(samples), host_ms=host_ms)
+
 
 class Clock(Protocol):
     """What takes samples."""
@@ -76,8 +88,8 @@ class Clock(Protocol):
         """Do what is done at first only: compile, allocate, fill caches of code."""
         ...
 
-    def sample(self, launches: Iterator[Launch]) -> tuple[float, float | None]:
-        """Return the milliseconds of a launch, and on a GPU those that the host needs for it."""
+    def sample(self, launches: Iterator[Launch]) -> Sample:
+        """Time launches."""
         ...
 
 
@@ -88,7 +100,7 @@ class HostClock:
         """Launch once."""
         launches[0]()
 
-    def sample(self, launches: Iterator[Launch]) -> tuple[float, float | None]:
+    def sample(self, launches: Iterator[Launch]) -> Sample:
         """Time one launch."""
         launch = next(launches)
         began = time.perf_counter()
@@ -113,7 +125,7 @@ class DeviceClock:
         launches[0]()
         self.sample(itertools.cycle(launches))
 
-    def sample(self, launches: Iterator[Launch]) -> tuple[float, float | None]:
+    def sample(self, launches: Iterator[Launch]) -> Sample:
         """Time sixteen launches.
 
         Raises:
@@ -137,10 +149,31 @@ class DeviceClock:
         return float(self._cuda.get_elapsed_time(begin, end)) / _QUEUED, 1e3 * host / _QUEUED
 
 
+def clock_of(backend: Backend) -> Clock:
+    """Return the clock for a row on a backend's device."""
+    return DeviceClock() if backend.device == "cuda" else HostClock()
+
+
+def in_turn(subjects: Mapping[str, Callable[[], Sample]], rounds: int) -> dict[str, list[Sample]]:
+    """Take a sample of each subject in each round, in an order drawn anew, so that the k-th ones are from one moment.
+
+    Args:
+        subjects: Functions that take a sample, by name.
+        rounds: Number of samples of each.
+    """
+    order, rng = list(subjects), random.Random(0)
+    samples: dict[str, list[Sample]] = {name: [] for name in subjects}
+    for _ in range(rounds):
+        rng.shuffle(order)
+        for name in order:
+            samples[name].append(subjects[name]())
+    return samples
+
+
 def timed(clock: Clock, subjects: Mapping[str, Sequence[Launch]], *, effort: Effort) -> dict[str, Times]:
     """Time subjects, each a list of launches to go through, in turn: what disturbs the machine meets all of them."""
     launches = {name: itertools.cycle(one) for name, one in subjects.items()}
-    samples: dict[str, list[tuple[float, float | None]]] = {name: [] for name in subjects}
+    samples: dict[str, list[Sample]] = {name: [] for name in subjects}
     spent = dict.fromkeys(subjects, 0.0)
     waiting = list(subjects)
     while waiting:
@@ -149,15 +182,7 @@ def timed(clock: Clock, subjects: Mapping[str, Sequence[Launch]], *, effort: Eff
             samples[name].append(clock.sample(launches[name]))
             spent[name] += time.perf_counter() - began
         waiting = [name for name, taken in samples.items() if not effort.enough(len(taken), spent[name])]
-    return {name: _times(taken) for name, taken in samples.items()}
-
-
-def _times(samples: list[tuple[float, float | None]]) -> Times:
-    low, middle, high = np.percentile([ms for ms, _ in samples], (25, 50, 75))
-    host = [ms for _, ms in samples if ms is not None]
-    return Times(
-        ms=float(middle), iqr_ms=float(high - low), n=len(samples), host_ms=float(np.median(host)) if host else None
-    )
+    return {name: Times.of(taken) for name, taken in samples.items()}
 
 
 class Buffers:
@@ -186,6 +211,13 @@ class Buffers:
         length = 1 + slots(row)
         groups = [self._states[k : k + length] for k in range(0, len(self._states) - length + 1, length)]
         return [partial(step, x, m, saved) for (x, *saved), m in zip(groups, self._outputs, strict=False)]
+
+    def runs(self, run: Callable[[Array, Iterator[Array]], object]) -> list[Launch]:
+        """Return launches of a function of x and an endless supply of outputs; x is as it was at first."""
+        for state in self._states:
+            state[...] = self._fresh
+        outputs = itertools.cycle(self._outputs)
+        return [partial(run, x, outputs) for x in self._states]
 
 
 def copies(backend: Backend, n: int, *, caches: int) -> list[Launch]:

@@ -8,8 +8,6 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from ..backends import Backend, get_backend
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..values import shown
@@ -23,19 +21,27 @@ if TYPE_CHECKING:
 
 _SIDES = {"cpu": "512,1024", "cuda": "512,1024,2048,4096"}
 _TYPES = {"cpu": "float32,float32/float16", "cuda": "float32,float32/float16,float16,bfloat16"}
-_OUTPUTS = ("float32", "float16", "bfloat16")  # types of a network's output; of the state, see the backend
 _MOST_SIDE = 16384
 _UPSCALE = "upscale"  # among the names of variants
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's options to its parser."""
+    parser.add_argument(
+        "samplers",
+        nargs="*",
+        metavar="SPEC",
+        help="time these samplers' rows and runs, at 1024 in float32: heun@uniform:8, FILE.py:NAME, @table.json",
+    )
+    parser.add_argument("--against", metavar="SPEC", help="compare each with this sampler, with a 95 %% interval")
+    parser.add_argument("--model", metavar="MODEL", help="time a run by this model too: a bundled name or a folder")
+    parser.add_argument("--rounds", type=int, metavar="N", help="samples of each (default: 20; with --model 6)")
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument(
         "--sizes", metavar="N,...", help=f"pixels a side (default: {_SIDES['cpu']}; on a GPU {_SIDES['cuda']})"
     )
     parser.add_argument(
-        "--variants", metavar="NAME,...", default="*", help="by name or pattern, as 'flow-sde*,upscale' (default: all)"
+        "--variants", metavar="NAME,...", help="by name or pattern, as 'flow-sde*,upscale' (default: all)"
     )
     parser.add_argument(
         "--dtype",
@@ -55,6 +61,7 @@ def plan(arguments: argparse.Namespace) -> BenchPlan:
     """
     from ..bench.measurement import BenchPlan
     from ..bench.rows import check_columns
+    from ..bench.samplers import types_of
     from ..bench.timing import Effort
 
     if arguments.output is not None:
@@ -62,14 +69,14 @@ def plan(arguments: argparse.Namespace) -> BenchPlan:
     backend = _backend(arguments.device)
     sides = (arguments.sizes or _SIDES[backend.device]).split(",")
     types = (arguments.dtype or _TYPES[backend.device]).split(",")
-    chosen, upscale = _variants(arguments.variants.split(","))
+    chosen, upscale = _variants((arguments.variants or "*").split(","))
     peers, missing = _peers(backend, arguments.peers)
     if arguments.quick:
         sides, types = sides[:1], types[:1]
     return BenchPlan(
         backend=backend,
         variants=chosen,
-        types=[_types(text, backend) for text in types],
+        types=[types_of(text, backend) for text in types],
         sides=[_side(text) for text in sides],
         peers=peers,
         missing=missing,
@@ -80,7 +87,13 @@ def plan(arguments: argparse.Namespace) -> BenchPlan:
 
 def run(arguments: argparse.Namespace) -> int:
     """Time what is asked for; 0, or 2 where an option is wrong."""
+    if arguments.samplers:
+        _time_samplers(arguments)
+        return OK
     with checking():
+        for name in ("against", "model", "rounds"):
+            if getattr(arguments, name) is not None:
+                raise ConfigError(f"--{name} is for samplers: pass a SPEC, such as pidsampler bench heun@uniform:8")
         asked = plan(arguments)
     carry_out(asked, arguments.output)
     return OK
@@ -102,12 +115,43 @@ def carry_out(asked: BenchPlan, output: Path | None) -> None:
             append(row)
 
 
+def _time_samplers(arguments: argparse.Namespace) -> None:
+    """Print what samplers take, and append it to a CSV file."""
+    from ..bench import steps
+    from ..bench.rows import COLUMNS, appending, check_columns, machine
+    from ..bench.samplers import types_of
+
+    with checking():
+        for name in ("variants", "peers"):
+            if getattr(arguments, name) is not None:
+                raise ConfigError(f"--{name} is for the package's own rows: leave it out, or the SPEC")
+        if arguments.output is not None:
+            check_columns(arguments.output)
+        backend = _backend(arguments.device)
+        sides = [_side(text) for text in (arguments.sizes or "1024").split(",")]
+        types = (arguments.dtype or "float32").split(",")
+        for text in types:
+            types_of(text, backend)
+    options = {"against": arguments.against, "model": arguments.model, "rounds": arguments.rounds}
+    if arguments.quick:
+        sides, types, options["rounds"] = sides[:1], types[:1], arguments.rounds or 6
+    where = machine(backend)
+    with appending(arguments.output) if arguments.output is not None else nullcontext(lambda row: None) as append:
+        for side in sides:
+            for text in types:
+                say(f"{side}x{side}, {text}:", flush=True)
+                for timing in steps(arguments.samplers, side=side, dtype=text, backend=backend, **options):
+                    say(f"  {timing}", flush=True)
+                    row = {**where, **timing.columns()}
+                    append({key: row[key] for key in COLUMNS if key in row})
+
+
 def _line(row: dict[str, Any]) -> str:
     types = "/".join(dict.fromkeys((row["x"], row["m"]))) if "x" in row else ""
     text = f"{row['side']:5}  {types:17}  {row['variant']:34}  {row['by']:13}  {row['ms']:9.4g}  {row['iqr_ms']:8.2g}"
     text += f"  {row['n']:3}"
     if "share" in row:
-        text += f"  {row['gb_s']:6.4g}  {row['share']:8.0%}"
+        text += f"  {row['gb_s']:6.4g}  " + ("   noisy" if row["share"] is None else f"{row['share']:8.0%}")
     if row["host_ms"] is not None:
         text += f"  host {row['host_ms']:.3g} ms"
     return text
@@ -154,17 +198,6 @@ def _peers(backend: Backend, names: str | None) -> tuple[list[StepImplementation
         if name not in peers:
             raise unknown_name("peer", name, known=[*peers, *missing, "none"])
     return [peers[name] for name in names.split(",")], {}
-
-
-def _types(text: str, backend: Backend) -> tuple[str, str]:
-    x, slash, m = text.partition("/")
-    states = [np.dtype(dtype).name for dtype in backend.state_types]
-    if x not in states:
-        raise unknown_name("type of the state", x, known=states)
-    outputs = {x, *_OUTPUTS}
-    if slash and m not in outputs:
-        raise unknown_name("type of the output", m, known=outputs)
-    return x, m if slash else x
 
 
 def _side(text: str) -> int:

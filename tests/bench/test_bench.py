@@ -219,7 +219,8 @@ def test_rows_of_a_run(tmp_path, capsys):
         assert int(row["bytes"]) == 3 * int(row["side"]) ** 2 * (2 * element + output)
         speed = int(row["bytes"]) / float(row["ms"]) / 1e6
         assert float(row["gb_s"]) == pytest.approx(speed, rel=1e-4)
-        assert float(row["share"]) == pytest.approx(speed / float(row["copy_gb_s"]), rel=1e-4)
+        if row["share"]:  # else the machine was too noisy to tell
+            assert float(row["share"]) == pytest.approx(speed / float(row["copy_gb_s"]), rel=1e-4)
     assert {row["eta"] for row in found} == {"", "0.5"}
 
 

@@ -1,0 +1,92 @@
+"""Ratios of two times with their 95 % intervals, and when a machine is too noisy for one to be told."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from .timing import Times
+
+LEAST = 6  # values that an interval of 95 % of their median needs
+
+_WIDEST = 1.25  # the interval's upper end over its lower one: beyond, a ratio says nothing
+_MOST_SHARE = 1.5  # of a copy's speed: no row is faster, so that the copy was disturbed
+_TAIL = 0.025
+_MOST_WIDE = 100.0  # of an interval's logarithm
+_OF_MEDIAN = 1.96 * 1.25 / 1.35  # a median's half interval, in units of the quartiles' distance over sqrt(n)
+
+NOISY = "the machine is too noisy to tell"
+
+
+@dataclass(frozen=True)
+class Ratio:
+    """A ratio, and the ends of its 95 % interval.
+
+    Args:
+        middle: Its median.
+        low: Lower end.
+        high: Upper end.
+    """
+
+    middle: float
+    low: float
+    high: float
+
+    def __str__(self) -> str:
+        return f"{self.middle:.3g} [{self.low:.3g}, {self.high:.3g}]"
+
+    def times(self, factor: float) -> Ratio:
+        """Return it multiplied by a number above 0."""
+        return Ratio(self.middle * factor, self.low * factor, self.high * factor)
+
+    @property
+    def is_sure(self) -> bool:
+        """Whether its interval is narrow enough to say anything: the upper end at most 1.25 times the lower one."""
+        return self.high <= _WIDEST * self.low
+
+    @property
+    def is_share(self) -> bool:
+        """Whether it can be a share of a copy's speed: `is_sure`, and at most 1.5."""
+        return self.is_sure and self.middle <= _MOST_SHARE
+
+    @property
+    def verdict(self) -> str:
+        """What it says, as one time over another: "faster", "slower", "no difference can be told", or `NOISY`."""
+        if self.high < 1.0:
+            return "faster"
+        if self.low > 1.0:
+            return "slower"
+        return "no difference can be told" if self.is_sure else NOISY
+
+
+def median(values: Sequence[float]) -> Ratio:
+    """Return the median of at least six values, with the interval of 95 % that their ranks give.
+
+    It holds for values of any law: the k-th smallest and the k-th largest. k is the largest number for which fewer than
+    k of n fall below the median with a probability of at most 2.5 %. Source: Hahn and Meeker, Statistical
+    Intervals (1991), section 5.2.
+    """
+    n, below, k = len(values), 0.0, 0
+    while (below := below + math.comb(n, k) / 2**n) <= _TAIL:
+        k += 1
+    ordered = sorted(values)
+    return Ratio(float(np.median(ordered)), ordered[k - 1], ordered[-k])
+
+
+def paired(times: Sequence[float], others: Sequence[float]) -> Ratio:
+    """Return how many times as long as `others` `times` are: the `median` of the ratios of those taken together."""
+    return median([a / b for a, b in zip(times, others, strict=True)])
+
+
+def unpaired(one: Times, other: Times) -> Ratio:
+    """Return the ratio of two medians that were not taken in turn.
+
+    Source of a median's standard error, 1.25/1.35 times the
+    range over sqrt(n): McGill, Tukey and Larsen, Variations of box plots (1978), section 7.
+    """
+    wide = math.hypot(*(_OF_MEDIAN * each.iqr_ms / (each.ms * math.sqrt(each.n)) for each in (one, other)))
+    wide, ratio = min(wide, _MOST_WIDE), one.ms / other.ms
+    return Ratio(ratio, ratio * math.exp(-wide), ratio * math.exp(wide))
