@@ -1,0 +1,24 @@
+"""Doors to diffusers: a scheduler of its configs here, and a sampler of ours in its pipelines."""
+
+from typing import TYPE_CHECKING, Any
+
+from ...errors import missing_extra
+from .config import from_diffusers
+
+if TYPE_CHECKING:
+    from .scheduler import TableScheduler
+
+__all__ = ["TableScheduler", "from_diffusers"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "TableScheduler":
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    try:
+        from .scheduler import TableScheduler
+    except ModuleNotFoundError as error:
+        if error.name not in ("torch", "diffusers"):
+            raise
+        raise missing_extra(error.name, "diffusers") from error
+    globals()[name] = TableScheduler
+    return TableScheduler
