@@ -44,7 +44,7 @@ class PidSampler:
     CATEGORY, FUNCTION, RETURN_TYPES = "sampling/pidsampler", "make", ("SAMPLER",)
 
     @classmethod
-    def INPUT_TYPES(cls):  # noqa: N802
+    def INPUT_TYPES(cls):
         return {"required": {"spec": ("STRING", {"default": "unipc"}), "space": (SPACES,)}}
 
     def make(self, spec, space):
@@ -58,16 +58,14 @@ class PidSigmas:
     CATEGORY, FUNCTION, RETURN_TYPES = "sampling/pidsampler", "make", ("SIGMAS",)
 
     @classmethod
-    def INPUT_TYPES(cls):  # noqa: N802
+    def INPUT_TYPES(cls):
         steps = ("INT", {"default": 4, "min": 1, "max": 1000})
         return {
             "required": {"list": ("STRING", {"default": "pid"}), "steps": steps, "space": (list(k_diffusion.SPACES),)}
         }
 
     def make(self, list, steps, space):
-        spec = f"flow-ode@{list}:{steps}"
-        _name(spec)
-        return (_sigmas(ps.get_scheduler(spec).timesteps.tolist(), space),)
+        return (_sigmas(ps.get_scheduler(f"flow-ode@{_name(list)}:{steps}").timesteps.tolist(), space),)
 
 
 class PidTableFile:
@@ -76,7 +74,7 @@ class PidTableFile:
     CATEGORY, FUNCTION, RETURN_TYPES = "sampling/pidsampler", "make", ("SAMPLER", "SIGMAS")
 
     @classmethod
-    def INPUT_TYPES(cls):  # noqa: N802
+    def INPUT_TYPES(cls):
         return {"required": {"table": (folder_paths.get_filename_list("pidsampler"),), "space": (SPACES,)}}
 
     def make(self, table, space):
@@ -89,7 +87,7 @@ class PidTableText:
     CATEGORY, FUNCTION, RETURN_TYPES = "sampling/pidsampler", "make", ("SAMPLER", "SIGMAS")
 
     @classmethod
-    def INPUT_TYPES(cls):  # noqa: N802
+    def INPUT_TYPES(cls):
         return {"required": {"table": ("STRING", {"multiline": True}), "space": (SPACES,)}}
 
     def make(self, table, space):

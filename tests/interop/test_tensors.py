@@ -1,4 +1,4 @@
-"""PyTorch's doors: TableScheduler in real tiny pipelines, k-diffusion's signature, torch modules. Skipped without torch."""
+"""PyTorch's doors: TableScheduler in a real tiny pipeline, k-diffusion's signature, torch modules."""
 
 import numpy as np
 import pytest
@@ -303,3 +303,88 @@ def test_a_torch_module_is_a_network(dtype):
         for row in run:
             run.step(network(torch.tensor(run.x, dtype=dtype), torch.full((2,), row.at)).float().numpy())
     assert (found == run.x).all()
+
+
+def _blocks(repository, page):
+    """The indented examples of a page, each as source."""
+    text, blocks = (repository / "docs" / page).read_text(encoding="utf-8"), [[]]
+    for line in text.splitlines():
+        if line.startswith("    "):
+            blocks[-1].append(line[4:])
+        elif blocks[-1]:
+            blocks.append([])
+    return ["\n".join(block) for block in blocks if block]
+
+
+def test_the_pages_examples_run(flux, repository):
+    in_pipeline, on_module = _blocks(repository, "diffusers.md")
+
+    def pipe(_, *, num_inference_steps):
+        pipe.images = _run(flux, pipe.scheduler, num_inference_steps)
+        return pipe
+
+    pipe.scheduler = diffusers.FlowMatchEulerDiscreteScheduler()
+    exec(in_pipeline, scope := {"pipe": pipe})
+    assert scope["pipe"].scheduler.table == ps.get_scheduler("unipc@shifted(shift=3):12").table()
+
+    class Module(torch.nn.Module):
+        def forward(self, x, t):
+            return x * t.reshape(-1, 1, 1, 1)
+
+    exec(on_module, scope := {"ps": ps, "module": Module(), "previews": []})
+    assert len(scope["images"]) == 18
+    assert len(scope["previews"]) > 60
+    (called,) = _blocks(repository, "comfyui.md")
+    told = []
+    exec(called, scope := {"ps": ps, "model": _x0, "x": _rand(1, 3, 4, 4), "sigmas": SIGMAS, "show": told.append})
+    assert len(told) == 3
+    assert torch.isfinite(scope["x"]).all()
+
+
+@pytest.fixture(name="nodes")
+def _nodes(monkeypatch, load_script, tmp_path):
+    """The node pack with stand-ins of what it reads of ComfyUI (commit a125cd84): KSAMPLER and folder_paths."""
+    from types import ModuleType, SimpleNamespace
+
+    class KSAMPLER:
+        def __init__(self, sampler_function, extra_options={}, inpaint_options={}):  # noqa: B006
+            self.sampler_function = sampler_function
+
+    samplers, paths = ModuleType("comfy.samplers"), ModuleType("folder_paths")
+    samplers.KSAMPLER = KSAMPLER
+    paths.models_dir, paths.folder_names_and_paths = str(tmp_path), {}
+    paths.get_filename_list = lambda name: ["learnt.json"]
+    paths.get_full_path_or_raise = lambda name, file: str(tmp_path / file)
+    for name, module in {
+        "comfy": SimpleNamespace(samplers=samplers), "comfy.samplers": samplers, "folder_paths": paths,
+    }.items():  # fmt: skip
+        monkeypatch.setitem(__import__("sys").modules, name, module)
+    return load_script("examples/comfyui/pidsampler_nodes.py").NODE_CLASS_MAPPINGS
+
+
+def _called(node, **inputs):
+    assert set(inputs) == set(node.INPUT_TYPES()["required"])
+    found = getattr(node(), node.FUNCTION)(**inputs)
+    assert len(found) == len(node.RETURN_TYPES)
+    return found
+
+
+def test_comfyuis_nodes(nodes, tmp_path):
+    (sigmas,) = _called(nodes["PidSigmas"], list="pid", steps=4, space="flow")
+    assert sigmas.dtype == torch.float32
+    assert sigmas.tolist() == pytest.approx([0.999, 0.866, 0.634, 0.342, 0.0], abs=1e-7)
+    x = _rand(1, 3, 4, 4)
+    (sampler,) = _called(nodes["PidSampler"], spec="flow-ode", space="of the model")
+    table = ps.get_scheduler("flow-ode@pid").table()
+    (tmp_path / "learnt.json").write_text(table.to_json())
+    found = [(sampler, sigmas), _called(nodes["PidTableFile"], table="learnt.json", space="flow")]
+    found.append(_called(nodes["PidTableText"], table=table.to_json(), space="flow"))
+    expected = ps.sample(lambda x, t: 0.3 * x, table, x=x.numpy())
+    for made, own in found:
+        out = made.sampler_function(_x0, x, own, extra_args={}, callback=None, disable=True)
+        assert out.numpy() == pytest.approx(expected, abs=1e-6)
+    for spec in ("my.py:mine", "@table.json"):
+        with pytest.raises(ps.PidSamplerError, match="names a file"):
+            _called(nodes["PidSampler"], spec=spec, space="flow")
+    with pytest.raises(ps.PidSamplerError, match="names a file|cannot read"):
+        _called(nodes["PidSigmas"], list="my.py:mine", steps=4, space="flow")

@@ -70,6 +70,12 @@ class TableScheduler(SchedulerMixin, ConfigMixin):
     # What diffusers writes into a pipeline's model_index.json, and imports when it loads the pipeline.
     __module__ = "pidsampler.interop.diffusers"
 
+    _run: Run | None
+    _index: int | None
+    _begin_index: int | None
+    _state: Tensor
+    _returned: Tensor
+
     @register_to_config
     def __init__(
         self,
@@ -242,9 +248,7 @@ class TableScheduler(SchedulerMixin, ConfigMixin):
         return "independent" if self._noise == _GENERATOR else self._noise
 
     def _forget(self) -> None:
-        self._run: Run | None = None
-        self._index: int | None = None
-        self._begin_index: int | None = None
+        self._run = self._index = self._begin_index = None
         self._state = self._returned = None
 
     def _made(self, begin: float | None = None) -> Any:
@@ -278,7 +282,7 @@ class TableScheduler(SchedulerMixin, ConfigMixin):
 
     def _calls_a_step(self) -> int:
         """How many rows the first step takes: by so many is the table shorter that begins at the second."""
-        times = getattr(self._made(), "timesteps", ())
+        times: tuple[float, ...] = tuple(getattr(self._made(), "timesteps", ()))
         try:
             return len(self.table) - len(as_table(self._made(begin=float(times[1])))) if len(times) > 2 else 1
         except PidSamplerError:  # what is made already cannot begin elsewhere
