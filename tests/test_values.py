@@ -825,6 +825,7 @@ LATER = {
     *("upscale.batch.FileJob.lost", "upscale.batch.FileOutcome", "upscale.batch.FileWorker.run"),
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
     "onnx.Model.denoisers",
+    *("denoiser.TorchNetwork", "denoiser.TorchNetwork.predict"),  # without PyTorch there is none
     "upscale.batch.upscale_on_cluster",
     *("io.safetensors.Entry", "io.safetensors.Header"),
 }

@@ -90,7 +90,9 @@ def test_a_saved_scheduler_comes_back(tmp_path, sampler):
 def test_a_saved_pipeline_comes_back(flux, tmp_path):
     expected = _run(flux, _table_scheduler("flow-sde", seed=3))
     flux.save_pretrained(tmp_path)
-    again = diffusers.FluxPipeline.from_pretrained(tmp_path)
+    again = diffusers.FluxPipeline.from_pretrained(
+        tmp_path, **dict.fromkeys(("text_encoder", "tokenizer", "text_encoder_2", "tokenizer_2"))
+    )
     again.set_progress_bar_config(disable=True)
     assert torch.equal(_run(again, again.scheduler), expected)
 
@@ -333,7 +335,7 @@ def test_the_pages_examples_run(flux, repository):
 
     exec(on_module, scope := {"ps": ps, "module": Module(), "previews": []})
     assert len(scope["images"]) == 18
-    assert len(scope["previews"]) > 60
+    assert len(scope["previews"]) == 60
     (called,) = _blocks(repository, "comfyui.md")
     told = []
     exec(called, scope := {"ps": ps, "model": _x0, "x": _rand(1, 3, 4, 4), "sigmas": SIGMAS, "show": told.append})
@@ -386,5 +388,5 @@ def test_comfyuis_nodes(nodes, tmp_path):
     for spec in ("my.py:mine", "@table.json"):
         with pytest.raises(ps.PidSamplerError, match="names a file"):
             _called(nodes["PidSampler"], spec=spec, space="flow")
-    with pytest.raises(ps.PidSamplerError, match="names a file|cannot read"):
+    with pytest.raises(ps.PidSamplerError, match="names a file"):
         _called(nodes["PidSigmas"], list="my.py:mine", steps=4, space="flow")
