@@ -15,7 +15,7 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 BY_POSITION = {
     *("noise.philox.normal", "noise.torch.normal", "timesteps.continuous.pid_shift"),
     *("interop.diffusers.scheduler.TableScheduler.step", "interop.diffusers.scheduler.TableScheduler.scale_noise"),
-    "interop.k_diffusion.KSampler.__call__",
+    *("interop.k_diffusion.KSampler.__call__", "interop.tensors.BatchNoise.__call__"),
     *("denoiser.guidance.Guided", "denoiser.flows.GaussianMixture"),
 }
 # A Denoiser's only method, which users write: predict(x, t, out).

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import json
 import logging
 from collections.abc import Mapping
@@ -266,8 +267,8 @@ class TableScheduler(SchedulerMixin, ConfigMixin):
         """The times that the pipeline's own scheduler would have."""
         self._used_own = True
         sigmas, mu = self._given
-        names = FlowMatchEulerDiscreteScheduler._get_init_keys(FlowMatchEulerDiscreteScheduler) & self.config.keys()
-        settings = {name: self.config[name] for name in names}
+        names = inspect.signature(FlowMatchEulerDiscreteScheduler.__init__).parameters
+        settings = {name: self.config[name] for name in names if name in self.config}
         if settings["use_dynamic_shifting"] is None:
             settings["use_dynamic_shifting"] = mu is not None
         try:
