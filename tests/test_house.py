@@ -14,6 +14,8 @@ FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 # What may take more than two arguments by position: the arguments' order is the field's own.
 BY_POSITION = {
     *("noise.philox.normal", "noise.torch.normal", "timesteps.continuous.pid_shift"),
+    *("interop.diffusers.scheduler.TableScheduler.step", "interop.diffusers.scheduler.TableScheduler.scale_noise"),
+    *("interop.k_diffusion.KSampler.__call__", "interop.tensors.BatchNoise.__call__"),
     *("denoiser.guidance.Guided", "denoiser.flows.GaussianMixture"),
 }
 # A Denoiser's only method, which users write: predict(x, t, out).
@@ -22,6 +24,7 @@ CONTRACT = "predict"
 # one place, and these are as wide as the file that they are read from, by keyword alone.
 WIDE = {"table.Row", "upscale.options.Options"}
 WIDE |= {"onnx.manifest.Manifest", "onnx.contract.Contract", "export.architecture.Architecture"}
+WIDE |= {"interop.diffusers.scheduler.TableScheduler"}
 
 # Methods of named tuples that begin with an underscore only in order not to collide with fields.
 NAMED_TUPLE = {"_asdict", "_fields", "_replace", "_make"}

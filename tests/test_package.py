@@ -114,6 +114,7 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
             "ray",
             "export",
             "hub",
+            "diffusers",
             "completion",
             "test",
             "dev",

@@ -850,6 +850,7 @@ LATER = {
     *("upscale.tiles.Tiled.predict", "upscale.tiles.cut_latent", "onnx.Model.check_caption", "onnx.Model.denoiser"),
     "onnx.Model.denoisers",
     *("upscale.batch.upscale_on_cluster", "make_again", "Tiling.told", "StepTable.html", "io.pictures.write_png"),
+    *("denoiser.TorchNetwork", "denoiser.TorchNetwork.predict"),  # without PyTorch there is none
     *("io.safetensors.Entry", "io.safetensors.Header"),
 }
 

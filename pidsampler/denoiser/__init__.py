@@ -9,6 +9,7 @@ from .guidance import (
     Guided,
     RescaledGuidance,
 )
+from .torch import TorchNetwork
 
 __all__ = [
     "AdaptiveProjectedGuidance",
@@ -22,6 +23,7 @@ __all__ = [
     "NetworkLike",
     "Pair",
     "RescaledGuidance",
+    "TorchNetwork",
     "as_denoiser",
     "network_of",
 ]

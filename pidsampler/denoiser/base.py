@@ -7,6 +7,7 @@ from typing import Any, Protocol, cast, runtime_checkable
 
 from ..errors import ConfigError, ModelError
 from ..values import number, shown, whole
+from .torch import TorchNetwork, is_module
 
 Array = Any
 
@@ -38,11 +39,15 @@ DenoiserLike = NetworkLike | tuple[NetworkLike, NetworkLike]
 def as_denoiser(network: DenoiserLike) -> Denoiser:
     """Return a Denoiser as it is, one around a callable net(x, t) -> m, or the `Pair` of a tuple of two.
 
+    A torch.nn.Module is called with tensors, see `TorchNetwork`.
+
     Raises:
         PidSamplerError: The network is no Denoiser and cannot be called.
     """
     if callable(getattr(network, "predict", None)):
         return cast(Denoiser, network)
+    if is_module(network):
+        return TorchNetwork(network)
     if callable(network):
         return _Function(network)
     if isinstance(network, tuple) and len(network) == 2:

@@ -12,12 +12,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import schedulers, timesteps
-from ..errors import ConfigError, PidSamplerError, PidSamplerWarning, missing_extra, printable, unknown_name
-from ..io.data import read_json
-from ..schedulers import TimesScheduler
-from ..timesteps import Times, TimesLike
-from ..values import flag, number, numbers, shown, whole, word
+from ... import schedulers, timesteps
+from ...errors import ConfigError, PidSamplerError, PidSamplerWarning, missing_extra, printable, unknown_name
+from ...io.data import read_json
+from ...schedulers import TimesScheduler
+from ...timesteps import Times, TimesLike
+from ...values import flag, number, numbers, shown, whole, word
 
 
 def from_diffusers(
