@@ -35,7 +35,7 @@ class Followed:
     def __init__(self, flight: Flight) -> None:
         self.flight = flight
         steps = _STEPS if flight.subject.seen.flow is None else _FLOW_STEPS
-        self.trajectory = Trajectory(flight, steps=steps)
+        self.trajectory = Trajectory(flight, flight.follower(steps), end=flight.exact)
         self.end = self.trajectory.end
 
 
