@@ -15,7 +15,7 @@ from ..timesteps import custom
 from ..values import field, flag, items, numbers
 
 Bias = tuple[float, float]
-_EXACT: Bias = (0.0, 0.0)
+EXACT: Bias = (0.0, 0.0)
 
 
 def _times(name: str, value: Any) -> tuple[float, ...]:
@@ -55,7 +55,7 @@ def update(
     *,
     weights: Sequence[float] = (),
     eta: float = 0.0,
-    bias: Bias = _EXACT,
+    bias: Bias = EXACT,
     paired: bool = False,
 ) -> Update:
     """Return the update of row i of a `LinearSolver`, whose arguments these are."""
@@ -112,7 +112,7 @@ class LinearSolver:
     def update(self, i: int) -> Update:
         """Return what row i does, beside its weights."""
         eta = self.etas[i] if self.etas else 0.0
-        bias = self.biases[i] if self.biases else _EXACT
+        bias = self.biases[i] if self.biases else EXACT
         return update(self.times, i, weights=self.weights[i], eta=eta, bias=bias, paired=self.paired)
 
     @property
@@ -123,12 +123,17 @@ class LinearSolver:
 
     def with_numbers(self, times: Sequence[float], found: Sequence[float]) -> LinearSolver:
         """Return the solver of other times, and of other `numbers`, all in one row."""
-        left, weights, biases = iter(found), [], []
+        left = iter(found)
+        weights, biases = [], []
         for row in self.weights:
-            weights.append([next(left) for _ in row])
+            weights.append(tuple(next(left) for _ in row))
             if self.biases:
-                biases.append([next(left), next(left)])
-        return attrs.evolve(self, times=times, weights=weights, biases=biases)
+                biases.append((next(left), next(left)))
+        return attrs.evolve(self, times=tuple(times), weights=tuple(weights), biases=tuple(biases))
+
+    def with_etas(self, etas: Sequence[float]) -> LinearSolver:
+        """Return the solver of other etas."""
+        return attrs.evolve(self, etas=tuple(etas))
 
     def table(self) -> StepTable:
         """Return the table, whose rows save their prediction, and a pair's state, as long as a later one reads it."""
@@ -152,7 +157,7 @@ class LinearSolver:
                     saves[slots[kind, i]] = saved
             base, a, b, fresh = updates[i]
             noise = {i + 1: fresh} if fresh else {}
-            biased = bool(self.biases) and self.biases[i] != _EXACT
+            biased = bool(self.biases) and self.biases[i] != EXACT
             a = a if base == i else 0.0
             rows.append(Row(t, t_next, a=a, b=b, h=h, noise=noise, saves=saves, biased=biased))
         return StepTable(rows)

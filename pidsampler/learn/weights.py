@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..errors import ModelError
 from .flights import Array, Flight, Predictions, host, step
-from .solver import LinearSolver, update
+from .solver import EXACT, Bias, LinearSolver, update
 
 
 class Path(Protocol):
@@ -51,8 +51,8 @@ def least_squares(
     """
     states = [[flight.noise] for flight, _ in pairs]
     predictions: list[Predictions] = [[] for _ in pairs]
-    weights: list[list[float]] = []
-    biases: list[list[float]] = []
+    weights: list[tuple[float, ...]] = []
+    biases: list[Bias] = []
     for i, t in enumerate(times[:-1]):
         for (flight, _), xs, known in zip(pairs, states, predictions, strict=True):
             known.append(flight.predict(xs[-1], t))
@@ -66,12 +66,13 @@ def least_squares(
             equations = np.stack([*map(host, columns), host(path.at(times[i + 1]) - x)], axis=1)
             factor = np.asarray(np.linalg.qr(np.concatenate([factor, equations]), mode="r"))
         found = _solved(factor, ridge, count).tolist()
-        weights.append(found[:count])
-        biases += [found[count:]] * biased
-        does = update(times, i, weights=weights[i], bias=(found[-2], found[-1]) if biased else (0.0, 0.0), paired=paired)
+        weights.append(tuple(found[:count]))
+        bias = (found[-2], found[-1]) if biased else EXACT
+        biases += [bias] * biased
+        does = update(times, i, weights=weights[i], bias=bias, paired=paired)
         for xs, known in zip(states, predictions, strict=True):
             xs.append(step(xs, does, weights=weights[i], predictions=known))
-    return LinearSolver(times, weights, biases=biases, paired=paired), [xs[-1] for xs in states]
+    return LinearSolver(tuple(times), tuple(weights), biases=tuple(biases), paired=paired), [xs[-1] for xs in states]
 
 
 def _solved(factor: NDArray[np.float64], ridge: float, count: int) -> NDArray[np.float64]:
