@@ -252,7 +252,7 @@ class Learning:
                 bfloat16=interval(judged(held_out, in_bfloat16(flights, solver))).mean,
                 measure=target.measure,
                 sign=target.sign,
-                consistency=consistency(problem, held_out, ends) if self.target == ODE else None,
+                consistency=consistency(problem, held_out, ends=ends) if self.target == ODE else None,
                 provenance=self._provenance(problem, seen, unseen, start),
             )
 

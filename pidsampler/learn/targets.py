@@ -184,7 +184,7 @@ def _measure(target: Any) -> Measure | None:
     return found if isinstance(found, Measure) else None
 
 
-def consistency(problem: Problem, held_out: Sequence[Judged], ends: Sequence[Array]) -> dict[str, Runs] | None:
+def consistency(problem: Problem, held_out: Sequence[Judged], *, ends: Sequence[Array]) -> dict[str, Runs] | None:
     """Return how well results, reduced again, are their inputs: the measure of that name, in dB.
 
     Args:
