@@ -109,6 +109,11 @@ class LinearSolver:
         if self.paired and steps % 2:
             raise ConfigError(f"{steps} rows cannot come in pairs: pass an even number, or paired=False")
 
+    @property
+    def largest(self) -> float:
+        """The largest absolute weight; 0 where there is none."""
+        return max((abs(w) for row in self.weights for w in row), default=0.0)
+
     def update(self, i: int) -> Update:
         """Return what row i does, beside its weights."""
         eta = self.etas[i] if self.etas else 0.0
