@@ -12,7 +12,7 @@ import attrs
 from ..errors import ConfigError
 from ..table import Combination, Row, StepTable
 from ..timesteps import custom
-from ..values import field, flag, items, numbers
+from ..values import field, flag, items, numbers, whole
 
 Bias = tuple[float, float]
 EXACT: Bias = (0.0, 0.0)
@@ -116,6 +116,7 @@ class LinearSolver:
 
     def update(self, i: int) -> Update:
         """Return what row i does, beside its weights."""
+        i = whole("i", i, low=0, high=len(self.weights) - 1)
         eta = self.etas[i] if self.etas else 0.0
         bias = self.biases[i] if self.biases else EXACT
         return update(self.times, i, weights=self.weights[i], eta=eta, bias=bias, paired=self.paired)
@@ -128,17 +129,20 @@ class LinearSolver:
 
     def with_numbers(self, times: Sequence[float], found: Sequence[float]) -> LinearSolver:
         """Return the solver of other times, and of other `numbers`, all in one row."""
-        left = iter(found)
+        wanted, flat = sum(map(len, self.numbers)), numbers("found", found)
+        if len(flat) != wanted:
+            raise ConfigError(f"found has {len(flat)} numbers, expected {wanted}")
+        left = iter(flat)
         weights, biases = [], []
         for row in self.weights:
             weights.append(tuple(next(left) for _ in row))
             if self.biases:
                 biases.append((next(left), next(left)))
-        return attrs.evolve(self, times=tuple(times), weights=tuple(weights), biases=tuple(biases))
+        return attrs.evolve(self, times=_times("times", times), weights=tuple(weights), biases=tuple(biases))
 
     def with_etas(self, etas: Sequence[float]) -> LinearSolver:
         """Return the solver of other etas."""
-        return attrs.evolve(self, etas=tuple(etas))
+        return attrs.evolve(self, etas=numbers("etas", etas))
 
     def table(self) -> StepTable:
         """Return the table, whose rows save their prediction, and a pair's state, as long as a later one reads it."""
