@@ -544,7 +544,7 @@ CALLS |= {
     "learn.LinearSolver": {"times": TIMES_, "weights": Takes([[], [0.5], [0.5]]), **SOLVED},
     "learn.LinearSolver.update": {"i": Takes(0)},
     "learn.LinearSolver.with_numbers": {"times": Takes([0.9, 0.0], ()), "found": Takes([])},
-    "learn.LinearSolver.with_etas": {"etas": Takes([0.5])},
+    "learn.LinearSolver.with_etas": {"etas": Takes([0.5], ([1],))},
     "learn.Learning": {
         "calls": Takes(3),
         "timesteps": Takes(TIMES, (None,)),
