@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..errors import FileError
 from ..io.times import write_list
-from .common import check_output_file, resuming
-from .output import say
+from .common import GOES_ON, check_output_file, resuming
+from .output import say, tell
 from .progress import progress_bar
 
 
@@ -47,6 +47,7 @@ def run(arguments: argparse.Namespace) -> int:
         PidSamplerError: An argument is not as it should be, or the search failed.
     """
     from ..search import Search
+    from ..search.journal import Journal
     from ..search.problem import Problem
 
     output = arguments.output
@@ -61,8 +62,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_output_file(arguments)
     reduce = "reference" in search.measure.needs
     problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
-    with resuming("nothing is written, and the same command begins anew"), progress_bar(arguments.quiet) as advance:
-        found = search.run(problem, lambda most: advance("searching", total=most))
+    journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
+    with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
+        found = search.run(problem, lambda most: advance("searching", total=most), journal=journal)
+    if journal.replaced:
+        tell(f"pidsampler: {journal.path} was of another command, so this one began anew")
     result = [*found.table, "", ",".join(map(repr, found.times.tolist()))]
     if not arguments.quiet:
         say(*result, flush=True)
@@ -72,6 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.quiet:  # then it would be lost
             say(*result)
         raise
+    journal.remove()
     if not arguments.quiet:
         say(f"written to {output}")
     return 0

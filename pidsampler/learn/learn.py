@@ -23,17 +23,18 @@ from .. import timesteps
 from ..denoiser import DenoiserLike, GaussianMixture, as_denoiser
 from ..errors import ConfigError, PidSamplerError, optional
 from ..search import refine
-from ..search.compare import Pairs, known_lists, split
+from ..search.compare import Pairs, known_lists, lists_left_out, split
+from ..search.journal import Journal, facts_of
 from ..search.problem import Problem, Subject
 from ..study.measures import Sample
 from ..study.statistics import interval
 from ..timesteps import Times, TimesLike
-from ..values import callback, field, flag, instance, number, whole
+from ..values import callback, field, flag, instance, number, whole, word
 from ..values import shape as shape_
 from .flights import Array, Course, Flight
 from .guards import amplification, in_bfloat16
 from .joint import Ends, refined
-from .known import BEST, best_known, known_samplers
+from .known import BEST, Known, Samplers, best_known, known_samplers, searched
 from .result import SURE, Fit
 from .solved import Followed, Reference, distances, mean_square
 from .solver import LinearSolver
@@ -45,6 +46,7 @@ _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
 _TIMED = 2  # calls, for an estimate
 _ROUNDS = 10  # of Gauss and Newton's method, as they often are
+_RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
 
 OnCall = Callable[[str, int], object]
 
@@ -84,7 +86,8 @@ class Learning:
         evaluations: Most lists that are tried beyond the known ones.
         free_start: Move the first time too, downwards.
         joint: Refine times and weights together at the end, where the times move.
-        most_amplified: The largest amplification that is not refused.
+        most_amplified: The largest amplification that is not refused. The ridge is raised fourfold, six times at most,
+            until there is no more; a ridge of 0 stays.
 
     Raises:
         PidSamplerError: A value is not as described.
@@ -115,9 +118,9 @@ class Learning:
             PidSamplerError: There would be fewer than two runs to compare on.
         """
         seen, unseen = split(_checked(problem), self.seeds)
-        return self._extent(problem, seen, unseen, known=len(known_samplers(problem, self.calls)))
+        return self._extent(problem, seen, unseen, known=known_samplers(problem, self.calls))
 
-    def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, known: int) -> Extent:
+    def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, known: Samplers) -> Extent:
         fits, others = (len({subject.name for subject, _ in pairs}) for pairs in (seen, unseen))
         more = self.calls - 1  # the first call of a run is kept
         moves = self.timesteps is None
@@ -126,13 +129,18 @@ class Learning:
         by_times = more * (more + 1) // 2
         rounds = _ROUNDS * (by_weights + by_times + more) if moves and self.joint else 0
         references = 64 * fits + (64 + 32 + 128) * others
-        compared = more * (known + (BEST + 3) * others)
+        compared = sum(len(table) - 1 for _, table in known.values()) + more * ((BEST + 4) * others + 2 * fits)
         return Extent(
             fitted=len(seen),
             held_out=len(unseen),
-            known=known,
-            calls=references + fits * (lists * more + rounds) + compared,
+            known=len(known),
+            calls=references + fits * ((lists + self._searched) * more + rounds) + compared,
         )
+
+    @property
+    def _searched(self) -> int:
+        """How many lists are tried for the best known sampler: it begins with its best list."""
+        return self.evaluations // 2
 
     def seconds(self, problem: Problem) -> float:
         """Return about how many seconds `run` would take: two calls are timed, on the first image.
@@ -150,77 +158,126 @@ class Learning:
             problem.backend.synchronize()
             return (time.perf_counter() - began) / _TIMED * calls
 
-    def run(self, problem: Problem, on_call: OnCall | None = None) -> Fit:
+    def run(self, problem: Problem, on_call: OnCall | None = None, *, journal: Journal | None = None) -> Fit:
         """Learn, then compare on what was held out.
 
         Args:
             problem: The model and its pictures, or a flow.
             on_call: Called as on_call(what, about) with each model call of the network: what is done, and about how
                 many calls there will be; an exception cancels.
+            journal: Where numbers are kept, so that a run that was killed goes on from there, and ends the same to the
+                bit. A network without hashes is told from others by the problem's name alone.
 
         Raises:
-            PidSamplerError: There would be fewer than two runs to compare on; the network fails; or the amplification
-                is above `most_amplified`.
+            PidSamplerError: There would be fewer than two runs to compare on; the network fails; the amplification is
+                above `most_amplified`; or the journal's file cannot be used.
         """
         callback("on_call", on_call, takes="(what, about)")
+        journal = Journal() if journal is None else instance("journal", journal, kind=Journal, words="a Journal")
         optional("scipy.optimize", "scipy")
         seen, unseen = split(_checked(problem), self.seeds)
         known = known_samplers(problem, self.calls)
-        told = _Told(on_call, self._extent(problem, seen, unseen, known=len(known)).calls)
-        with problem.backend.active():
-            fitted_to = [Followed(flight) for flight in _flights(problem, seen, told)]
-            told.what = "weights"
-            solver, start = self._learnt(problem, fitted_to, told)
-            flights = _flights(problem, unseen, told)
-            courses = [Course(flight, solver) for flight in flights]
-            told.what = "judging"
-            amplified = amplification(flights, solver, courses=courses)
-            if amplified > self.most_amplified:
-                raise ConfigError(
-                    f"the sampler found makes errors of the network {amplified:.3g} times larger, more than "
-                    f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
-                )
-            held_out = [Reference(flight) for flight in flights]
-            ends = [course.end for course in courses]
-            wanted = interval(distances(held_out, ends)).mean / SURE
-            for one in held_out:
-                one.sharpen(wanted)
-            errors = distances(held_out, ends)
-            told.what = f"comparing {interval(errors).mean:.4g} with what is known"
-            return Fit(
-                solver=solver,
-                errors=errors,
-                baselines=best_known(errors, held_out, known=known),
-                known=len(known),
-                fitted=math.sqrt(mean_square(fitted_to, [Course(one.flight, solver).end for one in fitted_to])),
-                reference_error=max(one.error for one in held_out),
-                amplification=amplified,
-                bfloat16=interval(distances(held_out, in_bfloat16(flights, solver))).mean,
-                provenance=self._provenance(problem, seen, unseen, start),
-            )
+        told = _Told(on_call, self._extent(problem, seen, unseen, known=known).calls, journal)
+        journal.begin({"work": "learn", "settings": attrs.asdict(self), **facts_of(problem)})
+        try:
+            with problem.backend.active():
+                return self._run(problem, seen, unseen, known=known, told=told)
+        finally:
+            journal.close()
 
-    def _learnt(self, problem: Problem, solved: Sequence[Followed], told: _Told) -> tuple[LinearSolver, str | None]:
+    def _run(self, problem: Problem, seen: Pairs, unseen: Pairs, *, known: Samplers, told: _Told) -> Fit:
+        journal = told.journal
+        fitted_to = [Followed(flight) for flight in _flights(problem, seen, told)]
+        flights = _flights(problem, unseen, told)
+        solver, amplified, made = self._not_amplifying(problem, fitted_to, flights, told)
+        courses = [Course(flight, solver) for flight in flights]
+        told.what = "judging"
+        held_out = [Reference(flight, journal) for flight in flights]
+        ends = [course.end for course in courses]
+        wanted = interval(distances(held_out, ends)).mean / SURE
+        for one in held_out:
+            one.sharpen(wanted)
+        errors = distances(held_out, ends)
+        told.what = f"comparing {interval(errors).mean:.4g} with what is known"
+        best = best_known(errors, held_out, known=known, journal=journal)
+        below = problem.first if self.free_start else None
+        told.what = f"comparing {interval(errors).mean:.4g} with a list searched for"
+        return Fit(
+            solver=solver,
+            errors=errors,
+            known=Known(
+                count=len(known),
+                best=best,
+                searched=searched(
+                    *(errors, held_out),
+                    best=best[0],
+                    fitted_to=fitted_to,
+                    evaluations=self._searched,
+                    below=below,
+                    journal=journal,
+                )
+                if best
+                else None,
+                left_out=lists_left_out(problem, self.calls),
+            ),
+            fitted=math.sqrt(mean_square(fitted_to, [Course(one.flight, solver).end for one in fitted_to])),
+            reference_error=max(one.error for one in held_out),
+            amplification=amplified,
+            bfloat16=interval(distances(held_out, in_bfloat16(flights, solver))).mean,
+            provenance={**self._provenance(problem, seen, unseen), **made},
+        )
+
+    def _not_amplifying(
+        self, problem: Problem, fitted_to: Sequence[Followed], flights: Sequence[Flight], told: _Told
+    ) -> tuple[LinearSolver, float, dict[str, Any]]:
+        """The solver, its amplification on all runs, and how it was made; with a larger ridge where that is needed."""
+        every = [*(one.flight for one in fitted_to), *flights]
+        ridge = self.ridge
+        for _ in range(_MOST_RAISED + 1):
+            before = told.journal.calls + told.journal.skipped
+            told.what = "weights"
+            solver, start = self._learnt(problem, fitted_to, told, ridge=ridge)
+            amplified = amplification(every, solver, courses=[Course(flight, solver) for flight in every])
+            if amplified <= self.most_amplified:
+                return solver, amplified, {"times_moved_from": start, "ridge": ridge}
+            if not ridge:
+                break
+            ridge *= _RAISED
+            told.about += told.journal.calls + told.journal.skipped - before
+        larger = f", with a ridge of {ridge / _RAISED:g} too" if ridge > self.ridge else ""
+        raise ConfigError(
+            f"the sampler found makes errors of the network {amplified:.3g} times larger{larger}, more than "
+            f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
+        )
+
+    def _learnt(
+        self, problem: Problem, solved: Sequence[Followed], told: _Told, *, ridge: float
+    ) -> tuple[LinearSolver, str | None]:
         """The solver, and the list that its times were moved from, if any."""
         pairs = [(one.flight, one.trajectory) for one in solved]
 
         def fitted(times: Times) -> tuple[LinearSolver, list[Array]]:
-            return least_squares(pairs, times.tolist(), history=self.history, ridge=self.ridge)
+            return least_squares(pairs, times.tolist(), history=self.history, ridge=ridge)
 
         best = math.inf
 
         def cost(times: Times) -> float:
             nonlocal best
-            try:
-                found = mean_square(solved, fitted(times)[1])
-            except PidSamplerError:
-                return math.inf
+
+            def work() -> list[float]:
+                try:
+                    return [mean_square(solved, fitted(times)[1])]
+                except PidSamplerError:
+                    return [math.inf]
+
+            found = told.journal.kept(f"{ridge!r} over {times.tobytes().hex()}", work, count=1)[0]
             best = min(best, found)
             told.what = f"moving times: {math.sqrt(best):.4g}"
             return found
 
         if self.timesteps is not None:
             return fitted(np.array(self.timesteps))[0], None
-        lists = {name: times * (problem.first / times[0]) for name, times in known_lists(problem, self.calls).items()}
+        lists = known_lists(problem, self.calls)
         costs = {name: cost(times) for name, times in lists.items()}
         start = min(costs, key=costs.__getitem__)
         below = problem.first if self.free_start else None
@@ -232,17 +289,18 @@ class Learning:
         ends = Ends(
             flights=[one.flight for one in solved],
             targets=[one.end for one in solved],
-            change=1e-6 if np.dtype(problem.dtype) == np.float64 else 1e-3,
+            change=1e-6 if all(one.flight.subject.seen.flow for one in solved) else 1e-3,
         )
-        penalty = self.ridge * mean_square(solved, reached)
+        penalty = ridge * mean_square(solved, reached)
         below = problem.first if self.free_start and solver.times[0] < problem.first else None
 
         def on_best(off: float) -> None:
             told.what = f"times and weights together: {off:.4g}"
 
-        return refined(ends, solver, penalty=penalty, below=below, on_best=on_best), start
+        found = refined(ends, solver, penalty=penalty, below=below, on_best=on_best, journal=told.journal)
+        return found, start
 
-    def _provenance(self, problem: Problem, seen: Pairs, unseen: Pairs, start: str | None) -> dict[str, Any]:
+    def _provenance(self, problem: Problem, seen: Pairs, unseen: Pairs) -> dict[str, Any]:
         from ..version import __version__
 
         return {
@@ -250,7 +308,6 @@ class Learning:
             "versions": {"pidsampler": __version__, "numpy": np.__version__},
             "model": {"name": problem.name, "sha256": dict(problem.hashes)},
             "settings": attrs.asdict(self),
-            "times_moved_from": start,
             "fitted_to": _described(seen),
             "held_out": _described(unseen),
         }
@@ -261,25 +318,19 @@ def fit(
     *,
     calls: int,
     shape: Sequence[int],
-    seeds: int = 4,
     timesteps: TimesLike | None = None,
-    history: int = 3,
-    ridge: float = 1e-2,
-    free_start: bool = False,
     first: float = 0.999,
+    **options: Any,
 ) -> Fit:
     """Learn a sampler for a denoiser that predicts the velocity, in float64 on the CPU.
 
     Args:
-        denoiser: A Denoiser, or any callable net(x, t) -> m.
+        denoiser: A Denoiser, or any callable net(x, t) -> m of numpy arrays; two networks as one, such as `Guided`.
         calls: Model calls, 1..64.
         shape: (3, H, W) of an image.
-        seeds: Number of seeds to fit to, and of others to hold out; from 2 on.
         timesteps: A list of so many steps to keep; None moves the times too.
-        history: The most predictions before its own that a row weighs.
-        ridge: How much large weights count against the fit.
-        free_start: Move the first time too, downwards.
         first: Noise level at which runs begin, from pure noise; that of a list is its own first time.
+        **options: Those of `Learning`: history, ridge, seeds, evaluations, free_start, joint, most_amplified.
 
     Returns:
         The fit; `.table` is the sampler, `.error` its held-out distance to the ODE's solution.
@@ -288,11 +339,16 @@ def fit(
         PidSamplerError: An argument is not as described, or the fit is refused, see `Learning.run`.
     """
     kept = None if timesteps is None else _list("timesteps", timesteps)
-    learning = Learning(calls=calls, timesteps=kept, history=history, ridge=ridge, seeds=seeds, free_start=free_start)
+    known = [each.name for each in attrs.fields(Learning) if each.name not in ("calls", "timesteps")]
+    for name in options:
+        word("option", name, choices=known)
+    learning = Learning(calls=calls, timesteps=kept, **options)
     size = shape_("shape", shape)
     if len(size) != 3:
         raise ConfigError(f"shape={size} is not that of an image: pass (3, height, width)")
     network = as_denoiser(denoiser)
+    if len(getattr(network, "networks", (network,))) > 1:
+        raise ConfigError("a sampler is learnt for one network: pass the two as one, such as Guided(*networks, scale)")
     flow = network if isinstance(network, GaussianMixture) else None
     subject = Subject(name="seed", denoiser=network, shape=(1, *size), seen=Sample(np.empty(0), flow=flow))
     top = number("first", first, low=0, high=1, above=True)
@@ -307,13 +363,14 @@ def _checked(problem: Problem) -> Problem:
 class _Told:
     """Tells of each call what is done."""
 
-    def __init__(self, on_call: OnCall | None, about: int) -> None:
-        self.what = "solving"
-        self._on_call, self._about = on_call, about
+    def __init__(self, on_call: OnCall | None, about: int, journal: Journal) -> None:
+        self.what, self.about, self.journal = "solving", about, journal
+        self._on_call = on_call
 
     def __call__(self) -> None:
+        self.journal.calls += 1
         if self._on_call is not None:
-            self._on_call(self.what, self._about)
+            self._on_call(self.what, max(self.about - self.journal.skipped, self.journal.calls))
 
 
 def _by_image(pairs: Pairs) -> list[tuple[Subject, list[int]]]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from ..errors import ModelError
+from ..search.journal import Journal
 from ..study.statistics import Runs
-from .flights import Array, Flight, Trajectory, rms
+from .flights import Array, Flight, Trajectory, host, rms
 
 _STEPS = 64  # of a solution to fit to, and the first of one to compare with
 _FLOW_STEPS = 256  # of a closed-form flow, whose calls cost little
@@ -44,27 +45,36 @@ class Reference:
 
     Args:
         flight: The flight.
+        journal: Where ends are kept.
 
     `error` is the RMS change of the end when its steps were doubled last, which is more than it is off; 0 where the end
     is exact.
     """
 
-    def __init__(self, flight: Flight) -> None:
+    def __init__(self, flight: Flight, journal: Journal | None = None) -> None:
         self.flight, self.error = flight, 0.0
-        self._steps = 0
+        self._steps, self._journal = 0, Journal() if journal is None else journal
         if (exact := flight.exact) is not None:
             self.end = exact
             return
         self._steps = _STEPS
-        self.end = flight.solve(_STEPS)
-        self.error = rms(self.end - flight.solve(_STEPS // 2))
+        self.end = self._solved(_STEPS)
+        self.error = rms(self.end - self._solved(_STEPS // 2))
 
     def sharpen(self, wanted: float) -> None:
         """Double the steps until the error is no more than wanted, or there are 512."""
         while self.error > wanted and self._steps < _MOST_STEPS:
             self._steps *= 2
-            before, self.end = self.end, self.flight.solve(self._steps)
+            before, self.end = self.end, self._solved(self._steps)
             self.error = rms(self.end - before)
+
+    def _solved(self, steps: int) -> Array:
+        flight = self.flight
+        if not self._journal.keeps(flight.noise.size):
+            return flight.solve(steps)
+        name = f"solution {flight.subject.name} {flight.seeds} {steps}"
+        end = self._journal.kept(name, lambda: host(flight.solve(steps)).tolist(), count=flight.noise.size)
+        return flight.adopted(end)
 
 
 def mean_square(solved: Sequence[Solved], ends: Sequence[Array]) -> float:
@@ -81,10 +91,12 @@ def mean_square(solved: Sequence[Solved], ends: Sequence[Array]) -> float:
     return found
 
 
+def runs_of(solved: Sequence[Solved]) -> list[tuple[str, int]]:
+    """Return (image, seed) of each run."""
+    return [(one.flight.subject.name, seed) for one in solved for seed in one.flight.seeds]
+
+
 def distances(solved: Sequence[Solved], ends: Sequence[Array]) -> Runs:
     """Return the RMS distance of each run's result to the end of its ODE."""
-    return {
-        (one.flight.subject.name, seed): rms(x - end)
-        for one, xs in zip(solved, ends, strict=True)
-        for seed, x, end in zip(one.flight.seeds, xs, one.end, strict=True)
-    }
+    off = [rms(x - end) for one, xs in zip(solved, ends, strict=True) for x, end in zip(xs, one.end, strict=True)]
+    return dict(zip(runs_of(solved), off, strict=True))
