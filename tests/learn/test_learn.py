@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pidsampler import PidSamplerError, StepTable, get_scheduler, sample, timesteps
 from pidsampler.denoiser import Gaussian, GaussianMixture
 from pidsampler.errors import PidSamplerWarning
-from pidsampler.learn import Learning, LinearSolver, fit
+from pidsampler.learn import Learning, LinearSolver, fit, matrix
 from pidsampler.learn.flights import Course, Flight, Trajectory, rms
 from pidsampler.learn.guards import amplification
 from pidsampler.learn.joint import Ends, Point, refined
@@ -244,8 +244,25 @@ def test_a_searched_list_is_compared_with():
     off = distances_by(method, searched.times, seeds=(2, 3))
     assert np.mean(off) == pytest.approx(searched.mean)
     assert found.history["best_searched"]["times"] == searched.times.tolist()
-    assert found.history["lists_left_out"]["simple"] == "it is the same as uniform"
+    assert found.history["lists_left_out"]["polyexponential"] == "it is the same as exponential"
     assert sum("of the distance of" in line for line in found.report) == 2
+
+
+def test_a_matrix_of_tables_and_problems():
+    other = Problem.of_flow(GaussianMixture([-0.3, 0.4], [0.5, 0.35], [1, 2]), height=4, width=4)
+    tables = {"mine": SOLVER.table(), "euler": "flow-ode@uniform:2"}
+    rows = matrix(tables, {"this": PROBLEM, "other": other}, seeds=2)
+    assert [(row.table, row.on) for row in rows] == [(a, b) for a in tables for b in ("this", "other")]
+    for row in rows:
+        assert row.share == row.distance / row.best_distance
+        assert row.low <= row.distance - row.best_distance <= row.high
+        assert row.reference_error == 0.0
+    assert rows[2].distance == pytest.approx(np.mean(distances_by("flow-ode", [1, 0.5, 0], seeds=(0, 1))))
+    assert rows[2].share > 1
+    with pytest.raises(PidSamplerError, match="draws noise or asks two networks"):
+        matrix({"sde": "flow-sde@uniform:2"}, {"this": PROBLEM})
+    with pytest.raises(PidSamplerError, match="a single run"):
+        matrix(tables, {"this": PROBLEM}, seeds=1)
 
 
 def distances_by(name, times, *, seeds):
