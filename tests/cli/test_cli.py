@@ -328,7 +328,7 @@ def test_interrupted(here, run, monkeypatch):
         130,
         "pidsampler: error: interrupted: the same command goes on where it was\n",
     )
-    assert sorted(os.listdir()) == ["all", "in.png"]
+    assert sorted(os.listdir()) == ["all", "in.png", "times.txt.journal"]
 
 
 @pytest.mark.parametrize("command", [["-m", "pidsampler"], ["-m", "pidsampler.cli"], ["bin/pidsampler"]])
