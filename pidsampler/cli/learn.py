@@ -8,8 +8,8 @@ from pathlib import Path
 from ..errors import FileError
 from ..io.tables import write_table
 from ..schedulers.registry import as_times
-from .common import check_output_file, checking, duration, resuming
-from .output import say
+from .common import GOES_ON, check_output_file, checking, duration, resuming
+from .output import say, tell
 from .progress import progress_bar
 
 
@@ -82,6 +82,7 @@ def run(arguments: argparse.Namespace) -> int:
         PidSamplerError: An argument is not as it should be, or the fit failed or was refused.
     """
     from ..learn import Learning
+    from ..search.journal import Journal
     from ..search.problem import Problem
 
     with checking():
@@ -109,8 +110,11 @@ def run(arguments: argparse.Namespace) -> int:
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
         say(f"about {extent.calls} model calls, {duration(learning.seconds(problem))} on {problem.backend.device}")
         return 0
-    with resuming("nothing is written, and the same command begins anew"), progress_bar(arguments.quiet) as advance:
-        found = learning.run(problem, lambda what, about: advance(what, total=about))
+    journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
+    with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
+        found = learning.run(problem, lambda what, about: advance(what, total=about), journal=journal)
+    if journal.replaced:
+        tell(f"pidsampler: {journal.path} was of another command, so this one began anew")
     if not arguments.quiet:
         say(*found.report, flush=True)
     try:
@@ -120,6 +124,7 @@ def run(arguments: argparse.Namespace) -> int:
             say(*found.report)
         say(found.table.to_json())
         raise
+    journal.remove()
     if not arguments.quiet:
         say(f"written to {arguments.output}")
     return 0

@@ -89,8 +89,12 @@ class Flight:
         """Where the ODE ends, where a closed form says so."""
         if (flow := self.subject.seen.flow) is None:
             return None
-        end = law.solution(flow, on_host(self.noise).astype(np.float64), t=self._problem.first)
-        return self._problem.backend.adopt(end.astype(self._problem.dtype))
+        return self.adopted(law.solution(flow, on_host(self.noise).astype(np.float64), t=self._problem.first))
+
+    def adopted(self, elements: Any) -> Array:
+        """Return all elements of a state, in host memory or a list, as an array like the noise."""
+        found = np.asarray(elements, self._problem.dtype).reshape(self.noise.shape)
+        return self._problem.backend.adopt(found)
 
     def follower(self, steps: int) -> Scheduler:
         """Return what follows the ODE in so many steps: DPM-Solver++ 3M, the last step to 0."""

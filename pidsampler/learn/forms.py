@@ -8,7 +8,7 @@ from contextlib import suppress
 
 from ..errors import PidSamplerError
 from ..schedulers.registry import get_scheduler, list_schedulers
-from ..search.compare import known_lists
+from ..search.compare import known_lists, own_list
 from ..search.problem import Problem
 from ..table import Row, StepTable
 from ..timesteps import Times
@@ -79,19 +79,19 @@ def starts(
         calls: Model calls.
         history: The most predictions before its own that a row weighs.
         biased: Make room for biases.
-        times: The only list; None for all known ones, brought to the model's first time.
+        times: The only list; None for all known ones, each from the model's first time on.
     """
     lists: Mapping[str, Times] = known_lists(problem, calls) if times is None else {"given": times}
     found: dict[LinearSolver, str] = {}
-    own = next((name for name in ("given", "own", "pid") if name in lists), "")
-    samplers = [(OWN, problem.sampler, own)] if problem.sampler else []
+    samplers = []
+    if problem.sampler:
+        samplers.append((OWN, problem.sampler, own_list(problem, calls) if times is None else times))
     for info in list_schedulers():
-        samplers += [(f"{info.name}@{name}:{calls}", info.name, name) for name in lists]
+        samplers += [(f"{info.name}@{name}:{calls}", info.name, over) for name, over in lists.items()]
     with quietly():
-        for spec, sampler, name in samplers:
-            with suppress(PidSamplerError, KeyError):  # of some there is no such list, or no table over it
-                given = lists[name] if times is not None else lists[name] * (problem.first / lists[name][0])
-                table = get_scheduler(sampler, given).table()
+        for spec, sampler, over in samplers:
+            with suppress(PidSamplerError):  # of some there is no table over a list
+                table = get_scheduler(sampler, over).table()
                 solver = as_solver(table, history=history, biased=biased) if len(table) == calls else None
                 if solver is not None:
                     found.setdefault(solver, spec)

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..search import from_gaps
+from ..search.journal import Journal
 from .flights import Array, Course, Flight, host
 from .solver import LinearSolver
 
@@ -49,6 +50,7 @@ def refined(
     penalty: float,
     below: float | None = None,
     on_best: Callable[[float], object] = lambda off: None,
+    journal: Journal | None = None,
 ) -> LinearSolver:
     """Return the solver near by whose flights end nearest to their targets.
 
@@ -61,27 +63,57 @@ def refined(
         penalty: What the squared weights' sum counts beside the mean squared error.
         below: Move the first time too, below this, which is above it.
         on_best: Called as on_best(off) with the RMS distance to the targets of each solver that is better.
+        journal: Where steps are kept.
     """
-    here = Point(ends, solver, penalty=penalty, below=below)
-    if not here.free:
+    journal = Journal() if journal is None else journal
+    inner, weights = len(solver.times) - 2, len(flat(solver))
+    if not inner + weights + (below is not None):
         return solver
+    here: Point | None = None
     damping = 1e-3
-    for _ in range(_STEPS):
-        normal, slope = here.normal_equations()
-        scale = np.diag(normal) + 1e-12 * np.trace(normal)
-        for _ in range(_TRIES):
-            move: Vector = np.linalg.lstsq(normal + damping * np.diag(scale), -slope, rcond=None)[0].astype(np.float64)
-            other = here.moved(move) if np.abs(move).max() <= _LONGEST else None
-            if other is not None and other.cost < here.cost:
-                break
-            damping *= 5.0
+
+    def better() -> list[float]:
+        """One step from where it is: the damping, the share gained, the distance, times and weights."""
+        nonlocal here
+        if here is None or here.solver is not solver:
+            here = Point(ends, solver, penalty=penalty, below=below)
+        found, damped = _step(here, damping)
+        if found is None:
+            return [damped, 0.0, math.sqrt(here.mean_square), *solver.times, *flat(solver)]
+        gain, here = 1.0 - found.cost / here.cost, found
+        return [damped, gain, math.sqrt(here.mean_square), *here.solver.times, *flat(here.solver)]
+
+    for k in range(_STEPS):
+        made = journal.kept(f"together {penalty!r} {k}", better, count=len(solver.times) + weights + 3)
+        damping, gain, off = made[:3]
+        if here is not None and here.solver is not solver:
+            solver = here.solver
         else:
-            return here.solver
-        gain, here, damping = 1.0 - other.cost / here.cost, other, max(damping / 10.0, 1e-12)
-        on_best(math.sqrt(here.mean_square))
+            times = made[3 : 3 + len(solver.times)]
+            solver = solver.with_numbers(times, made[3 + len(solver.times) :])
+        if gain:
+            on_best(off)
         if gain < _GAIN:
             break
-    return here.solver
+    return solver
+
+
+def _step(here: Point, damping: float) -> tuple[Point | None, float]:
+    """A better point, None where there is none, and the damping for the next step."""
+    normal, slope = here.normal_equations()
+    scale = np.diag(normal) + 1e-12 * np.trace(normal)
+    for _ in range(_TRIES):
+        move: Vector = np.linalg.lstsq(normal + damping * np.diag(scale), -slope, rcond=None)[0].astype(np.float64)
+        other = here.moved(move) if np.abs(move).max() <= _LONGEST else None
+        if other is not None and other.cost < here.cost:
+            return other, max(damping / 10.0, 1e-12)
+        damping *= 5.0
+    return None, damping
+
+
+def flat(solver: LinearSolver) -> list[float]:
+    """Return all numbers of a solver beside its times, row by row."""
+    return [number for row in solver.numbers for number in row]
 
 
 class Point:
@@ -91,17 +123,12 @@ class Point:
         self.solver, self._ends, self._penalty, self._below = solver, ends, penalty, below
         self._courses = [Course(flight, solver) for flight in ends.flights]
         self._off = ends.off([course.end for course in self._courses])
-        self._weights = np.concatenate([np.zeros(0), *solver.numbers])
+        self._weights = np.array(flat(solver))
         self._top = solver.times[0] if below is None else below
         gaps = -np.diff(solver.times if below is None else [below, *solver.times])
         self._gaps = np.log(gaps[:-1] / gaps[-1])
         self.mean_square = float(self._off @ self._off) / len(self._off)
         self.cost = self.mean_square + penalty * float(self._weights @ self._weights)
-
-    @property
-    def free(self) -> int:
-        """How many gaps and weights there are to move."""
-        return len(self._gaps) + len(self._weights)
 
     def moved(self, move: Vector) -> Point:
         """The point at other gaps and weights."""

@@ -12,37 +12,33 @@ Source: the solver with exact marginals and its fit are this project's own; kin 
 
 from __future__ import annotations
 
-import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import Sequence
+from typing import Any
 
 import attrs
 import numpy as np
 
 from .. import timesteps
-from ..errors import ConfigError, PidSamplerError, optional
+from ..errors import ConfigError, optional
 from ..schedulers.making import SamplerLike, sampler_name
-from ..search import refine
-from ..search.compare import Pairs, known_lists, split
-from ..search.problem import Problem, Subject
+from ..search.compare import Pairs, known_lists, lists_left_out, split
+from ..search.journal import Journal, facts_of
+from ..search.problem import Problem
 from ..study.measures.base import Measure
 from ..study.statistics import interval
-from ..table import StepTable
-from ..timesteps import Times
 from ..values import callback, field, flag, instance, number, whole
-from .flights import Array, Course, Flight
+from .fitting import Fitting
+from .flights import Course, Flight
 from .forms import starts
 from .guards import amplification, in_bfloat16
-from .joint import Ends, refined
-from .known import BEST, best_known, known_samplers
+from .known import BEST, Known, Samplers, best_known, best_searched, known_samplers
 from .measured import FEW, searched
 from .result import SURE, Fit
-from .solved import Followed, Judged, judged, mean_square
+from .runs import OnCall, Told, described, flights
+from .solved import Followed, Judged, judged
 from .solver import LinearSolver
 from .targets import ODE, Measured, Target, consistency, target_of
-from .weights import least_squares
 
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
 _MOST_SEEDS = 1024  # of an image, all in memory at once
@@ -51,9 +47,7 @@ _MOST_AMPLIFIED = 10.0
 _TIMED = 2  # calls, for an estimate
 _ROUNDS = 10  # of Gauss and Newton's method, as they often are
 _RIDGE = 1e-2
-
-OnCall = Callable[[str, int], object]
-J = TypeVar("J", bound=Judged)
+_RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
 
 
 def _list(name: str, value: Any) -> tuple[float, ...]:
@@ -97,7 +91,8 @@ class Learning:
         evaluations: Most lists that are tried beyond the known ones.
         free_start: Move the first time too, downwards.
         joint: Refine times and weights together at the end, where the times move.
-        most_amplified: The largest amplification that is not refused.
+        most_amplified: The largest amplification that is not refused. The ridge is raised fourfold, six times at most,
+            until there is no more; a ridge of 0 stays.
         target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
             noise in any form of `get_scheduler`, such as "dpmpp-3m@uniform:64". Or what is to be best: a measure by
             name, see `study.measures.get_measure`. Each row may then draw fresh noise, and known samplers that draw
@@ -150,35 +145,40 @@ class Learning:
         """
         seen, unseen = split(_checked(problem), self.seeds)
         target = self._aim(problem)
-        return self._extent(problem, seen, unseen, known=len(self._known(problem, target)))
+        return self._extent(problem, seen, unseen, target=target, known=self._known(problem, target))
 
     def _aim(self, problem: Problem) -> Target:
         target = target_of(self.target, own=problem.own)
         target.check(problem)
         return target
 
-    def _known(self, problem: Problem, target: Target) -> dict[str, tuple[Times, StepTable]]:
+    def _known(self, problem: Problem, target: Target) -> Samplers:
         return known_samplers(problem, self.calls, noisy=target.noisy)
 
-    def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, known: int) -> Extent:
+    def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, *, target: Target, known: Samplers) -> Extent:
         fits, others = (len({subject.name for subject, _ in pairs}) for pairs in (seen, unseen))
         more = self.calls - 1  # the first call of a run is kept
-        moves, target = self.timesteps is None, self._aim(problem)
+        moves = self.timesteps is None
         lists = len(known_lists(problem, self.calls)) + self.evaluations if moves else 1
         by_weights = sum((min(i, self.history) + 2 * self.biased) * (more - i) for i in range(self.calls))
         by_times = more * (more + 1) // 2
         rounds = _ROUNDS * (by_weights + by_times + more) if moves and self.joint else 0
+        first = sum(len(table) - 1 for _, table in known.values())
         if isinstance(target, Measured):
             lists, rounds = FEW + 1 + self.evaluations, 0
-            known += len(self._starts(problem)) // len(unseen)
-        references = target.calls(fits, compared=others)
-        compared = more * (known + (BEST + 3) * others)
+            first += more * len(self._starts(problem))
+        compared = first + more * ((BEST + 4) * others + 2 * fits)
         return Extent(
             fitted=len(seen),
             held_out=len(unseen),
-            known=known,
-            calls=references + fits * (lists * more + rounds) + compared,
+            known=len(known),
+            calls=target.calls(fits, compared=others) + fits * ((lists + self._lists) * more + rounds) + compared,
         )
+
+    @property
+    def _lists(self) -> int:
+        """How many lists are tried for the best known sampler: it begins with its best one."""
+        return self.evaluations // 2
 
     def seconds(self, problem: Problem) -> float:
         """Return about how many seconds `run` would take: two calls are timed, on the first image.
@@ -196,122 +196,133 @@ class Learning:
             problem.backend.synchronize()
             return (time.perf_counter() - began) / _TIMED * calls
 
-    def run(self, problem: Problem, on_call: OnCall | None = None) -> Fit:
+    def run(self, problem: Problem, on_call: OnCall | None = None, *, journal: Journal | None = None) -> Fit:
         """Learn, then compare on what was held out.
 
         Args:
             problem: The model and its pictures, or a flow.
             on_call: Called as on_call(what, about) with each model call of the network: what is done, and about how
                 many calls there will be; an exception cancels.
+            journal: Where numbers are kept, so that a run that was killed goes on from there, and ends the same to the
+                bit. A network without hashes is told from others by the problem's name alone.
 
         Raises:
             PidSamplerError: There would be fewer than two runs to compare on; the measure does not apply; the network
-                fails; or the amplification is above `most_amplified`.
+                fails; the amplification is above `most_amplified`; or the journal's file cannot be used.
         """
         callback("on_call", on_call, takes="(what, about)")
+        journal = Journal() if journal is None else instance("journal", journal, kind=Journal, words="a Journal")
         optional("scipy.optimize", "scipy")
         seen, unseen = split(_checked(problem), self.seeds)
         target = self._aim(problem)
         known = self._known(problem, target)
-        told = _Told(on_call, self._extent(problem, seen, unseen, known=len(known)).calls)
-        with problem.backend.active():
-            flights = _flights(problem, seen, told)
-            if isinstance(target, Measured):
-                solver, start = self._searched(problem, flights, target, told)
-                fitted = judged(*_by(solver, [target.reference(flight) for flight in flights]))
-            else:
-                fitted_to = [target.followed(flight) for flight in flights]
-                told.what = "weights"
-                solver, start = self._learnt(problem, fitted_to, told)
-                fitted = judged(*_by(solver, fitted_to))
-                del fitted_to  # all states of all runs
-            flights = _flights(problem, unseen, told)
-            courses = [Course(flight, solver) for flight in flights]
-            told.what = "judging"
-            amplified = amplification(flights, solver, courses=courses)
+        about = self._extent(problem, seen, unseen, target=target, known=known).calls
+        told = Told(on_call, about, journal)
+        journal.begin({"work": "learn", "settings": self._settings, "target": target.facts, **facts_of(problem)})
+        try:
+            with problem.backend.active():
+                return self._run(problem, seen, unseen, target=target, known=known, told=told)
+        finally:
+            journal.close()
+
+    def _run(self, problem: Problem, seen: Pairs, unseen: Pairs, *, target: Target, known: Samplers, told: Told) -> Fit:
+        journal = told.journal
+        held_out = flights(problem, unseen, told)
+        fitted_to: Sequence[Judged]
+        if isinstance(target, Measured):
+            fitted_to = [target.reference(flight, journal) for flight in flights(problem, seen, told)]
+            solver, start = self._searched(problem, fitted_to, target, told)
+            amplified, made = _amplified(fitted_to, held_out, solver), {"times_moved_from": start, "ridge": self.ridge}
             if amplified > self.most_amplified:
-                raise ConfigError(
-                    f"the sampler found makes errors of the network {amplified:.3g} times larger, more than "
-                    f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
-                )
-            held_out = [target.reference(flight) for flight in flights]
-            ends = [course.end for course in courses]
-            wanted = interval(judged(held_out, ends)).mean / SURE
-            for one in held_out:
-                one.sharpen(wanted)
-            errors = judged(held_out, ends)
-            told.what = f"comparing {interval(errors).mean:.4g} with what is known"
-            return Fit(
-                solver=solver,
-                errors=errors,
-                baselines=best_known(errors, held_out, known=known, sign=target.sign),
-                known=len(known),
-                fitted=interval(fitted).mean,
-                reference_error=max(one.error for one in held_out),
-                amplification=amplified,
-                bfloat16=interval(judged(held_out, in_bfloat16(flights, solver))).mean,
-                measure=target.measure,
+                raise self._too_amplified(amplified)
+        else:
+            followed = [target.followed(flight) for flight in flights(problem, seen, told)]
+            solver, amplified, made = self._not_amplifying(problem, followed, held_out, told)
+            fitted_to = followed
+        told.what = "judging"
+        compared = [target.reference(flight, journal) for flight in held_out]
+        ends = [Course(flight, solver).end for flight in held_out]
+        wanted = interval(judged(compared, ends)).mean / SURE
+        for one in compared:
+            one.sharpen(wanted)
+        errors = judged(compared, ends)
+        mean = f"{interval(errors).mean:.4g}"
+        told.what = f"comparing {mean} with what is known"
+        best = best_known(errors, compared, known=known, sign=target.sign, journal=journal)
+        told.what = f"comparing {mean} with a list searched for"
+        rival = (
+            best_searched(
+                errors,
+                compared,
+                best=best[0],
+                seen=fitted_to,
+                evaluations=self._lists,
                 sign=target.sign,
-                consistency=consistency(problem, held_out, ends=ends) if self.target == ODE else None,
-                provenance=self._provenance(problem, seen, unseen, start),
+                below=self._below(problem),
+                journal=journal,
             )
-
-    def _learnt(self, problem: Problem, solved: Sequence[Followed], told: _Told) -> tuple[LinearSolver, str | None]:
-        """The solver, and the list that its times were moved from, if any."""
-        pairs = [(one.flight, one.trajectory) for one in solved]
-
-        def fitted(times: Times) -> tuple[LinearSolver, list[Array]]:
-            return least_squares(
-                pairs,
-                times.tolist(),
-                history=self.history,
-                ridge=self.ridge,
-                biased=self.biased,
-                paired=self.paired,
-            )
-
-        best = math.inf
-
-        def cost(times: Times) -> float:
-            nonlocal best
-            try:
-                found = mean_square(solved, fitted(times)[1])
-            except PidSamplerError:
-                return math.inf
-            best = min(best, found)
-            told.what = f"moving times: {math.sqrt(best):.4g}"
-            return found
-
-        if self.timesteps is not None:
-            return fitted(np.array(self.timesteps))[0], None
-        lists = {name: times * (problem.first / times[0]) for name, times in known_lists(problem, self.calls).items()}
-        costs = {name: cost(times) for name, times in lists.items()}
-        start = min(costs, key=costs.__getitem__)
-        below = problem.first if self.free_start else None
-        tried = refine(lists[start], cost, evaluations=self.evaluations, below=below)
-        _, times = min([(costs[start], lists[start]), *tried], key=lambda one: one[0])
-        solver, reached = fitted(times)
-        if not self.joint:
-            return solver, start
-        ends = Ends(
-            flights=[one.flight for one in solved],
-            targets=[one.end for one in solved],
-            change=1e-6 if np.dtype(problem.dtype) == np.float64 else 1e-3,
+            if best
+            else None
         )
-        penalty = self.ridge * mean_square(solved, reached)
-        below = problem.first if self.free_start and solver.times[0] < problem.first else None
+        return Fit(
+            solver=solver,
+            errors=errors,
+            known=Known(count=len(known), best=best, searched=rival, left_out=lists_left_out(problem, self.calls)),
+            fitted=interval(judged(fitted_to, [Course(one.flight, solver).end for one in fitted_to])).mean,
+            reference_error=max(one.error for one in compared),
+            amplification=amplified,
+            bfloat16=interval(judged(compared, in_bfloat16(held_out, solver))).mean,
+            measure=target.measure,
+            sign=target.sign,
+            consistency=consistency(problem, compared, ends=ends) if self.target == ODE else None,
+            provenance={**self._provenance(problem, seen, unseen), **made},
+        )
 
-        def on_best(off: float) -> None:
-            told.what = f"times and weights together: {off:.4g}"
+    def _not_amplifying(
+        self, problem: Problem, fitted_to: Sequence[Followed], held_out: Sequence[Flight], told: Told
+    ) -> tuple[LinearSolver, float, dict[str, Any]]:
+        """The solver, its amplification on all runs, and how it was made; with a larger ridge where that is needed."""
+        fitting = Fitting(
+            problem=problem,
+            seen=fitted_to,
+            told=told,
+            calls=self.calls,
+            timesteps=self.timesteps,
+            history=self.history,
+            evaluations=self.evaluations,
+            below=self._below(problem),
+            joint=self.joint,
+            paired=self.paired,
+            biased=self.biased,
+        )
+        ridge = self.ridge
+        for _ in range(_MOST_RAISED + 1):
+            before = told.journal.calls + told.journal.skipped
+            solver, start = fitting.solver(ridge=ridge)
+            amplified = _amplified(fitted_to, held_out, solver)
+            if amplified <= self.most_amplified:
+                return solver, amplified, {"times_moved_from": start, "ridge": ridge}
+            if not ridge:
+                break
+            ridge *= _RAISED
+            told.about += told.journal.calls + told.journal.skipped - before
+        raise self._too_amplified(amplified, f", with a ridge of {ridge / _RAISED:g} too" if ridge > self.ridge else "")
 
-        return refined(ends, solver, penalty=penalty, below=below, on_best=on_best), start
+    def _too_amplified(self, amplified: float, though: str = "") -> ConfigError:
+        return ConfigError(
+            f"the sampler found makes errors of the network {amplified:.3g} times larger{though}, more than "
+            f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
+        )
+
+    def _below(self, problem: Problem) -> float | None:
+        return problem.first if self.free_start else None
 
     def _starts(self, problem: Problem) -> dict[str, LinearSolver]:
         kept = None if self.timesteps is None else np.array(self.timesteps)
         return starts(problem, self.calls, history=self.history, biased=self.biased, times=kept)
 
     def _searched(
-        self, problem: Problem, flights: Sequence[Flight], target: Measured, told: _Told
+        self, problem: Problem, seen: Sequence[Judged], target: Measured, told: Told
     ) -> tuple[LinearSolver, str | None]:
         """The solver that is best on a measure, and the sampler that it was moved from."""
 
@@ -320,66 +331,37 @@ class Learning:
 
         told.what = "trying what is known"
         return searched(
-            [target.reference(flight) for flight in flights],
+            seen,
             self._starts(problem),
             sign=target.sign,
             evaluations=self.evaluations,
             moves=self.timesteps is None,
-            below=problem.first if self.free_start else None,
+            below=self._below(problem),
             on_best=on_best,
+            journal=told.journal,
         )
 
-    def _provenance(self, problem: Problem, seen: Pairs, unseen: Pairs, start: str | None) -> dict[str, Any]:
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {**attrs.asdict(self, recurse=False), "target": sampler_name(self.target)}
+
+    def _provenance(self, problem: Problem, seen: Pairs, unseen: Pairs) -> dict[str, Any]:
         from ..version import __version__
 
         return {
             "made_by": f"pidsampler {__version__} learn",
             "versions": {"pidsampler": __version__, "numpy": np.__version__},
             "model": {"name": problem.name, "sha256": dict(problem.hashes)},
-            "settings": {**attrs.asdict(self, recurse=False), "target": sampler_name(self.target)},
-            "times_moved_from": start,
-            "fitted_to": _described(seen),
-            "held_out": _described(unseen),
+            "settings": self._settings,
+            "fitted_to": described(seen),
+            "held_out": described(unseen),
         }
+
+
+def _amplified(fitted_to: Sequence[Judged], held_out: Sequence[Flight], solver: LinearSolver) -> float:
+    every = [*(one.flight for one in fitted_to), *held_out]
+    return amplification(every, solver, courses=[Course(flight, solver) for flight in every])
 
 
 def _checked(problem: Problem) -> Problem:
     return instance("problem", problem, kind=Problem, words="a Problem")
-
-
-class _Told:
-    """Tells of each call what is done."""
-
-    def __init__(self, on_call: OnCall | None, about: int) -> None:
-        self.what = "solving"
-        self._on_call, self._about = on_call, about
-
-    def __call__(self) -> None:
-        if self._on_call is not None:
-            self._on_call(self.what, self._about)
-
-
-def _by_image(pairs: Pairs) -> list[tuple[Subject, list[int]]]:
-    seeds, subjects = defaultdict(list), {}
-    for subject, seed in pairs:
-        subjects[subject.name] = subject
-        seeds[subject.name].append(seed)
-    return [(subjects[name], of) for name, of in seeds.items()]
-
-
-def _flights(problem: Problem, pairs: Pairs, told: _Told) -> list[Flight]:
-    """The runs, those of an image together."""
-    return [Flight(problem, subject, seeds=seeds, on_call=told) for subject, seeds in _by_image(pairs)]
-
-
-def _by(solver: LinearSolver, ones: Sequence[J]) -> tuple[Sequence[J], list[Array]]:
-    """Runs, and where they end by a solver."""
-    return ones, [Course(one.flight, solver).end for one in ones]
-
-
-def _described(pairs: Pairs) -> list[dict[str, Any]]:
-    """The images of runs, each with its seeds and, of a file, its SHA-256."""
-    return [
-        {"name": subject.name, **({"sha256": subject.sha256} if subject.sha256 else {}), "seeds": seeds}
-        for subject, seeds in _by_image(pairs)
-    ]

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from ..errors import ConfigError, PidSamplerError, optional
 from ..search import from_gaps
+from ..search.journal import Journal
 from .forms import OWN
 from .known import quietly
 from .solved import Judged, judged
@@ -39,6 +40,7 @@ def searched(
     moves: bool = True,
     below: float | None = None,
     on_best: Callable[[float], object] = lambda value: None,
+    journal: Journal | None = None,
 ) -> tuple[LinearSolver, str]:
     """Return the solver found that is best on the mean of a measure, and the name of what it was moved from.
 
@@ -54,19 +56,24 @@ def searched(
         moves: Move the times too.
         below: Move the first time too, below this.
         on_best: Called as on_best(value) with the mean of the measure of each solver that is better.
+        journal: Where numbers are kept.
 
     Raises:
         PidSamplerError: All starts fail.
     """
     best = math.inf
     left = evaluations
+    journal = Journal() if journal is None else journal
 
     def cost(solver: LinearSolver, among: Sequence[Judged] = ones) -> float:
-        try:
-            values = judged(among, [one.flight.by(solver.table()) for one in among]).values()
-        except PidSamplerError:
-            return math.inf
-        return sign * math.fsum(values) / len(values)
+        def work() -> list[float]:
+            try:
+                values = judged(among, [one.flight.by(solver.table()) for one in among]).values()
+            except PidSamplerError:
+                return [math.inf]
+            return [sign * math.fsum(values) / len(values)]
+
+        return journal.kept(f"measured {len(among)} by {solver!r}", work, count=1)[0]
 
     def tried(solver: LinearSolver) -> float:
         nonlocal best, left

@@ -11,7 +11,7 @@ import attrs
 from ..search.compare import Rival, comparison
 from ..study.statistics import Runs, difference, interval
 from ..table import StepTable
-from .known import BEST
+from .known import BEST, Known
 from .solver import LinearSolver
 
 SURE = 10.0  # times that the error of a reference is to be below what is reported
@@ -25,13 +25,12 @@ class Fit:
         solver: Times and weights.
         errors: Held-out runs, (image, seed) -> what is measured of the result: its RMS distance to the ODE's solution,
             or to the target's.
-        baselines: The best of the known schedulers over the known lists with as many calls, on the same runs, the best
-            first. Where there are several held-out images they are those that are best on the first one.
-        known: How many known samplers there were.
+        known: What it was compared with on the same runs, of as many calls.
         fitted: The same mean of the runs that it was fitted to.
         reference_error: Of the held-out runs' solutions of the ODE: RMS change as their steps were doubled last, which
             is more than they are off; 0 where they are exact, or are not the target.
-        amplification: RMS change of the result over that of white noise on every x0; named methods have about 2.
+        amplification: RMS change of the results of all runs over that of white noise on every x0; named methods have
+            about 2.
         bfloat16: The held-out mean if the network's outputs are rounded to bfloat16.
         measure: What is measured, in words.
         sign: -1 where higher is better.
@@ -42,8 +41,7 @@ class Fit:
 
     solver: LinearSolver
     errors: Runs
-    baselines: list[Rival]
-    known: int
+    known: Known
     fitted: float
     reference_error: float
     amplification: float
@@ -57,6 +55,11 @@ class Fit:
     def table(self) -> StepTable:
         """The sampler, with its history."""
         return StepTable(self.solver.table(), history=self.history)
+
+    @property
+    def baselines(self) -> list[Rival]:
+        """The best of the known schedulers over the known lists, the best first; see `Known.best`."""
+        return self.known.best
 
     @property
     def error(self) -> float:
@@ -82,34 +85,36 @@ class Fit:
             "error_of_reference": self.reference_error,
             "amplification": self.amplification,
             **({"consistency": self._consistencies} if self.consistency else {}),
-            "known_samplers": self.known,
-            "best_known": [
-                {
-                    "sampler": rival.name,
-                    "mean": rival.mean,
-                    "found_less_it": [rival.difference.low, rival.difference.mean, rival.difference.high],
-                    "found_is": rival.verdict,
-                }
-                for rival in self.baselines
-            ],
+            "known_samplers": self.known.count,
+            "lists_left_out": self.known.left_out,
+            "best_known": [_described(rival) for rival in self.baselines],
+            "best_searched": None
+            if self.known.searched is None
+            else {**_described(self.known.searched), "times": self.known.searched.times.tolist()},
         }
 
     @property
     def report(self) -> list[str]:
         """The comparison and the guards, as lines of text."""
-        lines = comparison(self.errors, self.baselines, measure=self.measure)
-        lines.append(f"{self.known} known samplers were tried on the first held-out image, the best {BEST} on all.")
-        if self.baselines:
-            best = self.baselines[0]
-            by_distance = self.measure.startswith("RMS distance")
+        searched = [] if self.known.searched is None else [self.known.searched]
+        compared = sorted([*self.baselines, *searched], key=lambda rival: self.sign * rival.mean)
+        lines = comparison(self.errors, compared, measure=self.measure)
+        lines.append(
+            f"{self.known.count} known samplers were tried on the first held-out image, the best {BEST} on all."
+        )
+        by_distance = self.measure.startswith("RMS distance")
+        for rival in (*self.baselines[:1], *searched):
             said = {
-                "better": f"{self.error / best.mean:.3g} of the distance of {best.name}"
+                "better": f"{self.error / rival.mean:.3g} of the distance of {rival.name}"
                 if by_distance
-                else f"better than {best.name}",
-                "worse": f"worse than {best.name}: use that",
-                "within noise": f"not shown to be better than {best.name}: the difference is within noise",
+                else f"better than {rival.name}",
+                "worse": f"worse than {rival.name}: use that",
+                "within noise": f"not shown to be better than {rival.name}: the difference is within noise",
             }
-            lines.append(f"What was learnt is {said[best.verdict]}.")
+            lines.append(f"What was learnt is {said[rival.verdict]}.")
+        asked, ridge = self.provenance["settings"]["ridge"], self.provenance["ridge"]
+        if ridge != asked:
+            lines.append(f"The ridge was raised from {asked:g} to {ridge:g}: errors were made too large.")
         lines.append(f"With the network's outputs in bfloat16: {self.bfloat16:.5g}.")
         lines.append(f"Errors of the network are made {self.amplification:.3g} times larger; by named methods 2 times.")
         lines += self._beside
@@ -142,6 +147,15 @@ class Fit:
                 "measure as the target, such as target='psnr'."
             )
         return lines
+
+
+def _described(rival: Rival) -> dict[str, Any]:
+    return {
+        "sampler": rival.name,
+        "mean": rival.mean,
+        "found_less_it": [rival.difference.low, rival.difference.mean, rival.difference.high],
+        "found_is": rival.verdict,
+    }
 
 
 def _without_folder(image: dict[str, Any]) -> dict[str, Any]:

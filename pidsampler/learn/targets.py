@@ -12,6 +12,7 @@ from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..plugins import load_from_file, split_file
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import as_scheduler
+from ..search.journal import Journal
 from ..search.problem import Problem
 from ..study.measures import MEASURES, Measure
 from ..study.pictures import as_rgb, on_host
@@ -43,6 +44,11 @@ class Run:
         """What is measured."""
         return "RMS distance to " + ("the ODE's solution" if self.sampler is None else self.name)
 
+    @property
+    def facts(self) -> str | None:
+        """All that runs to it depend on beside its name."""
+        return None if self.sampler is None else as_table(self.sampler).to_json()
+
     def check(self, problem: Problem) -> None:
         """Do nothing: every problem has runs."""
 
@@ -56,9 +62,9 @@ class Run:
         """Return a flight to fit to."""
         return Followed(flight, self.sampler)
 
-    def reference(self, flight: Flight) -> Judged:
+    def reference(self, flight: Flight, journal: Journal) -> Judged:
         """Return a flight to compare on."""
-        return Reference(flight) if self.sampler is None else Ending(flight, flight.by(self.sampler))
+        return Reference(flight, journal) if self.sampler is None else Ending(flight, flight.by(self.sampler))
 
 
 @attrs.frozen
@@ -91,6 +97,11 @@ class Measured:
             f"{name}{f' ({self.by.unit})' if self.by.unit else ''}, {'higher' if self.sign < 0 else 'lower'} is better"
         )
 
+    @property
+    def facts(self) -> str | None:
+        """All that it depends on beside its name: nothing that is known."""
+        return None
+
     def check(self, problem: Problem) -> None:
         """Raise a PidSamplerError if the measure does not apply to a problem."""
         for subject in problem.subjects:
@@ -101,7 +112,7 @@ class Measured:
         """Return 0: nothing needs to be known before."""
         return 0
 
-    def reference(self, flight: Flight) -> Judged:
+    def reference(self, flight: Flight, journal: Journal) -> Judged:
         """Return a flight to measure."""
         return _Seen(flight, self.by)
 

@@ -326,9 +326,9 @@ def test_interrupted(here, run, monkeypatch):
     code, _, err = run("search", "in.png", "-o", "times.txt")
     assert (code, err) == (
         130,
-        "pidsampler: error: interrupted: nothing is written, and the same command begins anew\n",
+        "pidsampler: error: interrupted: the same command goes on where it was\n",
     )
-    assert sorted(os.listdir()) == ["all", "in.png"]
+    assert sorted(os.listdir()) == ["all", "in.png", "times.txt.journal"]
 
 
 @pytest.mark.parametrize("command", [["-m", "pidsampler"], ["-m", "pidsampler.cli"], ["bin/pidsampler"]])

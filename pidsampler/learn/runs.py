@@ -1,0 +1,55 @@
+"""The runs of a fit: which there are, and what is told of their model calls."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable
+from typing import Any
+
+from ..search.compare import Pairs
+from ..search.journal import Journal
+from ..search.problem import Problem, Subject
+from .flights import Flight
+
+OnCall = Callable[[str, int], object]
+
+
+class Told:
+    """Tells of each call what is done.
+
+    Args:
+        on_call: Called as on_call(what, about); None tells nothing.
+        about: How many calls there will be, about.
+        journal: Counts them.
+    """
+
+    def __init__(self, on_call: OnCall | None, about: int, journal: Journal) -> None:
+        self.what, self.about, self.journal = "solving", about, journal
+        self._on_call = on_call
+
+    def __call__(self) -> None:
+        """Count a call, and tell of it."""
+        self.journal.calls += 1
+        if self._on_call is not None:
+            self._on_call(self.what, max(self.about - self.journal.skipped, self.journal.calls))
+
+
+def flights(problem: Problem, pairs: Pairs, told: Told) -> list[Flight]:
+    """Return the runs, those of an image together."""
+    return [Flight(problem, subject, seeds=seeds, on_call=told) for subject, seeds in _by_image(pairs)]
+
+
+def described(pairs: Pairs) -> list[dict[str, Any]]:
+    """Return the images of runs, each with its seeds and, of a file, its SHA-256."""
+    return [
+        {"name": subject.name, **({"sha256": subject.sha256} if subject.sha256 else {}), "seeds": seeds}
+        for subject, seeds in _by_image(pairs)
+    ]
+
+
+def _by_image(pairs: Pairs) -> list[tuple[Subject, list[int]]]:
+    seeds, subjects = defaultdict(list), {}
+    for subject, seed in pairs:
+        subjects[subject.name] = subject
+        seeds[subject.name].append(seed)
+    return [(subjects[name], of) for name, of in seeds.items()]
