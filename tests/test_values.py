@@ -523,6 +523,7 @@ REGISTRY.register(print_nothing, name="old")
 REGISTRY.register(print_nothing, name="mine")
 CELL = {"cell": Takes(STUDY.preset_cell)}
 SAMPLED_BY = {"subject": Takes(SUBJECT), "seed": Takes(0), "on_call": Takes(print_nothing)}
+SOLVED = {"etas": Takes([0.5, 0.5, 0.5]), "biases": Takes([[0.1, 0.1]] * 3), "paired": Takes(False)}
 CALLS |= {
     "search.Search": {
         "sampler": Takes("heun"),
@@ -540,7 +541,7 @@ CALLS |= {
         "below": Takes(1.0),
     },
     "search.from_gaps": {"first": Takes(0.9), "gaps": numbers([0.5])},
-    "learn.LinearSolver": {"times": TIMES_, "weights": Takes([[], [0.5], [0.5]])},
+    "learn.LinearSolver": {"times": TIMES_, "weights": Takes([[], [0.5], [0.5]]), **SOLVED},
     "learn.Learning": {
         "calls": Takes(3),
         "timesteps": Takes(TIMES, (None,)),
@@ -551,6 +552,9 @@ CALLS |= {
         "free_start": Takes(False),
         "joint": flag(),
         "most_amplified": number_(9.0),
+        "target": Takes("dpmpp-2m@uniform:8"),
+        "paired": Takes(False),
+        "biased": flag(),
     },
     "learn.Learning.extent": {"problem": Takes(PROBLEM)},
     "learn.Learning.seconds": {"problem": Takes(PROBLEM)},
@@ -561,9 +565,6 @@ CALLS |= {
         "shape": numbers((3, 4, 4)),
         "seeds": Takes(2),
         "timesteps": Takes([0.9, 0.0], (None,)),
-        "history": Takes(1),
-        "ridge": number_(0.1),
-        "free_start": Takes(False),
         "first": Takes(0.9),
     },
     "search.problem.Problem.of_flow": {

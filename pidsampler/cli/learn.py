@@ -1,4 +1,4 @@
-"""`pidsampler learn`: fit a sampler to a model, as near to its ODE's solution as so many calls can be."""
+"""`pidsampler learn`: fit a sampler to a model, as near to its ODE's solution, or as good, as so many calls can be."""
 
 from __future__ import annotations
 
@@ -20,6 +20,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--model", default="tiny-teacher", help="bundled name or model folder (default: %(default)s)")
     parser.add_argument("--calls", type=int, default=6, metavar="N", help="model calls (default: %(default)s)")
     parser.add_argument(
+        "--target",
+        default="ode",
+        metavar="NAME",
+        help="what to come near to: ode, or a sampler without noise such as dpmpp-3m@uniform:64; or a measure that is "
+        "to be best, such as psnr: one that compares with a reference takes the images for it, and reduces them for "
+        "the model (default: %(default)s)",
+    )
+    parser.add_argument(
         "--history",
         choices=("1", "2", "3", "all"),
         default="3",
@@ -36,6 +44,12 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--timesteps",
         metavar="T,T,...",
         help="keep these times, and learn the weights only: as in upscale, with as many steps as calls",
+    )
+    parser.add_argument("--paired", action="store_true", help="take two calls a step, as methods with a predictor do")
+    parser.add_argument(
+        "--biased",
+        action="store_true",
+        help="weigh x and x0 freely, so that noise levels are missed, as the table says",
     )
     parser.add_argument("--free-start", action="store_true", help="let the first time move too")
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="for each image (default: %(default)s)")
@@ -83,9 +97,13 @@ def run(arguments: argparse.Namespace) -> int:
             free_start=arguments.free_start,
             joint=arguments.joint,
             most_amplified=arguments.most_amplified,
+            target=arguments.target,
+            paired=arguments.paired,
+            biased=arguments.biased,
         )
     check_output_file(arguments)
-    problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device)
+    reduce = learning.measure is not None and "reference" in learning.measure.needs
+    problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")

@@ -1,6 +1,7 @@
 """Learnt samplers: a solver fitted to a network in minutes."""
 
-from .learn import Extent, Learning, fit
+from .learn import Extent, Learning
+from .of_denoiser import fit
 from .result import Fit
 from .solver import LinearSolver
 

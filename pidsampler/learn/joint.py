@@ -91,7 +91,7 @@ class Point:
         self.solver, self._ends, self._penalty, self._below = solver, ends, penalty, below
         self._courses = [Course(flight, solver) for flight in ends.flights]
         self._off = ends.off([course.end for course in self._courses])
-        self._weights = np.array([w for row in solver.weights for w in row])
+        self._weights = np.concatenate([np.zeros(0), *solver.numbers])
         self._top = solver.times[0] if below is None else below
         gaps = -np.diff(solver.times if below is None else [below, *solver.times])
         self._gaps = np.log(gaps[:-1] / gaps[-1])
@@ -108,7 +108,7 @@ class Point:
         count = len(self._gaps)
         gaps = np.clip(self._gaps + move[:count], -_WIDEST, _WIDEST)
         times = from_gaps(self._top, gaps)[0 if self._below is None else 1 :]
-        solver = _with(self.solver, times, self._weights + move[count:])
+        solver = self.solver.with_numbers(times.tolist(), (self._weights + move[count:]).tolist())
         return Point(self._ends, solver, penalty=self._penalty, below=self._below)
 
     def normal_equations(self) -> tuple[NDArray[np.float64], Vector]:
@@ -120,15 +120,16 @@ class Point:
             other = times.copy()
             other[k] -= self._ends.change * min(ahead[k] - times[k], times[k] - times[k + 1])
             change = float(other[k] - times[k])
-            columns.append(self._slope(_with(solver, other, self._weights), max(k - 1, 0), change))
+            moved = solver.with_numbers(other.tolist(), self._weights.tolist())
+            columns.append(self._slope(moved, max(k - 1, 0), change))
         by_gaps = _times_by_gaps(self._top, self._gaps)
         place = 0
-        for row, weights in enumerate(solver.weights):
-            for _ in weights:
+        for row, numbers in enumerate(solver.numbers):
+            for _ in numbers:
                 other = self._weights.copy()
                 other[place] += self._ends.change
                 change = float(other[place] - self._weights[place])
-                columns.append(self._slope(_with(solver, times, other), row, change))
+                columns.append(self._slope(solver.with_numbers(solver.times, other.tolist()), row, change))
                 place += 1
         n, count = len(self._off), len(self._gaps)
         matrix = np.stack(columns, axis=1)
@@ -144,11 +145,6 @@ class Point:
     def _slope(self, solver: LinearSolver, row: int, change: float) -> Vector:
         """The derivative of all ends, from a solver that differs from `row` on."""
         return (self._ends.off([course.other(solver, row) for course in self._courses]) - self._off) / change
-
-
-def _with(solver: LinearSolver, times: Vector, weights: Vector) -> LinearSolver:
-    left = iter(weights.tolist())
-    return LinearSolver(tuple(times.tolist()), tuple(tuple(next(left) for _ in row) for row in solver.weights))
 
 
 def _times_by_gaps(first: float, gaps: Vector) -> NDArray[np.float64]:

@@ -1,8 +1,10 @@
-"""Learn a sampler: times and weights of a linear multistep solver, fitted to where a network's ODE ends.
+"""Learn a sampler: times and weights of a linear multistep solver, fitted to where a network's ODE ends, or to another
+target.
 
 First the weights over known lists, by least squares down the list. From the best list the times are moved, with weights
 fitted anew for each list tried. Then times and weights are refined together on where the runs end. What is found is
-compared with every known scheduler over every known list, on pictures or seeds that it was not fitted to.
+compared with every known scheduler over every known list, on pictures or seeds that it was not fitted to. Where a
+measure is the target, times, etas and weights are searched instead, see `measured`.
 
 Source: the solver with exact marginals and its fit are this project's own; kin are BNS solvers (Shaul et al., arXiv
 2403.01329) and S4S (Frankel et al., arXiv 2502.17423).
@@ -14,29 +16,32 @@ import math
 import time
 from collections import defaultdict
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 import numpy as np
 
 from .. import timesteps
-from ..denoiser import DenoiserLike, GaussianMixture, as_denoiser
 from ..errors import ConfigError, PidSamplerError, optional
+from ..schedulers.making import SamplerLike, sampler_name
 from ..search import refine
 from ..search.compare import Pairs, known_lists, split
 from ..search.problem import Problem, Subject
-from ..study.measures import Sample
+from ..study.measures.base import Measure
 from ..study.statistics import interval
-from ..timesteps import Times, TimesLike
+from ..table import StepTable
+from ..timesteps import Times
 from ..values import callback, field, flag, instance, number, whole
-from ..values import shape as shape_
 from .flights import Array, Course, Flight
+from .forms import starts
 from .guards import amplification, in_bfloat16
 from .joint import Ends, refined
 from .known import BEST, best_known, known_samplers
+from .measured import FEW, searched
 from .result import SURE, Fit
-from .solved import Followed, Reference, distances, mean_square
+from .solved import Followed, Judged, judged, mean_square
 from .solver import LinearSolver
+from .targets import ODE, Measured, Target, consistency, target_of
 from .weights import least_squares
 
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
@@ -45,12 +50,20 @@ _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
 _TIMED = 2  # calls, for an estimate
 _ROUNDS = 10  # of Gauss and Newton's method, as they often are
+_RIDGE = 1e-2
 
 OnCall = Callable[[str, int], object]
+J = TypeVar("J", bound=Judged)
 
 
 def _list(name: str, value: Any) -> tuple[float, ...]:
     return tuple(timesteps.custom(value).tolist())
+
+
+def _target(name: str, value: SamplerLike) -> SamplerLike:
+    """A target, as it was given."""
+    target_of(value)  # raises what is wrong
+    return value
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +85,7 @@ class Extent:
 
 @attrs.frozen(kw_only=True)
 class Learning:
-    """How to learn a sampler of one model call a step.
+    """How to learn a sampler.
 
     Args:
         calls: Model calls.
@@ -85,6 +98,12 @@ class Learning:
         free_start: Move the first time too, downwards.
         joint: Refine times and weights together at the end, where the times move.
         most_amplified: The largest amplification that is not refused.
+        target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
+            noise in any form of `get_scheduler`, such as "dpmpp-3m@uniform:64". Or what is to be best: a measure by
+            name, see `study.measures.get_measure`. Each row may then draw fresh noise, and known samplers that draw
+            noise are compared with too.
+        paired: Rows come in pairs, so that a step takes two calls, see `LinearSolver`.
+        biased: Weigh x and each row's own prediction freely too. Noise levels are then missed, as the table says.
 
     Raises:
         PidSamplerError: A value is not as described.
@@ -93,14 +112,23 @@ class Learning:
     calls: int = field(whole, low=1, high=_MOST_CALLS)
     timesteps: tuple[float, ...] | None = field(_list, optional=True, default=None)
     history: int = field(whole, low=0, high=_MOST_CALLS, default=3)
-    ridge: float = field(number, low=0, default=1e-2)
+    ridge: float = field(number, low=0, default=_RIDGE)
     seeds: int = field(whole, low=1, high=_MOST_SEEDS, default=4)
     evaluations: int = field(whole, low=0, high=_MOST_LISTS, default=150)
     free_start: bool = field(flag, default=False)
     joint: bool = field(flag, default=True)
     most_amplified: float = field(number, low=1, default=_MOST_AMPLIFIED)
+    target: SamplerLike = field(_target, default=ODE)
+    paired: bool = field(flag, default=False)
+    biased: bool = field(flag, default=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.paired and self.calls % 2:
+            raise ConfigError(f"calls={self.calls} cannot come in pairs: pass an even number, or paired=False")
+        if self.measure is not None:
+            for name, is_own in (("paired", self.paired), ("ridge", self.ridge != _RIDGE), ("joint", not self.joint)):
+                if is_own:
+                    raise ConfigError(f"{name} is of a fit to runs, but the target is a measure: leave one of them out")
         if self.timesteps is None:
             return
         if (steps := len(self.timesteps) - 1) != self.calls:
@@ -108,24 +136,42 @@ class Learning:
         if self.free_start:
             raise ConfigError("free_start moves the first time, but a list is given to keep: leave one of them out")
 
+    @property
+    def measure(self) -> Measure | None:
+        """The measure that is the target, if one is."""
+        target = target_of(self.target)
+        return target.by if isinstance(target, Measured) else None
+
     def extent(self, problem: Problem) -> Extent:
         """Return what `run` would take; nothing is run.
 
         Raises:
-            PidSamplerError: There would be fewer than two runs to compare on.
+            PidSamplerError: There would be fewer than two runs to compare on, or the measure does not apply.
         """
         seen, unseen = split(_checked(problem), self.seeds)
-        return self._extent(problem, seen, unseen, known=len(known_samplers(problem, self.calls)))
+        target = self._aim(problem)
+        return self._extent(problem, seen, unseen, known=len(self._known(problem, target)))
+
+    def _aim(self, problem: Problem) -> Target:
+        target = target_of(self.target, own=problem.own)
+        target.check(problem)
+        return target
+
+    def _known(self, problem: Problem, target: Target) -> dict[str, tuple[Times, StepTable]]:
+        return known_samplers(problem, self.calls, noisy=target.noisy)
 
     def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, known: int) -> Extent:
         fits, others = (len({subject.name for subject, _ in pairs}) for pairs in (seen, unseen))
         more = self.calls - 1  # the first call of a run is kept
-        moves = self.timesteps is None
+        moves, target = self.timesteps is None, self._aim(problem)
         lists = len(known_lists(problem, self.calls)) + self.evaluations if moves else 1
-        by_weights = sum(min(i, self.history) * (more - i) for i in range(self.calls))
+        by_weights = sum((min(i, self.history) + 2 * self.biased) * (more - i) for i in range(self.calls))
         by_times = more * (more + 1) // 2
         rounds = _ROUNDS * (by_weights + by_times + more) if moves and self.joint else 0
-        references = 64 * fits + (64 + 32 + 128) * others
+        if isinstance(target, Measured):
+            lists, rounds = FEW + 1 + self.evaluations, 0
+            known += len(self._starts(problem)) // len(unseen)
+        references = target.calls(fits, compared=others)
         compared = more * (known + (BEST + 3) * others)
         return Extent(
             fitted=len(seen),
@@ -159,18 +205,26 @@ class Learning:
                 many calls there will be; an exception cancels.
 
         Raises:
-            PidSamplerError: There would be fewer than two runs to compare on; the network fails; or the amplification
-                is above `most_amplified`.
+            PidSamplerError: There would be fewer than two runs to compare on; the measure does not apply; the network
+                fails; or the amplification is above `most_amplified`.
         """
         callback("on_call", on_call, takes="(what, about)")
         optional("scipy.optimize", "scipy")
         seen, unseen = split(_checked(problem), self.seeds)
-        known = known_samplers(problem, self.calls)
+        target = self._aim(problem)
+        known = self._known(problem, target)
         told = _Told(on_call, self._extent(problem, seen, unseen, known=len(known)).calls)
         with problem.backend.active():
-            fitted_to = [Followed(flight) for flight in _flights(problem, seen, told)]
-            told.what = "weights"
-            solver, start = self._learnt(problem, fitted_to, told)
+            flights = _flights(problem, seen, told)
+            if isinstance(target, Measured):
+                solver, start = self._searched(problem, flights, target, told)
+                fitted = judged(*_by(solver, [target.reference(flight) for flight in flights]))
+            else:
+                fitted_to = [target.followed(flight) for flight in flights]
+                told.what = "weights"
+                solver, start = self._learnt(problem, fitted_to, told)
+                fitted = judged(*_by(solver, fitted_to))
+                del fitted_to  # all states of all runs
             flights = _flights(problem, unseen, told)
             courses = [Course(flight, solver) for flight in flights]
             told.what = "judging"
@@ -180,22 +234,25 @@ class Learning:
                     f"the sampler found makes errors of the network {amplified:.3g} times larger, more than "
                     f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
                 )
-            held_out = [Reference(flight) for flight in flights]
+            held_out = [target.reference(flight) for flight in flights]
             ends = [course.end for course in courses]
-            wanted = interval(distances(held_out, ends)).mean / SURE
+            wanted = interval(judged(held_out, ends)).mean / SURE
             for one in held_out:
                 one.sharpen(wanted)
-            errors = distances(held_out, ends)
+            errors = judged(held_out, ends)
             told.what = f"comparing {interval(errors).mean:.4g} with what is known"
             return Fit(
                 solver=solver,
                 errors=errors,
-                baselines=best_known(errors, held_out, known=known),
+                baselines=best_known(errors, held_out, known=known, sign=target.sign),
                 known=len(known),
-                fitted=math.sqrt(mean_square(fitted_to, [Course(one.flight, solver).end for one in fitted_to])),
+                fitted=interval(fitted).mean,
                 reference_error=max(one.error for one in held_out),
                 amplification=amplified,
-                bfloat16=interval(distances(held_out, in_bfloat16(flights, solver))).mean,
+                bfloat16=interval(judged(held_out, in_bfloat16(flights, solver))).mean,
+                measure=target.measure,
+                sign=target.sign,
+                consistency=consistency(problem, held_out, ends=ends) if self.target == ODE else None,
                 provenance=self._provenance(problem, seen, unseen, start),
             )
 
@@ -204,7 +261,14 @@ class Learning:
         pairs = [(one.flight, one.trajectory) for one in solved]
 
         def fitted(times: Times) -> tuple[LinearSolver, list[Array]]:
-            return least_squares(pairs, times.tolist(), history=self.history, ridge=self.ridge)
+            return least_squares(
+                pairs,
+                times.tolist(),
+                history=self.history,
+                ridge=self.ridge,
+                biased=self.biased,
+                paired=self.paired,
+            )
 
         best = math.inf
 
@@ -242,6 +306,29 @@ class Learning:
 
         return refined(ends, solver, penalty=penalty, below=below, on_best=on_best), start
 
+    def _starts(self, problem: Problem) -> dict[str, LinearSolver]:
+        kept = None if self.timesteps is None else np.array(self.timesteps)
+        return starts(problem, self.calls, history=self.history, biased=self.biased, times=kept)
+
+    def _searched(
+        self, problem: Problem, flights: Sequence[Flight], target: Measured, told: _Told
+    ) -> tuple[LinearSolver, str | None]:
+        """The solver that is best on a measure, and the sampler that it was moved from."""
+
+        def on_best(value: float) -> None:
+            told.what = f"searching: {target.name} {value:.5g}"
+
+        told.what = "trying what is known"
+        return searched(
+            [target.reference(flight) for flight in flights],
+            self._starts(problem),
+            sign=target.sign,
+            evaluations=self.evaluations,
+            moves=self.timesteps is None,
+            below=problem.first if self.free_start else None,
+            on_best=on_best,
+        )
+
     def _provenance(self, problem: Problem, seen: Pairs, unseen: Pairs, start: str | None) -> dict[str, Any]:
         from ..version import __version__
 
@@ -249,55 +336,11 @@ class Learning:
             "made_by": f"pidsampler {__version__} learn",
             "versions": {"pidsampler": __version__, "numpy": np.__version__},
             "model": {"name": problem.name, "sha256": dict(problem.hashes)},
-            "settings": attrs.asdict(self),
+            "settings": {**attrs.asdict(self, recurse=False), "target": sampler_name(self.target)},
             "times_moved_from": start,
             "fitted_to": _described(seen),
             "held_out": _described(unseen),
         }
-
-
-def fit(
-    denoiser: DenoiserLike,
-    *,
-    calls: int,
-    shape: Sequence[int],
-    seeds: int = 4,
-    timesteps: TimesLike | None = None,
-    history: int = 3,
-    ridge: float = 1e-2,
-    free_start: bool = False,
-    first: float = 0.999,
-) -> Fit:
-    """Learn a sampler for a denoiser that predicts the velocity, in float64 on the CPU.
-
-    Args:
-        denoiser: A Denoiser, or any callable net(x, t) -> m.
-        calls: Model calls, 1..64.
-        shape: (3, H, W) of an image.
-        seeds: Number of seeds to fit to, and of others to hold out; from 2 on.
-        timesteps: A list of so many steps to keep; None moves the times too.
-        history: The most predictions before its own that a row weighs.
-        ridge: How much large weights count against the fit.
-        free_start: Move the first time too, downwards.
-        first: Noise level at which runs begin, from pure noise; that of a list is its own first time.
-
-    Returns:
-        The fit; `.table` is the sampler, `.error` its held-out distance to the ODE's solution.
-
-    Raises:
-        PidSamplerError: An argument is not as described, or the fit is refused, see `Learning.run`.
-    """
-    kept = None if timesteps is None else _list("timesteps", timesteps)
-    learning = Learning(calls=calls, timesteps=kept, history=history, ridge=ridge, seeds=seeds, free_start=free_start)
-    size = shape_("shape", shape)
-    if len(size) != 3:
-        raise ConfigError(f"shape={size} is not that of an image: pass (3, height, width)")
-    network = as_denoiser(denoiser)
-    flow = network if isinstance(network, GaussianMixture) else None
-    subject = Subject(name="seed", denoiser=network, shape=(1, *size), seen=Sample(np.empty(0), flow=flow))
-    top = number("first", first, low=0, high=1, above=True)
-    top = top if kept is None else kept[0]
-    return learning.run(Problem(name=type(network).__name__, subjects=[subject], first=top, dtype=np.float64))
 
 
 def _checked(problem: Problem) -> Problem:
@@ -327,6 +370,11 @@ def _by_image(pairs: Pairs) -> list[tuple[Subject, list[int]]]:
 def _flights(problem: Problem, pairs: Pairs, told: _Told) -> list[Flight]:
     """The runs, those of an image together."""
     return [Flight(problem, subject, seeds=seeds, on_call=told) for subject, seeds in _by_image(pairs)]
+
+
+def _by(solver: LinearSolver, ones: Sequence[J]) -> tuple[Sequence[J], list[Array]]:
+    """Runs, and where they end by a solver."""
+    return ones, [Course(one.flight, solver).end for one in ones]
 
 
 def _described(pairs: Pairs) -> list[dict[str, Any]]:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ..search.compare import Rival, comparison
-from ..study.statistics import Runs, interval
+from ..study.statistics import Runs, difference, interval
 from ..table import StepTable
 from .known import BEST
 from .solver import LinearSolver
@@ -22,15 +23,20 @@ class Fit:
 
     Args:
         solver: Times and weights.
-        errors: Held-out runs, (image, seed) -> RMS distance of the result to the ODE's solution.
+        errors: Held-out runs, (image, seed) -> what is measured of the result: its RMS distance to the ODE's solution,
+            or to the target's.
         baselines: The best of the known schedulers over the known lists with as many calls, on the same runs, the best
             first. Where there are several held-out images they are those that are best on the first one.
         known: How many known samplers there were.
-        fitted: RMS distance of the runs that it was fitted to.
-        reference_error: RMS change of the held-out runs' solutions as their steps were doubled last, which is more than
-            they are off; 0 where they are exact.
+        fitted: The same mean of the runs that it was fitted to.
+        reference_error: Of the held-out runs' solutions of the ODE: RMS change as their steps were doubled last, which
+            is more than they are off; 0 where they are exact, or are not the target.
         amplification: RMS change of the result over that of white noise on every x0; named methods have about 2.
-        bfloat16: Mean held-out distance if the network's outputs are rounded to bfloat16.
+        bfloat16: The held-out mean if the network's outputs are rounded to bfloat16.
+        measure: What is measured, in words.
+        sign: -1 where higher is better.
+        consistency: Where the target is the ODE's solution, and inputs are pictures: how well held-out results are
+            their inputs, in dB, of the "solution", of what was "found", and of the model's "own" sampler.
         provenance: Where it comes from: the model, the pictures, the settings, the versions.
     """
 
@@ -42,6 +48,9 @@ class Fit:
     reference_error: float
     amplification: float
     bfloat16: float
+    measure: str
+    sign: float
+    consistency: Mapping[str, Runs] | None
     provenance: dict[str, Any]
 
     @property
@@ -51,7 +60,7 @@ class Fit:
 
     @property
     def error(self) -> float:
-        """Mean held-out distance to the ODE's solution."""
+        """Mean of what is measured of the held-out runs."""
         return interval(self.errors).mean
 
     @property
@@ -66,12 +75,13 @@ class Fit:
             **self.provenance,
             "fitted_to": [_without_folder(one) for one in self.provenance["fitted_to"]],
             "held_out": [_without_folder(one) for one in held_out],
-            "measure": "RMS distance to the ODE's solution",
+            "measure": self.measure,
             "error": {"mean": errors.mean, "low": errors.low, "high": errors.high},
             "error_fitted_to": self.fitted,
             "error_bfloat16": self.bfloat16,
             "error_of_reference": self.reference_error,
             "amplification": self.amplification,
+            **({"consistency": self._consistencies} if self.consistency else {}),
             "known_samplers": self.known,
             "best_known": [
                 {
@@ -87,23 +97,49 @@ class Fit:
     @property
     def report(self) -> list[str]:
         """The comparison and the guards, as lines of text."""
-        lines = comparison(self.errors, self.baselines, measure="RMS distance to the ODE's solution")
+        lines = comparison(self.errors, self.baselines, measure=self.measure)
         lines.append(f"{self.known} known samplers were tried on the first held-out image, the best {BEST} on all.")
         if self.baselines:
             best = self.baselines[0]
+            by_distance = self.measure.startswith("RMS distance")
             said = {
-                "better": f"{self.error / best.mean:.3g} of the distance of {best.name}",
+                "better": f"{self.error / best.mean:.3g} of the distance of {best.name}"
+                if by_distance
+                else f"better than {best.name}",
                 "worse": f"worse than {best.name}: use that",
                 "within noise": f"not shown to be better than {best.name}: the difference is within noise",
             }
             lines.append(f"What was learnt is {said[best.verdict]}.")
         lines.append(f"With the network's outputs in bfloat16: {self.bfloat16:.5g}.")
         lines.append(f"Errors of the network are made {self.amplification:.3g} times larger; by named methods 2 times.")
+        lines += self._beside
         if self.reference_error:
             known = f"Doubling the steps of the solutions compared with changed them by {self.reference_error:.2g}"
             enough = self.reference_error * SURE <= self.error
             lines.append(
                 f"{known}." if enough else f"{known}: more than a tenth of the distance, which is not known well."
+            )
+        return lines
+
+    @property
+    def _consistencies(self) -> dict[str, float]:
+        return {name: interval(runs).mean for name, runs in (self.consistency or {}).items()}
+
+    @property
+    def _beside(self) -> list[str]:
+        """What the target is worth as a picture."""
+        if self.consistency is None:
+            return []
+        means = self._consistencies
+        lines = [
+            f"Consistency with the input: {means['solution']:.4g} dB of the ODE's solution, {means['found']:.4g} of "
+            f"what was learnt, {means['own']:.4g} of the model's own sampler over its own list."
+        ]
+        change = difference(self.consistency["solution"], self.consistency["own"])
+        if change is not None and change.high < 0.0:
+            lines.append(
+                "The solution is no better picture than the model's own sampler makes, as of a student: consider a "
+                "measure as the target, such as target='psnr'."
             )
         return lines
 

@@ -1,4 +1,4 @@
-"""Where flights end if their ODE is solved: exact for a closed-form flow, else by steps of which there are enough."""
+"""Where flights should end: where their ODE ends, exactly for a closed-form flow and else by steps enough; or a run."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from typing import Protocol
 
 from ..errors import ModelError
 from ..study.statistics import Runs
+from ..table import Scheduler
 from .flights import Array, Flight, Trajectory, rms
 
 _STEPS = 64  # of a solution to fit to, and the first of one to compare with
@@ -15,8 +16,8 @@ _FLOW_STEPS = 256  # of a closed-form flow, whose calls cost little
 _MOST_STEPS = 512
 
 
-class Solved(Protocol):
-    """A flight, and where its ODE ends."""
+class Judged(Protocol):
+    """A flight, and how good results of it are."""
 
     @property
     def flight(self) -> Flight:
@@ -24,22 +25,58 @@ class Solved(Protocol):
         ...
 
     @property
-    def end(self) -> Array:
-        """Where it ends."""
+    def error(self) -> float:
+        """How far off is what results are compared with; 0 where it is exact."""
+        ...
+
+    def sharpen(self, wanted: float) -> None:
+        """Make `error` no more than wanted, as far as that can be."""
+        ...
+
+    def values(self, x: Array) -> list[float]:
+        """Return what is measured of each image of a result."""
         ...
 
 
-class Followed:
-    """A flight with the whole solution of its ODE, to fit to."""
+class Ending:
+    """A flight, and where it should end.
 
-    def __init__(self, flight: Flight) -> None:
-        self.flight = flight
+    Args:
+        flight: The flight.
+        end: Where it should end.
+    """
+
+    error = 0.0
+
+    def __init__(self, flight: Flight, end: Array) -> None:
+        self.flight, self.end = flight, end
+
+    def sharpen(self, wanted: float) -> None:
+        """Do nothing: the end is what it is."""
+
+    def values(self, x: Array) -> list[float]:
+        """Return the RMS distance of each image to where it should end."""
+        return [rms(one - end) for one, end in zip(x, self.end, strict=True)]
+
+
+class Followed(Ending):
+    """A flight with all states on the way to where it should end, to fit to.
+
+    Args:
+        flight: The flight.
+        sampler: What it should end like; None for the solution of its ODE.
+    """
+
+    def __init__(self, flight: Flight, sampler: Scheduler | None = None) -> None:
         steps = _STEPS if flight.subject.seen.flow is None else _FLOW_STEPS
-        self.trajectory = Trajectory(flight, steps=steps)
-        self.end = self.trajectory.end
+        if sampler is None:
+            self.trajectory = Trajectory(flight, flight.follower(steps), end=flight.exact)
+        else:
+            self.trajectory = Trajectory(flight, sampler)
+        super().__init__(flight, self.trajectory.end)
 
 
-class Reference:
+class Reference(Ending):
     """A flight with the end of its ODE, to compare with.
 
     Args:
@@ -50,14 +87,12 @@ class Reference:
     """
 
     def __init__(self, flight: Flight) -> None:
-        self.flight, self.error = flight, 0.0
+        exact = flight.exact
+        super().__init__(flight, flight.solve(_STEPS) if exact is None else exact)
         self._steps = 0
-        if (exact := flight.exact) is not None:
-            self.end = exact
-            return
-        self._steps = _STEPS
-        self.end = flight.solve(_STEPS)
-        self.error = rms(self.end - flight.solve(_STEPS // 2))
+        if exact is None:
+            self._steps = _STEPS
+            self.error = rms(self.end - flight.solve(_STEPS // 2))
 
     def sharpen(self, wanted: float) -> None:
         """Double the steps until the error is no more than wanted, or there are 512."""
@@ -67,8 +102,8 @@ class Reference:
             self.error = rms(self.end - before)
 
 
-def mean_square(solved: Sequence[Solved], ends: Sequence[Array]) -> float:
-    """Return the mean squared distance of results to the ends of their ODE, over all runs and elements.
+def mean_square(solved: Sequence[Ending], ends: Sequence[Array]) -> float:
+    """Return the mean squared distance of results to where they should end, over all runs and elements.
 
     Raises:
         PidSamplerError: A result is not finite.
@@ -81,10 +116,14 @@ def mean_square(solved: Sequence[Solved], ends: Sequence[Array]) -> float:
     return found
 
 
-def distances(solved: Sequence[Solved], ends: Sequence[Array]) -> Runs:
-    """Return the RMS distance of each run's result to the end of its ODE."""
+def judged(ones: Sequence[Judged], ends: Sequence[Array]) -> Runs:
+    """Return what is measured of each run's result.
+
+    Raises:
+        PidSamplerError: A measure fails.
+    """
     return {
-        (one.flight.subject.name, seed): rms(x - end)
-        for one, xs in zip(solved, ends, strict=True)
-        for seed, x, end in zip(one.flight.seeds, xs, one.end, strict=True)
+        (one.flight.subject.name, seed): value
+        for one, xs in zip(ones, ends, strict=True)
+        for seed, value in zip(one.flight.seeds, one.values(xs), strict=True)
     }

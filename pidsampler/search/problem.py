@@ -83,6 +83,7 @@ class Problem:
         subjects: The images.
         first: The noise level at which the model starts from pure noise.
         own: The list that the model was made for, or None.
+        sampler: Spec of the sampler that it runs by unless told otherwise, or None.
         prediction: What the network returns, see `StepTable.predicting`.
         backend: Where all is computed.
         dtype: Element type of the state.
@@ -93,6 +94,7 @@ class Problem:
     subjects: list[Subject]
     first: float
     own: Times | None = None
+    sampler: str | None = None
     prediction: str = "velocity"
     backend: Backend = field(default_factory=lambda: get_backend("numpy"))
     dtype: Any = np.float32
@@ -162,6 +164,7 @@ class Problem:
             subjects=subjects,
             first=float(own[0]),
             own=own,
+            sampler=contract.sampler,
             prediction=contract.prediction,
             backend=up.backend,
             hashes=hashes,

@@ -70,7 +70,11 @@ def test_the_table_and_its_history(here):
         "free_start": False,
         "joint": True,
         "most_amplified": 100.0,
+        "target": "ode",
+        "paired": False,
+        "biased": False,
     }
+    assert sorted(history["consistency"]) == ["found", "own", "solution"]
     assert str(here) not in json.dumps(history)
 
 
@@ -125,10 +129,24 @@ def test_a_dry_run_writes_nothing(here, learn):
     assert not (here / "new.json").exists()
 
 
+def test_a_measure_takes_the_pictures_as_what_results_should_be(here, learn, capsys):
+    path = here / "psnr.json"
+    code, out, err = learn("-o", str(path), "--target", "psnr")
+    assert code == 0, err
+    assert "psnr (dB), higher is better" in out
+    history = read_table(path).history
+    assert (history["settings"]["target"], history["measure"]) == ("psnr", "psnr (dB), higher is better")
+    assert history["error"]["mean"] >= history["best_known"][0]["mean"] - 1
+    assert "consistency" not in history
+    assert main(["table", f"@{path}"]) == 0
+    assert "psnr (dB), higher is better: " in capsys.readouterr().out
+
+
 def test_a_report_and_times_to_keep(here, learn):
     code, out, _ = learn("-o", str(here / "kept.json"), "--timesteps", "0.999,0.1,0", "--history", "all")
     assert code == 0
     assert "held out" in out
+    assert "Consistency with the input: " in out
     assert "What was learnt is " in out
     assert "With the network's outputs in bfloat16: " in out
     assert "written to" in out
@@ -146,6 +164,9 @@ def test_a_report_and_times_to_keep(here, learn):
         (("-o", "x.json", "--calls", "0"), 2, "--calls 0 must be a whole number in 1..64"),
         (("-o", "x.json", "--timesteps", "0.9,0.5,0.1,0"), 2, "the list has 3 steps, but --calls 2"),
         (("-o", "x.json", "--history", "4"), 2, "invalid choice"),
+        (("-o", "x.json", "--target", "psrn"), 2, "unknown target 'psrn': did you mean 'psnr'"),
+        (("-o", "x.json", "--target", "flow-sde@pid"), 2, "draws noise"),
+        (("-o", "x.json", "--calls", "3", "--paired"), 2, "--calls 3 cannot come in pairs"),
         (("-o", "x.json", "--seeds", "1"), 1, "1 held-out run gives no interval: pass more seeds"),
         (("-o", "x.json", "--most-amplified", "1"), 1, "more than --most-amplified 1"),
     ],

@@ -48,7 +48,7 @@ class Points:
 @pytest.mark.parametrize("ridge", [0.0, 1e-2, 0.5])
 def test_weights_are_those_of_a_stacked_least_squares(ridge):
     flights = [flight(0, 1), flight(2)]
-    pairs = [(one, Trajectory(one, steps=32)) for one in flights]
+    pairs = [(one, Trajectory(one, one.follower(32))) for one in flights]
     found, ends = least_squares(pairs, TIMES, history=2, ridge=ridge)
     x = np.concatenate([one.noise for one in flights])
     predictions = []
