@@ -12,6 +12,7 @@ import json
 import os
 import subprocess
 import time
+import warnings
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -19,9 +20,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pidsampler import get_scheduler, list_schedulers, timesteps
+from pidsampler import get_scheduler, timesteps
 from pidsampler.denoiser import network_of
-from pidsampler.errors import PidSamplerError
+from pidsampler.errors import PidSamplerError, PidSamplerWarning
 from pidsampler.io.tables import write_table
 from pidsampler.learn import Learning
 from pidsampler.learn.flights import Flight
@@ -29,7 +30,6 @@ from pidsampler.learn.known import known_samplers
 from pidsampler.noise import normal
 from pidsampler.schedulers.registry import as_scheduler, without_list
 from pidsampler.search import Search
-from pidsampler.search.compare import known_lists
 from pidsampler.search.problem import Problem, cheapest
 from pidsampler.study.measures import get_measure, measure
 from pidsampler.study.pictures import as_rgb
@@ -167,26 +167,12 @@ def best(candidates, values, name, count):
     return {key: candidates[key] for key in sorted(means, key=means.__getitem__)[:count]}
 
 
-def all_known(board, calls):
-    """Return every named sampler over every known list by name; those with noise too, where there is no ODE."""
-    found = {name: table for name, (_, table) in known_samplers(board.train, calls).items()}
-    for info in () if board.has_ode else list_schedulers():
-        for steps in range(calls, 0, -1) if info.stochastic else ():
-            try:
-                known = known_lists(board.train, steps)
-                scaled = {name: times * (board.train.first / times[0]) for name, times in known.items()}
-                tables = {name: get_scheduler(info.name, times).table() for name, times in scaled.items()}
-            except PidSamplerError:  # it needs more steps, or more between its times
-                continue
-            if max(map(len, tables.values())) <= calls:
-                found |= {f"{info.name}@{n}:{steps}": t for n, t in tables.items() if not t.asks_both}
-                break
-    return found
-
-
 def named(board, calls, *_):
-    """The known samplers: all on one training crop, the best 24 on four, the best 4 of those as candidates."""
-    known = all_known(board, calls)
+    """The known samplers: all on one training crop, the best 24 on four, the best 4 of those as candidates.
+
+    Those that draw noise take part where there is no ODE.
+    """
+    known = {name: table for name, (_, table) in known_samplers(board.train, calls, noisy=not board.has_ode).items()}
     values = {name: [] for name in known}
     orders = {"named": board.by, "named, by PSNR": "psnr"}
     chosen = dict.fromkeys(orders, known)
@@ -256,6 +242,7 @@ def makers(board, calls):
         return {entry: row_of(board, entry, tables) for entry, tables in candidates.items()}
 
     found = {"named": named, "searched": searched, "AYS": published}
+    found["learnt, LPIPS"] = partial(learnt, entry="learnt, LPIPS", target="lpips")
     if board.has_ode:
         found |= {"GITS": gits, "learnt": partial(learnt, entry="learnt")}
         if calls > 4:  # up to there all history is what 3 weigh
@@ -368,6 +355,7 @@ def main(argv=None):
     parser.add_argument("--side", type=int, default=256, help="of a development crop; those to fit to have half")
     parser.add_argument("--crops", type=int, default=12, help="how many to fit to; every second one is held out")
     arguments = parser.parse_args(argv)
+    warnings.simplefilter("ignore", PidSamplerWarning)  # named samplers may make errors larger: their rows say so
     if arguments.add and len(arguments.entry or ()) != 1:
         parser.error("--add needs one --entry, the row's name")
     train = crops(arguments.train, arguments.work / "train", side=arguments.side // 2, most=arguments.crops)
