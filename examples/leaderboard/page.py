@@ -29,7 +29,7 @@ def text(results):
     """Return the page, whose tables are those of the results."""
     prose = (HERE / "page.md").read_text()
     tables = [section(results, model) for model in dict.fromkeys(row["model"] for row in results)]
-    return prose.replace("<!-- tables -->\n", "\n".join(tables))
+    return prose.replace("<!-- tables -->", "\n".join(tables))
 
 
 def section(results, model):
@@ -49,11 +49,8 @@ def section(results, model):
         by = "" if row["author"] == "the pidsampler authors" else f", by {row['author']}"
         head = [str(row["calls"]), ENTRIES.get(row["entry"], row["entry"]) + by, f"`{row['sampler']}`"]
         tail = [
-            f"{row[name]:.2g}" if row[name] and row[name] < 10 else f"{row[name] or 0:.0f}"
-            for name in ("amplification", "seconds")
-        ]
-        tail = [
-            one if row[name] is not None else "" for one, name in zip(tail, ("amplification", "seconds"), strict=True)
+            "" if row[name] is None else form.format(row[name])
+            for name, form in (("amplification", "{:.2g}"), ("seconds", "{:.0f}"))
         ]
         lines.append(f"| {' | '.join([*head, *cells, *tail, row['commit']])} |")
     return "\n".join(lines) + "\n"
