@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,10 @@ from PIL import Image
 
 from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, get_scheduler, list_schedulers, timesteps
 from pidsampler.cli import main
+from pidsampler.errors import PidSamplerError
 from pidsampler.noise import coupling
 from pidsampler.onnx import model as models
+from pidsampler.schedulers.plot import plot_tables
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -394,6 +397,32 @@ def test_table_plot_in_another_format_and_over_a_file(here, run):
     assert pixels("a.png").shape[:2] == (800, 800)
     run("table", spec, "--plot", "a.svg")
     assert "</svg>" in (here / "a.svg").read_text()
+
+
+def test_several_tables_are_printed_and_drawn_together(here, run):
+    """A learnt one stands beside named ones; a file's name may hold what matplotlib takes for mathematics."""
+    _, text, _ = run("table", "dpmpp-2m@karras:4", "--json")
+    (here / "a $x_$.json").write_text(text)
+    specs = ["@a $x_$.json", "heun@uniform:2", "flow-sde@pid:4", "@a $x_$.json"]
+    code, out, err = run("table", *specs, "--plot", "a.svg")
+    assert (code, err) == (0, "")
+    alone = [run("table", spec)[1] for spec in specs[:3]]
+    assert out == "\n".join(alone)  # the one named twice once
+    drawn = (here / "a.svg").read_text()
+    assert [drawn.count(f"<!-- {name} -->") for name in (*specs[:3], "flow-ode")] == [1, 1, 1, 0]
+    long = [f"@{'long' * 20}{k}.json" for k in range(2)]
+    plot_tables({name: get_scheduler("flow-ode").table() for name in long}, Path("b.svg"))
+    assert [Path("b.svg").read_text().count(f"longlong{k}.json -->") for k in range(2)] == [1, 1]
+
+
+def test_several_tables_refuse(here, run):
+    message = "several tables are not one in JSON: name one, or leave --json out"
+    assert run("table", "heun", "euler", "--json") == (2, "", f"pidsampler: error: {message}\n")
+    with pytest.raises(PidSamplerError, match="no table to draw"):
+        plot_tables({}, Path("a.png"))
+    with pytest.raises(PidSamplerError, match="must be a StepTable"):
+        plot_tables({"heun": get_scheduler("heun@uniform:2")}, Path("a.png"))
+    assert not (here / "a.png").exists()
 
 
 def test_table_plot_refuses(here, run, monkeypatch):

@@ -81,14 +81,27 @@ def test_the_table_and_its_history(here):
 def test_it_is_shown(here, capsys):
     assert main(["table", f"@{here / 'table.json'}"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[1].endswith("learn for the model gaussian")
-    assert "RMS distance to the ODE's solution: " in shown[2]
-    assert "amplification" in shown[2]
+    history = read_table(here / "table.json").history
+    mean, low, high = (f"{history['error'][name]:.4g}" for name in ("mean", "low", "high"))
+    best = history["best_known"][0]
+    assert shown[1] == f"made by {history['made_by']} for the model gaussian"
+    assert shown[2].startswith("settings: calls=2, history=3, ridge=0.01, seeds=2, ")
+    assert shown[4] == f"fitted to 2 runs of a.png, error {history['error_fitted_to']:.4g}"
+    assert shown[5:7] == ["held out 2 runs of b.png", f"RMS distance to the ODE's solution: {mean} [{low}, {high}]"]
+    assert f"best of {history['known_samplers']} known samplers: {best['sampler']}" in shown
+    assert shown[shown.index("") - 1].startswith("versions: pidsampler=")
 
 
 def test_a_history_of_a_stranger_is_shown_whatever_it_is(here, capsys):
     data = json.loads((here / "table.json").read_text())
-    for history in ({"x": 1}, {"model": [], "error": "\x1b[1m", "best_known": {}}, {"made_by": "y" * 5000}):
+    strange = {
+        "model": {"name": "z" * 5000},
+        "made_by": "\x1b[1m",
+        "fitted_to": [1],
+        "best_known": [],
+        "held_out": [{}],
+    }
+    for history in ({"x": 1}, {"model": [], "error": "\x1b[1m", "best_known": {}}, strange, {"settings": [[]]}):
         (here / "strange.json").write_text(json.dumps({**data, "history": history}))
         assert main(["table", f"@{here / 'strange.json'}"]) == 0
         assert "\x1b" not in (out := capsys.readouterr().out)
