@@ -11,7 +11,7 @@ from .. import timesteps
 from ..errors import FileError
 from ..io.files import check_outputs
 from ..noise import with_noise
-from ..table import StepTable
+from ..table import Scheduler, StepTable
 from .common import OK, add_times, checking, chosen_scheduler, other_inputs
 from .output import say
 
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="spec such as heun@uniform:8 or unipc(order=3)@karras(rho=5):12; FILE.py:NAME; @FILE.json, a table",
     )
+    parser.add_argument("--model", help="bundled name or model folder: its timesteps, and @NAME of its own tables")
     add_times(parser)
     parser.add_argument("--json", action="store_true", help="as JSON, for StepTable.from_json")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="draw it too: .png, .svg or .pdf (extra 'plot')")
@@ -34,7 +35,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Print the table, and draw it where that is asked for."""
     with checking():
-        scheduler = chosen_scheduler(arguments, timesteps.pid())
+        scheduler = _scheduler(arguments)
         table, _ = with_noise(scheduler.table(), arguments.noise)
         if arguments.plot is not None:
             check_outputs([arguments.plot], inputs=other_inputs(arguments))
@@ -47,6 +48,15 @@ def run(arguments: argparse.Namespace) -> int:
 
         plot_table(table, arguments.plot, title=str(scheduler), overwrite=arguments.overwrite)
     return OK
+
+
+def _scheduler(arguments: argparse.Namespace) -> Scheduler:
+    if arguments.model is None:
+        return chosen_scheduler(arguments, timesteps.pid(), tables={})
+    from ..onnx import model_manifest, model_tables
+
+    own = model_manifest(arguments.model).listed_timesteps
+    return chosen_scheduler(arguments, own, tables=model_tables(arguments.model))
 
 
 def _history(table: StepTable) -> list[str]:

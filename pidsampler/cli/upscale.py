@@ -58,7 +58,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler",
         metavar="SPEC",
-        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table (default: the model's, or flow-sde)",
+        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table, or @NAME, a table of the model's "
+        "own (default: the model's, or flow-sde)",
     )
     add_times(parser)
     parser.add_argument("--seed", type=int, default=0, help="0..2^64-1 (default: %(default)s)")
@@ -167,14 +168,15 @@ def _samplers(arguments: argparse.Namespace, manifest: Manifest) -> tuple[Schedu
 
     That is the scheduler itself, or its spec where the model makes its timesteps anew for each size.
     """
+    from ..onnx import model_tables
     from ..onnx.manifest import TeacherRule
 
-    own = manifest.own_timesteps
+    own, tables = manifest.own_timesteps, model_tables(arguments.model)
     arguments.scheduler = arguments.scheduler or manifest.own_sampler
     if not isinstance(own, TeacherRule):
-        scheduler = chosen_scheduler(arguments, own)
+        scheduler = chosen_scheduler(arguments, own, tables=tables)
         return scheduler, scheduler
-    scheduler = chosen_scheduler(arguments, partial(own.at, (own.size, own.size)))
+    scheduler = chosen_scheduler(arguments, partial(own.at, (own.size, own.size)), tables=tables)
     if arguments.timesteps is not None:
         return scheduler, scheduler
     if arguments.eta is None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import codecs
 import errno
 import glob
+import hashlib
 import os
 import stat
 from collections.abc import Iterable
@@ -62,6 +63,20 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
     if most is not None and len(data) > most:
         raise FileError(f"{path} is larger than {most / 1e6:g} MB, which no such file is")
     return data
+
+
+def sha256(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex.
+
+    Raises:
+        PidSamplerError: The file cannot be read, see `opened`.
+    """
+    path = file_path("path", path)
+    with opened(path) as file:
+        try:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+        except OSError as error:
+            raise FileError(f"cannot read {path}: {reason(error)}") from error
 
 
 def read_text(path: Path, *, expected: str, most: int = MOST_TEXT) -> str:

@@ -1,6 +1,14 @@
 """The network: ONNX Runtime sessions, IO binding on the backend's memory, and model folders."""
 
-from .model import Model, bundled_models, model_has_null_caption, model_hashes, model_manifest
+from .model import Model, bundled_models, model_has_null_caption, model_hashes, model_manifest, model_tables
 from .providers import CudaOptions
 
-__all__ = ["CudaOptions", "Model", "bundled_models", "model_has_null_caption", "model_hashes", "model_manifest"]
+__all__ = [
+    "CudaOptions",
+    "Model",
+    "bundled_models",
+    "model_has_null_caption",
+    "model_hashes",
+    "model_manifest",
+    "model_tables",
+]

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import ConfigError, PidSamplerError, did_you_mean
+from ..io.tables import read_table
 from ..table import Scheduler, StepTable
 from ..timesteps import Times
 from ..values import shown
@@ -24,12 +27,14 @@ class FileSampler:
         source: The text that named it, such as "my.py:heun@uniform:8" or "@table.json".
         steps: The table.
         timesteps: The times that the table was made of.
+        own: Its name among the model's own tables; None where it is not one of them.
     """
 
     source: str
     steps: StepTable
     _: KW_ONLY
     timesteps: tuple[float, ...]
+    own: str | None = None
 
     def table(self) -> StepTable:
         """Return the table."""
@@ -37,6 +42,27 @@ class FileSampler:
 
     def __repr__(self) -> str:
         return self.source
+
+
+def table_of(name: str, *, folder: Path, tables: Mapping[str, Path]) -> FileSampler:
+    """Return the sampler of "@NAME": of the model's own tables the one of that name, else of the file.
+
+    Args:
+        name: What follows @.
+        folder: Folder where relative paths start.
+        tables: Files of the model's own tables by name.
+
+    Raises:
+        PidSamplerError: There is neither, or the file holds no table.
+    """
+    if tables and name not in tables and not os.path.lexists(folder / name):
+        meant = did_you_mean(name, known=tables)
+        raise ConfigError(
+            f"there is no table {shown(f'@{name}')}: {meant}the model's own are {', '.join(f'@{n}' for n in tables)}, "
+            "and there is no such file"
+        )
+    table = read_table(tables.get(name, folder / name))
+    return FileSampler(f"@{name}", table, timesteps=table.times, own=name if name in tables else None)
 
 
 def sampler_name(sampler: SamplerLike) -> str:

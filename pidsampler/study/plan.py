@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from .. import moved, timesteps
+from .. import moved
 from ..denoiser import GaussianMixture
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..io.files import matching
@@ -295,16 +295,16 @@ class Study:
         Raises:
             PidSamplerError: A setting is not as described.
         """
-        from ..onnx import model_manifest
+        from ..onnx import model_manifest, model_tables
 
         s = _of(cell)
         number("degrade_sigma", s["degrade_sigma"], low=0.0, high=1.0)
-        own = timesteps.pid() if self.flow(cell) else model_manifest(self.model_path(cell)).listed_timesteps
         options = {} if s["eta"] is None else {"eta": s["eta"]}
-        scheduler = as_scheduler(
-            s["scheduler"], timesteps=s["timesteps"], steps=s["steps"], own=own, folder=self.folder, options=options
-        )
-        flow = self.flow(cell)
+        given = {"timesteps": s["timesteps"], "steps": s["steps"], "folder": self.folder, "options": options}
+        if (flow := self.flow(cell)) is None:
+            path = self.model_path(cell)
+            given |= {"own": model_manifest(path).listed_timesteps, "tables": model_tables(path)}
+        scheduler = as_scheduler(s["scheduler"], **given)
         if flow is None or flow.interval == (1.0, 0.0):
             return scheduler
         if (times := getattr(scheduler, "timesteps", None)) is None:

@@ -234,7 +234,7 @@ class _Preparation:
         """Return what results rest on, by name."""
         from ..onnx import model_hashes
 
-        study, hashes, digest = self.study, cache(model_hashes), cache(_digest)  # cells share models and pictures
+        study, hashes, digest = self.study, cache(model_hashes), cache(files.sha256)  # cells share models and pictures
         used = {name: getattr(study.truth, name) for name in ("converged", "reduce", "references")}
         used["measures"] = [m.name for m in self.measures]
         facts: dict[str, Any] = {"choice of measures": used, "device": resolve_device(device).device}
@@ -347,8 +347,3 @@ class _Preparation:
         if len(found) != 1:
             raise ConfigError(f"{references} holds {len(found)} references named {path.stem}, expected 1")
         return found[0]
-
-
-def _digest(file: Path) -> str:
-    with files.opened(file) as content:
-        return hashlib.file_digest(content, "sha256").hexdigest()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import sys
 from pathlib import Path
 from typing import Any, Protocol
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved
-from ..errors import ConfigError, FileError, reason
+from ..errors import ConfigError
 from ..image import hidden
 from ..io import files, latents, pictures
 from ..values import file_path, host_array
@@ -65,7 +64,7 @@ class Source:
         if isinstance(image, str | Path):
             path = file_path("image", image)
             is_latent = not pictures.is_picture(path) and latents.is_latent(path)
-            described = {"name": path.name.encode(errors="backslashreplace").decode(), "sha256": _sha256(path)}
+            described = {"name": path.name.encode(errors="backslashreplace").decode(), "sha256": files.sha256(path)}
             if is_latent:
                 return cls._of_latent(latents.read(path), described)
             return cls._of_picture(pictures.read(path), described)
@@ -167,13 +166,3 @@ def _whole_numbers(array: NDArray[Any]) -> NDArray[Any]:
     if np.abs(values * 255.0 - eight).max() < 255.0 * _SLACK:
         return eight.astype(np.uint8)
     return np.rint(values * 65535.0).astype(np.uint16)
-
-
-def _sha256(path: Path) -> str:
-    try:
-        with files.opened(path) as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except FileError:
-        raise
-    except OSError as error:
-        raise FileError(f"cannot read {path}: {reason(error)}") from error
