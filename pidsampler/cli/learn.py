@@ -55,6 +55,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="refuse a sampler that makes errors of the network more times larger (default: %(default)s)",
     )
+    parser.add_argument(
+        "--crop", type=int, metavar="N", help="take of each picture the NxN pixels with the most detail (default: all)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and how long it takes, only")
@@ -85,7 +88,7 @@ def run(arguments: argparse.Namespace) -> int:
             most_amplified=arguments.most_amplified,
         )
     check_output_file(arguments)
-    problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device)
+    problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, crop=arguments.crop)
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")

@@ -97,6 +97,10 @@ class Fit:
                 "within noise": f"not shown to be better than {best.name}: the difference is within noise",
             }
             lines.append(f"What was learnt is {said[best.verdict]}.")
+        cut = [one for name in ("fitted_to", "held_out") for one in self.provenance[name] if "crop" in one]
+        if cut:
+            places = "; ".join("{} at {}, {}".format(_without_folder(one)["name"], *one["crop"]) for one in cut)
+            lines.append(f"Squares of {cut[0]['crop'][2]} pixels with the most detail: {places}.")
         lines.append(f"With the network's outputs in bfloat16: {self.bfloat16:.5g}.")
         lines.append(f"Errors of the network are made {self.amplification:.3g} times larger; by named methods 2 times.")
         if self.reference_error:
