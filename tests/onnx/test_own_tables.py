@@ -71,6 +71,18 @@ def test_the_models_own_comes_before_a_file():
     assert _rows(Upscaler.load("gaussian", "cpu")("a.png", "@quick").record) == FILE.rows
 
 
+@pytest.mark.parametrize("calls", [4, 6, 8])
+def test_the_bundled_teacher_brings_its_own(calls):
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        record = Upscaler.load("tiny-teacher", "cpu")("a.png", f"@learnt-{calls}").record
+    assert len(record["table"]["rows"]) == calls
+    assert record["learnt_for"] == {"model": "tiny-teacher", "this_model": True}
+    history = record["table"]["history"]
+    assert history["best_known"][0]["found_is"] == "better"
+    assert history["error_bfloat16"] < 1.1 * history["error"]["mean"]
+
+
 def test_another_models_table_warns_still():
     with pytest.warns(PidSamplerWarning, match="learnt for the model 'gaussian', and this is not the same"):
         record = Upscaler.load("tiny", "cpu")("a.png", "@m/tables/quick.json").record
