@@ -69,6 +69,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="X",
         help="refuse a sampler that makes errors of the network more times larger (default: %(default)s)",
     )
+    parser.add_argument(
+        "--crop", type=int, metavar="N", help="take of each picture the NxN pixels with the most detail (default: all)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and how long it takes, only")
@@ -104,7 +107,9 @@ def run(arguments: argparse.Namespace) -> int:
         )
     check_output_file(arguments)
     reduce = learning.measure is not None and "reference" in learning.measure.needs
-    problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
+    problem = Problem.of_model(
+        arguments.model, arguments.images, device=arguments.device, reduce=reduce, crop=arguments.crop
+    )
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")

@@ -11,7 +11,7 @@ from .. import timesteps
 from ..errors import ConfigError, FileError
 from ..io.files import check_outputs
 from ..noise import with_noise
-from ..table import StepTable
+from ..table import Scheduler, StepTable
 from .common import OK, add_times, checking, chosen_scheduler, other_inputs
 from .history import history_lines
 from .output import say
@@ -25,6 +25,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="SPEC",
         help="spec such as heun@uniform:8 or unipc(order=3)@karras(rho=5):12; FILE.py:NAME; @FILE.json, a table",
     )
+    parser.add_argument("--model", help="bundled name or model folder: its timesteps, and @NAME of its own tables")
     add_times(parser)
     parser.add_argument("--json", action="store_true", help="a single table as JSON, for StepTable.from_json")
     parser.add_argument(
@@ -60,7 +61,16 @@ def run(arguments: argparse.Namespace) -> int:
 def _made(arguments: argparse.Namespace, spec: str) -> tuple[str, StepTable]:
     """The name and table of one of the samplers asked for."""
     one = argparse.Namespace(**{**vars(arguments), "scheduler": spec})
-    scheduler = chosen_scheduler(one, timesteps.pid())
+    scheduler = _scheduler(one)
     if arguments.plot is not None:
         check_outputs([arguments.plot], inputs=other_inputs(one))
     return str(scheduler), with_noise(scheduler.table(), arguments.noise)[0]
+
+
+def _scheduler(arguments: argparse.Namespace) -> Scheduler:
+    if arguments.model is None:
+        return chosen_scheduler(arguments, timesteps.pid(), tables={})
+    from ..onnx import model_manifest, model_tables
+
+    own = model_manifest(arguments.model).listed_timesteps
+    return chosen_scheduler(arguments, own, tables=model_tables(arguments.model))

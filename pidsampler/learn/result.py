@@ -112,6 +112,10 @@ class Fit:
                 "within noise": f"not shown to be better than {rival.name}: the difference is within noise",
             }
             lines.append(f"What was learnt is {said[rival.verdict]}.")
+        cut = [one for name in ("fitted_to", "held_out") for one in self.provenance[name] if "crop" in one]
+        if cut:
+            places = "; ".join("{} at {}, {}".format(_without_folder(one)["name"], *one["crop"]) for one in cut)
+            lines.append(f"Squares of {cut[0]['crop'][2]} pixels with the most detail: {places}.")
         asked, ridge = self.provenance["settings"]["ridge"], self.provenance["ridge"]
         if ridge != asked:
             lines.append(f"The ridge was raised from {asked:g} to {ridge:g}: errors were made too large.")

@@ -40,11 +40,12 @@ def flights(problem: Problem, pairs: Pairs, told: Told) -> list[Flight]:
 
 
 def described(pairs: Pairs) -> list[dict[str, Any]]:
-    """Return the images of runs, each with its seeds and, of a file, its SHA-256."""
-    return [
-        {"name": subject.name, **({"sha256": subject.sha256} if subject.sha256 else {}), "seeds": seeds}
-        for subject, seeds in _by_image(pairs)
-    ]
+    """Return the images of runs, each with its seeds and, of a file, its SHA-256 and what was cut out of it."""
+    found = []
+    for subject, seeds in _by_image(pairs):
+        of_file = {"sha256": subject.sha256, "crop": subject.crop and list(subject.crop)}
+        found.append({"name": subject.name, **{key: of for key, of in of_file.items() if of}, "seeds": seeds})
+    return found
 
 
 def _by_image(pairs: Pairs) -> list[tuple[Subject, list[int]]]:

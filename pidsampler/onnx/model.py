@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import mmap
 import os
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from .. import moved, values
 from ..backends import Array, Backend, get_backend
 from ..errors import ConfigError, FileError, ModelError, did_you_mean, reason
 from ..io import captions
+from ..io.files import sha256
 from .contract import (
     ENCODER,
     LATENT,
@@ -28,7 +28,7 @@ from .contract import (
 )
 from .hub import PREFIX, model_folder
 from .manifest import NAME as MANIFEST
-from .manifest import Manifest, read_manifest
+from .manifest import Manifest, own_tables, read_manifest
 from .network import BoundNetwork, OnnxDenoiser
 from .providers import CudaOptions, import_onnxruntime
 from .session import Session
@@ -325,6 +325,16 @@ def model_manifest(model: str | Path) -> Manifest:
     return read_manifest(_folder(model))
 
 
+def model_tables(model: str | Path) -> dict[str, Path]:
+    """Return the files of the own step tables of a bundled model or a folder by name, without loading its graphs.
+
+    Raises:
+        PidSamplerError: The manifest is not valid; see `manifest.read_manifest`.
+    """
+    folder = _folder(model)
+    return own_tables(folder, read_manifest(folder))
+
+
 def model_has_null_caption(model: str | Path) -> bool:
     """Return whether a bundled model or a folder has a null caption, without loading its graphs."""
     return has_null_caption(_folder(model))
@@ -337,16 +347,13 @@ def model_hashes(model: str | Path) -> dict[str, str]:
         PidSamplerError: A file cannot be read.
     """
     folder = _folder(model)
-    result = {}
     try:
         graphs = [folder / NETWORK, *(folder / name for name in (ENCODER, PROJECTION) if (folder / name).is_file())]
         others = [p for p in folder.iterdir() if p.is_file() and p not in graphs]
         # External data is the files that a graph names.
         own = (MANIFEST, NULL_CAPTION)
         parts = [p for p in others if p.name in own or any(_mentions(graph, p.name) for graph in graphs)]
-        for path in sorted([*graphs, *parts]):
-            with path.open("rb") as file:
-                result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
+        result = {path.name: sha256(path) for path in sorted([*graphs, *parts])}
     except OSError as error:
         raise FileError(f"cannot read the model {folder}: {reason(error)}") from error
     return result
@@ -369,12 +376,11 @@ def check_bundled(model: str | Path) -> bool:
     folder = _folder(model).resolve()
     if folder.parent != _BUNDLED_FOLDER.resolve():
         return False
-    found = model_hashes(folder)
     for line in (_BUNDLED_FOLDER / "SHA256SUMS").read_text("utf-8").splitlines():
-        digest, name = line.split()
-        path = Path(name)
-        if path.parent.name == folder.name and found.get(path.name) != digest:
-            raise ModelError(f"{folder / path.name} is not as in the package: install pidsampler again")
+        digest, path = line.split()
+        name, _, path = path.partition("/")
+        if name == folder.name and (not (folder / path).is_file() or sha256(folder / path) != digest):
+            raise ModelError(f"{folder / path} is not as in the package: install pidsampler again")
     return True
 
 

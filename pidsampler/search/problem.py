@@ -20,7 +20,7 @@ from ..sampler import Run, start
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler
 from ..study.measures import Measure, Sample, law
-from ..study.pictures import as_rgb, eight_bits, on_host, reduced
+from ..study.pictures import as_rgb, eight_bits, most_detailed, on_host, reduced
 from ..table import StepTable
 from ..timesteps import Times
 from ..upscale.source import Source
@@ -44,6 +44,7 @@ class Subject:
         seen: What a measure sees beside the result.
         picture: Makes the result a picture, uint8 (H, W, C); None for a closed-form flow.
         sha256: That of its file; None for a closed-form flow.
+        crop: (x, y, side) of the square that was cut out of the file's picture; None for all of it.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Subject:
     seen: Sample
     picture: Callable[[Array], NDArray[np.uint8]] | None = None
     sha256: str | None = None
+    crop: tuple[int, int, int] | None = None
 
     @property
     def shows(self) -> set[str]:
@@ -118,7 +120,13 @@ class Problem:
     @classmethod
     @moved.keywords()
     def of_model(
-        cls, model: str | Path, pictures: Sequence[str | Path], *, device: str = "auto", reduce: bool = False
+        cls,
+        model: str | Path,
+        pictures: Sequence[str | Path],
+        *,
+        device: str = "auto",
+        reduce: bool = False,
+        crop: int | None = None,
     ) -> Problem:
         """Load a model and its pictures.
 
@@ -127,12 +135,14 @@ class Problem:
             pictures: Picture or latent files, each once.
             device: "auto", "cpu" or "cuda".
             reduce: The pictures are what results should be: each is reduced by the model's scale first (bicubic).
+            crop: Pixels a side, 4..4096, of the input that is cut out of each picture, where it has the most detail;
+                None takes all.
 
         Raises:
             PidSamplerError: A picture is given twice, cannot be read, or does not suit the model; or as
                 `Upscaler.load`.
         """
-        reduce = flag("reduce", reduce)
+        reduce, crop = flag("reduce", reduce), None if crop is None else whole("crop", crop, low=4, high=4096)
         paths = [file_path("pictures", path) for path in items("pictures", pictures, words="paths")]
         for path in paths:
             if paths.count(path) > 1:
@@ -142,7 +152,11 @@ class Problem:
         contract = up.model.contract
         subjects = []
         for path, source in zip(paths, sources, strict=True):
-            digest = source.described["sha256"]
+            digest, cut = source.described["sha256"], None
+            if crop is not None:
+                side = crop * contract.scale if reduce else crop
+                source, place = most_detailed(source, side, path=path)
+                cut = (*place, side)
             source, reference = reduced(source, contract.scale, path=path) if reduce else (source, None)
             bound = up.bind(source)
             small = eight_bits(source.rgb) if source.latent is None else None
@@ -155,10 +169,10 @@ class Problem:
                     seen=seen,
                     picture=bound.picture,
                     sha256=digest,
+                    crop=cut,
                 )
             )
         own = timesteps.custom(_of_one_size(contract.timesteps, subjects))
-        hashes = up.model.hashes
         return cls(
             name=contract.name,
             subjects=subjects,
@@ -167,7 +181,7 @@ class Problem:
             sampler=contract.sampler,
             prediction=contract.prediction,
             backend=up.backend,
-            hashes=hashes,
+            hashes=up.model.hashes,
         )
 
     def sampled(

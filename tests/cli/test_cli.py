@@ -19,6 +19,7 @@ from PIL import Image
 from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, get_scheduler, list_schedulers, timesteps
 from pidsampler.cli import main
 from pidsampler.errors import PidSamplerError
+from pidsampler.io.files import sha256
 from pidsampler.noise import coupling
 from pidsampler.onnx import model as models
 from pidsampler.schedulers.plot import plot_tables
@@ -465,9 +466,11 @@ def test_a_bundled_model_is_verified_by_its_hashes(here, run, name, monkeypatch)
 
 
 def test_the_listed_hashes_are_those_of_all_bundled_files():
-    """To renew: cd pidsampler/models && sha256sum */*.onnx */pidsampler.json > SHA256SUMS"""
+    """To renew: cd pidsampler/models && sha256sum */*.onnx */pidsampler.json */tables/*.json > SHA256SUMS"""
     listed = (models._BUNDLED_FOLDER / "SHA256SUMS").read_text().splitlines()
     found = [f"{d}  {name}/{file}" for name in models.bundled_models() for file, d in models.model_hashes(name).items()]
+    for name in models.bundled_models():
+        found += [f"{sha256(path)}  {name}/tables/{path.name}" for path in models.model_tables(name).values()]
     assert sorted(listed) == sorted(found)
 
 

@@ -121,6 +121,13 @@ def test_another_model_warns_and_its_record_says_so(here):
     assert "learnt_for" not in Upscaler.load("gaussian", "cpu")(here / "a.png", "heun@uniform:2").record
 
 
+def test_crops_are_said(here, learn):
+    code, out, _ = learn("-o", str(here / "cropped.json"), "--crop", "4")
+    assert code == 0
+    assert "Squares of 4 pixels with the most detail: a.png at 0, 0; b.png at 0, 0." in out
+    assert read_table(here / "cropped.json").history["fitted_to"][0]["crop"] == [0, 0, 4]
+
+
 def test_a_dry_run_writes_nothing(here, learn):
     code, out, _ = learn("-o", str(here / "new.json"), "--dry-run")
     assert code == 0
