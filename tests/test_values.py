@@ -543,7 +543,7 @@ CALLS |= {
         "evaluations": Takes(1),
         "free_start": flag(),
     },
-    "search.Search.run": {"problem": Takes(PROBLEM), "on_call": Takes(None)},
+    "search.Search.run": {"problem": Takes(PROBLEM), "on_call": Takes(None), "journal": Takes(None)},
     "search.refine": {
         "times": TIMES_,
         "cost": Takes(len),
@@ -571,7 +571,12 @@ CALLS |= {
     },
     "learn.Learning.extent": {"problem": Takes(PROBLEM)},
     "learn.Learning.seconds": {"problem": Takes(PROBLEM)},
-    "learn.Learning.run": {"problem": Takes(PROBLEM), "on_call": Takes(None)},
+    "learn.Learning.run": {"problem": Takes(PROBLEM), "on_call": Takes(None), "journal": Takes(None)},
+    "learn.matrix": {
+        "tables": Takes({"a": "heun"}, ([1],)),
+        "problems": Takes({"b": PROBLEM}, ([1],)),
+        "seeds": Takes(2),
+    },
     "learn.fit": {
         "denoiser": Takes(LAW),
         "calls": Takes(1),
@@ -590,6 +595,7 @@ CALLS |= {
         "pictures": Takes([]),
         "device": Takes("cpu"),
         "reduce": flag(),
+        "crop": Takes(None),
     },
     "search.problem.Problem.sampled": {
         **SAMPLED_BY,
@@ -838,7 +844,7 @@ CALLS |= {
 # Made by others of ours only; or called for each tile or step; or in need of Ray; or what holds a file open.
 LATER = {
     *("io.atomic.claim", "io.files.opened"),
-    *("Result", "Run", "Upscaler", "learn.Extent", "learn.Fit", "search.Found", "search.Rival"),
+    *("Result", "Run", "Upscaler", "learn.Extent", "learn.Fit", "learn.Tried", "search.Found", "search.Rival"),
     "schedulers.Restart.ascending",  # which always refuses
     *(
         "search.problem.FirstCallKept",
@@ -846,7 +852,7 @@ LATER = {
         "search.problem.Problem",
         "search.problem.Solution",
     ),
-    *("search.problem.Subject", "search.problem.Trials", "search.problem.Trials.cost", "search.problem.Trials.values"),
+    *("search.problem.Subject", "search.trials.Trials", "search.trials.Trials.cost", "search.trials.Trials.values"),
     *("search.problem.cheapest", "search.problem.step_errors", "study.measures.Measure", "study.plan.Cell"),
     *("study.run.Estimate", "study.run.Progress"),
     *("study.statistics.Interval", "study.statistics.Difference", "study.statistics.Order"),
@@ -1009,7 +1015,7 @@ ENOUGH = 10**14 - 1  # a number that is no wrong one by its size, but takes for 
         (lambda: Search("heun", ENOUGH), "calls=99999999999999 must be a whole number in 1..256"),
         (lambda: Search("heun", 4, seeds=ENOUGH), "seeds=99999999999999 must be a whole number in 1..1000000"),
         (lambda: Search("heun", 4, evaluations=ENOUGH), "evaluations=99999999999999 must be"),
-        (lambda: Search("heun", 4, measure="mmd", seeds=20_000).run(PROBLEM), "make 1420000 runs, expected at most"),
+        (lambda: Search("heun", 4, measure="mmd", seeds=20_000).run(PROBLEM), r"make \d{7} runs, expected at most"),
         (lambda: Learning(calls=4, seeds=ENOUGH), "seeds=99999999999999 must be a whole number in 1..1024"),
         (lambda: refine(TIMES, len, evaluations=ENOUGH), "evaluations=99999999999999 must be"),
         (lambda: run_study(STUDY, "s", processes=ENOUGH), "processes=99999999999999 must be a whole number in 1..4096"),

@@ -39,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--json is for a picture's record")
     from ..onnx import Model
     from ..onnx.device import resolve_device
+    from ..onnx.folders import check_bundled
     from ..onnx.hub import hub_origin
-    from ..onnx.model import check_bundled
 
     model = Model.load(arguments.model, resolve_device("auto"))
     facts = asdict(model.contract).items()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import attrs
 import numpy as np
@@ -18,7 +18,6 @@ from .joint import Ends, refined
 from .runs import Told
 from .solved import Followed, mean_square
 from .solver import LinearSolver
-from .weights import least_squares
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -31,12 +30,10 @@ class Fitting:
         told: What is told of each call; its journal keeps the numbers.
         calls: Model calls.
         timesteps: The list to keep; None moves the times too.
-        history: The most predictions before its own that a row weighs.
+        weigh: `least_squares` with the form of the rows: their history, in pairs or not, biased or not.
         evaluations: Most lists that are tried beyond the known ones.
         below: Move the first time too, below this.
         joint: Refine times and weights together at the end.
-        paired: Rows come in pairs.
-        biased: Weigh x and each row's own prediction freely too.
     """
 
     problem: Problem
@@ -44,12 +41,10 @@ class Fitting:
     told: Told
     calls: int
     timesteps: tuple[float, ...] | None
-    history: int
+    weigh: Callable[..., tuple[LinearSolver, list[Array]]]
     evaluations: int
     below: float | None
     joint: bool
-    paired: bool
-    biased: bool
 
     def solver(self, *, ridge: float) -> tuple[LinearSolver, str | None]:
         """Return the solver, and the known list that its times were moved from, if any.
@@ -77,18 +72,11 @@ class Fitting:
         solver, reached = self._over(times, ridge)
         if not self.joint:
             return solver, start
-        return self._together(solver, penalty=ridge * mean_square(self.seen, reached), ridge=ridge), start
+        return self._together(solver, penalty=ridge * mean_square(self.seen, reached)), start
 
     def _over(self, times: Times, ridge: float) -> tuple[LinearSolver, list[Array]]:
         """The solver over a list, and where the runs end."""
-        return least_squares(
-            [(one.flight, one.trajectory) for one in self.seen],
-            times.tolist(),
-            history=self.history,
-            ridge=ridge,
-            biased=self.biased,
-            paired=self.paired,
-        )
+        return self.weigh([(one.flight, one.trajectory) for one in self.seen], times.tolist(), ridge=ridge)
 
     def _cost(self, times: Times, ridge: float) -> float:
         def work() -> list[float]:
@@ -99,7 +87,7 @@ class Fitting:
 
         return self.told.journal.kept(f"{ridge!r} over {times.tobytes().hex()}", work, count=1)[0]
 
-    def _together(self, solver: LinearSolver, *, penalty: float, ridge: float) -> LinearSolver:
+    def _together(self, solver: LinearSolver, *, penalty: float) -> LinearSolver:
         ends = Ends(
             flights=[one.flight for one in self.seen],
             targets=[one.end for one in self.seen],

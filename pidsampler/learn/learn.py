@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -39,6 +40,7 @@ from .runs import OnCall, Told, described, flights
 from .solved import Followed, Judged, judged
 from .solver import LinearSolver
 from .targets import ODE, Measured, Target, consistency, target_of
+from .weights import least_squares
 
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
 _MOST_SEEDS = 1024  # of an image, all in memory at once
@@ -217,7 +219,7 @@ class Learning:
         target = self._aim(problem)
         known = self._known(problem, target)
         about = self._extent(problem, seen, unseen, target=target, known=known).calls
-        told = Told(on_call, about, journal)
+        told = Told(journal, about=about, on_call=on_call)
         journal.begin({"work": "learn", "settings": self._settings, "target": target.facts, **facts_of(problem)})
         try:
             with problem.backend.active():
@@ -227,16 +229,16 @@ class Learning:
 
     def _run(self, problem: Problem, seen: Pairs, unseen: Pairs, *, target: Target, known: Samplers, told: Told) -> Fit:
         journal = told.journal
-        held_out = flights(problem, unseen, told)
+        held_out = flights(problem, unseen, told=told)
         fitted_to: Sequence[Judged]
         if isinstance(target, Measured):
-            fitted_to = [target.reference(flight, journal) for flight in flights(problem, seen, told)]
+            fitted_to = [target.reference(flight, journal) for flight in flights(problem, seen, told=told)]
             solver, start = self._searched(problem, fitted_to, target, told)
             amplified, made = _amplified(fitted_to, held_out, solver), {"times_moved_from": start, "ridge": self.ridge}
             if amplified > self.most_amplified:
                 raise self._too_amplified(amplified)
         else:
-            followed = [target.followed(flight) for flight in flights(problem, seen, told)]
+            followed = [target.followed(flight) for flight in flights(problem, seen, told=told)]
             solver, amplified, made = self._not_amplifying(problem, followed, held_out, told)
             fitted_to = followed
         told.what = "judging"
@@ -288,12 +290,10 @@ class Learning:
             told=told,
             calls=self.calls,
             timesteps=self.timesteps,
-            history=self.history,
+            weigh=partial(least_squares, history=self.history, biased=self.biased, paired=self.paired),
             evaluations=self.evaluations,
             below=self._below(problem),
             joint=self.joint,
-            paired=self.paired,
-            biased=self.biased,
         )
         ridge = self.ridge
         for _ in range(_MOST_RAISED + 1):

@@ -33,7 +33,7 @@ def fit(
     """Learn a sampler for a denoiser that predicts the velocity, in float64 on the CPU.
 
     Args:
-        denoiser: A Denoiser, or any callable net(x, t) -> m.
+        denoiser: A Denoiser, or any callable net(x, t) -> m of numpy arrays; two networks as one, such as `Guided`.
         calls: Model calls, 1..64.
         shape: (3, H, W) of an image.
         seeds: Number of seeds to fit to, and of others to hold out; from 2 on.
@@ -54,6 +54,8 @@ def fit(
     if len(size) != 3:
         raise ConfigError(f"shape={size} is not that of an image: pass (3, height, width)")
     network = as_denoiser(denoiser)
+    if len(getattr(network, "networks", (network,))) > 1:
+        raise ConfigError("a sampler is learnt for one network: pass the two as one, such as Guided(*networks, scale)")
     flow = network if isinstance(network, GaussianMixture) else None
     subject = Subject(name="seed", denoiser=network, shape=(1, *size), seen=Sample(np.empty(0), flow=flow))
     top = number("first", first, low=0, high=1, above=True)

@@ -18,12 +18,12 @@ class Told:
     """Tells of each call what is done.
 
     Args:
-        on_call: Called as on_call(what, about); None tells nothing.
-        about: How many calls there will be, about.
         journal: Counts them.
+        about: How many there will be, about.
+        on_call: Called as on_call(what, about); None tells nothing.
     """
 
-    def __init__(self, on_call: OnCall | None, about: int, journal: Journal) -> None:
+    def __init__(self, journal: Journal, *, about: int, on_call: OnCall | None) -> None:
         self.what, self.about, self.journal = "solving", about, journal
         self._on_call = on_call
 
@@ -34,7 +34,7 @@ class Told:
             self._on_call(self.what, max(self.about - self.journal.skipped, self.journal.calls))
 
 
-def flights(problem: Problem, pairs: Pairs, told: Told) -> list[Flight]:
+def flights(problem: Problem, pairs: Pairs, *, told: Told) -> list[Flight]:
     """Return the runs, those of an image together."""
     return [Flight(problem, subject, seeds=seeds, on_call=told) for subject, seeds in _by_image(pairs)]
 

@@ -176,7 +176,8 @@ class Search:
         }
 
     def _run(self, problem: Problem, on_call: Callable[[int], object] | None, journal: Journal) -> Found:
-        from .problem import FINE, Trials, cheapest
+        from .problem import FINE, cheapest
+        from .trials import Trials
 
         seen, unseen = split(problem, self.seeds)
         known = known_lists(problem, self.steps)

@@ -21,7 +21,7 @@ from pidsampler.cli import main
 from pidsampler.errors import PidSamplerError
 from pidsampler.io.files import sha256
 from pidsampler.noise import coupling
-from pidsampler.onnx import model as models
+from pidsampler.onnx import folders as models
 from pidsampler.schedulers.plot import plot_tables
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
@@ -455,7 +455,7 @@ def test_a_bundled_model_is_verified_by_its_hashes(here, run, name, monkeypatch)
     assert (code, err) == (0, "")
     assert out.endswith("\nit is the bundled model, unchanged\n")
     bundled = here / "models"
-    shutil.copytree(models._BUNDLED_FOLDER, bundled)
+    shutil.copytree(models.BUNDLED_FOLDER, bundled)
     monkeypatch.setattr(models, "_BUNDLED_FOLDER", bundled)
     assert run("inspect", str(bundled / name), "--verify")[0] == 0
     with (bundled / name / "pidsampler.json").open("a") as file:
@@ -467,7 +467,7 @@ def test_a_bundled_model_is_verified_by_its_hashes(here, run, name, monkeypatch)
 
 def test_the_listed_hashes_are_those_of_all_bundled_files():
     """To renew: cd pidsampler/models && sha256sum */*.onnx */pidsampler.json */tables/*.json > SHA256SUMS"""
-    listed = (models._BUNDLED_FOLDER / "SHA256SUMS").read_text().splitlines()
+    listed = (models.BUNDLED_FOLDER / "SHA256SUMS").read_text().splitlines()
     found = [f"{d}  {name}/{file}" for name in models.bundled_models() for file, d in models.model_hashes(name).items()]
     for name in models.bundled_models():
         found += [f"{sha256(path)}  {name}/tables/{path.name}" for path in models.model_tables(name).values()]
