@@ -563,7 +563,7 @@ CALLS |= {
         "seeds": Takes(2),
         "evaluations": Takes(1),
         "free_start": Takes(False),
-        "joint": flag(),
+        "joint": Takes(1, (None,)),
         "most_amplified": number_(9.0),
         "target": Takes("dpmpp-2m@uniform:8"),
         "paired": Takes(False),

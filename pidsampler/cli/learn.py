@@ -51,16 +51,19 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="weigh x and x0 freely, so that noise levels are missed, as the table says",
     )
-    parser.add_argument("--free-start", action="store_true", help="let the first time move too")
+    parser.add_argument(
+        "--fixed-start", dest="free_start", action="store_false", help="keep the model's first time; others move"
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="for each image (default: %(default)s)")
     parser.add_argument(
         "--evaluations", type=int, default=60, metavar="N", help="most lists to try (default: %(default)s)"
     )
     parser.add_argument(
-        "--no-joint",
-        dest="joint",
-        action="store_false",
-        help="leave out the last part, where times and weights are refined together",
+        "--joint",
+        type=int,
+        metavar="N",
+        help="from how many of the best known lists times and weights are refined together at the end; 0 leaves that "
+        "out (default: 2)",
     )
     parser.add_argument(
         "--most-amplified",

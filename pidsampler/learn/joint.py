@@ -14,7 +14,9 @@ from ..search.journal import Journal
 from .flights import Array, Course, Flight, host
 from .solver import LinearSolver
 
-_STEPS, _TRIES = 30, 8  # of Gauss and Newton, and lengths tried of each
+MOST_STEPS = 30  # of Gauss and Newton
+
+_TRIES = 8  # lengths of a step
 _LONGEST = 2.0  # the most by which one step changes the logarithm of a gap, or a weight
 _WIDEST = 12.0  # of the logarithm of a gap relative to the last one, as in a search
 _GAIN = 1e-2  # share of the squared error that a step must gain for another one to follow
@@ -49,26 +51,25 @@ def refined(
     *,
     penalty: float,
     below: float | None = None,
+    steps: int = MOST_STEPS,
     on_best: Callable[[float], object] = lambda off: None,
     journal: Journal | None = None,
-) -> LinearSolver:
-    """Return the solver near by whose flights end nearest to their targets.
+) -> tuple[float, LinearSolver]:
+    """Return the solver near by whose flights end nearest to their targets, and their RMS distance.
 
     What is moved are the logarithms of the times' gaps, as multiples of the last one, and the weights, so that every
     solver tried is valid. Derivatives are differences of flights, of which each repeats the rows that change, only.
 
     Args:
         ends: The flights, and where they should end.
-        solver: Where to begin; its number of weights stays.
+        solver: Where to begin, with something to move; its number of weights stays.
         penalty: What the squared weights' sum counts beside the mean squared error.
         below: Move the first time too, below this, which is above it.
+        steps: The most steps, from 1.
         on_best: Called as on_best(off) with the RMS distance to the targets of each solver that is better.
         journal: Where steps are kept.
     """
     journal = Journal() if journal is None else journal
-    inner, weights = len(solver.times) - 2, len(flat(solver))
-    if not inner + weights + (below is not None):
-        return solver
     here: Point | None = None
     damping = 1e-3
 
@@ -83,19 +84,19 @@ def refined(
         gain, here = 1.0 - found.cost / here.cost, found
         return [damped, gain, math.sqrt(here.mean_square), *here.solver.times, *flat(here.solver)]
 
-    for k in range(_STEPS):
-        made = journal.kept(f"together {penalty!r} {k}", better, count=len(solver.times) + weights + 3)
+    for _ in range(steps):
+        name = f"together {penalty!r} {damping!r} {[*solver.times, *flat(solver)]}"
+        made = journal.kept(name, better, count=3 + len(solver.times) + len(flat(solver)))
         damping, gain, off = made[:3]
         if here is not None and here.solver is not solver:
             solver = here.solver
         else:
-            times = made[3 : 3 + len(solver.times)]
-            solver = solver.with_numbers(times, made[3 + len(solver.times) :])
+            solver = solver.with_numbers(made[3 : 3 + len(solver.times)], made[3 + len(solver.times) :])
         if gain:
             on_best(off)
         if gain < _GAIN:
             break
-    return solver
+    return off, solver
 
 
 def _step(here: Point, damping: float) -> tuple[Point | None, float]:

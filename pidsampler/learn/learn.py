@@ -29,7 +29,7 @@ from ..search.problem import Problem
 from ..study.measures.base import Measure
 from ..study.statistics import interval
 from ..values import callback, field, flag, instance, number, whole
-from .fitting import Fitting
+from .fitting import Fitting, rounds_of
 from .flights import Course, Flight
 from .forms import starts
 from .guards import amplification, in_bfloat16
@@ -47,7 +47,7 @@ _MOST_SEEDS = 1024  # of an image, all in memory at once
 _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
 _TIMED = 2  # calls, for an estimate
-_ROUNDS = 10  # of Gauss and Newton's method, as they often are
+_JOINT, _FLOW_JOINT = 2, 8  # lists
 _RIDGE = 1e-2
 _RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
 
@@ -91,8 +91,10 @@ class Learning:
             generalises least.
         seeds: Number of seeds for each image fitted to, and of others for each held out.
         evaluations: Most lists that are tried beyond the known ones.
-        free_start: Move the first time too, downwards.
-        joint: Refine times and weights together at the end, where the times move.
+        free_start: Where the times move, move the first one too, downwards. Runs begin with pure noise all the same.
+        joint: From how many of the best known lists, and from the moved one, times and weights are refined together at
+            the end, where the times move. 0 leaves that out; None is 2, or 8 of a closed-form flow, whose calls cost
+            little.
         most_amplified: The largest amplification that is not refused. The ridge is raised fourfold, six times at most,
             until there is no more; a ridge of 0 stays.
         target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
@@ -112,8 +114,8 @@ class Learning:
     ridge: float = field(number, low=0, default=_RIDGE)
     seeds: int = field(whole, low=1, high=_MOST_SEEDS, default=4)
     evaluations: int = field(whole, low=0, high=_MOST_LISTS, default=150)
-    free_start: bool = field(flag, default=False)
-    joint: bool = field(flag, default=True)
+    free_start: bool = field(flag, default=True)
+    joint: int | None = field(whole, low=0, high=_MOST_LISTS, optional=True, default=None)
     most_amplified: float = field(number, low=1, default=_MOST_AMPLIFIED)
     target: SamplerLike = field(_target, default=ODE)
     paired: bool = field(flag, default=False)
@@ -123,15 +125,12 @@ class Learning:
         if self.paired and self.calls % 2:
             raise ConfigError(f"calls={self.calls} cannot come in pairs: pass an even number, or paired=False")
         if self.measure is not None:
-            for name, is_own in (("paired", self.paired), ("ridge", self.ridge != _RIDGE), ("joint", not self.joint)):
-                if is_own:
+            changed = {"paired": self.paired, "ridge": self.ridge != _RIDGE, "joint": self.joint is not None}
+            for name, is_changed in changed.items():
+                if is_changed:
                     raise ConfigError(f"{name} is of a fit to runs, but the target is a measure: leave one of them out")
-        if self.timesteps is None:
-            return
-        if (steps := len(self.timesteps) - 1) != self.calls:
+        if self.timesteps is not None and (steps := len(self.timesteps) - 1) != self.calls:
             raise ConfigError(f"the list has {steps} steps, but calls={self.calls}: pass one of as many")
-        if self.free_start:
-            raise ConfigError("free_start moves the first time, but a list is given to keep: leave one of them out")
 
     @property
     def measure(self) -> Measure | None:
@@ -164,7 +163,7 @@ class Learning:
         lists = len(known_lists(problem, self.calls)) + self.evaluations if moves else 1
         by_weights = sum((min(i, self.history) + 2 * self.biased) * (more - i) for i in range(self.calls))
         by_times = more * (more + 1) // 2
-        rounds = _ROUNDS * (by_weights + by_times + more) if moves and self.joint else 0
+        rounds = rounds_of(self._joint(problem)) * (by_weights + by_times + more) if moves else 0
         first = sum(len(table) - 1 for _, table in known.values())
         if isinstance(target, Measured):
             lists, rounds = FEW + 1 + self.evaluations, 0
@@ -293,15 +292,15 @@ class Learning:
             weigh=partial(least_squares, history=self.history, biased=self.biased, paired=self.paired),
             evaluations=self.evaluations,
             below=self._below(problem),
-            joint=self.joint,
+            joint=self._joint(problem),
         )
         ridge = self.ridge
         for _ in range(_MOST_RAISED + 1):
             before = told.journal.calls + told.journal.skipped
-            solver, start = fitting.solver(ridge=ridge)
-            amplified = _amplified(fitted_to, held_out, solver)
-            if amplified <= self.most_amplified:
-                return solver, amplified, {"times_moved_from": start, "ridge": ridge}
+            for solver, start in fitting.solvers(ridge=ridge):
+                amplified = _amplified(fitted_to, held_out, solver)
+                if amplified <= self.most_amplified:
+                    return solver, amplified, {"times_moved_from": start, "ridge": ridge}
             if not ridge:
                 break
             ridge *= _RAISED
@@ -313,6 +312,11 @@ class Learning:
             f"the sampler found makes errors of the network {amplified:.3g} times larger{though}, more than "
             f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
         )
+
+    def _joint(self, problem: Problem) -> int:
+        if self.joint is not None:
+            return self.joint
+        return _JOINT if any(subject.seen.flow is None for subject in problem.subjects) else _FLOW_JOINT
 
     def _below(self, problem: Problem) -> float | None:
         return problem.first if self.free_start else None

@@ -251,7 +251,7 @@ def test_a_sampler_that_looks_back_further_is_not():
         (lambda: Learning(calls=2, target=get_scheduler("heun", [1, 0.5])), "ends at the noise level 0.5"),
         (lambda: Learning(calls=2, target="heun@nolist:8"), "nolist"),
         (lambda: Learning(calls=2, target="psnr", ridge=0.5), "ridge is of a fit to runs"),
-        (lambda: Learning(calls=2, target="psnr", joint=False), "joint is of a fit to runs"),
+        (lambda: Learning(calls=2, target="psnr", joint=0), "joint is of a fit to runs"),
         (lambda: Learning(calls=2, target="psnr", paired=True), "paired is of a fit to runs"),
         (lambda: Learning(calls=3, paired=True), "calls=3 cannot come in pairs"),
         (lambda: Learning(calls=2, target="psnr").run(PROBLEM), "'psnr' needs a picture, which law has not"),
