@@ -13,7 +13,7 @@ from pidsampler.errors import PidSamplerError
 from pidsampler.io.tables import read_table
 from pidsampler.learn.flights import Flight
 from pidsampler.learn.known import best_known, known_samplers
-from pidsampler.learn.solved import Reference, distances
+from pidsampler.learn.solved import Reference, judged
 from pidsampler.onnx import model_tables
 from pidsampler.search.problem import Problem
 from pidsampler.study.statistics import interval
@@ -40,7 +40,7 @@ def main():
             for name, table in tables.items():
                 known = known_samplers(problem, len(table))
                 known = {spec: known[spec] for spec in names.get(name, known)}
-                errors = distances(references, [one.flight.by(table) for one in references])
+                errors = judged(references, [one.flight.by(table) for one in references])
                 rivals = best_known(errors, references, known=known)
                 if not rivals:
                     raise PidSamplerError(f"no named sampler takes {len(table)} calls at most")

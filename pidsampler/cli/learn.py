@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
 
 from ..errors import FileError
 from ..io.tables import write_table
 from ..schedulers.registry import as_times
-from .common import GOES_ON, check_output_file, checking, duration, resuming
+from .common import GOES_ON, UsageError, check_output_file, checking, duration, resuming
 from .output import say, tell
 from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..search.problem import Problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -75,6 +82,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crop", type=int, metavar="N", help="take of each picture the NxN pixels with the most detail (default: all)"
     )
+    parser.add_argument(
+        "--matrix",
+        action="store_true",
+        help="try the table on other things too: the held-out pictures at twice the crop, and other bundled models",
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and how long it takes, only")
@@ -87,7 +99,7 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         PidSamplerError: An argument is not as it should be, or the fit failed or was refused.
     """
-    from ..learn import Learning
+    from ..learn import Learning, matrix
     from ..search.journal import Journal
     from ..search.problem import Problem
 
@@ -108,11 +120,14 @@ def run(arguments: argparse.Namespace) -> int:
             paired=arguments.paired,
             biased=arguments.biased,
         )
+    if arguments.matrix and learning.measure is not None:
+        raise UsageError("--matrix is of distances to the ODE's solution, but the target is a measure: leave one out")
     check_output_file(arguments)
     reduce = learning.measure is not None and "reference" in learning.measure.needs
     problem = Problem.of_model(
         arguments.model, arguments.images, device=arguments.device, reduce=reduce, crop=arguments.crop
     )
+    elsewhere = _elsewhere(arguments, problem) if arguments.matrix else {}
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
@@ -123,6 +138,10 @@ def run(arguments: argparse.Namespace) -> int:
         found = learning.run(problem, lambda what, about: advance(what, total=about), journal=journal)
     if journal.replaced:
         tell(f"pidsampler: {journal.path} was of another command, so this one began anew")
+    if elsewhere:
+        with resuming(GOES_ON):
+            rows = matrix({"found": found.table}, elsewhere, seeds=arguments.seeds)
+        found = attrs.evolve(found, matrix=rows)
     if not arguments.quiet:
         say(*found.report, flush=True)
     try:
@@ -136,3 +155,15 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         say(f"written to {arguments.output}")
     return 0
+
+
+def _elsewhere(arguments: argparse.Namespace, problem: Problem) -> dict[str, Problem]:
+    """What a table is tried on beside what was held out: the same pictures, larger, and by other models."""
+    from ..onnx import bundled_models
+    from ..search.problem import Problem
+
+    pictures = [subject.name for subject in problem.subjects[1::2] or problem.subjects]
+    crop, others = arguments.crop, [name for name in bundled_models() if name != arguments.model]
+    made = partial(Problem.of_model, pictures=pictures, device=arguments.device)
+    larger = {f"{2 * crop}x{2 * crop}": made(arguments.model, crop=2 * crop)} if crop else {}
+    return {**larger, **{f"model {name}": made(name, crop=crop) for name in others}}

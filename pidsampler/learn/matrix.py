@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -76,6 +76,16 @@ def matrix(tables: Mapping[str, Any], problems: Mapping[str, Problem], *, seeds:
             for name, row in _tried(made, on, problem, seeds).items():
                 found[name, on] = row
     return [found[name, on] for name in made for on in problems]
+
+
+def matrix_lines(rows: Sequence[Tried]) -> list[str]:
+    """Return rows as the lines of a table."""
+    cells = [["tried on", "distance", "best known", "its distance", "share", "less it, 95 %"]]
+    for row in rows:
+        numbers = f"{row.best_distance:.4g}", f"{row.share:.3g}", f"{row.low:+.3g} .. {row.high:+.3g}"
+        cells.append([row.on, f"{row.distance:.4g}", row.best, *numbers])
+    widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
 def _tried(tables: Mapping[str, StepTable], on: str, problem: Problem, seeds: int) -> dict[str, Tried]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from ..search.compare import Rival, comparison
 from ..study.statistics import Runs, difference, interval
 from ..table import StepTable
 from .known import BEST, Known
+from .matrix import Tried, matrix_lines
 from .solver import LinearSolver
 
 SURE = 10.0  # times that the error of a reference is to be below what is reported
@@ -37,6 +38,7 @@ class Fit:
         consistency: Where the target is the ODE's solution, and inputs are pictures: how well held-out results are
             their inputs, in dB, of the "solution", of what was "found", and of the model's "own" sampler.
         provenance: Where it comes from: the model, the pictures, the settings, the versions.
+        matrix: What the table is worth on other things than what was held out, see `matrix`.
     """
 
     solver: LinearSolver
@@ -50,6 +52,7 @@ class Fit:
     sign: float
     consistency: Mapping[str, Runs] | None
     provenance: dict[str, Any]
+    matrix: Sequence[Tried] = ()
 
     @property
     def table(self) -> StepTable:
@@ -91,6 +94,7 @@ class Fit:
             "best_searched": None
             if self.known.searched is None
             else {**_described(self.known.searched), "times": self.known.searched.times.tolist()},
+            **({"matrix": [attrs.asdict(row) for row in self.matrix]} if self.matrix else {}),
         }
 
     @property
@@ -128,6 +132,8 @@ class Fit:
             lines.append(
                 f"{known}." if enough else f"{known}: more than a tenth of the distance, which is not known well."
             )
+        if self.matrix:
+            lines += ["", *matrix_lines(self.matrix)]
         return lines
 
     @property

@@ -186,3 +186,19 @@ def test_it_refuses(here, learn, monkeypatch, options, code, message):
     assert err.count("\n") == 1
     assert (here / "a.png").read_bytes() == before
     assert not (here / "x.json").exists()
+
+
+def test_a_table_is_tried_on_other_things(here, learn, tmp_path, repository):
+    code, out, err = learn("-o", str(tmp_path / "t.json"), "--crop", "4", "--matrix")
+    assert (code, out) == (1, "")
+    assert "b.png is less than 8 pixels wide or high" in err
+    code, out, err = learn("-o", str(tmp_path / "t.json"), "--matrix")
+    assert code == 0, err
+    rows = read_table(tmp_path / "t.json").history["matrix"]
+    assert [row["on"] for row in rows] == ["model tiny", "model tiny-teacher"]
+    for row in rows:
+        line = f"{row['on']}  {row['distance']:.4g}  {row['best']}  {row['best_distance']:.4g}  {row['share']:.3g}"
+        assert line.split() in [told.split()[:6] for told in out.splitlines()]
+    code, out, err = learn("-o", str(tmp_path / "u.json"), "--matrix", "--target", "psnr")
+    assert code == 2
+    assert "--matrix is of distances to the ODE's solution" in err
