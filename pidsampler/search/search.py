@@ -16,13 +16,11 @@ COBYQA (Ragonneau 2022, "Model-based derivative-free optimization methods and so
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,15 +28,13 @@ from numpy.typing import NDArray
 
 from .. import moved, timesteps
 from ..errors import ConfigError, PidSamplerError, optional
-from ..io.files import read_bytes
-from ..plugins import split_file
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler, without_list
 from ..table import StepTable
 from ..timesteps import Times, TimesLike
 from ..values import callback, flag, function, instance, number, numbers, whole
 from .compare import Rival, comparison, described, known_lists, rivals, split
-from .journal import Journal, facts_of
+from .journal import Journal, code_of, facts_of
 
 if TYPE_CHECKING:
     from .problem import Problem
@@ -117,6 +113,7 @@ class Search:
         self.steps, table = self._largest()
         self.calls_made = len(table)
         self.measure = get_measure(measure)
+        self._code = [code_of(sampler), code_of(measure)]
         self.compares = "converged" in self.measure.needs  # with the ODE's solution
         if not self.measure.better:
             raise ConfigError(f"the measure {measure!r} is neither good nor bad where it is high: choose another")
@@ -165,13 +162,12 @@ class Search:
     @property
     def _facts(self) -> dict[str, Any]:
         """What its numbers depend on beside the problem."""
-        file = split_file(self.measure.name)
-        code = None if file is None else hashlib.sha256(read_bytes(Path(file[0]))).hexdigest()
         return {
             "work": "search",
             "sampler": sampler_name(self.sampler),
             "table": self._largest()[1].to_dict(),
-            "measure": [self.measure.name, code],
+            "measure": self.measure.name,
+            "code": self._code,
             "settings": [self.calls, self.seeds, self.evaluations, self.free_start],
         }
 

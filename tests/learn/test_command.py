@@ -106,6 +106,10 @@ def test_a_history_of_a_stranger_is_shown_whatever_it_is(here, capsys):
         assert main(["table", f"@{here / 'strange.json'}"]) == 0
         assert "\x1b" not in (out := capsys.readouterr().out)
         assert len(out) < 2000
+    forged = "x\n\nrow  t  t_next\n0    1  0"
+    (here / "strange.json").write_text(json.dumps({**data, "history": {"made_by": forged, "model": {"name": "m"}}}))
+    assert main(["table", f"@{here / 'strange.json'}"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:3] == [f"made by {forged} for the model m".replace("\n", "\\n"), ""]
 
 
 def test_another_model_warns_and_its_record_says_so(here):
@@ -186,6 +190,14 @@ def test_it_refuses(here, learn, monkeypatch, options, code, message):
     assert err.count("\n") == 1
     assert (here / "a.png").read_bytes() == before
     assert not (here / "x.json").exists()
+
+
+def test_a_link_to_nothing_is_said_before_the_work(here, learn):
+    (here / "link.json").symlink_to("nowhere.json")
+    code, out, err = learn("-o", str(here / "link.json"))
+    assert (code, out) == (1, "")
+    assert "exists already: pass --overwrite" in err
+    assert not (here / "link.json.journal").exists()
 
 
 def test_a_table_is_tried_on_other_things(here, learn, tmp_path, repository):

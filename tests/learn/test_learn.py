@@ -1,4 +1,5 @@
 import itertools
+import os
 import warnings
 
 import attrs
@@ -17,6 +18,7 @@ from pidsampler.learn.joint import Ends, Point, refined
 from pidsampler.learn.known import known_samplers
 from pidsampler.learn.solved import Followed, Reference
 from pidsampler.learn.weights import least_squares
+from pidsampler.search import Search
 from pidsampler.search.journal import Journal
 from pidsampler.search.problem import Problem, Subject
 from pidsampler.study.measures import Sample
@@ -221,6 +223,49 @@ def test_a_journal_of_others(tmp_path):
         learning.run(PROBLEM, journal=Journal(tmp_path / "held"))
     held.remove()
     assert not held.path.exists()
+
+
+def test_an_edited_measure_begins_anew(tmp_path):
+    """The numbers of the file before are not mixed with those of the new one."""
+    file, path = tmp_path / "mine.py", tmp_path / "journal"
+    source = (
+        "import numpy as np\nfrom pidsampler.study.measures import measure\n"
+        "@measure(unit='', better='lower', source='a mean', needs=())\n"
+        "def near(sample):\n    return float(np.mean(sample.x ** {}))\n"
+    )
+    file.write_text(source.format(2))
+    learning, search = (
+        Learning(calls=2, evaluations=0, seeds=2, target=f"{file}:near"),
+        Search("flow-ode", 2, measure=f"{file}:near", evaluations=0, seeds=2),
+    )
+    for work in (learning, search):
+        work.run(PROBLEM, journal=Journal(path))
+        again = Journal(path)
+        work.run(PROBLEM, journal=again)
+        assert (again.replaced, again.skipped > 0) == (False, True)
+        path.unlink()
+    learning.run(PROBLEM, journal=Journal(path))
+    file.write_text(source.format(4))
+    os.utime(file, ns=(0, 1))
+    again = Journal(path)
+    learning.run(PROBLEM, journal=again)
+    assert again.replaced
+    changed = Search("flow-ode", 2, measure=f"{file}:near", evaluations=0, seeds=2)
+    path.unlink()
+    search.run(PROBLEM, journal=Journal(path))
+    changed.run(PROBLEM, journal=(again := Journal(path)))
+    assert again.replaced
+
+
+def test_a_journal_stops_before_it_is_too_large_to_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("pidsampler.search.journal._MOST_BYTES", 200)
+    for _ in range(2):
+        journal = Journal(tmp_path / "journal")
+        journal.begin({})
+        for k in range(20):
+            assert journal.kept(f"{k}", lambda k=k: [float(k)], count=1) == [k]
+        journal.close()
+        assert journal.path.stat().st_size <= 200
 
 
 def test_too_large_errors_raise_the_ridge():
