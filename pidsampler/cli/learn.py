@@ -132,6 +132,8 @@ def run(arguments: argparse.Namespace) -> int:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
         say(f"about {extent.calls} model calls, {duration(learning.seconds(problem))} on {problem.backend.device}")
+        if elsewhere:
+            say(f"and those of --matrix, which are not counted, on: {', '.join(elsewhere)}")
         return 0
     journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
     with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:

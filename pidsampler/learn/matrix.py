@@ -16,7 +16,7 @@ from ..table import StepTable, as_table
 from ..values import field, instance, mapping, number, whole, word
 from .flights import Flight
 from .known import best_known, known_samplers, measured
-from .solved import Reference
+from .solved import Reference, sharpen
 
 _MOST_SEEDS = 1024
 
@@ -94,10 +94,11 @@ def _tried(tables: Mapping[str, StepTable], on: str, problem: Problem, seeds: in
         for k, subject in enumerate(problem.subjects)
     ]
     journal = Journal()
-    runs = {name: measured(name, table, on=references, journal=journal) for name, table in tables.items()}
-    means = {name: interval(each).mean for name, each in runs.items()}
-    for one in references:
-        one.sharpen(min(means.values()) / 10.0)
+
+    def least() -> float:
+        return min(interval(measured(name, tables[name], on=references, journal=journal)).mean for name in tables)
+
+    sharpen(references, least)
     found = {}
     for calls in sorted({len(table) for table in tables.values()}):
         known = known_samplers(problem, calls)

@@ -1,6 +1,7 @@
 import itertools
 import os
 import warnings
+from dataclasses import replace
 
 import attrs
 import numpy as np
@@ -16,7 +17,7 @@ from pidsampler.learn.flights import Course, Flight, Trajectory, rms
 from pidsampler.learn.guards import amplification
 from pidsampler.learn.joint import Ends, Point, refined
 from pidsampler.learn.known import known_samplers
-from pidsampler.learn.solved import Followed, Reference
+from pidsampler.learn.solved import Followed, Reference, sharpen
 from pidsampler.learn.weights import least_squares
 from pidsampler.search import Search
 from pidsampler.search.journal import Journal
@@ -372,6 +373,20 @@ def test_a_reference_is_sharpened_to_what_is_wanted():
     assert len(calls) < 128 + 256 + 512
 
 
+def test_a_reference_is_sharpened_until_its_error_is_a_tenth_of_what_is_left():
+    """Half the error makes the distance smaller as well, so that once is not enough."""
+
+    class One:
+        error = 1.0
+
+        def sharpen(self, wanted):
+            self.error = self.error if self.error <= wanted else self.error / 2
+
+    one = One()
+    sharpen([one], lambda: 0.5 + 8 * one.error)
+    assert one.error == 0.25
+
+
 def test_known_samplers_take_no_more_calls_and_are_all_different():
     known = known_samplers(PROBLEM, 3)
     tables = [table for _, table in known.values()]
@@ -396,6 +411,13 @@ def test_amplification_of_a_sum_of_predictions():
     ("call", "message"),
     [
         (lambda: Learning(calls=2, timesteps=[1, 0.5, 0.2, 0]), "the list has 3 steps, but calls=2"),
+        (lambda: Learning(calls=2, timesteps=[1, 0.5, 0], joint=3), "joint=3 moves times, but timesteps keeps them"),
+        (
+            lambda: Learning(calls=2, seeds=1024).extent(
+                replace(PROBLEM, subjects=[replace(PROBLEM.subjects[0], name=name) for name in "abcd"])
+            ),
+            "the history of 4096 runs does not fit into a table: pass fewer",
+        ),
         (lambda: Learning(calls=65), "calls=65 must be a whole number in 1..64"),
         (lambda: Learning(calls=2, seeds=1).run(PROBLEM), "1 held-out run gives no interval"),
         (

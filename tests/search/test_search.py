@@ -385,6 +385,9 @@ def test_problems_that_do_not_fit(small, files, tmp_path):
         Search("flow-ode", 4, seeds=1).run(small)
     with pytest.raises(PidSamplerError, match="given twice"):
         Problem.of_model("gaussian", [*files, files[0]], device="cpu")
+    (tmp_path / "copy.png").write_bytes(files[0].read_bytes())
+    with pytest.raises(PidSamplerError, match=r"copy\.png is the same file as .*left\.png: give each picture once"):
+        Problem.of_model("gaussian", [*files, tmp_path / "copy.png"], device="cpu")
     with pytest.raises(PidSamplerError, match="cannot read"):
         Problem.of_model("gaussian", [tmp_path / "none.png"], device="cpu")
     Image.fromarray(np.zeros((3, 9, 3), np.uint8)).save(tmp_path / "low.png")
