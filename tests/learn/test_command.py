@@ -1,6 +1,7 @@
 """`pidsampler learn`, and what uses the table that it writes."""
 
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -123,6 +124,21 @@ def test_another_model_warns_and_its_record_says_so(here):
     assert result.record["learnt_for"] == {"model": "gaussian", "this_model": True}
     assert result.record["table"]["history"] == read_table(here / "table.json").history
     assert "learnt_for" not in Upscaler.load("gaussian", "cpu")(here / "a.png", "heun@uniform:2").record
+
+
+def test_a_table_of_the_model_is_a_target(here, learn, tmp_path, repository):
+    shutil.copytree(repository / "pidsampler" / "models" / "gaussian", tmp_path / "model")
+    manifest = tmp_path / "model" / "pidsampler.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "tables": ["mine"]}))
+    (tmp_path / "model" / "tables").mkdir()
+    shutil.copy(here / "table.json", tmp_path / "model" / "tables" / "mine.json")
+    options = ("--model", str(tmp_path / "model"), "--target", "@mine", "--evaluations", "0", "--joint", "0")
+    code, out, err = learn("-o", str(tmp_path / "t.json"), *options)
+    assert code == 0, err
+    assert "RMS distance to @mine" in out
+    assert read_table(tmp_path / "t.json").history["settings"]["target"] == "@mine"
+    code, _, err = learn("-o", str(tmp_path / "u.json"), "--target", "@none")
+    assert (code, "none" in err) == (2, True)
 
 
 def test_crops_are_said(here, learn):

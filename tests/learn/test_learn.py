@@ -16,7 +16,7 @@ from pidsampler.learn import Learning, LinearSolver, fit, matrix
 from pidsampler.learn.flights import Course, Flight, Trajectory, rms
 from pidsampler.learn.guards import amplification
 from pidsampler.learn.joint import Ends, Point, refined
-from pidsampler.learn.known import known_samplers
+from pidsampler.learn.known import best_known, known_samplers
 from pidsampler.learn.solved import Followed, Reference, sharpen
 from pidsampler.learn.weights import least_squares
 from pidsampler.search import Search
@@ -298,7 +298,9 @@ def test_a_searched_list_is_compared_with():
 def test_a_matrix_of_tables_and_problems():
     other = Problem.of_flow(GaussianMixture([-0.3, 0.4], [0.5, 0.35], [1, 2]), height=4, width=4)
     tables = {"mine": SOLVER.table(), "euler": "flow-ode@uniform:2"}
-    rows = matrix(tables, {"this": PROBLEM, "other": other}, seeds=2)
+    told = []
+    rows = matrix(tables, {"this": PROBLEM, "other": other}, seeds=2, on_call=told.append)
+    assert set(told) == {"this", "other"}
     assert [(row.table, row.on) for row in rows] == [(a, b) for a in tables for b in ("this", "other")]
     for row in rows:
         assert row.share == row.distance / row.best_distance
@@ -394,6 +396,15 @@ def test_known_samplers_take_no_more_calls_and_are_all_different():
     assert max(len(table) for table in tables) == 3
     assert {table.times[0] for table in tables} == {1.0}
     assert any(name.startswith("heun@") and name.endswith(":2") for name in known)
+
+
+def test_the_best_known_samplers_differ():
+    """At two calls several methods are Euler's over each list, but for rounding."""
+    reference = Reference(flight(0, 1))
+    errors = {("law", 0): 1.0, ("law", 1): 1.0}
+    means = sorted(rival.mean for rival in best_known(errors, [reference], known=known_samplers(PROBLEM, 2)))
+    assert len(means) == 12
+    assert all(b > a * (1 + 1e-6) for a, b in itertools.pairwise(means))
 
 
 def test_amplification_of_a_sum_of_predictions():
