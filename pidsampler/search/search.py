@@ -210,11 +210,11 @@ class Search:
             nonlocal made
             made += 1
 
-        problem.sampled(
-            problem.subjects[0], 0, table=get_scheduler("flow-ode@uniform:1").table()
-        )  # prepares the network
+        few, several = (get_scheduler("flow-ode", timesteps.uniform(steps)).table() for steps in (1, 3))
+        subject = problem.subjects[0]
+        problem.sampled(subject, 0, table=few)  # prepares the network
         began = time.perf_counter()
-        problem.sampled(problem.subjects[0], 1, table=get_scheduler("flow-ode@uniform:3").table(), on_call=count)
+        problem.sampled(subject, 1, table=several, on_call=count)
         return (time.perf_counter() - began) / made * most
 
     def _run(
