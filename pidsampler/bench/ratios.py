@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -32,6 +32,7 @@ class Ratio:
     """
 
     middle: float
+    _: KW_ONLY
     low: float
     high: float
 
@@ -40,7 +41,7 @@ class Ratio:
 
     def times(self, factor: float) -> Ratio:
         """Return it multiplied by a number above 0."""
-        return Ratio(self.middle * factor, self.low * factor, self.high * factor)
+        return Ratio(self.middle * factor, low=self.low * factor, high=self.high * factor)
 
     @property
     def is_sure(self) -> bool:
@@ -73,7 +74,7 @@ def median(values: Sequence[float]) -> Ratio:
     while (below := below + math.comb(n, k) / 2**n) <= _TAIL:
         k += 1
     ordered = sorted(values)
-    return Ratio(float(np.median(ordered)), ordered[k - 1], ordered[-k])
+    return Ratio(float(np.median(ordered)), low=ordered[k - 1], high=ordered[-k])
 
 
 def paired(times: Sequence[float], others: Sequence[float]) -> Ratio:
@@ -89,4 +90,4 @@ def unpaired(one: Times, other: Times) -> Ratio:
     """
     wide = math.hypot(*(_OF_MEDIAN * each.iqr_ms / (each.ms * math.sqrt(each.n)) for each in (one, other)))
     wide, ratio = min(wide, _MOST_WIDE), one.ms / other.ms
-    return Ratio(ratio, ratio * math.exp(-wide), ratio * math.exp(wide))
+    return Ratio(ratio, low=ratio * math.exp(-wide), high=ratio * math.exp(wide))
