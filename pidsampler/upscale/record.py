@@ -11,8 +11,7 @@ import numpy as np
 from ..io import captions
 from ..onnx import Model
 from ..onnx.hub import hub_origin
-from ..schedulers.making import FileSampler
-from ..table import StepTable
+from ..table import Scheduler, StepTable
 from ..values import word
 from ..version import __version__
 from .guidance import negative_for
@@ -51,7 +50,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         # The list as it was given; a table of several evaluations a step holds more times.
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
         "table": resolved.table.to_dict(),
-        **({"scheduler_sha256": sampler.sha256} if isinstance(sampler, FileSampler) else {}),
+        **_files(sampler),
         **_learnt(resolved.table, model),
         "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
         "seed": options.seed,
@@ -103,6 +102,13 @@ def _caption(given: Any | None, model: Model) -> dict[str, Any]:
         "caption": captions.described(caption),
         "caption_source": None if model.contract.caption is None else source,
     }
+
+
+def _files(sampler: Scheduler) -> dict[str, str]:
+    """The hashes of the files that a sampler and its times were in."""
+    names = {"scheduler_sha256": "sha256", "timesteps_sha256": "timesteps_sha256"}
+    found = {name: getattr(sampler, attribute, None) for name, attribute in names.items()}
+    return {name: digest for name, digest in found.items() if isinstance(digest, str)}
 
 
 def _learnt(table: StepTable, model: Model) -> dict[str, Any]:
