@@ -47,7 +47,7 @@ ROUNDS, WITH_MODEL = 20, LEAST  # by default
 _SCHEDULERS = "pidsampler.schedulers"
 _OUTPUTS = ("float32", "float16", "bfloat16")  # types of a network's output; of the state, see the backend
 _MOST_SIDE = 16384
-_MOST_ROUNDS = 10_000
+MOST_ROUNDS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -85,6 +85,12 @@ class StepTiming:
     def kind(self) -> str:
         """Which of two samplers' parts are compared: "row", "run of" or "run with"."""
         return "row" if self.part.startswith("row") else "run of" if self.outside is None else "run with"
+
+    @property
+    def is_noisy(self) -> bool:
+        """Whether its share of a copy, or its ratio, cannot be told."""
+        unsure = self.ratio is not None and self.ratio.verdict == NOISY
+        return unsure or (self.share is not None and not self.share.is_share)
 
     def columns(self) -> dict[str, Any]:
         """Return a row of `rows.COLUMNS`; the share of a copy is None where the machine is too noisy to tell it."""
@@ -161,7 +167,7 @@ def steps(
     place = _Place(get_backend(backend), types=word("dtype", dtype), side=whole("side", side, low=1, high=_MOST_SIDE))
     if rounds is None:
         rounds = ROUNDS if model is None else WITH_MODEL
-    whole("rounds", rounds, low=LEAST, high=_MOST_ROUNDS)
+    whole("rounds", rounds, low=LEAST, high=MOST_ROUNDS)
     base = None
     if against is not None:
         base = next((one for one in subjects if one.given == against), None) or _Subject.of(against)
