@@ -19,15 +19,15 @@ from typing import Any
 import attrs
 import numpy as np
 
-from .. import timesteps
 from ..denoiser import DenoiserLike, GaussianMixture, as_denoiser
 from ..errors import ConfigError, PidSamplerError, optional
+from ..schedulers.registry import TimestepsLike, as_times
 from ..search import refine
 from ..search.compare import Pairs, known_lists, split
 from ..search.problem import Problem, Subject
 from ..study.measures import Sample
 from ..study.statistics import interval
-from ..timesteps import Times, TimesLike
+from ..timesteps import Times
 from ..values import callback, field, flag, instance, number, whole
 from ..values import shape as shape_
 from .flights import Array, Course, Flight
@@ -50,7 +50,7 @@ OnCall = Callable[[str, int], object]
 
 
 def _list(name: str, value: Any) -> tuple[float, ...]:
-    return tuple(timesteps.custom(value).tolist())
+    return tuple(as_times(value).tolist())
 
 
 @attrs.frozen(kw_only=True)
@@ -76,7 +76,7 @@ class Learning:
 
     Args:
         calls: Model calls.
-        timesteps: A list of so many steps to keep; None moves the times too.
+        timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
         history: The most predictions before its own that a row weighs; all there are is `calls`.
         ridge: How much large weights count against the fit, relative to what they weigh. 0 fits the runs best, and
             generalises least.
@@ -262,7 +262,7 @@ def fit(
     calls: int,
     shape: Sequence[int],
     seeds: int = 4,
-    timesteps: TimesLike | None = None,
+    timesteps: TimestepsLike | None = None,
     history: int = 3,
     ridge: float = 1e-2,
     free_start: bool = False,
@@ -275,7 +275,7 @@ def fit(
         calls: Model calls, 1..64.
         shape: (3, H, W) of an image.
         seeds: Number of seeds to fit to, and of others to hold out; from 2 on.
-        timesteps: A list of so many steps to keep; None moves the times too.
+        timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
         history: The most predictions before its own that a row weighs.
         ridge: How much large weights count against the fit.
         free_start: Move the first time too, downwards.

@@ -34,7 +34,7 @@ from .making import (
     unchanged,
 )
 from .names import list_as_here, other_names, sampler_as_here, wrappers_as_here
-from .spec import Spec, parse_times, reference
+from .spec import Spec, names_file, parse_times, reference
 from .wrappers import WRAPPERS, Wrapped, wrapped
 
 # A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
@@ -90,6 +90,8 @@ def scheduler_class(name: str) -> Any:
     Raises:
         PidSamplerError: The name is unknown, or what it is elsewhere is not here.
     """
+    if names_file(name):
+        raise ConfigError(f"{name!r} names a file: pass a scheduler's name, see list_schedulers()")
     return _found_scheduler(_as_here(Spec.parse(name)).name)
 
 
@@ -99,6 +101,8 @@ def timestep_list(name: str) -> tuple[str, Callable[..., Times]]:
     Raises:
         PidSamplerError: As `scheduler_class`.
     """
+    if names_file(name):
+        raise ConfigError(f"{name!r} names a file: pass a list's name, see list_timesteps()")
     spec = Spec("", list=name)
     own = str((spec if LISTS.knows(name) else list_as_here(spec, own=LISTS)).list)
     return own, _found_list(own)
