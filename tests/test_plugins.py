@@ -223,7 +223,7 @@ def test_the_commands_and_studies_find_another_package(tmp_path, monkeypatch, ca
         flows={"law": {"means": [0], "stds": [1]}},
         measures=["largest"],
     )
-    assert study.estimate("out").problems == ()
+    assert not study.estimate("out").problems
     assert study.table(study.preset_cell)[0] == FlowODE([1.0, 0.5, 0.0]).table()
 
 
