@@ -1,9 +1,11 @@
 """A pytest fixture that times samplers by pytest-benchmark (extra `bench`).
 
-pytest_plugins = ["pidsampler.bench.fixture"]
+    pytest_plugins = ["pidsampler.bench.fixture"]
 
-def test_my_step(step_benchmark):
-    step_benchmark("my.py:mine@uniform:8")
+    def test_my_step(step_benchmark):
+        step_benchmark("my.py:mine@uniform:8")
+
+See docs/benchmarks.md.
 """
 
 from __future__ import annotations
@@ -31,9 +33,10 @@ def step_benchmark(benchmark: Any) -> Callable[..., None]:
 
         def step() -> None:
             next(launches)()
-            row.finish()
+            row.backend.synchronize()
 
         benchmark.extra_info.update(row=row.name, bytes=row.bytes)
-        benchmark(step)
+        with row.backend.active():
+            benchmark(step)
 
     return time_step

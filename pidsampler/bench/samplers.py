@@ -102,13 +102,13 @@ class CostliestRow:
         name: Such as "heun@uniform:8, row 2 of 15".
         bytes: What it moves.
         launches: Functions that do it, each on other tensors; together they hold four times what all caches do.
-        finish: Function that waits until what was launched is done; on the CPU it is done at once.
+        backend: Backend that does them, in its `active()`; on a GPU a launch is done after `synchronize()`.
     """
 
     name: str
     bytes: int
     launches: Sequence[Launch]
-    finish: Callable[[], object]
+    backend: Backend
 
 
 def costliest_row(
@@ -125,9 +125,7 @@ def costliest_row(
     with place.backend.active():
         i, launches = place.costliest(subject.table, place.buffers({name: subject}, cache_bytes(place.backend)))
     size = moved_bytes(subject.table[i], 3 * side**2, x=element_size(place.x), m=element_size(place.m))
-    return CostliestRow(
-        name=f"{name}, {_part(subject, i)}", bytes=size, launches=launches, finish=place.backend.synchronize
-    )
+    return CostliestRow(name=f"{name}, {_part(subject, i)}", bytes=size, launches=launches, backend=place.backend)
 
 
 def types_of(text: str, backend: Backend) -> tuple[str, str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import numpy as np
 
 from ..errors import FileError, PidSamplerError
 from ..io.files import read_text
-from ..values import number, shown, whole
+from ..values import file_path, number, shown, whole
 from .ratios import Ratio, unpaired
 from .rows import COLUMNS, check_columns
 from .timing import Times
@@ -82,12 +83,14 @@ def read_rows(path: str | Path) -> list[dict[str, str]]:
         PidSamplerError: The file cannot be read, is larger than 50 MB or 100000 rows, has other columns, or a row is no
             row of a benchmark.
     """
-    path = Path(path)
+    path = file_path("path", path)
     text = read_text(path, expected="rows of a benchmark", most=_MOST_BYTES)
     check_columns(path)
     found: list[dict[str, str]] = []
     try:
-        for values in csv.reader(text.splitlines()[1:], strict=True):
+        reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+        next(reader, None)  # the columns
+        for values in reader:
             if len(found) == _MOST_ROWS:
                 raise FileError(f"{path} has more than {_MOST_ROWS} rows: pass a part of it")
             if len(values) != len(COLUMNS):
