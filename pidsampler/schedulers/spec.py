@@ -157,7 +157,8 @@ def file_of(text: object) -> str | None:
     """Return FILE of the texts "@FILE" and "FILE.py:NAME" of a sampler or timesteps, or None for anything else."""
     if not isinstance(text, str):
         return None
-    return reference(text) or (split_file(text) or (None,))[0]
+    path = reference(text)
+    return path if path is not None else (split_file(text) or (None,))[0]
 
 
 def names_file(text: object) -> bool:
