@@ -14,7 +14,7 @@ import numpy as np
 from ..errors import FileError, PidSamplerError
 from ..io.files import read_text
 from ..values import file_path, number, shown, whole
-from .ratios import Ratio, unpaired
+from .ratios import Ratio, between_runs
 from .rows import COLUMNS, check_columns
 from .timing import Times
 
@@ -37,16 +37,18 @@ class Change:
         name: What was timed.
         now: Its times now.
         before: Those stored.
+        drift: How many times as fast a plain copy is as it was; 1 where that is not known.
     """
 
     name: str
     now: Times
     before: Times
+    drift: float = 1.0
 
     @property
     def ratio(self) -> Ratio:
-        """How many times as long it takes now, with its 95 % interval, see `ratios.unpaired`."""
-        return unpaired(self.now, self.before)
+        """How many times as long it takes now, with its 95 % interval, see `ratios.between_runs`."""
+        return between_runs(self.now, self.before, drift=self.drift)
 
     def __str__(self) -> str:
         times = f"{self.now.ms:.4g} ms, was {self.before.ms:.4g} ms"
@@ -120,11 +122,15 @@ def compared(now: Iterable[Mapping[str, Any]], before: Iterable[Mapping[str, Any
     new, old = ({_key(row): row for row in rows} for rows in (now, before))
     both = [key for key in new if key in old]
     return Comparison(
-        changes=tuple(Change(name=_name(key), now=_times(new[key]), before=_times(old[key])) for key in both),
+        changes=tuple(_change(_name(key), new[key], old[key]) for key in both),
         gone=tuple(_name(key) for key in old if key not in new),
         added=tuple(_name(key) for key in new if key not in old),
         notes=tuple(_notes([(new[key], old[key]) for key in both])),
     )
+
+
+def _change(name: str, new: Mapping[str, Any], old: Mapping[str, Any]) -> Change:
+    return Change(name=name, now=_times(new), before=_times(old), drift=_drift(new, old) or 1.0)
 
 
 def _notes(pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterable[str]:
@@ -132,9 +138,8 @@ def _notes(pairs: list[tuple[Mapping[str, Any], Mapping[str, Any]]]) -> Iterable
         others = {(_text(old.get(name)), _text(new.get(name))) for new, old in pairs}
         for there, here in sorted(pair for pair in others if pair[0] != pair[1]):
             yield f"they are of another machine: {name} {shown(there)}, here {shown(here)}"
-    speeds = [[_speed(row) for row in pair] for pair in pairs]
-    ratios = [new / old for new, old in speeds if new and old]
-    if ratios and not 1 / _STEADY <= (ratio := float(np.median(ratios))) <= _STEADY:
+    drifts = [drift for pair in pairs if (drift := _drift(*pair)) is not None]
+    if drifts and not 1 / _STEADY <= (ratio := float(np.median(drifts))) <= _STEADY:
         yield f"a plain copy is {ratio:.2f} times as fast as it was: the machine is in another state"
 
 
@@ -166,9 +171,11 @@ def _times(row: Mapping[str, Any]) -> Times:
     )
 
 
-def _speed(row: Mapping[str, Any]) -> float | None:
-    value = _number(row, "copy_gb_s")
-    return value if isinstance(value, float) and 0.0 < value < _MOST_MS else None
+def _drift(new: Mapping[str, Any], old: Mapping[str, Any]) -> float | None:
+    """How many times as fast a copy is as it was, where both rows know its speed."""
+    now, before = (_number(row, "copy_gb_s") for row in (new, old))
+    known = all(isinstance(speed, float) and 1 / _MOST_MS < speed < _MOST_MS for speed in (now, before))
+    return now / before if known else None
 
 
 def _number(row: Mapping[str, Any], name: str) -> Any:

@@ -6,7 +6,7 @@ import math
 import pytest
 
 from pidsampler import PidSamplerError
-from pidsampler.bench import samplers
+from pidsampler.bench import ratios, samplers
 from pidsampler.bench.rows import COLUMNS
 from pidsampler.bench.stored import compared, read_rows
 from pidsampler.cli import main
@@ -36,16 +36,26 @@ def write(path, *rows, header=COLUMNS):
 def test_a_change_has_its_interval():
     found = compared([{**ROW, "ms": 1.0, "iqr_ms": 0.1, "n": 25}], [ROW])
     (change,) = found.changes
-    half = math.hypot(0.1 / 5, 0.1 / 5) * 1.96 * 1.25 / 1.35  # of the logarithm: IQR / (median * sqrt(n)) of each
+    half = math.hypot(0.1, 0.1) * 1.96 / 1.35  # of the logarithm: IQR / median of each
     assert change.ratio.middle == 0.5
     assert change.ratio.low == pytest.approx(0.5 * math.exp(-half))
     assert change.ratio.high == pytest.approx(0.5 * math.exp(half))
     assert found.lines("old.csv") == [
-        "heun, row 1 of 3, float32, 512: 1 ms, was 2 ms; 0.5 [0.475, 0.526] times as long: faster"
+        "heun, row 1 of 3, float32, 512: 1 ms, was 2 ms; 0.5 [0.407, 0.614] times as long: faster"
     ]
     assert (found.gone, found.added, found.notes) == ((), (), ())
-    same = compared([ROW], [ROW]).changes[0]
-    assert same.ratio.verdict == "no difference can be told"
+    steady = {**ROW, "iqr_ms": "0.02"}
+    assert compared([steady], [steady]).changes[0].ratio.verdict == "no difference can be told"
+
+
+def test_the_copys_drift_widens_the_interval():
+    steady = {**ROW, "iqr_ms": "0"}
+    (alone,) = compared([{**steady, "ms": "1.8"}], [steady]).changes
+    assert (alone.ratio.low, alone.ratio.high) == (0.9, 0.9)
+    (change,) = compared([{**steady, "ms": "1.8", "copy_gb_s": "12"}], [steady]).changes
+    assert change.ratio == ratios.Ratio(0.9, low=pytest.approx(0.9 / 1.2), high=pytest.approx(0.9 * 1.2))
+    for unknown in ("", "x", "nan", "inf", "0", "-1"):
+        assert compared([{**steady, "copy_gb_s": unknown}], [steady]).changes[0].drift == 1.0
 
 
 def test_what_is_in_one_only_is_named_and_the_last_of_a_name_counts():
