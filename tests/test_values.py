@@ -562,7 +562,7 @@ CALLS |= {
         "ridge": number_(0.1),
         "seeds": Takes(2),
         "evaluations": Takes(1),
-        "free_start": Takes(False),
+        "free_start": Takes(False, (None,)),
         "joint": Takes(1, (None,)),
         "most_amplified": number_(9.0),
         "target": Takes("dpmpp-2m@uniform:8"),

@@ -59,7 +59,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weigh x and x0 freely, so that noise levels are missed, as the table says",
     )
     parser.add_argument(
-        "--fixed-start", dest="free_start", action="store_false", help="keep the model's first time; others move"
+        "--free-start",
+        action=argparse.BooleanOptionalAction,
+        help="let the first time move too, downwards (default: unless the target is a measure)",
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="for each image (default: %(default)s)")
     parser.add_argument(

@@ -92,6 +92,7 @@ class Learning:
         seeds: Number of seeds for each image fitted to, and of others for each held out.
         evaluations: Most lists that are tried beyond the known ones.
         free_start: Where the times move, move the first one too, downwards. Runs begin with pure noise all the same.
+            None does so for a fit to runs, and not where a measure is the target.
         joint: From how many of the best known lists, and from the moved one, times and weights are refined together at
             the end, where the times move. 0 leaves that out; None is 2, or 8 of a closed-form flow, whose calls cost
             little.
@@ -114,7 +115,7 @@ class Learning:
     ridge: float = field(number, low=0, default=_RIDGE)
     seeds: int = field(whole, low=1, high=_MOST_SEEDS, default=4)
     evaluations: int = field(whole, low=0, high=_MOST_LISTS, default=150)
-    free_start: bool = field(flag, default=True)
+    free_start: bool | None = field(flag, optional=True, default=None)
     joint: int | None = field(whole, low=0, high=_MOST_LISTS, optional=True, default=None)
     most_amplified: float = field(number, low=1, default=_MOST_AMPLIFIED)
     target: SamplerLike = field(_target, default=ODE)
@@ -319,7 +320,8 @@ class Learning:
         return _JOINT if any(subject.seen.flow is None for subject in problem.subjects) else _FLOW_JOINT
 
     def _below(self, problem: Problem) -> float | None:
-        return problem.first if self.free_start else None
+        moves = self.measure is None if self.free_start is None else self.free_start
+        return problem.first if moves else None
 
     def _starts(self, problem: Problem) -> dict[str, LinearSolver]:
         kept = None if self.timesteps is None else np.array(self.timesteps)
