@@ -1,10 +1,10 @@
 """Notebooks, and what a process adds by name; and the examples of the pages about them."""
 
-import re
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
+from pages import python_blocks
 from PIL import Image
 
 import pidsampler as ps
@@ -88,12 +88,11 @@ def test_what_cannot_be_registered(kind, thing, name, message):
 
 @pytest.mark.usefixtures("forgotten")
 @pytest.mark.parametrize("page", ["records", "notebooks"])
-def test_the_examples_of_a_page_run(repository, tmp_path, monkeypatch, page):
+def test_the_examples_of_a_page_run(tmp_path, monkeypatch, page):
     monkeypatch.chdir(tmp_path)
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)).save("photo.png")
     ps.Upscaler.load("tiny")("photo.png", seed=7).save("large.png")
-    text = (repository / f"docs/{page}.md").read_text(encoding="utf-8")
-    blocks, names = re.findall(r"```python\n(.*?)```", text, re.DOTALL), {}
+    blocks, names = python_blocks(page), {}
     assert blocks
     for block in blocks:
         exec(block, names)
