@@ -11,10 +11,10 @@ from ..errors import ConfigError, missing_extra
 from ..noise import NoiseFunction
 from ..sampler import start
 from ..schedulers.making import SamplerLike, is_made, sampler_name
-from ..schedulers.registry import as_scheduler, without_list
-from ..schedulers.spec import reference
+from ..schedulers.registry import as_scheduler, scheduler_class, without_list
+from ..schedulers.spec import names_file, reference
 from ..table import Row, StepTable, as_table
-from ..values import shown, word
+from ..values import shown, whole, word
 
 Tensor = Any  # torch.Tensor
 
@@ -48,8 +48,8 @@ def sampler(spec: SamplerLike, *, space: str | None = None, noise: str | NoiseFu
     if isinstance(spec, str):
         if reference(spec) is not None:  # read once
             spec = as_table(as_scheduler(spec))
-        else:
-            without_list(spec)
+        elif not names_file(spec):
+            scheduler_class(spec)
     elif not is_made(spec) and not callable(spec):
         raise ConfigError(f"spec={shown(spec)} must be a spec, a scheduler, or a class or function of timesteps")
     return KSampler(spec, space=space, noise=noise)
@@ -111,8 +111,9 @@ class KSampler:
         if noise_sampler is not None:
             seed = range(len(x))
             noise = BatchNoise(table, lambda row: noise_sampler(sigma_of(row.t), sigma_of(row.t_next)).float())
-        elif seed is None:
-            seed = int(torch.randint(2**63 - 1, ()))
+        else:
+            first = int(torch.randint(2**63 - 1, ())) if seed is None else whole("seed", seed)
+            seed = [(first + b) % 2**64 for b in range(len(x))]  # ComfyUI's may be the last
         with torch.no_grad(), _bar(len(levels) - 1, disable) as bar:
             state = (x.detach() / scale(table.times[0])).to(
                 torch.float32, copy=True, memory_format=torch.contiguous_format
