@@ -35,7 +35,7 @@ def _sigmas(times, space):
 
 
 def _of_table(table, space):
-    times = list(dict.fromkeys(table.times))  # a level is told once, however many rows begin there
+    times = sorted(set(table.times), reverse=True)  # a level is told once, however many rows begin there
     return comfy.samplers.KSAMPLER(k_diffusion.sampler(table)), _sigmas(times, space)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -146,9 +146,28 @@ class KSampler:
                 f"{name} goes from t={own[0]:.6g} to {own[-1]:.6g}, and the sigmas from t={times[0]:.6g} to "
                 f"{times[-1]:.6g}: pass the sampler's own list as sigmas, or a sampler without a list"
             )
-        listed = set(map(float, getattr(made, "timesteps", own)))
-        begin = [i for i, row in enumerate(table) if row.t_next < row.t and row.t in listed]
-        return table, {index: min(step, len(times) - 2) for step, index in enumerate(begin)}
+        return table, _first_rows(table, getattr(made, "timesteps", own), most=len(times) - 2)
+
+
+def _first_rows(table: StepTable, times: Iterable[float], *, most: int) -> dict[int, int]:
+    """The number of the step, up to `most`, that each row begins which begins one.
+
+    It falls from the list's time, or past it where noise has raised what that step begins with.
+    """
+    listed = sorted(set(map(float, times)), reverse=True)
+    if len(table) == len(listed) - 1:
+        return {index: min(index, most) for index in range(len(table))}
+    falls: dict[float, int] = {}
+    for index, row in enumerate(table):
+        if row.t_next < row.t:
+            falls.setdefault(row.t, index)
+    found: dict[int, int] = {}
+    for step, t in enumerate(listed[:-1]):
+        past = (index for index, row in enumerate(table) if row.t > t > row.t_next)
+        first = falls[t] if t in falls else next(past, None)
+        if first is not None:
+            found[first] = min(step, most)
+    return found
 
 
 def _times(levels: list[float], space: str) -> list[float]:

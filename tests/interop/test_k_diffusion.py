@@ -1,6 +1,8 @@
 """A sampler with k-diffusion's signature, over flows and variance-exploding models."""
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pages import python_blocks
 
 import pidsampler as ps
@@ -26,23 +28,87 @@ class _CONST:
 SIGMAS = torch.tensor([0.9, 0.6, 0.3, 0.0])
 
 
-@pytest.mark.parametrize("spec", ["flow-ode", "heun", "unipc", "heun.detail(amount=0.3)", "flow-sde"])
-def test_k_diffusion_is_sample(spec):
-    x, told = _rand(2, 3, 4, 4), []
-    found = k_diffusion.sampler(spec)(
-        _x0,
-        x,
-        SIGMAS,
-        extra_args={"seed": 3},
-        callback=lambda d: told.append((d["i"], float(d["sigma"]))),
-        disable=True,
-    )
-    scheduler = ps.get_scheduler(spec, SIGMAS.double().numpy())
-    expected = ps.sample(lambda x, t: 0.3 * x, scheduler, x=x.numpy(), seed=3)
-    if "detail" not in spec:
-        assert [i for i, _ in told] == [0, 1, 2]
-        assert [s for _, s in told] == pytest.approx([0.9, 0.6, 0.3])
-    assert found.numpy() == pytest.approx(expected, abs=2e-6)
+MEANS, STD = (-1.0, 0.6), 0.3
+MIXTURE = ps.denoiser.GaussianMixture(MEANS, (STD, STD), (0.5, 0.5))
+NAMED = {info.name: info.stochastic for info in ps.list_schedulers() if "cfg-pp" not in info.name}
+
+
+def _mixture_x0(x, sigma, **_):
+    """The mean of the image, given a flow's x: of each Gaussian, by how likely it is."""
+    x, t = x.double(), sigma.double().reshape(-1, 1, 1, 1)
+    a, variance = 1 - t, (1 - t) ** 2 * STD**2 + t**2
+    means = torch.stack([mean + a * STD**2 / variance * (x - a * mean) for mean in MEANS])
+    likely = torch.stack([-((x - a * mean) ** 2) / (2 * variance) for mean in MEANS]).softmax(0)
+    return (likely * means).sum(0).float()
+
+
+def _mixture_x0_ve(x, sigma, **_):
+    over = 1 + sigma.double().reshape(-1, 1, 1, 1)
+    return _mixture_x0(x.double() / over, sigma.double() / (1 + sigma.double()))
+
+
+def _ve(x, times):
+    """x and sigmas of a variance-exploding model, for those of a flow."""
+    sigmas = torch.tensor([t / (1 - t) for t in times])
+    return x * (1 + sigmas[0]), sigmas
+
+
+@st.composite
+def _times(draw):
+    """Falling times from 0.6..0.95 to 0, at least 0.03 apart."""
+    inner = draw(st.lists(st.integers(1, 19), min_size=2, max_size=4, unique=True))
+    return [draw(st.floats(0.6, 0.95)), *sorted((0.03 * n for n in inner), reverse=True), 0.0]
+
+
+@pytest.mark.parametrize("name", NAMED)
+@settings(max_examples=2)
+@given(times=_times(), seed=st.integers(0, 2**64 - 2))
+def test_both_spaces_are_sample(name, times, seed):
+    x, told = _rand(2, 1, 4, 4), []
+    expected = ps.sample(MIXTURE, ps.get_scheduler(name, times), x=x.numpy(), seed=seed)
+    options = {"extra_args": {"seed": seed}, "callback": lambda d: told.append(d["i"]), "disable": True}
+    flow = k_diffusion.sampler(name)(_mixture_x0, x, torch.tensor(times), **options)
+    ve = k_diffusion.sampler(name, space="ve")(_mixture_x0_ve, *_ve(x, times), **options)
+    assert flow.numpy() == pytest.approx(expected, abs=2e-5)
+    assert ve.numpy() == pytest.approx(expected, abs=2e-5)
+    assert told == [*range(len(times) - 1)] * 2
+
+
+@pytest.mark.parametrize("name", [name for name, stochastic in NAMED.items() if stochastic])
+def test_a_noise_sampler_is_used_in_both_spaces(name):
+    times, x, asked = [0.9, 0.6, 0.3, 0.0], _rand(2, 1, 4, 4), []
+
+    def noise_sampler(generator):
+        def draw(sigma, sigma_next):
+            asked.append((float(sigma), float(sigma_next)))
+            return torch.randn(x.shape, generator=generator)
+
+        return draw
+
+    def run(space, model, x, sigmas, seed):
+        noise = noise_sampler(torch.Generator().manual_seed(seed))
+        return k_diffusion.sampler(name, space=space)(model, x, sigmas, noise_sampler=noise, disable=True)
+
+    flow = run("flow", _mixture_x0, x, torch.tensor(times), 5)
+    ve = run("ve", _mixture_x0_ve, *_ve(x, times), 5)
+    other = run("flow", _mixture_x0, x, torch.tensor(times), 6)
+    assert ve.numpy() == pytest.approx(flow.numpy(), abs=2e-5)
+    assert not torch.allclose(flow, other, atol=1e-3)
+    half = len(asked) // 3
+    assert asked[:half] == asked[2 * half :]
+    assert [s / (1 + s) for s, _ in asked[half : 2 * half]] == pytest.approx([s for s, _ in asked[:half]], abs=1e-6)
+
+
+@pytest.mark.parametrize("name", ["unipc", "heun", "dpmpp-2m", "flow-sde"])
+def test_a_flow_may_begin_at_one(name):
+    x, times = _rand(2, 1, 4, 4), [1.0, 0.5, 0.0]
+    expected = ps.sample(MIXTURE, ps.get_scheduler(name, times), x=x.numpy(), seed=4)
+    found = k_diffusion.sampler(name)(_mixture_x0, x, torch.tensor(times), extra_args={"seed": 4}, disable=True)
+    assert found.numpy() == pytest.approx(expected, abs=2e-5)
+    with pytest.raises(ps.PidSamplerError, match="has no time 1"):
+        k_diffusion.sampler(ps.get_scheduler(name, times), space="ve")(
+            _mixture_x0_ve, x, torch.tensor([1e7, 1.0, 0.0]), disable=True
+        )
 
 
 def test_ve_euler_is_k_diffusions():
