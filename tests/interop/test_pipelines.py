@@ -231,8 +231,9 @@ def test_noise_of_a_sampler_that_draws_none_may_be_any():
     _scheduler("heun", noise="fixed").set_timesteps(4)
 
 
-def test_the_pages_examples_run(tinies):
+def test_the_pages_examples_run_in_five_lines(tinies):
     in_pipeline, on_module = python_blocks("diffusers")
+    assert max(len(block.splitlines()) for block in (in_pipeline, on_module)) <= 5
     flux = tinies["FLUX"]
 
     def pipe(_, *, num_inference_steps):
