@@ -163,6 +163,9 @@ class Upscaler:
             download_model(str(model))
         return cls(Model.load(model, backend, options=options), backend, tiling=tiling or Tiling())
 
+    def __repr__(self) -> str:
+        return f"<Upscaler of {self.model.contract.name}, backend {self.backend.name}>"
+
     def with_tiling(self, tiling: Tiling) -> Upscaler:
         """Return an upscaler with the same loaded model that cuts results up in another way."""
         return attrs.evolve(self, tiling=instance("tiling", tiling, kind=Tiling, words="a Tiling"))

@@ -45,3 +45,54 @@ def test_a_torch_module_is_a_network(dtype):
         for row in run:
             run.step(network(torch.tensor(run.x, dtype=dtype), torch.full((2,), row.at)).float().numpy())
     assert (found == run.x).all()
+
+
+def test_a_network_reads_the_states_own_memory_and_keeps_no_gradient():
+    seen = []
+
+    class Network(torch.nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.gain = torch.nn.Parameter(torch.tensor(2.0))
+
+        def forward(self, x, t):
+            seen.append((x.data_ptr(), x.requires_grad))
+            made = self.gain * x
+            seen.append((made.data_ptr(), made.requires_grad))
+            return made
+
+    network, x, out = Network(), np.ones((2, 3, 4, 4), np.float32), np.empty((2, 3, 4, 4), np.float32)
+    ps.denoiser.TorchNetwork(network).predict(x, 0.5, out)
+    assert seen[0] == (x.ctypes.data, False)
+    assert not seen[1][1]
+    assert (out == 2.0).all()
+    assert network.gain.grad is None
+
+
+@pytest.mark.parametrize(
+    ("state", "weights"), [(np.float32, torch.float64), (np.float32, torch.float16), (np.float16, torch.float32)]
+)
+def test_a_network_is_asked_in_its_own_type(state, weights):
+    network = torch.nn.Linear(4, 4, dtype=weights)
+    x, out = np.ones((1, 3, 2, 4), state), np.empty((1, 3, 2, 4), state)
+    ps.denoiser.TorchNetwork(lambda x, t: network(x), dtype=weights).predict(x, 0.5, out)
+    with torch.no_grad():
+        expected = network(torch.from_numpy(x).to(weights)).to(torch.from_numpy(out).dtype).numpy()
+    assert (out == expected).all()
+
+
+@pytest.mark.parametrize(
+    ("made", "message"),
+    [
+        (lambda x, t: x[:, :1], r"returned shape \(1, 1, 2, 2\), expected a tensor of x's shape \(1, 3, 2, 2\)"),
+        (lambda x, t: x.numpy(), "returned ndarray, expected a tensor"),
+    ],
+)
+def test_a_network_that_returns_something_else_is_refused(made, message):
+    with pytest.raises(ps.PidSamplerError, match=message):
+        ps.sample(ps.denoiser.TorchNetwork(made), "heun@uniform:2", shape=(1, 3, 2, 2))
+
+
+def test_a_torch_module_may_stand_in_a_study():
+    network = ps.study.Network(torch.nn.Sequential(*(torch.nn.Linear(4, 4) for _ in range(100))), shape=(3, 4, 4))
+    assert len(repr(network)) < 300
