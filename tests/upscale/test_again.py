@@ -333,7 +333,7 @@ def test_results_show_themselves(up):
     result = up(RGB)
     assert repr(result).startswith("<Result of 104x80, RGB: 'FlowSDE([0.999, 0.866")
     assert len(repr(result)) < 200
-    assert repr(up) == "<Upscaler of gaussian, backend numpy>"
+    assert repr(up).startswith("Upscaler(model=gaussian, backend=numpy, tiling=Tiling(")
     assert np.array_equal(np.asarray(result), result.array)
     assert np.stack(up([RGB, RGB])).shape == (2, 80, 104, 3)
     assert np.array_equal(np.asarray(result.to_pil()), result.array)
