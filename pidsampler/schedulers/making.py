@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from ..errors import ConfigError, PidSamplerError, did_you_mean
+from ..io.files import sha256
+from ..io.tables import read_table
 from ..table import Scheduler, StepTable
 from ..timesteps import Times
 from ..values import shown
@@ -25,6 +29,7 @@ class FileSampler:
         steps: The table.
         timesteps: The times that the table was made of.
         sha256: That of the file.
+        own: Its name among the model's own tables; None where it is not one of them.
     """
 
     source: str
@@ -32,6 +37,7 @@ class FileSampler:
     _: KW_ONLY
     timesteps: tuple[float, ...]
     sha256: str | None = None
+    own: str | None = None
 
     def table(self) -> StepTable:
         """Return the table."""
@@ -42,6 +48,28 @@ class FileSampler:
 
     def _repr_html_(self) -> str:
         return self.steps.html(self.source)
+
+
+def table_of(name: str, *, folder: Path, tables: Mapping[str, Path]) -> FileSampler:
+    """Return the sampler of "@NAME": of the model's own tables the one of that name, else of the file.
+
+    Args:
+        name: What follows @.
+        folder: Folder where relative paths start.
+        tables: Files of the model's own tables by name.
+
+    Raises:
+        PidSamplerError: There is neither, or the file holds no table.
+    """
+    if tables and name not in tables and not os.path.lexists(folder / name):
+        meant = did_you_mean(name, known=tables)
+        raise ConfigError(
+            f"there is no table {shown(f'@{name}')}: {meant}the model's own are {', '.join(f'@{n}' for n in tables)}, "
+            "and there is no such file"
+        )
+    path = tables.get(name, folder / name)
+    table, own = read_table(path), name if name in tables else None
+    return FileSampler(f"@{name}", table, timesteps=table.times, sha256=sha256(path), own=own)
 
 
 def sampler_name(sampler: SamplerLike) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 from ..io import captions
 from ..onnx import Model
 from ..onnx.hub import hub_origin
+from ..onnx.manifest import NAME as MANIFEST
 from ..schedulers.making import FileSampler
 from ..table import StepTable
 from ..values import word
@@ -51,8 +52,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         # The list as it was given; a table of several evaluations a step holds more times.
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
         "table": resolved.table.to_dict(),
-        **({"scheduler_sha256": sampler.sha256} if isinstance(sampler, FileSampler) else {}),
-        **_learnt(resolved.table, model),
+        **_table_of(resolved, model),
         "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
         "seed": options.seed,
         "degrade_sigma": options.degrade_sigma,
@@ -105,10 +105,19 @@ def _caption(given: Any | None, model: Model) -> dict[str, Any]:
     }
 
 
-def _learnt(table: StepTable, model: Model) -> dict[str, Any]:
-    """For which model a table was learnt, and whether it is this one; its history may be a stranger's."""
-    learnt = (table.history or {}).get("model")
-    if not isinstance(learnt, dict):
-        return {}
-    this = learnt.get("sha256") == model.hashes
-    return {"learnt_for": {"model": str(learnt.get("name")), "this_model": this}}
+def _table_of(resolved: Resolved, model: Model) -> dict[str, Any]:
+    """Which of the model's own tables it is, if any; for which model it was learnt, and whether it is this one.
+
+    Its history may be a stranger's. The same model are the same graphs and null caption: its manifest may have changed,
+    as it does where the table is added to it.
+    """
+    sampler, said = resolved.sampler, dict[str, Any]()
+    if isinstance(sampler, FileSampler):
+        said = {"scheduler_sha256": sampler.sha256, **({"own_table": sampler.own} if sampler.own else {})}
+    learnt = (resolved.table.history or {}).get("model")
+    if isinstance(learnt, dict):
+        hashes = learnt.get("sha256")
+        known = {k: v for k, v in hashes.items() if k != MANIFEST} if isinstance(hashes, dict) else None
+        this = known == {name: digest for name, digest in model.hashes.items() if name != MANIFEST}
+        said["learnt_for"] = {"model": str(learnt.get("name")), "this_model": this}
+    return said
