@@ -157,3 +157,50 @@ def test_the_pages_example_runs():
     exec(called, scope := {"ps": ps, "model": _x0, "x": _rand(1, 3, 4, 4), "sigmas": SIGMAS, "show": told.append})
     assert len(told) == 3
     assert torch.isfinite(scope["x"]).all()
+
+
+@pytest.mark.parametrize("module", ["k_diffusion.external", "elsewhere"])
+def test_k_diffusions_own_wrappers_are_of_ve_models(module):
+    def call(self, x, sigma):
+        return _mixture_x0_ve(x, sigma) if module == "k_diffusion.external" else _mixture_x0(x, sigma)
+
+    model = type("CompVisDenoiser", (), {"__module__": module, "__call__": call})()
+    guided = type(
+        "CFGDenoiser", (), {"inner_model": model, "__call__": lambda self, x, sigma: self.inner_model(x, sigma)}
+    )
+    times, x = [0.4, 0.2, 0.0], _rand(2, 1, 4, 4)
+    told, sigmas = _ve(x, times) if module == "k_diffusion.external" else (x, torch.tensor(times))
+    found = k_diffusion.sampler("heun")(guided(), told, sigmas, disable=True)
+    expected = ps.sample(MIXTURE, ps.get_scheduler("heun", times), x=x.numpy())
+    assert found.numpy() == pytest.approx(expected, abs=2e-5)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: k_diffusion.sampler("unipk"), "unknown scheduler 'unipk'"),
+        (lambda: k_diffusion.sampler("unipc", space="edm"), "unknown space 'edm': known are flow, ve"),
+        (lambda: k_diffusion.sampler("unipc", noise=3), "noise=3 is neither"),
+        (lambda: k_diffusion.sampler(3), "spec=3 must be a spec"),
+        (lambda: _call("heun", [0.9, 0.0], seed="x"), "seed='x' must be a whole number"),
+        (lambda: _call("heun", [0.3, 0.9, 0.0]), "times must strictly descend"),
+    ],
+)
+def test_k_diffusion_refuses(make, message):
+    with pytest.raises(ps.PidSamplerError, match=message):
+        make()
+
+
+def _call(spec, sigmas, **extra_args):
+    return k_diffusion.sampler(spec)(_x0, _rand(1, 1, 2, 2), torch.tensor(sigmas), extra_args=extra_args, disable=True)
+
+
+def test_a_table_in_a_file_is_read_once(tmp_path):
+    path = tmp_path / "learnt.json"
+    path.write_text(ps.get_scheduler("heun@pid").table().to_json())
+    sampler = k_diffusion.sampler(f"@{path}")
+    path.unlink()
+    x, sigmas = _rand(1, 1, 4, 4), torch.tensor([0.999, 0.866, 0.634, 0.342, 0.0])
+    expected = ps.sample(MIXTURE, "heun@pid", x=x.numpy())
+    assert sampler(_mixture_x0, x, sigmas, disable=True).numpy() == pytest.approx(expected, abs=2e-5)
+    assert torch.equal(sampler(_mixture_x0, x, sigmas[:1], disable=True), x)  # no step
