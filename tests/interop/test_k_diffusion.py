@@ -1,5 +1,6 @@
 """A sampler with k-diffusion's signature, over flows and variance-exploding models."""
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -97,6 +98,22 @@ def test_a_noise_sampler_is_used_in_both_spaces(name):
     half = len(asked) // 3
     assert asked[:half] == asked[2 * half :]
     assert [s / (1 + s) for s, _ in asked[half : 2 * half]] == pytest.approx([s for s, _ in asked[:half]], abs=1e-6)
+
+
+@pytest.mark.parametrize("spec", ["heun.detail(amount=0.3)", "unipc.time_shift(by=0.02)", "dpmpp-2m.lying"])
+def test_a_network_may_be_told_another_time(spec):
+    times, x = [0.9, 0.6, 0.3, 0.0], _rand(2, 1, 4, 4)
+    scheduler = ps.get_scheduler(spec, times)
+    assert any(row.at != row.t for row in scheduler.table())
+    flow = k_diffusion.sampler(spec)(_mixture_x0, x, torch.tensor(times), disable=True)
+    assert flow.numpy() == pytest.approx(ps.sample(MIXTURE, scheduler, x=x.numpy()), abs=2e-5)
+    run = ps.start(scheduler, x.numpy())
+    for row in run:  # a variance-exploding network's noise is of the sigma it is told, and x0 read where the row says
+        read, told, y = -row.q, row.at / (1 - row.at), torch.tensor(run.x) / (1 - row.t)
+        noise = (y - _mixture_x0_ve(y, torch.full((2,), told))) / told
+        run.step((run.x - (y - read / (1 - read) * noise).numpy()) / np.float32(read))
+    ve = k_diffusion.sampler(spec, space="ve")(_mixture_x0_ve, *_ve(x, times), disable=True)
+    assert ve.numpy() == pytest.approx(run.x, abs=5e-5)
 
 
 @pytest.mark.parametrize("name", ["unipc", "heun", "dpmpp-2m", "flow-sde"])
