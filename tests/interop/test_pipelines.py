@@ -219,12 +219,73 @@ def test_order_is_how_many_calls_a_step_takes():
         (lambda: _scheduler("euler-cfg-pp").set_timesteps(4), "asks for a pair of networks"),
         (lambda: _scheduler("heun", invert_sigmas=True), "times must fall"),
         (lambda: _scheduler("heun").step(None, 1.0, torch.zeros(1, 2)), "call set_timesteps first"),
+        (lambda: _begun("unipc", 9), "begin_index=9 is beyond the 4 timesteps"),
+        (lambda: _begun("unipc", None).step(rand(1, 4), 123.0, rand(1, 4)), r"123.0 is none of the timesteps"),
+        (lambda: _scheduler("unipc", use_dynamic_shifting=True).set_timesteps(4), "makes no times of this config"),
+        (lambda: _scheduler({"format": object()}), "is no table: Object of type object"),
         (lambda: _like(diffusers.UniPCMultistepScheduler(), "unipc"), "the config has no shift, expected a flow-match"),
     ],
 )
 def test_refuses(make, message):
     with pytest.raises(ps.PidSamplerError, match=message):
         make()
+
+
+def _begun(sampler, index):
+    scheduler = _scheduler(sampler)
+    scheduler.set_timesteps(4)
+    if index is not None:
+        scheduler.set_begin_index(index)
+        scheduler.step(rand(1, 4), scheduler.timesteps[0], rand(1, 4))
+    return scheduler
+
+
+def test_in_training_noise_is_of_the_timesteps():
+    scheduler = _begun("unipc", None)
+    clean, noise = rand(2, 4), rand(2, 4, seed=2)
+    x = scheduler.scale_noise(clean, scheduler.timesteps[[1, 3]], noise)
+    t = torch.tensor(scheduler.table.times)[[1, 3]].reshape(2, 1)
+    assert torch.allclose(x, (1 - t) * clean + t * noise)
+
+
+def test_a_pipelines_list_may_end_in_zero():
+    scheduler = _scheduler("flow-ode")
+    scheduler.set_timesteps(sigmas=[1.0, 0.5, 0.0])
+    assert scheduler.table.times == (1.0, 0.5, 0.0)
+
+
+@pytest.mark.parametrize("noise", ["independent", "brownian", "torch", "generator"])
+def test_noise_is_ours_by_name_or_torchs_default(noise):
+    def run():
+        scheduler = _scheduler("flow-sde", noise=noise, seed=9)
+        scheduler.set_timesteps(4)
+        x = rand(2, 1, 4, 4)
+        torch.manual_seed(1)
+        for t in scheduler.timesteps:
+            x = scheduler.step(0.3 * x, t, x).prev_sample
+        return x, scheduler.table
+
+    found, table = run()
+    assert torch.equal(run()[0], found)
+    if noise != "generator":
+        own = ps.get_scheduler("flow-sde", table.times)
+        expected = ps.sample(lambda x, t: 0.3 * x, own, x=rand(2, 1, 4, 4).numpy(), seed=9, noise=noise)
+        assert found.numpy() == pytest.approx(expected, abs=1e-6)
+
+
+def test_samplers_of_ones_own(tmp_path):
+    (tmp_path / "mine.py").write_text("import pidsampler as ps\ndef mine(t):\n    return ps.schedulers.Heun(t).table()")
+    (tmp_path / "table.json").write_text(ps.get_scheduler("heun@uniform:3").table().to_json())
+    heun = _scheduler("heun")
+    heun.set_timesteps(3)
+    for sampler in (ps.schedulers.Heun, f"{tmp_path / 'mine.py'}:mine"):
+        made = _scheduler(sampler)
+        made.set_timesteps(3)
+        assert made.table == heun.table
+        assert made.config["sampler"] is None  # a config holds no file and no class
+    made = _scheduler(f"@{tmp_path / 'table.json'}")
+    made.set_timesteps(5)
+    assert made.table == ps.get_scheduler("heun@uniform:3").table()
 
 
 def test_noise_of_a_sampler_that_draws_none_may_be_any():
