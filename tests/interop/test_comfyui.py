@@ -7,7 +7,7 @@ import os
 import sys
 
 import pytest
-from paths import PARITY, REPOSITORY
+from paths import PARITY
 
 import pidsampler as ps
 from pidsampler.interop import k_diffusion
@@ -44,13 +44,11 @@ def _noise():
 
 
 @pytest.fixture(name="pack")
-def _pack(monkeypatch, tmp_path):
+def _pack(monkeypatch, tmp_path, load_script):
     for name, module in comfyui.modules(tmp_path).items():
         monkeypatch.setitem(sys.modules, name, module)
     (tmp_path / "pidsampler").mkdir()
-    pack = comfyui.load(REPOSITORY / "examples" / "comfyui" / "pidsampler_nodes.py")
-    yield pack
-    del sys.modules[pack.__name__]
+    return load_script("examples/comfyui/pidsampler_nodes.py")
 
 
 @pytest.mark.parametrize(

@@ -3,7 +3,6 @@
 tests/parity/comfyui.json, made of its source, has the signatures that this must have (test_comfyui.py compares them).
 """
 
-import sys
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
 from typing import Any
@@ -87,19 +86,6 @@ def modules(models: Path) -> dict[str, Any]:
     paths.get_filename_list = get_filename_list  # type: ignore[attr-defined]
     paths.get_full_path_or_raise = get_full_path_or_raise  # type: ignore[attr-defined]
     return {"comfy": comfy, "comfy.samplers": samplers, "folder_paths": paths}
-
-
-def load(path: Path) -> ModuleType:
-    """Load a file of custom_nodes."""
-    from importlib.util import module_from_spec, spec_from_file_location
-
-    spec = spec_from_file_location("custom_nodes_" + path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = module_from_spec(spec)
-    sys.modules[spec.name] = module
-    spec.loader.exec_module(module)
-    return module
 
 
 def execute(node: Any, **inputs: Any) -> dict[str, Any]:
