@@ -6,6 +6,8 @@ from typing import Any, NamedTuple
 import diffusers
 import torch
 
+torch.set_num_threads(1)  # of work so small several threads wait for each other
+
 
 def rand(*shape: int, seed: int = 1) -> torch.Tensor:
     """Normal numbers."""
