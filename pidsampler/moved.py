@@ -81,11 +81,15 @@ NAMES = {
     "noise.coupling": dict.fromkeys(("NOISES", "with_noise"), "noise.registry"),
     "jobs.run": {"ENGINES": "jobs.base", "serve": "jobs.processes"},
     "onnx.doctor": {"Problem": "onnx.doctor:Fault"},
+    "onnx.model": dict.fromkeys(
+        ("bundled_models", "check_bundled", "model_has_null_caption", "model_hashes", "model_manifest"), "onnx.folders"
+    ),
     "schedulers.base": {
         "renoised": "schedulers.base:ancestral_step",
         "sde_shares": "schedulers.base:noise_split",
     },
     "search": {"read_list": "io.times", "write_list": "io.times"},
+    "search.problem": {"Trials": "search.trials"},
     "study.plan": {"read_study": "study.file", "Flow": "study.parts", "Study": "study.study"},
     "study.run": {"Finished": "study.results:Results"},
     "study.work": {

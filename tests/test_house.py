@@ -23,6 +23,7 @@ CONTRACT = "predict"
 # What may take more than nine arguments: a row is as wide as the recurrence, the application's options are declared in
 # one place, and these are as wide as the file that they are read from, by keyword alone.
 WIDE = {"table.Row", "upscale.options.Options"}
+WIDE |= {"learn.learn.Learning", "learn.result.Fit"}  # as wide as its command's options, and as its report
 WIDE |= {"onnx.manifest.Manifest", "onnx.contract.Contract", "export.architecture.Architecture"}
 WIDE |= {"interop.diffusers.scheduler.TableScheduler"}
 

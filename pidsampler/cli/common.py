@@ -6,7 +6,7 @@ import argparse
 import json
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -93,7 +93,7 @@ def other_inputs(arguments: argparse.Namespace) -> list[Path]:
         file = file_of(getattr(arguments, name, None))
         found += [] if file is None else [Path(file)]
     model = Path(getattr(arguments, "model", "tiny"))
-    return [*found, *(model.iterdir() if model.is_dir() else ())]
+    return [*found, *(model.iterdir() if model.is_dir() else ()), *model.glob("tables/*")]
 
 
 def check_output_file(arguments: argparse.Namespace) -> None:
@@ -169,8 +169,8 @@ def add_times(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--eta", type=float, help="share of fresh noise, 0..1, of schedulers that draw some")
 
 
-def chosen_scheduler(arguments: argparse.Namespace, own: OwnLike) -> Scheduler:
-    """Make the scheduler asked for, over the times asked for, or over `own`, the model's."""
+def chosen_scheduler(arguments: argparse.Namespace, own: OwnLike, *, tables: Mapping[str, Path]) -> Scheduler:
+    """Make the scheduler asked for, over the times asked for, or over `own`, the model's, which has these tables."""
     options = {} if arguments.eta is None else {"eta": arguments.eta}
     return as_scheduler(
         arguments.scheduler,
@@ -179,4 +179,5 @@ def chosen_scheduler(arguments: argparse.Namespace, own: OwnLike) -> Scheduler:
         own=own,
         begin=getattr(arguments, "start", None),
         options=options,
+        tables=tables,
     )

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import PidSamplerError, optional, printable
+from ..io.files import sha256
+from ..io.tables import read_table
 from .common import FAILED, OK, UsageError, print_columns
 from .output import say
 
@@ -37,8 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--json is for a picture's record")
     from ..onnx import Model
     from ..onnx.device import resolve_device
+    from ..onnx.folders import check_bundled
     from ..onnx.hub import hub_origin
-    from ..onnx.model import check_bundled
 
     model = Model.load(arguments.model, resolve_device("auto"))
     facts = asdict(model.contract).items()
@@ -48,6 +50,7 @@ def run(arguments: argparse.Namespace) -> int:
         rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]
     rows += [[name, value] for name, value in hub_origin(model.path).items()]
     rows += [[f"sha256 {name}", digest] for name, digest in model.hashes.items()]
+    rows += [[f"table @{name}", _described(path)] for name, path in model.contract.tables.items()]
     print_columns(["folder", str(model.path)], rows)
     if arguments.verify and check_bundled(arguments.model):
         say("it is the bundled model, unchanged")
@@ -118,9 +121,17 @@ def _others(record: dict[str, Any]) -> list[str]:
     return [f"{name} {_line(was.get(name))} then, {here[name]} here" for name in here if was.get(name) != here[name]]
 
 
+def _described(path: Path) -> str:
+    table = read_table(path)
+    calls = f"{len(table)} model call{'s' * (len(table) > 1)}"
+    return f"{calls}, times {', '.join(f'{t:.4g}' for t in table.times)}, sha256 {sha256(path)}"
+
+
 def _shown(name: str, value: Any) -> str:
     if value is None:
         return "any" if name == "fixed_size" else "none"
     if value == "":
         return "not stated"
+    if isinstance(value, dict):
+        return ", ".join(value) or "none"
     return ", ".join(map(repr, value)) if isinstance(value, tuple) else str(value)

@@ -1,15 +1,22 @@
-"""`pidsampler learn`: fit a sampler to a model, as near to its ODE's solution as so many calls can be."""
+"""`pidsampler learn`: fit a sampler to a model, as near to its ODE's solution, or as good, as so many calls can be."""
 
 from __future__ import annotations
 
 import argparse
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+import attrs
 
 from ..errors import FileError
 from ..io.tables import write_table
-from .common import check_output_file, checking, duration, resuming
-from .output import say
+from .common import GOES_ON, UsageError, check_output_file, checking, duration, resuming
+from .output import say, tell
 from .progress import progress_bar
+
+if TYPE_CHECKING:
+    from ..search.problem import Problem
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +25,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="FILE", help="for --scheduler @FILE.json")
     parser.add_argument("--model", default="tiny-teacher", help="bundled name or model folder (default: %(default)s)")
     parser.add_argument("--calls", type=int, default=6, metavar="N", help="model calls (default: %(default)s)")
+    parser.add_argument(
+        "--target",
+        default="ode",
+        metavar="NAME",
+        help="what to come near to: ode, or a sampler without noise such as dpmpp-3m@uniform:64; or a measure that is "
+        "to be best, such as psnr: one that compares with a reference takes the images for it, and reduces them for "
+        "the model (default: %(default)s)",
+    )
     parser.add_argument(
         "--history",
         choices=("1", "2", "3", "all"),
@@ -36,16 +51,27 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="T,T,...",
         help="keep these times, and learn the weights only: as in upscale, with as many steps as calls",
     )
-    parser.add_argument("--free-start", action="store_true", help="let the first time move too")
+    parser.add_argument("--paired", action="store_true", help="take two calls a step, as methods with a predictor do")
+    parser.add_argument(
+        "--biased",
+        action="store_true",
+        help="weigh x and x0 freely, so that noise levels are missed, as the table says",
+    )
+    parser.add_argument(
+        "--free-start",
+        action=argparse.BooleanOptionalAction,
+        help="let the first time move too, downwards (default: unless the target is a measure)",
+    )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="for each image (default: %(default)s)")
     parser.add_argument(
         "--evaluations", type=int, default=60, metavar="N", help="most lists to try (default: %(default)s)"
     )
     parser.add_argument(
-        "--no-joint",
-        dest="joint",
-        action="store_false",
-        help="leave out the last part, where times and weights are refined together",
+        "--joint",
+        type=int,
+        metavar="N",
+        help="from how many of the best known lists times and weights are refined together at the end; 0 leaves that "
+        "out (default: 2)",
     )
     parser.add_argument(
         "--most-amplified",
@@ -53,6 +79,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         default=10.0,
         metavar="X",
         help="refuse a sampler that makes errors of the network more times larger (default: %(default)s)",
+    )
+    parser.add_argument(
+        "--crop", type=int, metavar="N", help="take of each picture the NxN pixels with the most detail (default: all)"
+    )
+    parser.add_argument(
+        "--matrix",
+        action="store_true",
+        help="try the table on other things too: the held-out pictures at twice the crop, and other bundled models",
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
@@ -66,7 +100,8 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         PidSamplerError: An argument is not as it should be, or the fit failed or was refused.
     """
-    from ..learn import Learning
+    from ..learn import Learning, matrix
+    from ..search.journal import Journal
     from ..search.problem import Problem
 
     with checking():
@@ -81,16 +116,32 @@ def run(arguments: argparse.Namespace) -> int:
             free_start=arguments.free_start,
             joint=arguments.joint,
             most_amplified=arguments.most_amplified,
+            target=arguments.target,
+            paired=arguments.paired,
+            biased=arguments.biased,
         )
+    if arguments.matrix and learning.measure is not None:
+        raise UsageError("--matrix is of distances to the ODE's solution, but the target is a measure: leave one out")
     check_output_file(arguments)
-    problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device)
+    reduce = learning.measure is not None and "reference" in learning.measure.needs
+    problem = Problem.of_model(
+        arguments.model, arguments.images, device=arguments.device, reduce=reduce, crop=arguments.crop
+    )
+    elsewhere = _elsewhere(arguments, problem) if arguments.matrix else {}
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
         say(f"about {extent.calls} model calls, {duration(learning.seconds(problem))} on {problem.backend.device}")
         return 0
-    with resuming("nothing is written, and the same command begins anew"), progress_bar(arguments.quiet) as advance:
-        found = learning.run(problem, lambda what, about: advance(what, total=about))
+    journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
+    with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
+        found = learning.run(problem, lambda what, about: advance(what, total=about), journal=journal)
+    if journal.replaced:
+        tell(f"pidsampler: {journal.path} was of another command, so this one began anew")
+    if elsewhere:
+        with resuming(GOES_ON):
+            rows = matrix({"found": found.table}, elsewhere, seeds=arguments.seeds)
+        found = attrs.evolve(found, matrix=rows)
     if not arguments.quiet:
         say(*found.report, flush=True)
     try:
@@ -100,6 +151,19 @@ def run(arguments: argparse.Namespace) -> int:
             say(*found.report)
         say(found.table.to_json())
         raise
+    journal.remove()
     if not arguments.quiet:
         say(f"written to {arguments.output}")
     return 0
+
+
+def _elsewhere(arguments: argparse.Namespace, problem: Problem) -> dict[str, Problem]:
+    """What a table is tried on beside what was held out: the same pictures, larger, and by other models."""
+    from ..onnx import bundled_models
+    from ..search.problem import Problem
+
+    pictures = [subject.name for subject in problem.subjects[1::2] or problem.subjects]
+    crop, others = arguments.crop, [name for name in bundled_models() if name != arguments.model]
+    made = partial(Problem.of_model, pictures=pictures, device=arguments.device)
+    larger = {f"{2 * crop}x{2 * crop}": made(arguments.model, crop=2 * crop)} if crop else {}
+    return {**larger, **{f"model {name}": made(name, crop=crop) for name in others}}

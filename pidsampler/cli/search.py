@@ -7,8 +7,8 @@ from pathlib import Path
 
 from ..errors import FileError
 from ..io.times import write_list
-from .common import check_output_file, resuming
-from .output import say
+from .common import GOES_ON, check_output_file, resuming
+from .output import say, tell
 from .progress import event, progress_bar
 
 
@@ -48,6 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         PidSamplerError: An argument is not as it should be, or the search failed.
     """
     from ..search import Search
+    from ..search.journal import Journal
     from ..search.problem import Problem
 
     output = arguments.output
@@ -62,11 +63,11 @@ def run(arguments: argparse.Namespace) -> int:
     check_output_file(arguments)
     reduce = "reference" in search.measure.needs
     problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
-    with (
-        resuming("nothing is written, and the same command begins anew"),
-        progress_bar(arguments.quiet, as_json=arguments.json) as advance,
-    ):
-        found = search.run(problem, lambda most: advance("searching", total=most))
+    journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
+    with resuming(GOES_ON), progress_bar(arguments.quiet, as_json=arguments.json) as advance:
+        found = search.run(problem, lambda most: advance("searching", total=most), journal=journal)
+    if journal.replaced:
+        tell(f"pidsampler: {journal.path} was of another command, so this one began anew")
     result = [*found.table, "", ",".join(map(repr, found.times.tolist()))]
     if not (arguments.quiet or arguments.json):
         say(*result, flush=True)
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         if arguments.quiet or arguments.json:  # then it would be lost
             say(*result)
         raise
+    journal.remove()
     if arguments.json:
         event("made", output=str(output), timesteps=found.times.tolist())
     elif not arguments.quiet:

@@ -60,7 +60,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler",
         metavar="SPEC",
-        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table (default: the model's, or flow-sde)",
+        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table, or @NAME, a table of the model's "
+        "own (default: the model's, or flow-sde)",
     )
     parser.add_argument(
         "--like", type=Path, metavar="PICTURE", help="make it as this one was made, by its record; of its input: again"
@@ -185,17 +186,18 @@ def _samplers(
 
     That is the scheduler itself, or its spec where the model makes its timesteps anew for each size.
     """
+    from ..onnx import model_tables
     from ..onnx.manifest import TeacherRule
 
     if recipe is not None:
         recorded = recipe.sampler
         return recorded, recorded
-    own = manifest.own_timesteps
+    own, tables = manifest.own_timesteps, model_tables(arguments.model)
     arguments.scheduler = arguments.scheduler or manifest.own_sampler
     if not isinstance(own, TeacherRule):
-        scheduler = chosen_scheduler(arguments, own)
+        scheduler = chosen_scheduler(arguments, own, tables=tables)
         return scheduler, scheduler
-    scheduler = chosen_scheduler(arguments, partial(own.at, (own.size, own.size)))
+    scheduler = chosen_scheduler(arguments, partial(own.at, (own.size, own.size)), tables=tables)
     if arguments.timesteps is not None:
         return scheduler, scheduler
     if arguments.eta is None:

@@ -18,7 +18,7 @@ from ..study.measures import law
 from ..study.pictures import on_host
 from ..table import Scheduler, as_table, x0_weights
 from ..timesteps import Times
-from .solver import LinearSolver
+from .solver import LinearSolver, Update
 
 Array = Any
 Predictions = list[Array]
@@ -89,12 +89,20 @@ class Flight:
         """Where the ODE ends, where a closed form says so."""
         if (flow := self.subject.seen.flow) is None:
             return None
-        end = law.solution(flow, on_host(self.noise).astype(np.float64), t=self._problem.first)
-        return self._problem.backend.adopt(end.astype(self._problem.dtype))
+        return self.adopted(law.solution(flow, on_host(self.noise).astype(np.float64), t=self._problem.first))
 
-    def solve(self, steps: int, on_step: Callable[[Run, Array], object] = lambda *_: None) -> Array:
-        """Return where the ODE ends, followed in so many steps of DPM-Solver++ 3M, the last one to 0."""
-        return self.by(get_scheduler("dpmpp-3m", fine(self._problem.first, steps=steps)), on_step)
+    def adopted(self, elements: Any) -> Array:
+        """Return all elements of a state, in host memory or a list, as an array like the noise."""
+        found = np.asarray(elements, self._problem.dtype).reshape(self.noise.shape)
+        return self._problem.backend.adopt(found)
+
+    def follower(self, steps: int) -> Scheduler:
+        """Return what follows the ODE in so many steps: DPM-Solver++ 3M, the last step to 0."""
+        return get_scheduler("dpmpp-3m", fine(self._problem.first, steps=steps))
+
+    def solve(self, steps: int) -> Array:
+        """Return where the ODE ends, followed in so many steps."""
+        return self.by(self.follower(steps))
 
 
 class _Counted:
@@ -124,33 +132,41 @@ def fine(first: float, *, steps: int) -> Times:
 
 
 class Trajectory:
-    """The ODE's solution of a flight, at any time.
+    """The states of a flight by a sampler, at any time.
 
     Args:
         flight: The flight.
-        steps: Number of steps of the solution.
+        sampler: One without noise. Of a step with stages the state where it begins counts; a StepTable does not tell
+            steps from stages, so that of it all rows count.
+        end: Where the flight ends, if that is known better.
     """
 
-    def __init__(self, flight: Flight, *, steps: int) -> None:
-        self._points: list[tuple[float, Array, Array]] = []  # t ascending, x, dx/dt
-        end = flight.solve(steps, self._take)
-        self.end = end if flight.exact is None else flight.exact
-        self._points.reverse()
+    def __init__(self, flight: Flight, sampler: Scheduler, *, end: Array | None = None) -> None:
+        points: dict[float, tuple[Array, Array]] = {}  # x and dx/dt by t; of several rows at one time the last is best
+        steps = getattr(sampler, "timesteps", None)
+        wanted = None if steps is None else {float(t) for t in steps}
+
+        def take(run: Run, m: Array) -> None:
+            t = run.row.t
+            if wanted is not None and t not in wanted:
+                return
+            v = run.predict_x0(m)
+            v -= run.x
+            v *= -1.0 / t
+            points[t] = run.x.copy(), v
+
+        found = flight.by(sampler, take)
+        self.end = found if end is None else end
+        self._points = [(t, *points[t]) for t in sorted(points)]
         self._times = [t for t, _, _ in self._points]
 
-    def _take(self, run: Run, m: Array) -> None:
-        t, v = run.row.t, run.predict_x0(m)
-        v -= run.x
-        v *= -1.0 / t
-        self._points.append((t, run.x.copy(), v))
-
     def at(self, t: float) -> Array:
-        """Return x at a time from 0 to where it begins: Hermite's cubic between two points, a line below the last."""
+        """Return x at a time: Hermite's cubic between two points, a line below the last and above the first."""
         k = bisect_left(self._times, t)
         low, x, v = self._points[min(k, len(self._points) - 1)]
         if t == 0.0:
             return self.end
-        if k == 0 or t == low:
+        if k == 0 or t >= low:
             return x + (t - low) * v
         before, y, u = self._points[k - 1]
         h = low - before
@@ -163,12 +179,11 @@ class Trajectory:
         )
 
 
-def step(x: Array, *, t: float, t_next: float, weights: Sequence[float], predictions: Predictions) -> Array:
-    """Return x after a row of a `LinearSolver`; its own prediction is the last of `predictions`."""
-    a = t_next / t
-    found = (1.0 - a - math.fsum(weights)) * predictions[-1]
-    if a:
-        found += a * x
+def step(states: Sequence[Array], does: Update, *, weights: Sequence[float], predictions: Predictions) -> Array:
+    """Return x after a row of a `LinearSolver`, without its fresh noise; its prediction is the last of all so far."""
+    found = does.b * predictions[-1]
+    if does.a:
+        found += does.a * states[does.base]
     for k, w in enumerate(weights):
         if w:
             found += w * predictions[-2 - k]
@@ -182,6 +197,10 @@ class Predicting(Protocol):
 
     def predict(self, x: Array, t: float) -> Array:
         """Return x0 at x and t."""
+        ...
+
+    def add_noise(self, x: Array, *, draw: int, size: float) -> None:
+        """Add a draw of noise to x."""
         ...
 
 
@@ -198,28 +217,30 @@ class Course:
         self._states, self._predictions = [flight.noise], Predictions()
         for i, t in enumerate(solver.times[:-1]):
             self._predictions.append(flight.predict(self._states[-1], t))
-            self._states.append(self._row(solver, i, self._states[-1], self._predictions))
+            self._states.append(self._row(solver, i, self._states, self._predictions))
 
     @property
     def end(self) -> Array:
         """Where it ends."""
         return self._states[-1]
 
-    @staticmethod
-    def _row(solver: LinearSolver, i: int, x: Array, predictions: Predictions) -> Array:
-        t, t_next = solver.times[i : i + 2]
-        return step(x, t=t, t_next=t_next, weights=solver.weights[i], predictions=predictions)
+    def _row(self, solver: LinearSolver, i: int, states: Sequence[Array], predictions: Predictions) -> Array:
+        does = solver.update(i)
+        x = step(states, does, weights=solver.weights[i], predictions=predictions)
+        if does.fresh:
+            self._flight.add_noise(x, draw=i + 1, size=does.fresh)
+        return x
 
     def other(self, solver: LinearSolver, row: int) -> Array:
         """Return where another solver ends whose rows before `row` are this one's."""
-        x, predictions = self._states[row], self._predictions[:row]
+        states, predictions = self._states[: row + 1], self._predictions[:row]
         for i in range(row, len(solver.weights)):
             if i == row and solver.times[i] == self._solver.times[i]:
                 predictions.append(self._predictions[i])
             else:
-                predictions.append(self._flight.predict(x, solver.times[i]))
-            x = self._row(solver, i, x, predictions)
-        return x
+                predictions.append(self._flight.predict(states[-1], solver.times[i]))
+            states.append(self._row(solver, i, states, predictions))
+        return states[-1]
 
 
 def rms(x: Array) -> float:

@@ -11,6 +11,7 @@ from .flights import Array, Course, Flight, rms
 from .solver import LinearSolver
 
 _SIZE = 1e-3  # standard deviation of the noise on every x0, small beside a picture's 0.5
+_DRAWS = 1 << 31  # of that noise from here on: a solver's own draws are others
 
 
 class _Change(Protocol):
@@ -27,6 +28,9 @@ class _Changed:
     def predict(self, x: Array, t: float) -> Array:
         self._calls += 1
         return self._change(self._flight, self._flight.predict(x, t), t, x, self._calls)
+
+    def add_noise(self, x: Array, *, draw: int, size: float) -> None:
+        self._flight.add_noise(x, draw=draw, size=size)
 
 
 def amplification(flights: Sequence[Flight], solver: LinearSolver, *, courses: Sequence[Course]) -> float:
@@ -46,7 +50,7 @@ def amplification(flights: Sequence[Flight], solver: LinearSolver, *, courses: S
 
 def _with_noise(flight: Flight, x0: Array, t: float, x: Array, call: int) -> Array:
     noisy = x0.copy()
-    flight.add_noise(noisy, draw=call, size=_SIZE)
+    flight.add_noise(noisy, draw=_DRAWS + call, size=_SIZE)
     return noisy
 
 

@@ -10,10 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..search import from_gaps
+from ..search.journal import Journal
 from .flights import Array, Course, Flight, host
 from .solver import LinearSolver
 
-_STEPS, _TRIES = 30, 8  # of Gauss and Newton, and lengths tried of each
+MOST_STEPS = 30  # of Gauss and Newton
+
+_TRIES = 8  # lengths of a step
 _LONGEST = 2.0  # the most by which one step changes the logarithm of a gap, or a weight
 _WIDEST = 12.0  # of the logarithm of a gap relative to the last one, as in a search
 _GAIN = 1e-2  # share of the squared error that a step must gain for another one to follow
@@ -48,40 +51,70 @@ def refined(
     *,
     penalty: float,
     below: float | None = None,
+    steps: int = MOST_STEPS,
     on_best: Callable[[float], object] = lambda off: None,
-) -> LinearSolver:
-    """Return the solver near by whose flights end nearest to their targets.
+    journal: Journal | None = None,
+) -> tuple[float, LinearSolver]:
+    """Return the solver near by whose flights end nearest to their targets, and their RMS distance.
 
     What is moved are the logarithms of the times' gaps, as multiples of the last one, and the weights, so that every
     solver tried is valid. Derivatives are differences of flights, of which each repeats the rows that change, only.
 
     Args:
         ends: The flights, and where they should end.
-        solver: Where to begin; its number of weights stays.
+        solver: Where to begin, with something to move; its number of weights stays.
         penalty: What the squared weights' sum counts beside the mean squared error.
         below: Move the first time too, below this, which is above it.
+        steps: The most steps, from 1.
         on_best: Called as on_best(off) with the RMS distance to the targets of each solver that is better.
+        journal: Where steps are kept.
     """
-    here = Point(ends, solver, penalty=penalty, below=below)
-    if not here.free:
-        return solver
+    journal = Journal() if journal is None else journal
+    here: Point | None = None
     damping = 1e-3
-    for _ in range(_STEPS):
-        normal, slope = here.normal_equations()
-        scale = np.diag(normal) + 1e-12 * np.trace(normal)
-        for _ in range(_TRIES):
-            move: Vector = np.linalg.lstsq(normal + damping * np.diag(scale), -slope, rcond=None)[0].astype(np.float64)
-            other = here.moved(move) if np.abs(move).max() <= _LONGEST else None
-            if other is not None and other.cost < here.cost:
-                break
-            damping *= 5.0
+
+    def better() -> list[float]:
+        """One step from where it is: the damping, the share gained, the distance, times and weights."""
+        nonlocal here
+        if here is None or here.solver is not solver:
+            here = Point(ends, solver, penalty=penalty, below=below)
+        found, damped = _step(here, damping)
+        if found is None:
+            return [damped, 0.0, math.sqrt(here.mean_square), *solver.times, *flat(solver)]
+        gain, here = 1.0 - found.cost / here.cost, found
+        return [damped, gain, math.sqrt(here.mean_square), *here.solver.times, *flat(here.solver)]
+
+    for _ in range(steps):
+        name = f"together {penalty!r} {damping!r} {[*solver.times, *flat(solver)]}"
+        made = journal.kept(name, better, count=3 + len(solver.times) + len(flat(solver)))
+        damping, gain, off = made[:3]
+        if here is not None and here.solver is not solver:
+            solver = here.solver
         else:
-            return here.solver
-        gain, here, damping = 1.0 - other.cost / here.cost, other, max(damping / 10.0, 1e-12)
-        on_best(math.sqrt(here.mean_square))
+            solver = solver.with_numbers(made[3 : 3 + len(solver.times)], made[3 + len(solver.times) :])
+        if gain:
+            on_best(off)
         if gain < _GAIN:
             break
-    return here.solver
+    return off, solver
+
+
+def _step(here: Point, damping: float) -> tuple[Point | None, float]:
+    """A better point, None where there is none, and the damping for the next step."""
+    normal, slope = here.normal_equations()
+    scale = np.diag(normal) + 1e-12 * np.trace(normal)
+    for _ in range(_TRIES):
+        move: Vector = np.linalg.lstsq(normal + damping * np.diag(scale), -slope, rcond=None)[0].astype(np.float64)
+        other = here.moved(move) if np.abs(move).max() <= _LONGEST else None
+        if other is not None and other.cost < here.cost:
+            return other, max(damping / 10.0, 1e-12)
+        damping *= 5.0
+    return None, damping
+
+
+def flat(solver: LinearSolver) -> list[float]:
+    """Return all numbers of a solver beside its times, row by row."""
+    return [number for row in solver.numbers for number in row]
 
 
 class Point:
@@ -91,24 +124,19 @@ class Point:
         self.solver, self._ends, self._penalty, self._below = solver, ends, penalty, below
         self._courses = [Course(flight, solver) for flight in ends.flights]
         self._off = ends.off([course.end for course in self._courses])
-        self._weights = np.array([w for row in solver.weights for w in row])
+        self._weights = np.array(flat(solver))
         self._top = solver.times[0] if below is None else below
         gaps = -np.diff(solver.times if below is None else [below, *solver.times])
         self._gaps = np.log(gaps[:-1] / gaps[-1])
         self.mean_square = float(self._off @ self._off) / len(self._off)
         self.cost = self.mean_square + penalty * float(self._weights @ self._weights)
 
-    @property
-    def free(self) -> int:
-        """How many gaps and weights there are to move."""
-        return len(self._gaps) + len(self._weights)
-
     def moved(self, move: Vector) -> Point:
         """The point at other gaps and weights."""
         count = len(self._gaps)
         gaps = np.clip(self._gaps + move[:count], -_WIDEST, _WIDEST)
         times = from_gaps(self._top, gaps)[0 if self._below is None else 1 :]
-        solver = _with(self.solver, times, self._weights + move[count:])
+        solver = self.solver.with_numbers(times.tolist(), (self._weights + move[count:]).tolist())
         return Point(self._ends, solver, penalty=self._penalty, below=self._below)
 
     def normal_equations(self) -> tuple[NDArray[np.float64], Vector]:
@@ -120,15 +148,16 @@ class Point:
             other = times.copy()
             other[k] -= self._ends.change * min(ahead[k] - times[k], times[k] - times[k + 1])
             change = float(other[k] - times[k])
-            columns.append(self._slope(_with(solver, other, self._weights), max(k - 1, 0), change))
+            moved = solver.with_numbers(other.tolist(), self._weights.tolist())
+            columns.append(self._slope(moved, max(k - 1, 0), change))
         by_gaps = _times_by_gaps(self._top, self._gaps)
         place = 0
-        for row, weights in enumerate(solver.weights):
-            for _ in weights:
+        for row, numbers in enumerate(solver.numbers):
+            for _ in numbers:
                 other = self._weights.copy()
                 other[place] += self._ends.change
                 change = float(other[place] - self._weights[place])
-                columns.append(self._slope(_with(solver, times, other), row, change))
+                columns.append(self._slope(solver.with_numbers(solver.times, other.tolist()), row, change))
                 place += 1
         n, count = len(self._off), len(self._gaps)
         matrix = np.stack(columns, axis=1)
@@ -144,11 +173,6 @@ class Point:
     def _slope(self, solver: LinearSolver, row: int, change: float) -> Vector:
         """The derivative of all ends, from a solver that differs from `row` on."""
         return (self._ends.off([course.other(solver, row) for course in self._courses]) - self._off) / change
-
-
-def _with(solver: LinearSolver, times: Vector, weights: Vector) -> LinearSolver:
-    left = iter(weights.tolist())
-    return LinearSolver(tuple(times.tolist()), tuple(tuple(next(left) for _ in row) for row in solver.weights))
 
 
 def _times_by_gaps(first: float, gaps: Vector) -> NDArray[np.float64]:

@@ -1,8 +1,10 @@
-"""Learn a sampler: times and weights of a linear multistep solver, fitted to where a network's ODE ends.
+"""Learn a sampler: times and weights of a linear multistep solver, fitted to where a network's ODE ends, or to another
+target.
 
 First the weights over known lists, by least squares down the list. From the best list the times are moved, with weights
 fitted anew for each list tried. Then times and weights are refined together on where the runs end. What is found is
-compared with every known scheduler over every known list, on pictures or seeds that it was not fitted to.
+compared with every known scheduler over every known list, on pictures or seeds that it was not fitted to. Where a
+measure is the target, times, etas and weights are searched instead, see `measured`.
 
 Source: the solver with exact marginals and its fit are this project's own; kin are BNS solvers (Shaul et al., arXiv
 2403.01329) and S4S (Frankel et al., arXiv 2502.17423).
@@ -10,33 +12,34 @@ Source: the solver with exact marginals and its fit are this project's own; kin 
 
 from __future__ import annotations
 
-import math
 import time
-from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import attrs
 import numpy as np
 
-from ..denoiser import DenoiserLike, GaussianMixture, as_denoiser
-from ..errors import ConfigError, PidSamplerError, optional
-from ..schedulers.registry import TimestepsLike, as_times
-from ..search import refine
-from ..search.compare import Pairs, known_lists, split
-from ..search.problem import Problem, Subject
-from ..study.measures import Sample
+from ..errors import ConfigError, optional
+from ..schedulers.making import SamplerLike, sampler_name
+from ..schedulers.registry import as_times
+from ..search.compare import Pairs, known_lists, lists_left_out, split
+from ..search.journal import Journal, facts_of
+from ..search.problem import Problem
+from ..study.measures.base import Measure
 from ..study.statistics import interval
-from ..timesteps import Times
 from ..values import callback, field, flag, instance, number, whole
-from ..values import shape as shape_
-from .flights import Array, Course, Flight
+from .fitting import Fitting, rounds_of
+from .flights import Course, Flight
+from .forms import starts
 from .guards import amplification, in_bfloat16
-from .joint import Ends, refined
-from .known import BEST, best_known, known_samplers
+from .known import BEST, Known, Samplers, best_known, best_searched, known_samplers
+from .measured import FEW, searched
 from .result import SURE, Fit
-from .solved import Followed, Reference, distances, mean_square
+from .runs import OnCall, Told, described, flights
+from .solved import Followed, Judged, judged
 from .solver import LinearSolver
+from .targets import ODE, Measured, Target, consistency, target_of
 from .weights import least_squares
 
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
@@ -44,13 +47,19 @@ _MOST_SEEDS = 1024  # of an image, all in memory at once
 _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
 _TIMED = 2  # calls, for an estimate
-_ROUNDS = 10  # of Gauss and Newton's method, as they often are
-
-OnCall = Callable[[str, int], object]
+_JOINT, _FLOW_JOINT = 2, 8  # lists
+_RIDGE = 1e-2
+_RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
 
 
 def _list(name: str, value: Any) -> tuple[float, ...]:
     return tuple(as_times(value).tolist())
+
+
+def _target(name: str, value: SamplerLike) -> SamplerLike:
+    """A target, as it was given."""
+    target_of(value)  # raises what is wrong
+    return value
 
 
 @attrs.frozen(kw_only=True)
@@ -72,7 +81,7 @@ class Extent:
 
 @attrs.frozen(kw_only=True)
 class Learning:
-    """How to learn a sampler of one model call a step.
+    """How to learn a sampler.
 
     Args:
         calls: Model calls.
@@ -82,9 +91,19 @@ class Learning:
             generalises least.
         seeds: Number of seeds for each image fitted to, and of others for each held out.
         evaluations: Most lists that are tried beyond the known ones.
-        free_start: Move the first time too, downwards.
-        joint: Refine times and weights together at the end, where the times move.
-        most_amplified: The largest amplification that is not refused.
+        free_start: Where the times move, move the first one too, downwards. Runs begin with pure noise all the same.
+            None does so for a fit to runs, and not where a measure is the target.
+        joint: From how many of the best known lists, and from the moved one, times and weights are refined together at
+            the end, where the times move. 0 leaves that out; None is 2, or 8 of a closed-form flow, whose calls cost
+            little.
+        most_amplified: The largest amplification that is not refused. The ridge is raised fourfold, six times at most,
+            until there is no more; a ridge of 0 stays.
+        target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
+            noise in any form of `get_scheduler`, such as "dpmpp-3m@uniform:64". Or what is to be best: a measure by
+            name, see `study.measures.get_measure`. Each row may then draw fresh noise, and known samplers that draw
+            noise are compared with too.
+        paired: Rows come in pairs, so that a step takes two calls, see `LinearSolver`.
+        biased: Weigh x and each row's own prediction freely too. Noise levels are then missed, as the table says.
 
     Raises:
         PidSamplerError: A value is not as described.
@@ -93,46 +112,75 @@ class Learning:
     calls: int = field(whole, low=1, high=_MOST_CALLS)
     timesteps: tuple[float, ...] | None = field(_list, optional=True, default=None)
     history: int = field(whole, low=0, high=_MOST_CALLS, default=3)
-    ridge: float = field(number, low=0, default=1e-2)
+    ridge: float = field(number, low=0, default=_RIDGE)
     seeds: int = field(whole, low=1, high=_MOST_SEEDS, default=4)
     evaluations: int = field(whole, low=0, high=_MOST_LISTS, default=150)
-    free_start: bool = field(flag, default=False)
-    joint: bool = field(flag, default=True)
+    free_start: bool | None = field(flag, optional=True, default=None)
+    joint: int | None = field(whole, low=0, high=_MOST_LISTS, optional=True, default=None)
     most_amplified: float = field(number, low=1, default=_MOST_AMPLIFIED)
+    target: SamplerLike = field(_target, default=ODE)
+    paired: bool = field(flag, default=False)
+    biased: bool = field(flag, default=False)
 
     def __attrs_post_init__(self) -> None:
-        if self.timesteps is None:
-            return
-        if (steps := len(self.timesteps) - 1) != self.calls:
+        if self.paired and self.calls % 2:
+            raise ConfigError(f"calls={self.calls} cannot come in pairs: pass an even number, or paired=False")
+        if self.measure is not None:
+            changed = {"paired": self.paired, "ridge": self.ridge != _RIDGE, "joint": self.joint is not None}
+            for name, is_changed in changed.items():
+                if is_changed:
+                    raise ConfigError(f"{name} is of a fit to runs, but the target is a measure: leave one of them out")
+        if self.timesteps is not None and (steps := len(self.timesteps) - 1) != self.calls:
             raise ConfigError(f"the list has {steps} steps, but calls={self.calls}: pass one of as many")
-        if self.free_start:
-            raise ConfigError("free_start moves the first time, but a list is given to keep: leave one of them out")
+
+    @property
+    def measure(self) -> Measure | None:
+        """The measure that is the target, if one is."""
+        target = target_of(self.target)
+        return target.by if isinstance(target, Measured) else None
 
     def extent(self, problem: Problem) -> Extent:
         """Return what `run` would take; nothing is run.
 
         Raises:
-            PidSamplerError: There would be fewer than two runs to compare on.
+            PidSamplerError: There would be fewer than two runs to compare on, or the measure does not apply.
         """
         seen, unseen = split(_checked(problem), self.seeds)
-        return self._extent(problem, seen, unseen, known=len(known_samplers(problem, self.calls)))
+        target = self._aim(problem)
+        return self._extent(problem, seen, unseen, target=target, known=self._known(problem, target))
 
-    def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, known: int) -> Extent:
+    def _aim(self, problem: Problem) -> Target:
+        target = target_of(self.target, own=problem.own)
+        target.check(problem)
+        return target
+
+    def _known(self, problem: Problem, target: Target) -> Samplers:
+        return known_samplers(problem, self.calls, noisy=target.noisy)
+
+    def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, *, target: Target, known: Samplers) -> Extent:
         fits, others = (len({subject.name for subject, _ in pairs}) for pairs in (seen, unseen))
         more = self.calls - 1  # the first call of a run is kept
         moves = self.timesteps is None
         lists = len(known_lists(problem, self.calls)) + self.evaluations if moves else 1
-        by_weights = sum(min(i, self.history) * (more - i) for i in range(self.calls))
+        by_weights = sum((min(i, self.history) + 2 * self.biased) * (more - i) for i in range(self.calls))
         by_times = more * (more + 1) // 2
-        rounds = _ROUNDS * (by_weights + by_times + more) if moves and self.joint else 0
-        references = 64 * fits + (64 + 32 + 128) * others
-        compared = more * (known + (BEST + 3) * others)
+        rounds = rounds_of(self._joint(problem)) * (by_weights + by_times + more) if moves else 0
+        first = sum(len(table) - 1 for _, table in known.values())
+        if isinstance(target, Measured):
+            lists, rounds = FEW + 1 + self.evaluations, 0
+            first += more * len(self._starts(problem))
+        compared = first + more * ((BEST + 4) * others + 2 * fits)
         return Extent(
             fitted=len(seen),
             held_out=len(unseen),
-            known=known,
-            calls=references + fits * (lists * more + rounds) + compared,
+            known=len(known),
+            calls=target.calls(fits, compared=others) + fits * ((lists + self._lists) * more + rounds) + compared,
         )
+
+    @property
+    def _lists(self) -> int:
+        """How many lists are tried for the best known sampler: it begins with its best one."""
+        return self.evaluations // 2
 
     def seconds(self, problem: Problem) -> float:
         """Return about how many seconds `run` would take: two calls are timed, on the first image.
@@ -150,188 +198,176 @@ class Learning:
             problem.backend.synchronize()
             return (time.perf_counter() - began) / _TIMED * calls
 
-    def run(self, problem: Problem, on_call: OnCall | None = None) -> Fit:
+    def run(self, problem: Problem, on_call: OnCall | None = None, *, journal: Journal | None = None) -> Fit:
         """Learn, then compare on what was held out.
 
         Args:
             problem: The model and its pictures, or a flow.
             on_call: Called as on_call(what, about) with each model call of the network: what is done, and about how
                 many calls there will be; an exception cancels.
+            journal: Where numbers are kept, so that a run that was killed goes on from there, and ends the same to the
+                bit. A network without hashes is told from others by the problem's name alone.
 
         Raises:
-            PidSamplerError: There would be fewer than two runs to compare on; the network fails; or the amplification
-                is above `most_amplified`.
+            PidSamplerError: There would be fewer than two runs to compare on; the measure does not apply; the network
+                fails; the amplification is above `most_amplified`; or the journal's file cannot be used.
         """
         callback("on_call", on_call, takes="(what, about)")
+        journal = Journal() if journal is None else instance("journal", journal, kind=Journal, words="a Journal")
         optional("scipy.optimize", "scipy")
         seen, unseen = split(_checked(problem), self.seeds)
-        known = known_samplers(problem, self.calls)
-        told = _Told(on_call, self._extent(problem, seen, unseen, known=len(known)).calls)
-        with problem.backend.active():
-            fitted_to = [Followed(flight) for flight in _flights(problem, seen, told)]
-            told.what = "weights"
-            solver, start = self._learnt(problem, fitted_to, told)
-            flights = _flights(problem, unseen, told)
-            courses = [Course(flight, solver) for flight in flights]
-            told.what = "judging"
-            amplified = amplification(flights, solver, courses=courses)
+        target = self._aim(problem)
+        known = self._known(problem, target)
+        about = self._extent(problem, seen, unseen, target=target, known=known).calls
+        told = Told(journal, about=about, on_call=on_call)
+        journal.begin({"work": "learn", "settings": self._settings, "target": target.facts, **facts_of(problem)})
+        try:
+            with problem.backend.active():
+                return self._run(problem, seen, unseen, target=target, known=known, told=told)
+        finally:
+            journal.close()
+
+    def _run(self, problem: Problem, seen: Pairs, unseen: Pairs, *, target: Target, known: Samplers, told: Told) -> Fit:
+        journal = told.journal
+        held_out = flights(problem, unseen, told=told)
+        fitted_to: Sequence[Judged]
+        if isinstance(target, Measured):
+            fitted_to = [target.reference(flight, journal) for flight in flights(problem, seen, told=told)]
+            solver, start = self._searched(problem, fitted_to, target, told)
+            amplified, made = _amplified(fitted_to, held_out, solver), {"times_moved_from": start, "ridge": self.ridge}
             if amplified > self.most_amplified:
-                raise ConfigError(
-                    f"the sampler found makes errors of the network {amplified:.3g} times larger, more than "
-                    f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
-                )
-            held_out = [Reference(flight) for flight in flights]
-            ends = [course.end for course in courses]
-            wanted = interval(distances(held_out, ends)).mean / SURE
-            for one in held_out:
-                one.sharpen(wanted)
-            errors = distances(held_out, ends)
-            told.what = f"comparing {interval(errors).mean:.4g} with what is known"
-            return Fit(
-                solver=solver,
-                errors=errors,
-                baselines=best_known(errors, held_out, known=known),
-                known=len(known),
-                fitted=math.sqrt(mean_square(fitted_to, [Course(one.flight, solver).end for one in fitted_to])),
-                reference_error=max(one.error for one in held_out),
-                amplification=amplified,
-                bfloat16=interval(distances(held_out, in_bfloat16(flights, solver))).mean,
-                provenance=self._provenance(problem, seen, unseen, start),
+                raise self._too_amplified(amplified)
+        else:
+            followed = [target.followed(flight) for flight in flights(problem, seen, told=told)]
+            solver, amplified, made = self._not_amplifying(problem, followed, held_out, told)
+            fitted_to = followed
+        told.what = "judging"
+        compared = [target.reference(flight, journal) for flight in held_out]
+        ends = [Course(flight, solver).end for flight in held_out]
+        wanted = interval(judged(compared, ends)).mean / SURE
+        for one in compared:
+            one.sharpen(wanted)
+        errors = judged(compared, ends)
+        mean = f"{interval(errors).mean:.4g}"
+        told.what = f"comparing {mean} with what is known"
+        best = best_known(errors, compared, known=known, sign=target.sign, journal=journal)
+        told.what = f"comparing {mean} with a list searched for"
+        rival = (
+            best_searched(
+                errors,
+                compared,
+                best=best[0],
+                seen=fitted_to,
+                evaluations=self._lists,
+                sign=target.sign,
+                below=self._below(problem),
+                journal=journal,
             )
-
-    def _learnt(self, problem: Problem, solved: Sequence[Followed], told: _Told) -> tuple[LinearSolver, str | None]:
-        """The solver, and the list that its times were moved from, if any."""
-        pairs = [(one.flight, one.trajectory) for one in solved]
-
-        def fitted(times: Times) -> tuple[LinearSolver, list[Array]]:
-            return least_squares(pairs, times.tolist(), history=self.history, ridge=self.ridge)
-
-        best = math.inf
-
-        def cost(times: Times) -> float:
-            nonlocal best
-            try:
-                found = mean_square(solved, fitted(times)[1])
-            except PidSamplerError:
-                return math.inf
-            best = min(best, found)
-            told.what = f"moving times: {math.sqrt(best):.4g}"
-            return found
-
-        if self.timesteps is not None:
-            return fitted(np.array(self.timesteps))[0], None
-        lists = {name: times * (problem.first / times[0]) for name, times in known_lists(problem, self.calls).items()}
-        costs = {name: cost(times) for name, times in lists.items()}
-        start = min(costs, key=costs.__getitem__)
-        below = problem.first if self.free_start else None
-        tried = refine(lists[start], cost, evaluations=self.evaluations, below=below)
-        _, times = min([(costs[start], lists[start]), *tried], key=lambda one: one[0])
-        solver, reached = fitted(times)
-        if not self.joint:
-            return solver, start
-        ends = Ends(
-            flights=[one.flight for one in solved],
-            targets=[one.end for one in solved],
-            change=1e-6 if np.dtype(problem.dtype) == np.float64 else 1e-3,
+            if best
+            else None
         )
-        penalty = self.ridge * mean_square(solved, reached)
-        below = problem.first if self.free_start and solver.times[0] < problem.first else None
+        return Fit(
+            solver=solver,
+            errors=errors,
+            known=Known(count=len(known), best=best, searched=rival, left_out=lists_left_out(problem, self.calls)),
+            fitted=interval(judged(fitted_to, [Course(one.flight, solver).end for one in fitted_to])).mean,
+            reference_error=max(one.error for one in compared),
+            amplification=amplified,
+            bfloat16=interval(judged(compared, in_bfloat16(held_out, solver))).mean,
+            measure=target.measure,
+            sign=target.sign,
+            consistency=consistency(problem, compared, ends=ends) if self.target == ODE else None,
+            provenance={**self._provenance(problem, seen, unseen), **made},
+        )
 
-        def on_best(off: float) -> None:
-            told.what = f"times and weights together: {off:.4g}"
+    def _not_amplifying(
+        self, problem: Problem, fitted_to: Sequence[Followed], held_out: Sequence[Flight], told: Told
+    ) -> tuple[LinearSolver, float, dict[str, Any]]:
+        """The solver, its amplification on all runs, and how it was made; with a larger ridge where that is needed."""
+        fitting = Fitting(
+            problem=problem,
+            seen=fitted_to,
+            told=told,
+            calls=self.calls,
+            timesteps=self.timesteps,
+            weigh=partial(least_squares, history=self.history, biased=self.biased, paired=self.paired),
+            evaluations=self.evaluations,
+            below=self._below(problem),
+            joint=self._joint(problem),
+        )
+        ridge = self.ridge
+        for _ in range(_MOST_RAISED + 1):
+            before = told.journal.calls + told.journal.skipped
+            for solver, start in fitting.solvers(ridge=ridge):
+                amplified = _amplified(fitted_to, held_out, solver)
+                if amplified <= self.most_amplified:
+                    return solver, amplified, {"times_moved_from": start, "ridge": ridge}
+            if not ridge:
+                break
+            ridge *= _RAISED
+            told.about += told.journal.calls + told.journal.skipped - before
+        raise self._too_amplified(amplified, f", with a ridge of {ridge / _RAISED:g} too" if ridge > self.ridge else "")
 
-        return refined(ends, solver, penalty=penalty, below=below, on_best=on_best), start
+    def _too_amplified(self, amplified: float, though: str = "") -> ConfigError:
+        return ConfigError(
+            f"the sampler found makes errors of the network {amplified:.3g} times larger{though}, more than "
+            f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
+        )
 
-    def _provenance(self, problem: Problem, seen: Pairs, unseen: Pairs, start: str | None) -> dict[str, Any]:
+    def _joint(self, problem: Problem) -> int:
+        if self.joint is not None:
+            return self.joint
+        return _JOINT if any(subject.seen.flow is None for subject in problem.subjects) else _FLOW_JOINT
+
+    def _below(self, problem: Problem) -> float | None:
+        moves = self.measure is None if self.free_start is None else self.free_start
+        return problem.first if moves else None
+
+    def _starts(self, problem: Problem) -> dict[str, LinearSolver]:
+        kept = None if self.timesteps is None else np.array(self.timesteps)
+        return starts(problem, self.calls, history=self.history, biased=self.biased, times=kept)
+
+    def _searched(
+        self, problem: Problem, seen: Sequence[Judged], target: Measured, told: Told
+    ) -> tuple[LinearSolver, str | None]:
+        """The solver that is best on a measure, and the sampler that it was moved from."""
+
+        def on_best(value: float) -> None:
+            told.what = f"searching: {target.name} {value:.5g}"
+
+        told.what = "trying what is known"
+        return searched(
+            seen,
+            self._starts(problem),
+            sign=target.sign,
+            evaluations=self.evaluations,
+            moves=self.timesteps is None,
+            below=self._below(problem),
+            on_best=on_best,
+            journal=told.journal,
+        )
+
+    @property
+    def _settings(self) -> dict[str, Any]:
+        return {**attrs.asdict(self, recurse=False), "target": sampler_name(self.target)}
+
+    def _provenance(self, problem: Problem, seen: Pairs, unseen: Pairs) -> dict[str, Any]:
         from ..version import __version__
 
         return {
             "made_by": f"pidsampler {__version__} learn",
             "versions": {"pidsampler": __version__, "numpy": np.__version__},
             "model": {"name": problem.name, "sha256": dict(problem.hashes)},
-            "settings": attrs.asdict(self),
-            "times_moved_from": start,
-            "fitted_to": _described(seen),
-            "held_out": _described(unseen),
+            "settings": self._settings,
+            "fitted_to": described(seen),
+            "held_out": described(unseen),
         }
 
 
-def fit(
-    denoiser: DenoiserLike,
-    *,
-    calls: int,
-    shape: Sequence[int],
-    seeds: int = 4,
-    timesteps: TimestepsLike | None = None,
-    history: int = 3,
-    ridge: float = 1e-2,
-    free_start: bool = False,
-    first: float = 0.999,
-) -> Fit:
-    """Learn a sampler for a denoiser that predicts the velocity, in float64 on the CPU.
-
-    Args:
-        denoiser: A Denoiser, or any callable net(x, t) -> m.
-        calls: Model calls, 1..64.
-        shape: (3, H, W) of an image.
-        seeds: Number of seeds to fit to, and of others to hold out; from 2 on.
-        timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
-        history: The most predictions before its own that a row weighs.
-        ridge: How much large weights count against the fit.
-        free_start: Move the first time too, downwards.
-        first: Noise level at which runs begin, from pure noise; that of a list is its own first time.
-
-    Returns:
-        The fit; `.table` is the sampler, `.error` its held-out distance to the ODE's solution.
-
-    Raises:
-        PidSamplerError: An argument is not as described, or the fit is refused, see `Learning.run`.
-    """
-    kept = None if timesteps is None else _list("timesteps", timesteps)
-    learning = Learning(calls=calls, timesteps=kept, history=history, ridge=ridge, seeds=seeds, free_start=free_start)
-    size = shape_("shape", shape)
-    if len(size) != 3:
-        raise ConfigError(f"shape={size} is not that of an image: pass (3, height, width)")
-    network = as_denoiser(denoiser)
-    flow = network if isinstance(network, GaussianMixture) else None
-    subject = Subject(name="seed", denoiser=network, shape=(1, *size), seen=Sample(np.empty(0), flow=flow))
-    top = number("first", first, low=0, high=1, above=True)
-    top = top if kept is None else kept[0]
-    return learning.run(Problem(name=type(network).__name__, subjects=[subject], first=top, dtype=np.float64))
+def _amplified(fitted_to: Sequence[Judged], held_out: Sequence[Flight], solver: LinearSolver) -> float:
+    every = [*(one.flight for one in fitted_to), *held_out]
+    return amplification(every, solver, courses=[Course(flight, solver) for flight in every])
 
 
 def _checked(problem: Problem) -> Problem:
     return instance("problem", problem, kind=Problem, words="a Problem")
-
-
-class _Told:
-    """Tells of each call what is done."""
-
-    def __init__(self, on_call: OnCall | None, about: int) -> None:
-        self.what = "solving"
-        self._on_call, self._about = on_call, about
-
-    def __call__(self) -> None:
-        if self._on_call is not None:
-            self._on_call(self.what, self._about)
-
-
-def _by_image(pairs: Pairs) -> list[tuple[Subject, list[int]]]:
-    seeds, subjects = defaultdict(list), {}
-    for subject, seed in pairs:
-        subjects[subject.name] = subject
-        seeds[subject.name].append(seed)
-    return [(subjects[name], of) for name, of in seeds.items()]
-
-
-def _flights(problem: Problem, pairs: Pairs, told: _Told) -> list[Flight]:
-    """The runs, those of an image together."""
-    return [Flight(problem, subject, seeds=seeds, on_call=told) for subject, seeds in _by_image(pairs)]
-
-
-def _described(pairs: Pairs) -> list[dict[str, Any]]:
-    """The images of runs, each with its seeds and, of a file, its SHA-256."""
-    return [
-        {"name": subject.name, **({"sha256": subject.sha256} if subject.sha256 else {}), "seeds": seeds}
-        for subject, seeds in _by_image(pairs)
-    ]

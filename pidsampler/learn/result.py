@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import attrs
 
 from ..search.compare import Rival, comparison
-from ..study.statistics import Runs, interval
+from ..study.statistics import Runs, difference, interval
 from ..table import StepTable
-from .known import BEST
+from .known import BEST, Known
+from .matrix import Tried, matrix_lines
 from .solver import LinearSolver
 
 SURE = 10.0  # times that the error of a reference is to be below what is reported
@@ -22,27 +24,35 @@ class Fit:
 
     Args:
         solver: Times and weights.
-        errors: Held-out runs, (image, seed) -> RMS distance of the result to the ODE's solution.
-        baselines: The best of the known schedulers over the known lists with as many calls, on the same runs, the best
-            first. Where there are several held-out images they are those that are best on the first one.
-        known: How many known samplers there were.
-        fitted: RMS distance of the runs that it was fitted to.
-        reference_error: RMS change of the held-out runs' solutions as their steps were doubled last, which is more than
-            they are off; 0 where they are exact.
-        amplification: RMS change of the result over that of white noise on every x0; named methods have about 2.
-        bfloat16: Mean held-out distance if the network's outputs are rounded to bfloat16.
+        errors: Held-out runs, (image, seed) -> what is measured of the result: its RMS distance to the ODE's solution,
+            or to the target's.
+        known: What it was compared with on the same runs, of as many calls.
+        fitted: The same mean of the runs that it was fitted to.
+        reference_error: Of the held-out runs' solutions of the ODE: RMS change as their steps were doubled last, which
+            is more than they are off; 0 where they are exact, or are not the target.
+        amplification: RMS change of the results of all runs over that of white noise on every x0; named methods have
+            about 2.
+        bfloat16: The held-out mean if the network's outputs are rounded to bfloat16.
+        measure: What is measured, in words.
+        sign: -1 where higher is better.
+        consistency: Where the target is the ODE's solution, and inputs are pictures: how well held-out results are
+            their inputs, in dB, of the "solution", of what was "found", and of the model's "own" sampler.
         provenance: Where it comes from: the model, the pictures, the settings, the versions.
+        matrix: What the table is worth on other things than what was held out, see `matrix`.
     """
 
     solver: LinearSolver
     errors: Runs
-    baselines: list[Rival]
-    known: int
+    known: Known
     fitted: float
     reference_error: float
     amplification: float
     bfloat16: float
+    measure: str
+    sign: float
+    consistency: Mapping[str, Runs] | None
     provenance: dict[str, Any]
+    matrix: Sequence[Tried] = ()
 
     @property
     def table(self) -> StepTable:
@@ -50,8 +60,13 @@ class Fit:
         return StepTable(self.solver.table(), history=self.history)
 
     @property
+    def baselines(self) -> list[Rival]:
+        """The best of the known schedulers over the known lists, the best first; see `Known.best`."""
+        return self.known.best
+
+    @property
     def error(self) -> float:
-        """Mean held-out distance to the ODE's solution."""
+        """Mean of what is measured of the held-out runs."""
         return interval(self.errors).mean
 
     @property
@@ -66,46 +81,91 @@ class Fit:
             **self.provenance,
             "fitted_to": [_without_folder(one) for one in self.provenance["fitted_to"]],
             "held_out": [_without_folder(one) for one in held_out],
-            "measure": "RMS distance to the ODE's solution",
+            "measure": self.measure,
             "error": {"mean": errors.mean, "low": errors.low, "high": errors.high},
             "error_fitted_to": self.fitted,
             "error_bfloat16": self.bfloat16,
             "error_of_reference": self.reference_error,
             "amplification": self.amplification,
-            "known_samplers": self.known,
-            "best_known": [
-                {
-                    "sampler": rival.name,
-                    "mean": rival.mean,
-                    "found_less_it": [rival.difference.low, rival.difference.mean, rival.difference.high],
-                    "found_is": rival.verdict,
-                }
-                for rival in self.baselines
-            ],
+            **({"consistency": self._consistencies} if self.consistency else {}),
+            "known_samplers": self.known.count,
+            "lists_left_out": self.known.left_out,
+            "best_known": [_described(rival) for rival in self.baselines],
+            "best_searched": None
+            if self.known.searched is None
+            else {**_described(self.known.searched), "times": self.known.searched.times.tolist()},
+            **({"matrix": [attrs.asdict(row) for row in self.matrix]} if self.matrix else {}),
         }
 
     @property
     def report(self) -> list[str]:
         """The comparison and the guards, as lines of text."""
-        lines = comparison(self.errors, self.baselines, measure="RMS distance to the ODE's solution")
-        lines.append(f"{self.known} known samplers were tried on the first held-out image, the best {BEST} on all.")
-        if self.baselines:
-            best = self.baselines[0]
+        searched = [] if self.known.searched is None else [self.known.searched]
+        compared = sorted([*self.baselines, *searched], key=lambda rival: self.sign * rival.mean)
+        lines = comparison(self.errors, compared, measure=self.measure)
+        lines.append(
+            f"{self.known.count} known samplers were tried on the first held-out image, the best {BEST} on all."
+        )
+        by_distance = self.measure.startswith("RMS distance")
+        for rival in (*self.baselines[:1], *searched):
             said = {
-                "better": f"{self.error / best.mean:.3g} of the distance of {best.name}",
-                "worse": f"worse than {best.name}: use that",
-                "within noise": f"not shown to be better than {best.name}: the difference is within noise",
+                "better": f"{self.error / rival.mean:.3g} of the distance of {rival.name}"
+                if by_distance
+                else f"better than {rival.name}",
+                "worse": f"worse than {rival.name}: use that",
+                "within noise": f"not shown to be better than {rival.name}: the difference is within noise",
             }
-            lines.append(f"What was learnt is {said[best.verdict]}.")
+            lines.append(f"What was learnt is {said[rival.verdict]}.")
+        cut = [one for name in ("fitted_to", "held_out") for one in self.provenance[name] if "crop" in one]
+        if cut:
+            places = "; ".join("{} at {}, {}".format(_without_folder(one)["name"], *one["crop"]) for one in cut)
+            lines.append(f"Squares of {cut[0]['crop'][2]} pixels with the most detail: {places}.")
+        asked, ridge = self.provenance["settings"]["ridge"], self.provenance["ridge"]
+        if ridge != asked:
+            lines.append(f"The ridge was raised from {asked:g} to {ridge:g}: errors were made too large.")
         lines.append(f"With the network's outputs in bfloat16: {self.bfloat16:.5g}.")
         lines.append(f"Errors of the network are made {self.amplification:.3g} times larger; by named methods 2 times.")
+        lines += self._beside
         if self.reference_error:
             known = f"Doubling the steps of the solutions compared with changed them by {self.reference_error:.2g}"
             enough = self.reference_error * SURE <= self.error
             lines.append(
                 f"{known}." if enough else f"{known}: more than a tenth of the distance, which is not known well."
             )
+        if self.matrix:
+            lines += ["", *matrix_lines(self.matrix)]
         return lines
+
+    @property
+    def _consistencies(self) -> dict[str, float]:
+        return {name: interval(runs).mean for name, runs in (self.consistency or {}).items()}
+
+    @property
+    def _beside(self) -> list[str]:
+        """What the target is worth as a picture."""
+        if self.consistency is None:
+            return []
+        means = self._consistencies
+        lines = [
+            f"Consistency with the input: {means['solution']:.4g} dB of the ODE's solution, {means['found']:.4g} of "
+            f"what was learnt, {means['own']:.4g} of the model's own sampler over its own list."
+        ]
+        change = difference(self.consistency["solution"], self.consistency["own"])
+        if change is not None and change.high < 0.0:
+            lines.append(
+                "The solution is no better picture than the model's own sampler makes, as of a student: consider a "
+                "measure as the target, such as target='psnr'."
+            )
+        return lines
+
+
+def _described(rival: Rival) -> dict[str, Any]:
+    return {
+        "sampler": rival.name,
+        "mean": rival.mean,
+        "found_less_it": [rival.difference.low, rival.difference.mean, rival.difference.high],
+        "found_is": rival.verdict,
+    }
 
 
 def _without_folder(image: dict[str, Any]) -> dict[str, Any]:

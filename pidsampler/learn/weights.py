@@ -1,32 +1,47 @@
-"""Weights by least squares: down the list, each row as near to the ODE's solution as its predictions allow."""
+"""Weights by least squares: down the list, each row as near to where it should go as its predictions allow."""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from itertools import pairwise
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
-from .flights import Array, Flight, Predictions, Trajectory, host, step
-from .solver import LinearSolver
+from .flights import Array, Flight, Predictions, host, step
+from .solver import EXACT, Bias, LinearSolver, update
+
+
+class Path(Protocol):
+    """Where a flight should be at each time."""
+
+    def at(self, t: float) -> Array:
+        """Return x at a time."""
+        ...
 
 
 def least_squares(
-    pairs: Sequence[tuple[Flight, Trajectory]], times: Sequence[float], *, history: int, ridge: float
+    pairs: Sequence[tuple[Flight, Path]],
+    times: Sequence[float],
+    *,
+    history: int,
+    ridge: float,
+    biased: bool = False,
+    paired: bool = False,
 ) -> tuple[LinearSolver, list[Array]]:
-    """Return the solver over `times` whose rows, each after those before it, end nearest to the solution.
+    """Return the solver over `times` whose rows, each after those before it, end nearest to where they should.
 
-    Row i minimises |x'(w) - X(t')|^2 + lambda*|w|^2 over all flights, where x' is that of `LinearSolver` and lambda is
-    `ridge` times the mean squared length of what the weights weigh.
+    Row i minimises |x'(w) - X(t')|^2 + the sum of lambda*w^2 over all flights, where x' is that of `LinearSolver`. The
+    lambda of the weights is `ridge` times the mean squared length of what they weigh; that of the two biases likewise.
 
     Args:
-        pairs: Flights with their solutions.
+        pairs: Flights, and where they should go.
         times: A valid list.
         history: The most predictions before its own that a row weighs.
         ridge: From 0 on. 0 fits the flights best, and explodes where predictions are nearly the same.
+        biased: Fit biases too.
+        paired: Rows come in pairs, see `LinearSolver`.
 
     Returns:
         The solver, and where the flights end by it.
@@ -34,41 +49,41 @@ def least_squares(
     Raises:
         PidSamplerError: A prediction is not finite.
     """
-    states = [flight.noise for flight, _ in pairs]
+    states = [[flight.noise] for flight, _ in pairs]
     predictions: list[Predictions] = [[] for _ in pairs]
     weights: list[tuple[float, ...]] = []
-    for i, (t, t_next) in enumerate(pairwise(times)):
-        for (flight, _), x, known in zip(pairs, states, predictions, strict=True):
-            known.append(flight.predict(x, t))
-        count = min(i, history)
-        plain = [
-            step(x, t=t, t_next=t_next, weights=(), predictions=known)
-            for x, known in zip(states, predictions, strict=True)
-        ]
-        factor: NDArray[np.float64] = np.zeros(
-            (0, count + 1)
-        )  # R of all equations so far, the last column their right sides
-        for (_, trajectory), x, known in zip(pairs, plain, predictions, strict=True):
-            if count:
-                columns = [host(known[-2 - k] - known[-1]) for k in range(count)]
-                equations = np.stack([*columns, host(trajectory.at(t_next) - x)], axis=1)
-                factor = np.asarray(np.linalg.qr(np.concatenate([factor, equations]), mode="r"))
-        weights.append(tuple(_solved(factor, ridge).tolist()))
-        states = [
-            step(x, t=t, t_next=t_next, weights=weights[-1], predictions=known)
-            for x, known in zip(states, predictions, strict=True)
-        ]
-    return LinearSolver(tuple(times), tuple(weights)), states
+    biases: list[Bias] = []
+    for i, t in enumerate(times[:-1]):
+        for (flight, _), xs, known in zip(pairs, states, predictions, strict=True):
+            known.append(flight.predict(xs[-1], t))
+        count, plain = min(i, history), update(times, i, paired=paired)
+        factor: NDArray[np.float64] = np.zeros((0, count + 2 * biased + 1))  # R so far, the last column the right sides
+        for (_, path), xs, known in zip(pairs, states, predictions, strict=True):
+            if factor.shape[1] == 1:
+                break
+            columns = [known[-2 - k] - known[-1] for k in range(count)] + [xs[plain.base], known[-1]] * biased
+            x = step(xs, plain, weights=(), predictions=known)
+            equations = np.stack([*map(host, columns), host(path.at(times[i + 1]) - x)], axis=1)
+            factor = np.asarray(np.linalg.qr(np.concatenate([factor, equations]), mode="r"))
+        found = _solved(factor, ridge, count).tolist()
+        weights.append(tuple(found[:count]))
+        bias = (found[-2], found[-1]) if biased else EXACT
+        biases += [bias] * biased
+        does = update(times, i, weights=weights[i], bias=bias, paired=paired)
+        for xs, known in zip(states, predictions, strict=True):
+            xs.append(step(xs, does, weights=weights[i], predictions=known))
+    return LinearSolver(tuple(times), tuple(weights), biases=tuple(biases), paired=paired), [xs[-1] for xs in states]
 
 
-def _solved(factor: NDArray[np.float64], ridge: float) -> NDArray[np.float64]:
-    """The weights by the factor R of the equations, with ridge rows below."""
+def _solved(factor: NDArray[np.float64], ridge: float, count: int) -> NDArray[np.float64]:
+    """The weights, of which there are `count`, and biases by the factor R of the equations, with ridge rows below."""
     matrix, right = factor[:, :-1], factor[:, -1]
-    if not (count := matrix.shape[1]):
+    if not (columns := matrix.shape[1]):
         return np.zeros(0)
     if not np.isfinite(factor).all():
         raise ModelError("the network returned NaN or infinity")
-    damping = math.sqrt(ridge * float(np.square(matrix).sum()) / count)
-    rows = np.concatenate([matrix, damping * np.eye(count)])
-    found: NDArray[np.float64] = np.linalg.lstsq(rows, np.append(right, np.zeros(count)), rcond=None)[0]
+    squares = np.square(matrix).sum(axis=0)
+    means = [np.full(len(part), part.mean()) for part in (squares[:count], squares[count:]) if len(part)]
+    rows = np.concatenate([matrix, np.diag(np.sqrt(ridge * np.concatenate(means)))])
+    found: NDArray[np.float64] = np.linalg.lstsq(rows, np.append(right, np.zeros(columns)), rcond=None)[0]
     return found

@@ -1,6 +1,7 @@
 """The network: ONNX Runtime sessions, IO binding on the backend's memory, and model folders."""
 
-from .model import Model, bundled_models, check_model, model_has_null_caption, model_hashes, model_manifest
+from .folders import bundled_models, check_model, model_has_null_caption, model_hashes, model_manifest, model_tables
+from .model import Model
 from .providers import CudaOptions
 
 __all__ = [
@@ -11,4 +12,5 @@ __all__ = [
     "model_has_null_caption",
     "model_hashes",
     "model_manifest",
+    "model_tables",
 ]

@@ -6,6 +6,7 @@
                        the same names and of the same types instead of lq_latent: floats of two axes or more, the last
                        of a fixed size. It depends on neither x nor t, so it runs once for each picture.
     pidsampler.json    optional, see `manifest`
+    tables/NAME.json   optional: step tables of the names that pidsampler.json lists
     null_caption.npy   optional: floats (tokens, width), the caption of whoever gives none
 
 The network may take a caption (1, tokens, width) too, its embedding by a text encoder: floats of a fixed shape.
@@ -31,7 +32,7 @@ from ..errors import ModelError, PidSamplerError
 from ..io import captions
 from ..values import file_path
 from .manifest import NAME as MANIFEST
-from .manifest import Manifest, OwnTimes
+from .manifest import Manifest, OwnTimes, own_tables
 from .session import Session, Tensor
 
 ENCODER, PROJECTION, NETWORK = "vae_encoder.onnx", "lq_projection.onnx", "pid_upscaler.onnx"
@@ -71,6 +72,7 @@ class Contract:
         drifts: Whether its colours are known to drift.
         network_bytes: Memory of the network for each pixel of the result, or None where the manifest does not say.
         encoder_bytes: Memory of the encoder for each pixel of the input, or None where the manifest does not say.
+        tables: Files of the model's own step tables, by the names that follow @ in a sampler.
     """
 
     name: str
@@ -94,6 +96,7 @@ class Contract:
     drifts: bool
     network_bytes: float | None
     encoder_bytes: float | None
+    tables: dict[str, Path]
 
     licence = moved.attribute("licence", "license")
 
@@ -206,6 +209,7 @@ class _Reader:
             drifts=manifest.drifts or False,
             network_bytes=manifest.network_bytes,
             encoder_bytes=manifest.encoder_bytes,
+            tables=own_tables(self.folder, manifest),
         )
 
     def _encoder_tensors(self, session: Session) -> tuple[Tensor, Tensor]:

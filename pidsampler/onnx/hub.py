@@ -14,7 +14,7 @@ from ..io.files import user_cache
 from ..values import file_path, word
 
 PREFIX = "hf:"
-_FILES = ["*.onnx", "*.onnx.data", "*.onnx_data", "*.data", "pidsampler.json", "null_caption.npy"]
+_FILES = ["*.onnx", "*.onnx.data", "*.onnx_data", "*.data", "pidsampler.json", "null_caption.npy", "tables/*.json"]
 _NAME = re.compile(r"([\w.-]+/[\w.-]+)(?:@([\w./-]+))?", re.ASCII)
 _PIN = "pidsampler-commit.txt"  # beside the graphs: the commit, and "complete" once all is here
 _PINNED = re.compile(rb"([0-9a-f]{40})( complete)?\n")
@@ -59,7 +59,7 @@ def hub_origin(folder: Path) -> dict[str, str]:
 
 
 def download_model(model: str) -> None:
-    """Download the graphs of "hf:OWNER/NAME" or "hf:OWNER/NAME@REVISION", their data and manifest.
+    """Download the graphs of "hf:OWNER/NAME" or "hf:OWNER/NAME@REVISION", their data, manifest and tables.
 
     The revision, "main" where none is given, is resolved to a commit the first time. The commit is kept beside the
     graphs, and a later call completes what is missing of the same commit. What is here already is not fetched again.

@@ -19,14 +19,17 @@ from ..io.files import read_text
 from ..schedulers.registry import OwnLike, as_scheduler
 from ..schedulers.spec import Spec, names_file
 from ..table import PREDICTIONS
-from ..values import field, file_path, flag, number, shown, whole, word
+from ..values import field, file_path, flag, instance, number, shown, whole, word, words
 
 NAME = "pidsampler.json"
+TABLES = "tables"  # folder of the step tables that a model brings along
 FRAMES = ("flow", "vp")
 _MOST = 1000  # steps that a file may ask for
 _MOST_BYTES = 1_000_000
 _LARGEST_OPTION = 100  # of a sampler, such as repeats
 _LONGEST_TEXT, _LONGEST_KEY = 4000, 100
+_MOST_TABLES = 100
+_TABLE = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)
 _SPELLINGS = ("licence", "license")  # of one key
 
 
@@ -109,6 +112,7 @@ class Manifest:
         drifts: Whether its colours are known to drift: results then get those of their input, unless told otherwise.
         network_bytes: Memory of the network for each pixel of the result. None: it is measured where it matters.
         encoder_bytes: Memory of the encoder for each pixel of the input. None: it is measured where it matters.
+        tables: Names of the model's own step tables: "@NAME" is tables/NAME.json of the folder, see `own_tables`.
     """
 
     name: str | None = None
@@ -128,6 +132,7 @@ class Manifest:
     drifts: bool | None = None
     network_bytes: float | None = None
     encoder_bytes: float | None = None
+    tables: tuple[str, ...] | None = None
 
     licence = moved.attribute("licence", "license")
 
@@ -184,6 +189,11 @@ def read_manifest(folder: Path) -> Manifest:
         raise FileError(f"{path} cannot be read as JSON: it is nested too deeply") from error
     except ValueError as error:
         raise FileError(f"{path} cannot be read as JSON: {error}") from error
+
+
+def own_tables(folder: Path, manifest: Manifest) -> dict[str, Path]:
+    """Return the files of a model's own step tables by name, whether or not they are there."""
+    return {name: folder / TABLES / f"{name}.json" for name in manifest.tables or ()}
 
 
 def _manifest(path: Path, data: Any) -> Manifest:
@@ -247,6 +257,14 @@ def _sampler(name: str, value: object) -> str:
     return text
 
 
+def _tables(name: str, value: object) -> tuple[str, ...]:
+    """Names that are neither paths nor hidden, so that no file outside of the folder is read."""
+    names = words(name, instance(name, value, kind=list, words="a list"))
+    if len({*names}) < len(names) or len(names) > _MOST_TABLES or not all(map(_TABLE.fullmatch, names)):
+        raise ConfigError(f"{name} are no names")
+    return names
+
+
 _SAMPLER = "a scheduler's name and options, such as 'dpmpp-2m'"
 _TEXT = (f"a text of at most {_LONGEST_TEXT} characters", _text)
 _BYTES = ("a number above 0 and at most 1e9", partial(number, low=0, high=1e9, above=True))
@@ -269,4 +287,8 @@ _RULES: dict[str, tuple[str, Callable[[str, object], Any]]] = {
     "drifts": ("true or false", flag),
     "network_bytes": _BYTES,
     "encoder_bytes": _BYTES,
+    "tables": (
+        f"a list of at most {_MOST_TABLES} names, each once, of letters, digits and ._- that begin with no dot",
+        _tables,
+    ),
 }

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import mmap
-import os
 from collections.abc import Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,27 +11,21 @@ from numpy.typing import NDArray
 
 from .. import moved, values
 from ..backends import Array, Backend, get_backend
-from ..errors import ConfigError, FileError, ModelError, did_you_mean, reason
+from ..errors import ConfigError, ModelError
 from ..io import captions
 from .contract import (
     ENCODER,
     LATENT,
     NETWORK,
-    NULL_CAPTION,
     PROJECTION,
-    has_null_caption,
     read_contract,
     read_null_caption,
 )
-from .hub import PREFIX, model_folder
-from .manifest import NAME as MANIFEST
-from .manifest import Manifest, read_manifest
+from .folders import check_model, model_hashes, model_path
 from .network import BoundNetwork, OnnxDenoiser
 from .providers import CudaOptions, import_onnxruntime
 from .session import Session
 
-_BUNDLED_FOLDER = Path(__file__).parent.parent / "models"
-_BUNDLED = ("tiny", "tiny-teacher", "gaussian")
 _PART = 1 << 24  # elements of a feature that are checked at once
 
 
@@ -84,7 +75,7 @@ class Model:
         Raises:
             PidSamplerError: There is no such model, or the folder breaks the contract.
         """
-        return cls(_folder(model), backend, options=options)
+        return cls(model_path(model), backend, options=options)
 
     def encode(self, image: Array) -> Array:
         """Run the encoder.
@@ -296,95 +287,6 @@ class Model:
         return model_hashes(self.path)
 
 
-def check_model(model: str | Path) -> Manifest:
-    """Return the manifest of a bundled model or a folder whose graphs are there, without loading them.
-
-    Raises:
-        PidSamplerError: There is no such folder, a graph is missing, or the manifest is not valid.
-    """
-    path = _folder(model)
-    if not os.path.isdir(path):  # False for a name that is too long, where Path raises
-        meant = did_you_mean(str(path), known=_BUNDLED)
-        raise ModelError(
-            f"no model {str(path)!r}: {meant}pass a folder with {ENCODER} and {NETWORK}, or one of "
-            f"{', '.join(_BUNDLED)}"
-        )
-    missing = [name for name in (ENCODER, NETWORK) if not (path / name).is_file()]
-    manifest = read_manifest(path)
-    if NETWORK in missing or (missing and manifest.vae_factor is None):
-        raise ModelError(f"{path} has no {' and no '.join(missing)}: a model folder holds both")
-    return manifest
-
-
-def model_manifest(model: str | Path) -> Manifest:
-    """Return the manifest of a bundled model or a folder, without loading its graphs.
-
-    Raises:
-        PidSamplerError: The manifest is not valid; see `manifest.read_manifest`.
-    """
-    return read_manifest(_folder(model))
-
-
-def model_has_null_caption(model: str | Path) -> bool:
-    """Return whether a bundled model or a folder has a null caption, without loading its graphs."""
-    return has_null_caption(_folder(model))
-
-
-def model_hashes(model: str | Path) -> dict[str, str]:
-    """Return the SHA-256 of each file that makes a model, external data included, by file name.
-
-    Raises:
-        PidSamplerError: A file cannot be read.
-    """
-    folder = _folder(model)
-    result = {}
-    try:
-        graphs = [folder / NETWORK, *(folder / name for name in (ENCODER, PROJECTION) if (folder / name).is_file())]
-        others = [p for p in folder.iterdir() if p.is_file() and p not in graphs]
-        # External data is the files that a graph names.
-        own = (MANIFEST, NULL_CAPTION)
-        parts = [p for p in others if p.name in own or any(_mentions(graph, p.name) for graph in graphs)]
-        for path in sorted([*graphs, *parts]):
-            with path.open("rb") as file:
-                result[path.name] = hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError as error:
-        raise FileError(f"cannot read the model {folder}: {reason(error)}") from error
-    return result
-
-
-def bundled_models() -> dict[str, Manifest]:
-    """Return the manifests of the models in the package, by each name that `Model.load` takes."""
-    return {name: model_manifest(name) for name in _BUNDLED}
-
-
-def check_bundled(model: str | Path) -> bool:
-    """Compare a bundled model with the SHA-256 that the package lists of its files.
-
-    Returns:
-        Whether it is a bundled model, of which no file differs; False for any other.
-
-    Raises:
-        PidSamplerError: A file of it was changed or is missing; the message names it.
-    """
-    folder = _folder(model).resolve()
-    if folder.parent != _BUNDLED_FOLDER.resolve():
-        return False
-    found = model_hashes(folder)
-    for line in (_BUNDLED_FOLDER / "SHA256SUMS").read_text("utf-8").splitlines():
-        digest, name = line.split()
-        path = Path(name)
-        if path.parent.name == folder.name and found.get(path.name) != digest:
-            raise ModelError(f"{folder / path.name} is not as in the package: install pidsampler again")
-    return True
-
-
-def _folder(model: str | Path) -> Path:
-    values.file_path("model", model)
-    if str(model).startswith(PREFIX):
-        return model_folder(str(model))
-    return _BUNDLED_FOLDER / str(model) if str(model) in _BUNDLED else Path(model)
-
-
 def _is_finite(array: Array) -> bool:
     """Whether all elements are: a part at a time, since features may take more memory than the picture."""
     flat, dtype = array.reshape(-1), np.promote_types(array.dtype, np.float32)
@@ -392,8 +294,4 @@ def _is_finite(array: Array) -> bool:
     return all(bool(np.isfinite(part.astype(dtype, copy=False)).all()) for part in parts)
 
 
-def _mentions(graph: Path, name: str) -> bool:
-    if not graph.stat().st_size:  # which no system maps
-        return False
-    with graph.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        return content.find(name.encode()) >= 0
+__getattr__ = moved.names(__name__)

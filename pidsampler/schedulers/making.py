@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import inspect
+import os
 from collections.abc import Callable, Mapping
 from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
@@ -11,6 +12,7 @@ from typing import Any, TypeGuard, TypeVar
 
 from ..errors import ConfigError, PidSamplerError, did_you_mean
 from ..io.files import sha256
+from ..io.tables import read_table
 from ..table import Scheduler, StepTable, as_table
 from ..timesteps import Times
 from ..values import shown
@@ -33,6 +35,7 @@ class FileSampler:
         timesteps: The times that the table was made of.
         sha256: That of the sampler's file; None where only the times are of one.
         timesteps_sha256: That of the times' file.
+        own: Its name among the model's own tables; None where it is not one of them.
     """
 
     source: str
@@ -41,6 +44,7 @@ class FileSampler:
     timesteps: tuple[float, ...]
     sha256: str | None = None
     timesteps_sha256: str | None = None
+    own: str | None = None
 
     def table(self) -> StepTable:
         """Return the table."""
@@ -51,6 +55,28 @@ class FileSampler:
 
     def _repr_html_(self) -> str:
         return self.steps.html(self.source)
+
+
+def table_of(name: str, *, folder: Path, tables: Mapping[str, Path]) -> FileSampler:
+    """Return the sampler of "@NAME": of the model's own tables the one of that name, else of the file.
+
+    Args:
+        name: What follows @.
+        folder: Folder where relative paths start.
+        tables: Files of the model's own tables by name.
+
+    Raises:
+        PidSamplerError: There is neither, or the file holds no table.
+    """
+    if tables and name not in tables and not os.path.lexists(folder / name):
+        meant = did_you_mean(name, known=tables)
+        raise ConfigError(
+            f"there is no table {shown(f'@{name}')}: {meant}the model's own are {', '.join(f'@{n}' for n in tables)}, "
+            "and there is no such file"
+        )
+    path = tables.get(name, folder / name)
+    table, own = read_table(path), name if name in tables else None
+    return FileSampler(f"@{name}", table, timesteps=table.times, sha256=sha256(path), own=own)
 
 
 def sampler_name(sampler: SamplerLike) -> str:

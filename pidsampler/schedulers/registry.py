@@ -14,7 +14,6 @@ from .. import moved, schedulers
 from .. import timesteps as lists
 from ..errors import ConfigError
 from ..io.files import sha256
-from ..io.tables import read_table
 from ..io.times import read_list
 from ..plugins import Registry, load_from_file, split_file
 from ..table import Scheduler, as_table
@@ -31,6 +30,7 @@ from .making import (
     made_by,
     over_file,
     sampler_name,
+    table_of,
     unchanged,
 )
 from .names import list_as_here, other_names, sampler_as_here, wrappers_as_here
@@ -221,6 +221,7 @@ def as_scheduler(
     partial: bool = False,
     begin: float | None = None,
     options: Mapping[str, Any] | None = None,
+    tables: Mapping[str, Path] | None = None,
 ) -> Scheduler:
     """Return a scheduler for whatever form a sampler was given in: the one place where that is decided.
 
@@ -236,6 +237,7 @@ def as_scheduler(
         begin: Noise level to begin at, see `timesteps.begin`; None keeps the whole list. What is made already has to
             begin there.
         options: The scheduler's own options.
+        tables: The model's own tables: "@NAME" is one of them, or else a file.
 
     Raises:
         PidSamplerError: As `get_scheduler`.
@@ -266,10 +268,10 @@ def as_scheduler(
         if is_made(sampler):
             return made_already(sampler)
         return over_file(made_by(sampler, times_for(sampler), options=given), timesteps, folder=folder)
-    if (path := reference(sampler)) is not None:
-        table = read_table(folder / path)
-        made_already(table, sampler)
-        return FileSampler(sampler, table, timesteps=table.times, sha256=sha256(folder / path))
+    if (name := reference(sampler)) is not None:
+        file = table_of(name, folder=folder, tables=tables or {})
+        made_already(file.steps, sampler)
+        return file
     spec = Spec.parse(sampler)
     if twice := sorted(spec.options.keys() & given.keys()):
         raise ConfigError(f"{sampler!r} has {twice[0]!r}, and it was given too: use one of them")

@@ -11,17 +11,14 @@ import numpy as np
 
 from .. import timesteps
 from ..errors import ConfigError, PidSamplerError
-from ..schedulers.registry import get_timesteps
+from ..schedulers.registry import LISTS, get_timesteps
 from ..timesteps import Times
 
 if TYPE_CHECKING:
     from ..study.statistics import Difference, Runs
     from .problem import Problem, Subject
 
-KNOWN = (
-    *("uniform", "karras", "log_snr", "exponential", "shifted"),
-    *("cosine", "linear_quadratic", "kl_optimal", "beta"),
-)
+_SAME = 1e-9  # difference of times below which two lists are the same
 
 Pairs = list[tuple["Subject", int]]  # runs: subjects and seeds
 
@@ -59,19 +56,57 @@ def split(problem: Problem, seeds: int) -> tuple[Pairs, Pairs]:
 
 
 def known_lists(problem: Problem, steps: int) -> dict[str, Times]:
-    """Return the known lists of so many steps, and the model's own and PiD's brought to that length."""
-    found = {}
-    for name in KNOWN:
-        with suppress(PidSamplerError):  # log_snr has no list of one step
-            found[name] = get_timesteps(name, steps)
-    lists = {"pid": timesteps.pid()}
-    if problem.own is not None and not np.array_equal(problem.own, lists["pid"]):
-        lists["own"] = problem.own
-    for name, times in lists.items():
-        with suppress(PidSamplerError):  # one that starts at 1 cannot be made longer
-            fitted = timesteps.subset if steps < len(times) else timesteps.resample
-            found[name] = fitted(times, steps)
-    return found
+    """Return every known list of so many steps, brought to the model's first time; the model's own is "own"."""
+    return _lists(problem, steps)[0]
+
+
+def lists_left_out(problem: Problem, steps: int) -> dict[str, str]:
+    """Return the lists that `known_lists` leaves out, and why: none has so many steps, or another is the same."""
+    return _lists(problem, steps)[1]
+
+
+def _lists(problem: Problem, steps: int) -> tuple[dict[str, Times], dict[str, str]]:
+    found: dict[str, Times] = {}
+    left: dict[str, str] = {}
+    for name in (*LISTS.names(), "own"):
+        try:
+            if name == "own":
+                if problem.own is None:
+                    continue
+                times = own_list(problem, steps)
+            else:
+                times = _fitted(timesteps.pid(), steps) if name == "pid" else get_timesteps(name, steps)
+        except PidSamplerError as error:  # log_snr has no list of one step, pid_one_step no other
+            left[name] = str(error)
+            continue
+        if len(times) != steps + 1:
+            left[name] = f"its list for {steps} steps has {len(times) - 1}"
+            continue
+        times = _from_first(problem, times)
+        same = next((other for other, known in found.items() if np.abs(known - times).max() < _SAME), None)
+        if same is None:
+            found[name] = times
+        else:
+            left[name] = f"it is the same as {same}"
+    return found, left
+
+
+def own_list(problem: Problem, steps: int) -> Times:
+    """Return the model's own list, or PiD's for one without, brought to so many steps and to the model's first time.
+
+    Raises:
+        PidSamplerError: It cannot have so many steps.
+    """
+    return _from_first(problem, _fitted(timesteps.pid() if problem.own is None else problem.own, steps))
+
+
+def _from_first(problem: Problem, times: Times) -> Times:
+    return np.append(problem.first, times[1:] * (problem.first / times[0]))
+
+
+def _fitted(times: Times, steps: int) -> Times:
+    """A list of a length of its own, brought to so many steps."""
+    return timesteps.subset(times, steps) if steps < len(times) else timesteps.resample(times, steps)
 
 
 def rivals(

@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from .. import moved, timesteps
 from ..backends import Backend, get_backend
 from ..denoiser import Denoiser, GaussianMixture, Pair, network_of
-from ..errors import ConfigError, PidSamplerError
+from ..errors import ConfigError
 from ..onnx.manifest import OwnTimes, TeacherRule
 from ..sampler import Run, start
-from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler
-from ..study.measures import Measure, Sample, law
-from ..study.pictures import as_rgb, eight_bits, on_host, reduced
+from ..study.measures import Sample, law
+from ..study.pictures import as_rgb, eight_bits, most_detailed, on_host, reduced
 from ..table import StepTable
 from ..timesteps import Times
 from ..upscale.source import Source
@@ -44,6 +43,7 @@ class Subject:
         seen: What a measure sees beside the result.
         picture: Makes the result a picture, uint8 (H, W, C); None for a closed-form flow.
         sha256: That of its file; None for a closed-form flow.
+        crop: (x, y, side) of the square that was cut out of the file's picture; None for all of it.
     """
 
     name: str
@@ -52,6 +52,7 @@ class Subject:
     seen: Sample
     picture: Callable[[Array], NDArray[np.uint8]] | None = None
     sha256: str | None = None
+    crop: tuple[int, int, int] | None = None
 
     @property
     def shows(self) -> set[str]:
@@ -83,6 +84,7 @@ class Problem:
         subjects: The images.
         first: The noise level at which the model starts from pure noise.
         own: The list that the model was made for, or None.
+        sampler: Spec of the sampler that it runs by unless told otherwise, or None.
         prediction: What the network returns, see `StepTable.predicting`.
         backend: Where all is computed.
         dtype: Element type of the state.
@@ -93,6 +95,7 @@ class Problem:
     subjects: list[Subject]
     first: float
     own: Times | None = None
+    sampler: str | None = None
     prediction: str = "velocity"
     backend: Backend = field(default_factory=lambda: get_backend("numpy"))
     dtype: Any = np.float32
@@ -116,7 +119,13 @@ class Problem:
     @classmethod
     @moved.keywords()
     def of_model(
-        cls, model: str | Path, pictures: Sequence[str | Path], *, device: str = "auto", reduce: bool = False
+        cls,
+        model: str | Path,
+        pictures: Sequence[str | Path],
+        *,
+        device: str = "auto",
+        reduce: bool = False,
+        crop: int | None = None,
     ) -> Problem:
         """Load a model and its pictures.
 
@@ -125,12 +134,14 @@ class Problem:
             pictures: Picture or latent files, each once.
             device: "auto", "cpu" or "cuda".
             reduce: The pictures are what results should be: each is reduced by the model's scale first (bicubic).
+            crop: Pixels a side, 4..4096, of the input that is cut out of each picture, where it has the most detail;
+                None takes all.
 
         Raises:
             PidSamplerError: A picture is given twice, cannot be read, or does not suit the model; or as
                 `Upscaler.load`.
         """
-        reduce = flag("reduce", reduce)
+        reduce, crop = flag("reduce", reduce), None if crop is None else whole("crop", crop, low=4, high=4096)
         paths = [file_path("pictures", path) for path in items("pictures", pictures, words="paths")]
         for path in paths:
             if paths.count(path) > 1:
@@ -140,7 +151,11 @@ class Problem:
         contract = up.model.contract
         subjects = []
         for path, source in zip(paths, sources, strict=True):
-            digest = source.described["sha256"]
+            digest, cut = source.described["sha256"], None
+            if crop is not None:
+                side = crop * contract.scale if reduce else crop
+                source, place = most_detailed(source, side, path=path)
+                cut = (*place, side)
             source, reference = reduced(source, contract.scale, path=path) if reduce else (source, None)
             bound = up.bind(source)
             small = eight_bits(source.rgb) if source.latent is None else None
@@ -153,18 +168,19 @@ class Problem:
                     seen=seen,
                     picture=bound.picture,
                     sha256=digest,
+                    crop=cut,
                 )
             )
         own = timesteps.custom(_of_one_size(contract.timesteps, subjects))
-        hashes = up.model.hashes
         return cls(
             name=contract.name,
             subjects=subjects,
             first=float(own[0]),
             own=own,
+            sampler=contract.sampler,
             prediction=contract.prediction,
             backend=up.backend,
-            hashes=hashes,
+            hashes=up.model.hashes,
         )
 
     def sampled(
@@ -291,62 +307,6 @@ class FirstCallKept:
             self._kept[self._key] = t, out.copy()
 
 
-class Trials:
-    """Judges lists by what a measure says of certain runs.
-
-    Args:
-        problem: What is sampled.
-        sampler: A sampler that names no times.
-        calls: The most model calls of a table.
-        measure: Measure that applies to the problem and has a direction.
-        pairs: The runs: subjects of the problem, and seeds.
-        solved: Their solutions, where the measure needs them.
-        on_call: Called with each model call.
-    """
-
-    def __init__(
-        self,
-        problem: Problem,
-        sampler: SamplerLike,
-        *,
-        calls: int,
-        measure: Measure,
-        pairs: Sequence[tuple[Subject, int]],
-        solved: Sequence[Solution],
-        on_call: Callable[[], object] = lambda: None,
-    ) -> None:
-        self._problem, self._sampler, self._calls = problem, sampler, calls
-        self._measure, self._pairs, self._on_call = measure, pairs, on_call
-        needed = "converged" in measure.needs
-        self._converged = [solution.x for solution in solved] if needed else [None] * len(pairs)
-        self.sign = -1.0 if measure.better == "higher" else 1.0
-
-    def values(self, times: Times) -> dict[tuple[str, int], float]:
-        """Return the measure of each run, (image, seed) -> value; only its size, where zero is best.
-
-        Raises:
-            PidSamplerError: The scheduler has no such table, it is too long, or a measure fails.
-        """
-        table = get_scheduler(self._sampler, times).table()
-        if len(table) > self._calls:
-            raise ConfigError(f"{sampler_name(self._sampler)} takes {len(table)} model calls over {times.tolist()}")
-        found = {}
-        for (subject, seed), converged in zip(self._pairs, self._converged, strict=True):
-            value = self._measure(
-                self._problem.sampled(subject, seed, table=table, converged=converged, on_call=self._on_call)
-            )
-            found[subject.name, seed] = abs(value) if self._measure.better == "zero" else value
-        return found
-
-    def cost(self, times: Times) -> float:
-        """Return the mean of `values` times `sign`, which makes less better; infinity where they cannot be had."""
-        try:
-            values = self.values(times).values()
-        except PidSamplerError:
-            return math.inf
-        return self.sign * math.fsum(values) / len(values)
-
-
 def step_errors(times: Times, points: NDArray[np.float64], *, velocities: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the mean squared error of Euler's step from each point of a trajectory to each later one.
 
@@ -388,3 +348,6 @@ def cheapest(costs: NDArray[np.float64], steps: int) -> list[int]:
     for before in reversed(previous):
         way.append(int(before[way[-1]]))
     return way[::-1]
+
+
+__getattr__ = moved.names(__name__)

@@ -16,24 +16,29 @@ COBYQA (Ragonneau 2022, "Model-based derivative-free optimization methods and so
 
 from __future__ import annotations
 
+import hashlib
 import math
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import TYPE_CHECKING
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from .. import moved, timesteps
 from ..errors import ConfigError, PidSamplerError, optional
+from ..io.files import read_bytes
+from ..plugins import split_file
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler, without_list
 from ..table import StepTable
 from ..timesteps import Times, TimesLike
 from ..values import callback, flag, function, instance, number, numbers, whole
-from .compare import KNOWN, Rival, comparison, described, known_lists, rivals, split
+from .compare import Rival, comparison, described, known_lists, rivals, split
+from .journal import Journal, facts_of
 
 if TYPE_CHECKING:
     from .problem import Problem
@@ -122,7 +127,9 @@ class Search:
             )
         optional("scipy.optimize", "scipy")
 
-    def run(self, problem: Problem, on_call: Callable[[int], object] | None = None) -> Found:
+    def run(
+        self, problem: Problem, on_call: Callable[[int], object] | None = None, *, journal: Journal | None = None
+    ) -> Found:
         """Search, then compare on what was held out.
 
         Of several pictures every second one is held out. The held-out runs have other seeds than those searched on, so
@@ -132,36 +139,63 @@ class Search:
             problem: The model and its pictures.
             on_call: Called as on_call(most) with each model call, of which there will be `most` at most; an exception
                 cancels the search.
+            journal: Where the costs of lists are kept, so that a search that was killed goes on from there, and ends
+                the same to the bit. A network without hashes is told from others by the problem's name alone.
 
         Raises:
-            PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, or every
-                list fails.
+            PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, every list
+                fails, or the journal's file cannot be used.
         """
-        from .problem import FINE, Problem, Trials, cheapest
+        from .problem import Problem
 
         instance("problem", problem, kind=Problem, words="a Problem")
         callback("on_call", on_call, takes="(most)")
+        journal = Journal() if journal is None else instance("journal", journal, kind=Journal, words="a Journal")
         for subject in problem.subjects:
             if missing := sorted({*self.measure.needs} - {"x", "converged"} - subject.shows):
                 raise ConfigError(
                     f"the measure {self.measure.name!r} needs a {missing[0]}, which {subject.name} has not"
                 )
+        journal.begin({**self._facts, **facts_of(problem)})
+        try:
+            return self._run(problem, on_call, journal)
+        finally:
+            journal.close()
+
+    @property
+    def _facts(self) -> dict[str, Any]:
+        """What its numbers depend on beside the problem."""
+        file = split_file(self.measure.name)
+        code = None if file is None else hashlib.sha256(read_bytes(Path(file[0]))).hexdigest()
+        return {
+            "work": "search",
+            "sampler": sampler_name(self.sampler),
+            "table": self._largest()[1].to_dict(),
+            "measure": [self.measure.name, code],
+            "settings": [self.calls, self.seeds, self.evaluations, self.free_start],
+        }
+
+    def _run(self, problem: Problem, on_call: Callable[[int], object] | None, journal: Journal) -> Found:
+        from .problem import FINE, cheapest
+        from .trials import Trials
+
         seen, unseen = split(problem, self.seeds)
-        count = (len(KNOWN) + len(_PROGRAMMED) + self.evaluations) * len(problem.subjects) * self.seeds
+        known = known_lists(problem, self.steps)
+        count = (len(known) + len(_PROGRAMMED) + self.evaluations) * len(problem.subjects) * self.seeds
         if count > _MOST_RUNS:
             raise ConfigError(
                 f"seeds={self.seeds} and evaluations={self.evaluations} make {count} runs, expected at most "
                 f"{_MOST_RUNS}: pass fewer"
             )
-        known = known_lists(problem, self.steps)
         starts = dict(known)
         most = FINE * (len(seen) + len(unseen) * self.compares) + self.calls_made * (
             (len(known) + len(_PROGRAMMED) + self.evaluations) * len(seen) + (len(known) + 1) * len(unseen)
         )
 
         def advance() -> None:
+            journal.calls += 1
             if on_call is not None:
-                on_call(most)
+                on_call(most - journal.skipped)
 
         solved = [problem.solve(subject, seed, on_call=advance) for subject, seed in seen]
         errors = np.mean([solution.step_errors for solution in solved], axis=0)
@@ -169,20 +203,22 @@ class Search:
             starts[name] = solved[0].times[cheapest(errors**power, self.steps)]
         judge = partial(Trials, problem, self.sampler, calls=self.calls, measure=self.measure, on_call=advance)
         trials = judge(pairs=seen, solved=solved)
-        costs = {name: trials.cost(times) for name, times in starts.items()}
+
+        def cost(times: Times) -> float:
+            return journal.kept(f"over {times.tobytes().hex()}", lambda: [trials.cost(times)], count=1)[0]
+
+        costs = {name: cost(times) for name, times in starts.items()}
         order = [name for name in sorted(starts, key=costs.__getitem__) if math.isfinite(costs[name])]
         if not order:
             trials.values(starts["uniform"])  # raises what is wrong
         start, left = order[0], self.evaluations
         found, least = starts[start], costs[start]
         for name in order:
-            tried = refine(
-                starts[name], trials.cost, evaluations=left, below=problem.first if self.free_start else None
-            )
+            tried = refine(starts[name], cost, evaluations=left, below=problem.first if self.free_start else None)
             left -= len(tried)
-            for cost, times in tried:
-                if cost < least:
-                    found, start, least = times, name, cost
+            for reached, times in tried:
+                if reached < least:
+                    found, start, least = times, name, reached
         costs["found"] = least
         solved = [problem.solve(subject, seed, on_call=advance) for subject, seed in unseen] if self.compares else []
         held_out = judge(pairs=unseen, solved=solved)

@@ -33,6 +33,38 @@ def reduced(source: Source, scale: int, *, path: Path) -> tuple[Source, NDArray[
     return Source.of(resized(whole, (height, width))), whole
 
 
+def most_detailed(source: Source, side: int, *, path: Path) -> tuple[Source, tuple[int, int]]:
+    """Return the square of a picture with the most detail, and its place (x, y).
+
+    Detail is the sum of the squared differences of neighbouring pixels, of the sum of their colors. Squares begin at
+    every quarter of their side; of several with as much the first one is taken.
+
+    Args:
+        source: A picture of any size.
+        side: Pixels, from 4.
+        path: File of the picture, for the message.
+
+    Raises:
+        PidSamplerError: The source is a latent, or smaller than `side`.
+    """
+    if source.latent is not None:
+        raise ConfigError(f"{path} is a latent: only a picture can be cropped")
+    pixels = eight_bits(source.rgb)
+    if min(pixels.shape[:2]) < side:
+        raise ConfigError(f"{path} is less than {side} pixels wide or high: pass a smaller crop")
+    gray = pixels.sum(axis=2, dtype=np.int32)
+    detail = np.zeros_like(gray)
+    detail[:, :-1] += np.square(np.diff(gray, axis=1))
+    detail[:-1] += np.square(np.diff(gray, axis=0))
+    quarter = side // 4
+    rows, columns = (n // quarter for n in gray.shape)
+    blocks = detail[: rows * quarter, : columns * quarter].reshape(rows, quarter, columns, quarter)
+    sums = np.lib.stride_tricks.sliding_window_view(blocks.sum(axis=(1, 3), dtype=np.int64), (4, 4)).sum(axis=(2, 3))
+    sums = sums[: (gray.shape[0] - side) // quarter + 1, : (gray.shape[1] - side) // quarter + 1]
+    y, x = (int(n) * quarter for n in np.unravel_index(sums.argmax(), sums.shape))
+    return Source.of(pixels[y : y + side, x : x + side]), (x, y)
+
+
 def resized(picture: NDArray[np.uint8], size: tuple[int, int]) -> NDArray[np.uint8]:
     """Return an RGB picture at another size, (height, width), by antialiased bicubic interpolation."""
     from PIL import Image

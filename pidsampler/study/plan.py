@@ -17,7 +17,7 @@ from typing import Any
 import attrs
 import numpy as np
 
-from .. import moved, timesteps
+from .. import moved
 from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..io.files import matching
 from ..noise import NoiseFunction, with_noise
@@ -265,16 +265,17 @@ class Plan:
         Raises:
             PidSamplerError: A setting is not as described.
         """
-        from ..onnx import model_manifest
+        from ..onnx import model_manifest, model_tables
 
         s = _of(cell)
         number("degrade_sigma", s["degrade_sigma"], low=0.0, high=1.0)
-        own = timesteps.pid() if self.source(cell) else model_manifest(self.model_path(cell)).listed_timesteps
-        options = {} if s["eta"] is None else {"eta": s["eta"]}
         sampler = s["scheduler"] if (named := self.named(cell, "scheduler")) is None else named
-        scheduler = as_scheduler(
-            sampler, timesteps=s["timesteps"], steps=s["steps"], own=own, folder=self.folder, options=options
-        )
+        options = {} if s["eta"] is None else {"eta": s["eta"]}
+        given = {"timesteps": s["timesteps"], "steps": s["steps"], "folder": self.folder, "options": options}
+        if not self.source(cell):
+            path = self.model_path(cell)
+            given |= {"own": model_manifest(path).listed_timesteps, "tables": model_tables(path)}
+        scheduler = as_scheduler(sampler, **given)
         flow = self.flow(cell)
         if flow is None or flow.interval == (1.0, 0.0):
             return scheduler

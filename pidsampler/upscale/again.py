@@ -18,7 +18,7 @@ from ..image.host import MOST_SIDE
 from ..image.size import Size
 from ..io.captions import described
 from ..io.records import read_record
-from ..onnx.model import bundled_models, model_hashes
+from ..onnx.folders import bundled_models, model_hashes
 from ..table import StepTable
 from ..values import mapping, shown, whole, word
 from .finish import Finish

@@ -11,6 +11,8 @@ import numpy as np
 from ..io import captions
 from ..onnx import Model
 from ..onnx.hub import hub_origin
+from ..onnx.manifest import NAME as MANIFEST
+from ..schedulers.making import FileSampler
 from ..table import Scheduler, StepTable
 from ..values import word
 from ..version import __version__
@@ -51,7 +53,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
         "table": resolved.table.to_dict(),
         **_files(sampler),
-        **_learnt(resolved.table, model),
+        **_table_of(resolved, model),
         "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
         "seed": options.seed,
         "degrade_sigma": options.degrade_sigma,
@@ -111,10 +113,19 @@ def _files(sampler: Scheduler) -> dict[str, str]:
     return {name: digest for name, digest in found.items() if isinstance(digest, str)}
 
 
-def _learnt(table: StepTable, model: Model) -> dict[str, Any]:
-    """For which model a table was learnt, and whether it is this one; its history may be a stranger's."""
-    learnt = (table.history or {}).get("model")
-    if not isinstance(learnt, dict):
-        return {}
-    this = learnt.get("sha256") == model.hashes
-    return {"learnt_for": {"model": str(learnt.get("name")), "this_model": this}}
+def _table_of(resolved: Resolved, model: Model) -> dict[str, Any]:
+    """Which of the model's own tables it is, if any; for which model it was learnt, and whether it is this one.
+
+    Its history may be a stranger's. The same model are the same graphs and null caption: its manifest may have changed,
+    as it does where the table is added to it.
+    """
+    sampler, said = resolved.sampler, dict[str, Any]()
+    if isinstance(sampler, FileSampler):
+        said = {"own_table": sampler.own} if sampler.own else {}
+    learnt = (resolved.table.history or {}).get("model")
+    if isinstance(learnt, dict):
+        hashes = learnt.get("sha256")
+        known = {k: v for k, v in hashes.items() if k != MANIFEST} if isinstance(hashes, dict) else None
+        this = known == {name: digest for name, digest in model.hashes.items() if name != MANIFEST}
+        said["learnt_for"] = {"model": str(learnt.get("name")), "this_model": this}
+    return said

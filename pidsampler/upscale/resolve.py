@@ -77,7 +77,7 @@ def resolve(options: Options, contract: Contract, *, size: tuple[int, int]) -> R
     times = contract.timesteps
     asked = contract.sampler if options.sampler is None else options.sampler
     own = partial(times.at, size) if isinstance(times, TeacherRule) else times
-    sampler = as_scheduler(asked, steps=options.steps, own=own, begin=options.start)
+    sampler = as_scheduler(asked, steps=options.steps, own=own, begin=options.start, tables=contract.tables)
     table = as_table(sampler)
     if table.times[-1] != 0.0:
         raise ConfigError(f"the table ends at noise level {table.times[-1]!r}: a picture needs one that ends in 0")

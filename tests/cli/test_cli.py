@@ -8,6 +8,7 @@ import subprocess
 import sys
 import warnings
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -17,8 +18,11 @@ from PIL import Image
 
 from pidsampler import FlowODE, FlowSDE, StepTable, Upscaler, __version__, get_scheduler, list_schedulers, timesteps
 from pidsampler.cli import main
+from pidsampler.errors import PidSamplerError
+from pidsampler.io.files import sha256
 from pidsampler.noise import coupling
-from pidsampler.onnx import model as models
+from pidsampler.onnx import folders as models
+from pidsampler.schedulers.plot import plot_tables
 
 RGB = np.random.default_rng(0).integers(0, 256, (6, 9, 3), np.uint8)
 
@@ -326,9 +330,9 @@ def test_interrupted(here, run, monkeypatch):
     code, _, err = run("search", "in.png", "-o", "times.txt")
     assert (code, err) == (
         130,
-        "pidsampler: error: interrupted: nothing is written, and the same command begins anew\n",
+        "pidsampler: error: interrupted: the same command goes on where it was\n",
     )
-    assert sorted(os.listdir()) == ["all", "in.png"]
+    assert sorted(os.listdir()) == ["all", "in.png", "times.txt.journal"]
 
 
 @pytest.mark.parametrize("command", [["-m", "pidsampler"], ["-m", "pidsampler.cli"], ["bin/pidsampler"]])
@@ -396,6 +400,32 @@ def test_table_plot_in_another_format_and_over_a_file(here, run):
     assert "</svg>" in (here / "a.svg").read_text()
 
 
+def test_several_tables_are_printed_and_drawn_together(here, run):
+    """A learnt one stands beside named ones; a file's name may hold what matplotlib takes for mathematics."""
+    _, text, _ = run("table", "dpmpp-2m@karras:4", "--json")
+    (here / "a $x_$.json").write_text(text)
+    specs = ["@a $x_$.json", "heun@uniform:2", "flow-sde@pid:4", "@a $x_$.json"]
+    code, out, err = run("table", *specs, "--plot", "a.svg")
+    assert (code, err) == (0, "")
+    alone = [run("table", spec)[1] for spec in specs[:3]]
+    assert out == "\n".join(alone)  # the one named twice once
+    drawn = (here / "a.svg").read_text()
+    assert [drawn.count(f"<!-- {name} -->") for name in (*specs[:3], "flow-ode")] == [1, 1, 1, 0]
+    long = [f"@{'long' * 20}{k}.json" for k in range(2)]
+    plot_tables({name: get_scheduler("flow-ode").table() for name in long}, Path("b.svg"))
+    assert [Path("b.svg").read_text().count(f"longlong{k}.json -->") for k in range(2)] == [1, 1]
+
+
+def test_several_tables_refuse(here, run):
+    message = "several tables are not one in JSON: name one, or leave --json out"
+    assert run("table", "heun", "euler", "--json") == (2, "", f"pidsampler: error: {message}\n")
+    with pytest.raises(PidSamplerError, match="no table to draw"):
+        plot_tables({}, Path("a.png"))
+    with pytest.raises(PidSamplerError, match="must be a StepTable"):
+        plot_tables({"heun": get_scheduler("heun@uniform:2")}, Path("a.png"))
+    assert not (here / "a.png").exists()
+
+
 def test_table_plot_refuses(here, run, monkeypatch):
     """What is drawn is printed before."""
     _, printed, _ = run("table", "flow-ode")
@@ -425,7 +455,7 @@ def test_a_bundled_model_is_verified_by_its_hashes(here, run, name, monkeypatch)
     assert (code, err) == (0, "")
     assert out.endswith("\nit is the bundled model, unchanged\n")
     bundled = here / "models"
-    shutil.copytree(models._BUNDLED_FOLDER, bundled)
+    shutil.copytree(models.BUNDLED_FOLDER, bundled)
     monkeypatch.setattr(models, "_BUNDLED_FOLDER", bundled)
     assert run("inspect", str(bundled / name), "--verify")[0] == 0
     with (bundled / name / "pidsampler.json").open("a") as file:
@@ -436,9 +466,11 @@ def test_a_bundled_model_is_verified_by_its_hashes(here, run, name, monkeypatch)
 
 
 def test_the_listed_hashes_are_those_of_all_bundled_files():
-    """To renew: cd pidsampler/models && sha256sum */*.onnx */pidsampler.json > SHA256SUMS"""
-    listed = (models._BUNDLED_FOLDER / "SHA256SUMS").read_text().splitlines()
+    """To renew: cd pidsampler/models && sha256sum */*.onnx */pidsampler.json */tables/*.json > SHA256SUMS"""
+    listed = (models.BUNDLED_FOLDER / "SHA256SUMS").read_text().splitlines()
     found = [f"{d}  {name}/{file}" for name in models.bundled_models() for file, d in models.model_hashes(name).items()]
+    for name in models.bundled_models():
+        found += [f"{sha256(path)}  {name}/tables/{path.name}" for path in models.model_tables(name).values()]
     assert sorted(listed) == sorted(found)
 
 

@@ -18,9 +18,9 @@ from pidsampler.export.folder import check_target
 from pidsampler.io import atomic, captions, files, latents, pictures, whole
 from pidsampler.io.tables import read_table
 from pidsampler.io.times import read_list
+from pidsampler.onnx import model_hashes
 from pidsampler.onnx.hub import model_folder
 from pidsampler.onnx.manifest import read_manifest
-from pidsampler.onnx.model import model_hashes
 from pidsampler.plugins import load_from_file
 from pidsampler.study.file import read_study
 

@@ -59,7 +59,7 @@ def test_the_table_and_its_history(here):
     assert error["mean"] == pytest.approx(np.mean([*held_out["errors"].values()]))
     assert error["mean"] < history["best_known"][0]["mean"]
     assert history["best_known"][0]["found_is"] == "better"
-    assert 10 < history["amplification"] < 100
+    assert 1 < history["amplification"] < 100
     assert history["settings"] == {
         "calls": 2,
         "timesteps": None,
@@ -67,24 +67,41 @@ def test_the_table_and_its_history(here):
         "ridge": 0.01,
         "seeds": 2,
         "evaluations": 1,
-        "free_start": False,
-        "joint": True,
+        "free_start": None,
+        "joint": None,
         "most_amplified": 100.0,
+        "target": "ode",
+        "paired": False,
+        "biased": False,
     }
+    assert sorted(history["consistency"]) == ["found", "own", "solution"]
     assert str(here) not in json.dumps(history)
 
 
 def test_it_is_shown(here, capsys):
     assert main(["table", f"@{here / 'table.json'}"]) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert shown[1].endswith("learn for the model gaussian")
-    assert "RMS distance to the ODE's solution: " in shown[2]
-    assert "amplification" in shown[2]
+    history = read_table(here / "table.json").history
+    mean, low, high = (f"{history['error'][name]:.4g}" for name in ("mean", "low", "high"))
+    best = history["best_known"][0]
+    assert shown[1] == f"made by {history['made_by']} for the model gaussian"
+    assert shown[2].startswith("settings: calls=2, history=3, ridge=0.01, seeds=2, ")
+    assert shown[4] == f"fitted to 2 runs of a.png, error {history['error_fitted_to']:.4g}"
+    assert shown[5:7] == ["held out 2 runs of b.png", f"RMS distance to the ODE's solution: {mean} [{low}, {high}]"]
+    assert f"best of {history['known_samplers']} known samplers: {best['sampler']}" in shown
+    assert shown[shown.index("") - 1].startswith("versions: pidsampler=")
 
 
 def test_a_history_of_a_stranger_is_shown_whatever_it_is(here, capsys):
     data = json.loads((here / "table.json").read_text())
-    for history in ({"x": 1}, {"model": [], "error": "\x1b[1m", "best_known": {}}, {"made_by": "y" * 5000}):
+    strange = {
+        "model": {"name": "z" * 5000},
+        "made_by": "\x1b[1m",
+        "fitted_to": [1],
+        "best_known": [],
+        "held_out": [{}],
+    }
+    for history in ({"x": 1}, {"model": [], "error": "\x1b[1m", "best_known": {}}, strange, {"settings": [[]]}):
         (here / "strange.json").write_text(json.dumps({**data, "history": history}))
         assert main(["table", f"@{here / 'strange.json'}"]) == 0
         assert "\x1b" not in (out := capsys.readouterr().out)
@@ -104,6 +121,13 @@ def test_another_model_warns_and_its_record_says_so(here):
     assert "learnt_for" not in Upscaler.load("gaussian", "cpu")(here / "a.png", "heun@uniform:2").record
 
 
+def test_crops_are_said(here, learn):
+    code, out, _ = learn("-o", str(here / "cropped.json"), "--crop", "4")
+    assert code == 0
+    assert "Squares of 4 pixels with the most detail: a.png at 0, 0; b.png at 0, 0." in out
+    assert read_table(here / "cropped.json").history["fitted_to"][0]["crop"] == [0, 0, 4]
+
+
 def test_a_dry_run_writes_nothing(here, learn):
     code, out, _ = learn("-o", str(here / "new.json"), "--dry-run")
     assert code == 0
@@ -112,10 +136,24 @@ def test_a_dry_run_writes_nothing(here, learn):
     assert not (here / "new.json").exists()
 
 
+def test_a_measure_takes_the_pictures_as_what_results_should_be(here, learn, capsys):
+    path = here / "psnr.json"
+    code, out, err = learn("-o", str(path), "--target", "psnr")
+    assert code == 0, err
+    assert "psnr (dB), higher is better" in out
+    history = read_table(path).history
+    assert (history["settings"]["target"], history["measure"]) == ("psnr", "psnr (dB), higher is better")
+    assert history["error"]["mean"] >= history["best_known"][0]["mean"] - 1
+    assert "consistency" not in history
+    assert main(["table", f"@{path}"]) == 0
+    assert "psnr (dB), higher is better: " in capsys.readouterr().out
+
+
 def test_a_report_and_times_to_keep(here, learn):
     code, out, _ = learn("-o", str(here / "kept.json"), "--timesteps", "0.999,0.1,0", "--history", "all")
     assert code == 0
     assert "held out" in out
+    assert "Consistency with the input: " in out
     assert "What was learnt is " in out
     assert "With the network's outputs in bfloat16: " in out
     assert "written to" in out
@@ -133,6 +171,9 @@ def test_a_report_and_times_to_keep(here, learn):
         (("-o", "x.json", "--calls", "0"), 2, "--calls 0 must be a whole number in 1..64"),
         (("-o", "x.json", "--timesteps", "0.9,0.5,0.1,0"), 2, "the list has 3 steps, but --calls 2"),
         (("-o", "x.json", "--history", "4"), 2, "invalid choice"),
+        (("-o", "x.json", "--target", "psrn"), 2, "unknown target 'psrn': did you mean 'psnr'"),
+        (("-o", "x.json", "--target", "flow-sde@pid"), 2, "draws noise"),
+        (("-o", "x.json", "--calls", "3", "--paired"), 2, "--calls 3 cannot come in pairs"),
         (("-o", "x.json", "--seeds", "1"), 1, "1 held-out run gives no interval: pass more seeds"),
         (("-o", "x.json", "--most-amplified", "1"), 1, "more than --most-amplified 1"),
     ],
@@ -145,3 +186,19 @@ def test_it_refuses(here, learn, monkeypatch, options, code, message):
     assert err.count("\n") == 1
     assert (here / "a.png").read_bytes() == before
     assert not (here / "x.json").exists()
+
+
+def test_a_table_is_tried_on_other_things(here, learn, tmp_path, repository):
+    code, out, err = learn("-o", str(tmp_path / "t.json"), "--crop", "4", "--matrix")
+    assert (code, out) == (1, "")
+    assert "b.png is less than 8 pixels wide or high" in err
+    code, out, err = learn("-o", str(tmp_path / "t.json"), "--matrix")
+    assert code == 0, err
+    rows = read_table(tmp_path / "t.json").history["matrix"]
+    assert [row["on"] for row in rows] == ["model tiny", "model tiny-teacher"]
+    for row in rows:
+        line = f"{row['on']}  {row['distance']:.4g}  {row['best']}  {row['best_distance']:.4g}  {row['share']:.3g}"
+        assert line.split() in [told.split()[:6] for told in out.splitlines()]
+    code, out, err = learn("-o", str(tmp_path / "u.json"), "--matrix", "--target", "psnr")
+    assert code == 2
+    assert "--matrix is of distances to the ODE's solution" in err

@@ -1,6 +1,7 @@
 import itertools
 import warnings
 
+import attrs
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,13 +10,14 @@ from hypothesis import strategies as st
 from pidsampler import PidSamplerError, StepTable, get_scheduler, sample, timesteps
 from pidsampler.denoiser import Gaussian, GaussianMixture
 from pidsampler.errors import PidSamplerWarning
-from pidsampler.learn import Learning, LinearSolver, fit
+from pidsampler.learn import Learning, LinearSolver, fit, matrix
 from pidsampler.learn.flights import Course, Flight, Trajectory, rms
 from pidsampler.learn.guards import amplification
 from pidsampler.learn.joint import Ends, Point, refined
 from pidsampler.learn.known import known_samplers
 from pidsampler.learn.solved import Followed, Reference
 from pidsampler.learn.weights import least_squares
+from pidsampler.search.journal import Journal
 from pidsampler.search.problem import Problem, Subject
 from pidsampler.study.measures import Sample
 
@@ -48,7 +50,7 @@ class Points:
 @pytest.mark.parametrize("ridge", [0.0, 1e-2, 0.5])
 def test_weights_are_those_of_a_stacked_least_squares(ridge):
     flights = [flight(0, 1), flight(2)]
-    pairs = [(one, Trajectory(one, steps=32)) for one in flights]
+    pairs = [(one, Trajectory(one, one.follower(32))) for one in flights]
     found, ends = least_squares(pairs, TIMES, history=2, ridge=ridge)
     x = np.concatenate([one.noise for one in flights])
     predictions = []
@@ -121,7 +123,8 @@ def test_refining_never_makes_it_worse():
     here = Followed(flight(0, 1))
     ends = Ends(flights=[here.flight], targets=[here.end], change=1e-6)
     told = []
-    found = refined(ends, SOLVER, penalty=0.0, on_best=told.append)
+    off, found = refined(ends, SOLVER, penalty=0.0, on_best=told.append)
+    assert off == told[-1]
     assert told == sorted(told, reverse=True)
     assert rms(Course(here.flight, found).end - here.end) == pytest.approx(told[-1])
     assert told[-1] < 0.2 * rms(Course(here.flight, SOLVER).end - here.end)
@@ -155,6 +158,134 @@ def test_two_fits_with_one_seed_are_equal_to_the_bit():
     assert one.history == other.history
 
 
+class KilledError(Exception):
+    """What stands for the end of a process."""
+
+
+def killed(learning, problem, path, *, after):
+    """Whether learning was ended after so many calls, and the fit if not."""
+    calls = itertools.count(1)
+
+    def on_call(what, about):
+        if next(calls) > after:
+            raise KilledError
+
+    try:
+        return False, learning.run(problem, on_call, journal=Journal(path))
+    except KilledError:
+        return True, None
+
+
+def test_killed_and_begun_again_it_ends_the_same_to_the_bit(tmp_path):
+    """Of a network whose solution is followed, so that ends are kept too; with a line that was half written."""
+    net, path = GaussianMixture([-0.6, 0.2], [0.3, 0.2], [2, 1]), tmp_path / "journal"
+    subject = Subject(name="net", denoiser=net, shape=(1, 3, 4, 4), seen=Sample(np.empty(0)))
+    problem = Problem(name="net", subjects=[subject], first=0.999, dtype=np.float64)
+    learning = Learning(calls=3, evaluations=4, seeds=2)
+    calls = []
+    plain = learning.run(problem, lambda what, about: calls.append(what))
+    assert {what.partition(":")[0].partition(" ")[0] for what in calls} >= {"solving", "moving", "times", "comparing"}
+    times = 0
+    for after in itertools.count(100, 120):
+        ended, found = killed(learning, problem, path, after=after)
+        times += ended
+        if not ended:
+            break
+        with path.open("ab") as file:
+            file.write(b'["half writ')
+    assert times >= 3
+    assert found.table == plain.table
+    assert found.history == plain.history
+    left = []
+    again = learning.run(problem, lambda what, about: left.append(about), journal=Journal(path))
+    assert again.history == plain.history
+    assert len(left) < 0.5 * len(calls)
+    assert left[0] < len(calls)
+
+
+def test_a_journal_of_others(tmp_path):
+    path = tmp_path / "journal"
+    learning = Learning(calls=2, evaluations=0, seeds=2)
+    learning.run(PROBLEM, journal=Journal(path))
+    other = Journal(path)
+    found = attrs.evolve(learning, ridge=0.5).run(PROBLEM, journal=other)
+    assert other.replaced
+    assert found.table == attrs.evolve(learning, ridge=0.5).run(PROBLEM).table
+    path.write_text("my diary")
+    with pytest.raises(PidSamplerError, match="is no journal of this program: remove it"):
+        learning.run(PROBLEM, journal=Journal(path))
+    assert path.read_text() == "my diary"
+    held = Journal(tmp_path / "held")
+    held.begin({})
+    with pytest.raises(PidSamplerError, match="is being worked on by another process"):
+        learning.run(PROBLEM, journal=Journal(tmp_path / "held"))
+    held.remove()
+    assert not held.path.exists()
+
+
+def test_too_large_errors_raise_the_ridge():
+    """Modes so narrow that a large first step makes errors large."""
+    flow = GaussianMixture([-0.5, 0.5], [0.1, 0.1], [1, 1])
+    problem = Problem.of_flow(flow, height=8, width=8)
+    learning = Learning(calls=4, evaluations=30, seeds=2, most_amplified=6, free_start=False)
+    found = learning.run(problem)
+    assert found.amplification <= 6
+    assert found.history["ridge"] > found.history["settings"]["ridge"] == 0.01
+    assert any(line.startswith("The ridge was raised from 0.01 to ") for line in found.report)
+    with pytest.raises(PidSamplerError, match="times larger, more than most_amplified=1: pass a larger ridge"):
+        attrs.evolve(learning, ridge=0, most_amplified=1).run(problem)
+
+
+def test_a_searched_list_is_compared_with():
+    found = Learning(calls=3, evaluations=16, seeds=2).run(PROBLEM)
+    searched, best = found.known.searched, found.baselines[0]
+    method, _, spec = best.name.partition("@")
+    assert searched.name == f"{method}@searched:{spec[-1]}"
+    assert searched.mean < best.mean
+    off = distances_by(method, searched.times, seeds=(2, 3))
+    assert np.mean(off) == pytest.approx(searched.mean)
+    assert found.history["best_searched"]["times"] == searched.times.tolist()
+    assert found.history["lists_left_out"]["polyexponential"] == "it is the same as exponential"
+    assert sum("of the distance of" in line for line in found.report) == 2
+
+
+def test_a_matrix_of_tables_and_problems():
+    other = Problem.of_flow(GaussianMixture([-0.3, 0.4], [0.5, 0.35], [1, 2]), height=4, width=4)
+    tables = {"mine": SOLVER.table(), "euler": "flow-ode@uniform:2"}
+    rows = matrix(tables, {"this": PROBLEM, "other": other}, seeds=2)
+    assert [(row.table, row.on) for row in rows] == [(a, b) for a in tables for b in ("this", "other")]
+    for row in rows:
+        assert row.share == row.distance / row.best_distance
+        assert row.low <= row.distance - row.best_distance <= row.high
+        assert row.reference_error == 0.0
+    assert rows[2].distance == pytest.approx(np.mean(distances_by("flow-ode", [1, 0.5, 0], seeds=(0, 1))))
+    assert rows[2].share > 1
+    with pytest.raises(PidSamplerError, match="draws noise or asks two networks"):
+        matrix({"sde": "flow-sde@uniform:2"}, {"this": PROBLEM})
+    with pytest.raises(PidSamplerError, match="a single run"):
+        matrix(tables, {"this": PROBLEM}, seeds=1)
+
+
+def distances_by(name, times, *, seeds):
+    """Of a sampler's results from the exact solution, each seed on its own."""
+    here = flight(*seeds)
+    off = sample(FLOW, get_scheduler(name, times), x=here.noise, dtype=float) - here.exact
+    return [rms(one) for one in off]
+
+
+def test_any_callable_and_all_options():
+    def net(x, t):  # as a module of float32 is called
+        FLOW.predict(x.astype(np.float32), t, out := np.empty(x.shape, np.float32))
+        return out
+
+    options = {"seeds": 2, "evaluations": 4, "history": 1, "joint": 1, "most_amplified": 20, "free_start": False}
+    found = fit(net, calls=3, shape=(3, 4, 4), **options)
+    exact = fit(FLOW, calls=3, shape=(3, 4, 4), **options)
+    assert found.table.times[0] == 0.999
+    assert found.error == pytest.approx(exact.error, rel=0.2)
+    assert found.error < 0.6 * found.baselines[0].mean
+
+
 def test_a_list_to_keep_is_kept_to_the_bit():
     times = timesteps.uniform(2).tolist()
     found = fit(FLOW, calls=2, shape=(3, 4, 4), timesteps=times, seeds=2)
@@ -163,15 +294,15 @@ def test_a_list_to_keep_is_kept_to_the_bit():
 
 
 def test_a_first_time_that_may_move():
-    found = Learning(calls=2, evaluations=6, seeds=2, free_start=True).run(PROBLEM)
-    kept = Learning(calls=2, evaluations=6, seeds=2).run(PROBLEM)
+    found = Learning(calls=2, evaluations=6, seeds=2).run(PROBLEM)
+    kept = Learning(calls=2, evaluations=6, seeds=2, free_start=False).run(PROBLEM)
     assert found.table.times[0] < 1.0 == kept.table.times[0]
     assert found.fitted < kept.fitted
 
 
 def test_no_better_than_noise_is_said_so():
-    """One call has nothing to learn: it is the step of every named method."""
-    found = fit(FLOW, calls=1, shape=(3, 4, 4), seeds=2)
+    """One call from a given time has nothing to learn: it is the step of every named method."""
+    found = fit(FLOW, calls=1, shape=(3, 4, 4), seeds=2, free_start=False)
     assert {rival.verdict for rival in found.baselines} == {"within noise"}
     assert any("not shown to be better than" in line and "within noise" in line for line in found.report)
 
@@ -220,11 +351,15 @@ def test_amplification_of_a_sum_of_predictions():
     ("call", "message"),
     [
         (lambda: Learning(calls=2, timesteps=[1, 0.5, 0.2, 0]), "the list has 3 steps, but calls=2"),
-        (lambda: Learning(calls=2, timesteps=[1, 0.5, 0], free_start=True), "leave one of them out"),
         (lambda: Learning(calls=65), "calls=65 must be a whole number in 1..64"),
         (lambda: Learning(calls=2, seeds=1).run(PROBLEM), "1 held-out run gives no interval"),
-        (lambda: Learning(calls=2, most_amplified=1, evaluations=0).run(PROBLEM), "more than most_amplified=1: pass"),
+        (
+            lambda: Learning(calls=2, most_amplified=1, evaluations=0, free_start=False).run(PROBLEM),
+            "more than most_amplified=1: pass",
+        ),
         (lambda: fit(FLOW, calls=2, shape=(4, 4)), "is not that of an image"),
+        (lambda: fit((FLOW, FLOW), calls=2, shape=(3, 4, 4)), "pass the two as one, such as Guided"),
+        (lambda: fit(FLOW, calls=2, shape=(3, 4, 4), steps=3), "steps"),
         (lambda: fit(lambda x, t: x * np.nan, calls=2, shape=(3, 4, 4)), "returned NaN or infinity"),
     ],
 )

@@ -13,8 +13,8 @@ from pidsampler.export.build import TYPES
 from pidsampler.export.layers import TARGETS, Form
 from pidsampler.export.projection import build_projection
 from pidsampler.export.vae import ENCODERS, build_encoder, random_encoder
+from pidsampler.onnx import bundled_models
 from pidsampler.onnx.contract import ENCODER, NETWORK
-from pidsampler.onnx.model import bundled_models
 from pidsampler.upscale.memory import measure
 
 SIDE = 128

@@ -10,7 +10,7 @@ import pytest
 from pidsampler import PidSamplerError, Upscaler
 from pidsampler.cli import main
 from pidsampler.onnx import hub
-from pidsampler.onnx.model import _BUNDLED_FOLDER
+from pidsampler.onnx.folders import BUNDLED_FOLDER
 
 MAIN, OTHER = "0123456789" * 4, "ab" * 20
 
@@ -34,7 +34,7 @@ def _asked(monkeypatch, tmp_path):
         if repository != "someone/PiD.onnx-1":
             raise OSError("404:\n no such repository")
         assert "*.onnx" in allow_patterns
-        shutil.copytree(_BUNDLED_FOLDER / "gaussian", local_dir, dirs_exist_ok=True)
+        shutil.copytree(BUNDLED_FOLDER / "gaussian", local_dir, dirs_exist_ok=True)
 
     def model_info(repository, *, revision=None):
         if repository == "someone/free":

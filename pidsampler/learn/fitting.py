@@ -1,0 +1,145 @@
+"""The fit of a solver to runs: weights over known lists, then times moved with weights, then both together."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+
+import attrs
+import numpy as np
+
+from ..errors import PidSamplerError
+from ..search import refine
+from ..search.compare import known_lists
+from ..search.problem import Problem
+from ..timesteps import Times
+from .flights import Array
+from .joint import MOST_STEPS, Ends, refined
+from .runs import Told
+from .solved import Followed, mean_square
+from .solver import LinearSolver
+
+Found = list[tuple[LinearSolver, str | None]]
+
+_BELOW = 0.95  # where a first time that may move begins, as a share of where it was
+_FEW_STEPS = 3  # of Gauss and Newton from each list, before the best of them are chosen
+_MORE_STEPS = 7  # that there often are after those
+_LIGHTER = 0.1  # ridge of times and weights together, relative to that of weights alone
+
+
+def rounds_of(joint: int) -> int:
+    """Return about how many steps of Gauss and Newton there are, from so many lists and the moved one."""
+    return _FEW_STEPS * (joint + 1) + _MORE_STEPS * _finalists(joint + 1) if joint else 0
+
+
+def _finalists(lists: int) -> int:
+    return -(-lists // 3)
+
+
+@attrs.frozen(kw_only=True, eq=False)
+class Fitting:
+    """How solvers are fitted to runs.
+
+    Args:
+        problem: What is sampled.
+        seen: The runs.
+        told: What is told of each call; its journal keeps the numbers.
+        calls: Model calls.
+        timesteps: The list to keep; None moves the times too.
+        weigh: `least_squares` with the form of the rows: their history, in pairs or not, biased or not.
+        evaluations: Most lists that are tried beyond the known ones.
+        below: Move the first time too, below this.
+        joint: From how many known lists, and from the moved one, times and weights are refined together; 0 leaves it
+            out.
+    """
+
+    problem: Problem
+    seen: Sequence[Followed]
+    told: Told
+    calls: int
+    timesteps: tuple[float, ...] | None
+    weigh: Callable[..., tuple[LinearSolver, list[Array]]]
+    evaluations: int
+    below: float | None
+    joint: int
+
+    def solvers(self, *, ridge: float) -> Found:
+        """Return solvers, the best first, each with the known list that its times were moved from, if any.
+
+        Raises:
+            PidSamplerError: The network fails.
+        """
+        self.told.what = "weights"
+        if self.timesteps is not None:
+            return [(self._over(np.array(self.timesteps), ridge)[0], None)]
+        share = 1.0 if self.below is None else _BELOW
+        lists = {name: times * share for name, times in known_lists(self.problem, self.calls).items()}
+        best = math.inf
+
+        def cost(times: Times) -> float:
+            nonlocal best
+            found = self._cost(times, ridge)
+            best = min(best, found)
+            self.told.what = f"moving times: {math.sqrt(best):.4g}"
+            return found
+
+        costs = {name: cost(times) for name, times in lists.items()}
+        order = sorted(costs, key=costs.__getitem__)
+        tried = refine(lists[order[0]], cost, evaluations=self.evaluations, below=self.below)
+        least, moved = min([(costs[order[0]], lists[order[0]]), *tried], key=lambda one: one[0])
+        if not self.joint or (self.calls == 1 and self.below is None):
+            return [(self._over(moved, ridge)[0], order[0])]
+        others = [(costs[name], lists[name], name) for name in order[: self.joint] if costs[name] > least]
+        return self._together([(least, moved, order[0]), *others], ridge)
+
+    def _over(self, times: Times, ridge: float) -> tuple[LinearSolver, list[Array]]:
+        """The solver over a list, and where the runs end."""
+        return self.weigh([(one.flight, one.trajectory) for one in self.seen], times.tolist(), ridge=ridge)
+
+    def _cost(self, times: Times, ridge: float) -> float:
+        def work() -> list[float]:
+            try:
+                return [mean_square(self.seen, self._over(times, ridge)[1])]
+            except PidSamplerError:
+                return [math.inf]
+
+        return self.told.journal.kept(f"{ridge!r} over {times.tobytes().hex()}", work, count=1)[0]
+
+    def _together(self, begins: Sequence[tuple[float, Times, str]], ridge: float) -> Found:
+        """What times and weights together become, of several lists, the best first; and the name of the list.
+
+        A few steps are taken from each list, and all steps from the best third.
+        """
+        ends = Ends(
+            flights=[one.flight for one in self.seen],
+            targets=[one.end for one in self.seen],
+            change=1e-6 if all(one.flight.subject.seen.flow for one in self.seen) else 1e-3,
+        )
+        best = math.inf
+
+        def on_best(off: float) -> None:
+            nonlocal best
+            best = min(best, off)
+            self.told.what = f"times and weights together: {best:.4g}"
+
+        def further(solver: LinearSolver, penalty: float, steps: int) -> tuple[float, LinearSolver]:
+            below = self.below if self.below is not None and solver.times[0] < self.below else None
+            return refined(
+                ends,
+                solver,
+                penalty=penalty,
+                below=below,
+                steps=steps,
+                on_best=on_best,
+                journal=self.told.journal,
+            )
+
+        few = []
+        for cost, times, name in begins:
+            penalty = _LIGHTER * ridge * cost
+            off, solver = further(self._over(times, ridge)[0], penalty, _FEW_STEPS)
+            few.append((off, name, solver, penalty))
+        few.sort(key=lambda one: one[0])
+        best_few = few[: _finalists(len(few))]
+        done = [(*further(solver, penalty, MOST_STEPS), name) for _, name, solver, penalty in best_few]
+        return [(solver, name) for _, solver, name in sorted(done, key=lambda one: one[0])]
