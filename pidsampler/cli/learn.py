@@ -11,7 +11,6 @@ import attrs
 
 from ..errors import FileError
 from ..io.tables import write_table
-from ..schedulers.registry import as_times
 from .common import GOES_ON, UsageError, check_output_file, checking, duration, resuming
 from .output import say, tell
 from .progress import progress_bar
@@ -106,11 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
     from ..search.problem import Problem
 
     with checking():
-        given, calls = arguments.timesteps, arguments.calls
-        times = None if given is None else tuple(as_times(given).tolist())
+        calls = arguments.calls
         learning = Learning(
             calls=calls,
-            timesteps=times,
+            timesteps=arguments.timesteps,
             history=min(calls, 64) if arguments.history == "all" else int(arguments.history),
             ridge=arguments.ridge,
             seeds=arguments.seeds,

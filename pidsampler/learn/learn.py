@@ -20,9 +20,9 @@ from typing import Any
 import attrs
 import numpy as np
 
-from .. import timesteps
 from ..errors import ConfigError, optional
 from ..schedulers.making import SamplerLike, sampler_name
+from ..schedulers.registry import as_times
 from ..search.compare import Pairs, known_lists, lists_left_out, split
 from ..search.journal import Journal, facts_of
 from ..search.problem import Problem
@@ -53,7 +53,7 @@ _RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too l
 
 
 def _list(name: str, value: Any) -> tuple[float, ...]:
-    return tuple(timesteps.custom(value).tolist())
+    return tuple(as_times(value).tolist())
 
 
 def _target(name: str, value: SamplerLike) -> SamplerLike:
@@ -85,7 +85,7 @@ class Learning:
 
     Args:
         calls: Model calls.
-        timesteps: A list of so many steps to keep; None moves the times too.
+        timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
         history: The most predictions before its own that a row weighs; all there are is `calls`.
         ridge: How much large weights count against the fit, relative to what they weigh. 0 fits the runs best, and
             generalises least.
