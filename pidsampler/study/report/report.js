@@ -56,6 +56,24 @@ function segments(fieldset, name, pairs, chosen, change) {
   }
 }
 
+// ---- Files to take away ----
+
+/** A button that saves what `content` returns: [name, type, text]. */
+function saveButton(label, content) {
+  return make("button", { type: "button", class: "save", title: `Save as ${label}`, click: () => {
+    const [name, type, text] = content();
+    const url = URL.createObjectURL(new Blob([text], { type }));
+    make("a", { href: url, download: name.replace(/[^\w.-]+/g, "-") }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  } }, label);
+}
+
+/** Rows of values as CSV. */
+const csv = (rows) => rows.map((row) => row.map((value) => {
+  const text = String(value ?? "");
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}).join(",")).join("\n") + "\n";
+
 // ---- Numbers ----
 
 const SUPERSCRIPTS = "⁰¹²³⁴⁵⁶⁷⁸⁹";

@@ -11,7 +11,7 @@ from typing import IO, Any
 
 from ...errors import printable, unknown_name
 from ...io.atomic import place
-from .drawing import COSTS, has, title_of
+from .plots import COSTS, has, loss, number, title_of
 
 _SHOWN_COSTS = ("calls", "seconds")
 _ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "": ""}
@@ -122,12 +122,10 @@ def _body(data: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> list[t
 
 def _column(cells: Sequence[Mapping[str, Any]], measure: Mapping[str, Any]) -> list[_Value | None]:
     name, digits = measure["name"], measure["digits"]
-    loss: Callable[[float], float] = {"lower": float, "higher": lambda x: -x, "zero": abs, "": lambda x: 0.0}[
-        measure["better"]
-    ]
+    better = measure["better"]
     known = [cell["results"][name] for cell in cells if has(cell, name)]
-    least = min((loss(result["mean"]) for result in known), default=0.0)
-    best = {_number(r["mean"], digits) for r in known if loss(r["mean"]) == least} if measure["better"] else set()
+    least = min((loss(better, result["mean"]) for result in known), default=0.0)
+    best = {number(r["mean"], digits) for r in known if loss(better, r["mean"]) == least} if better else set()
     values: list[_Value | None] = []
     for cell in cells:
         result = cell["results"][name] if has(cell, name) else None
@@ -135,15 +133,9 @@ def _column(cells: Sequence[Mapping[str, Any]], measure: Mapping[str, Any]) -> l
             values.append(None)
             continue
         half = None if result["low"] is None else (result["high"] - result["low"]) / 2
-        mean, noise = _number(result["mean"], digits), bool(result["difference"] and result["difference"]["noise"])
-        values.append((mean, _number(half, digits, 0) if half else "", mean in best, noise))
+        mean, noise = number(result["mean"], digits), bool(result["difference"] and result["difference"]["noise"])
+        values.append((mean, number(half, digits, scientific=0) if half else "", mean in best, noise))
     return values
-
-
-def _number(value: float, digits: int, scientific: int = 1) -> str:
-    """A number with that many decimals; as 1.2e-07 where they would say 0 of what is not."""
-    text = f"{value:.{digits}f}"
-    return f"{value:.{scientific}e}" if value and not float(text) else text
 
 
 def _note(

@@ -14,6 +14,7 @@ from PIL import Image
 
 from pidsampler import PidSamplerError
 from pidsampler.study.report import write_report
+from pidsampler.study.report.plots import plots_of
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\"><!-- <script>alert(1)</script> $title &amp; '\""
 ORDERS = {"flow-sde": 0, "flow-ode": 1, "heun": 2, "dpmpp-2m": 2, "unipc": 3, "deis": 2, "er-sde": 2, "rk4": 4}
@@ -190,7 +191,7 @@ def test_the_file_holds_the_data_and_the_pictures(tmp_path):
     data, pictures = make_study(hostile=True)
     found = Elements(write(tmp_path, data, pictures).read_text(encoding="utf-8")).found
     by_id = {attributes["id"]: text for tag, attributes, text in found if tag == "script" and "id" in attributes}
-    assert json.loads(by_id.pop("data")) == data
+    assert json.loads(by_id.pop("data")) == data | {"plots": plots_of(data)}
     assert {name.removeprefix("picture-"): base64.b64decode(text) for name, text in by_id.items()} == pictures
 
 
@@ -231,7 +232,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_numbers_that_json_has_not_are_refused(tmp_path):
     data, pictures = make_study(steps=(2, 4), size=4)
-    data["cells"][0]["results"]["psnr"]["mean"] = float("nan")
+    data["cells"][0]["results"]["memory"]["mean"] = float("nan")
     with pytest.raises(ValueError, match="not JSON compliant"):
         write(tmp_path, data, pictures)
 
@@ -525,7 +526,7 @@ def test_a_mark_selects_its_cell(show):
 
 def test_marks_are_reached_by_keys(show):
     page = show()
-    page.locator("#cost input").first.focus()
+    page.locator("#pareto .controls button").focus()
     page.keyboard.press("Tab")
     focused = "document.activeElement.getAttribute('aria-label')"
     first = page.evaluate(focused)
@@ -540,10 +541,10 @@ def test_marks_are_reached_by_keys(show):
 def test_the_front_and_the_cost(show):
     page = show()
     summary = page.locator("#pareto [role=img]").first.get_attribute("aria-label")
-    assert summary.startswith("psnr (dB) against model calls of 40 cells. On the front: ")
+    assert summary.startswith("psnr, dB against model calls of 40 cells. On the front: ")
     assert page.locator("#pareto .name").count() > 2
     page.locator("#cost input").nth(1).check()
-    assert "against seconds per run" in page.locator("#pareto [role=img]").first.get_attribute("aria-label")
+    assert "against seconds of" in page.locator("#pareto [role=img]").first.get_attribute("aria-label")
     page.locator("#effects select").select_option("flip")
     assert page.locator("#pareto select").input_value() == "flip"
     assert "flip  ↓ better" in page.locator("#pareto text").all_text_contents()
@@ -570,7 +571,6 @@ def test_schedules_leave_out_what_is_infinite(show):
     page = show((data, pictures))
     marks = [page.locator("#schedules .plot").nth(i).locator(".mark").count() for i in (0, 1)]
     assert marks == [2 + 4 + 8 + 16 + 32 + 5, 1 + 3 + 7 + 15 + 31]
-    page.locator("#along input").nth(1).check()
     assert "share of the steps" in page.locator("#schedules text").all_text_contents()
 
 
