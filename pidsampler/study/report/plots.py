@@ -15,7 +15,7 @@ from __future__ import annotations
 import itertools
 import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ...schedulers.exact import log_snr
@@ -98,7 +98,7 @@ def _pareto(data: _Data, measure: _Data) -> dict[str, Any]:
         joined = "thread" if len(data["axes"]) > 1 else ""
         told = [f"{c['label']}, {number(at[c['id']][1], measure['digits'])} at {at[c['id']][0]:g}" for c in front]
         points = list(itertools.chain(*lines.values()))
-        baseline = data.get("baseline")
+        baseline = data["baseline"]
         panels.append(
             {
                 "of": cost,
@@ -323,8 +323,8 @@ def _axis(
 ) -> dict[str, Any]:
     """An axis for values; logarithmic if they are above 0 and reach as far as a ratio `log`."""
     least, most = min(values), max(values)
+    ticks: list[list[Any]] = [[i, name] for i, name in enumerate(names or ())]
     if names is not None:
-        ticks = [[i, name] for i, name in enumerate(names)]
         ends = {"low": -0.5, "high": len(names) - 0.5}
         return {"title": title, "log": False, **ends, "ticks": ticks, "digits": 0, "names": True}
     is_log = log is not None and least > 0.0 and most >= log * least
@@ -340,11 +340,14 @@ def _axis(
     else:
         ticks = _log_ticks(low, high) if is_log else []
         ticks = ticks if len(ticks) > 1 else _linear_ticks(low, high)
-    forward: Callable[[float], float] = math.log if is_log else float
-    length = forward(high) - forward(low)
+
+    def place(value: float) -> float:
+        return math.log(value) if is_log else value
+
+    least_gap = _CLOSE * (place(high) - place(low))
     kept: list[list[Any]] = []
     for tick in ticks:
-        if not kept or forward(tick[0]) - forward(kept[-1][0]) >= _CLOSE * length:
+        if not kept or place(tick[0]) - place(kept[-1][0]) >= least_gap:
             kept.append(tick)
     return {"title": title, "log": is_log, "low": low, "high": high, "ticks": kept, "digits": 2, "names": False}
 

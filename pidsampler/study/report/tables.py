@@ -11,6 +11,7 @@ from typing import IO, Any
 
 from ...errors import printable, unknown_name
 from ...io.atomic import place
+from ..work import BASELINE
 from .plots import COSTS, has, loss, number, title_of
 
 _SHOWN_COSTS = ("calls", "seconds")
@@ -49,7 +50,8 @@ def markdown(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> 
         texts = [_md_value(value) if value else "—" for value in values]
         lines.append(_row([first + _marks(cell), *rest, *texts]))
     note = _note(data, shown, "—", "ns", _md)
-    return f"{_md(data['question'])}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+    said = "\n\n".join(_md(text) for text in (data["question"], data.get("finding", "")) if text)
+    return f"{said}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 
 def latex(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str:
@@ -94,7 +96,8 @@ def latex(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str
 
 
 def _marks(cell: Mapping[str, Any]) -> str:
-    return " (preset)" * bool(cell["preset"]) + " (biased)" * bool(cell["bias"])
+    marks = {"preset": cell["preset"], "biased": cell["bias"], "no sampler": cell["id"] == BASELINE}
+    return "".join(f" ({mark})" for mark, applies in marks.items() if applies)
 
 
 _Value = tuple[str, str, bool, bool]  # mean, half the interval's width or "", best, within noise of the preset
@@ -112,29 +115,36 @@ def _shown(data: Mapping[str, Any], names: Sequence[str] | None) -> list[Mapping
 
 def _body(data: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str], list[Any]]]:
     """Return the rows: a cell, its settings, and a `_Value` or None for each measure."""
-    columns = [_column(data["cells"], measure) for measure in shown]
+    columns = [_column(data, measure) for measure in shown]
     axes = [axis["name"] for axis in data["axes"]]
     rows = []
-    for cell, *values in zip(data["cells"], *columns, strict=True):
-        rows.append((cell, [cell["settings"][name] for name in axes] or [cell["label"]], values))
+    for cell, *values in zip(_rows(data), *columns, strict=True):
+        names = [cell["settings"].get(name, "") for name in axes] or [cell["label"]]
+        rows.append((cell, names if any(names) else [cell["label"], *names[1:]], values))
     return rows
 
 
-def _column(cells: Sequence[Mapping[str, Any]], measure: Mapping[str, Any]) -> list[_Value | None]:
+def _rows(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*data["cells"], *([] if data["baseline"] is None else [data["baseline"]])]
+
+
+def _column(data: Mapping[str, Any], measure: Mapping[str, Any]) -> list[_Value | None]:
     name, digits = measure["name"], measure["digits"]
     better = measure["better"]
-    known = [cell["results"][name] for cell in cells if has(cell, name)]
+    known = [cell["results"][name] for cell in data["cells"] if has(cell, name)]
     least = min((loss(better, result["mean"]) for result in known), default=0.0)
     best = {number(r["mean"], digits) for r in known if loss(better, r["mean"]) == least} if better else set()
     values: list[_Value | None] = []
-    for cell in cells:
+    for cell in _rows(data):
         result = cell["results"][name] if has(cell, name) else None
         if result is None:
             values.append(None)
             continue
         half = None if result["low"] is None else (result["high"] - result["low"]) / 2
         mean, noise = number(result["mean"], digits), bool(result["difference"] and result["difference"]["noise"])
-        values.append((mean, number(half, digits, scientific=0) if half else "", mean in best, noise))
+        values.append(
+            (mean, number(half, digits, scientific=0) if half else "", mean in best and cell["id"] != BASELINE, noise)
+        )
     return values
 
 
@@ -146,7 +156,7 @@ def _note(
     escape: Callable[[str], str],
 ) -> str:
     """The sentences that say what the intervals and marks mean, of those that are in the table."""
-    values = [value for measure in shown for value in _column(data["cells"], measure)]
+    values = [value for measure in shown for value in _column(data, measure)]
     runs = sorted({cell["runs"] for cell in data["cells"]})
     count = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else f"{runs[0]}" if runs else "no"
     parts = [f"Means over {count} {'run' if count == '1' else 'runs'}"]
@@ -163,6 +173,8 @@ def _note(
     parts += [f"{escape(line[:1].upper() + line[1:])}." for line in data["problems"] if line.startswith("measure ")]
     if any(cell["bias"] for cell in data["cells"]):
         parts.append("Biased: the sampler misses its noise level on purpose.")
+    if data["baseline"] is not None:
+        parts.append("No sampler: the input enlarged by bicubic, the same for every seed.")
     if data["preset"]:
         settings = ", ".join(f"{name} {value}" for name, value in data["preset"].items())
         parts.append(f"Preset: {escape(settings)}.")

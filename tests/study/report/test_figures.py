@@ -68,6 +68,7 @@ def study(schedulers=("flow-sde", "heun"), steps=(1, 2, 4), third=()):
         "preset": {"scheduler": schedulers[0], "steps": str(steps[0])},
         "sampling": "Intervals are 95 %.",
         "problems": [],
+        "baseline": None,
         "axes": axes,
         "measures": [{"name": n, "unit": u, "better": b, "digits": d, "source": ""} for n, u, b, d in named],
         "cells": cells,

@@ -149,7 +149,7 @@ def make_study(
                    "eta": "1.0", "noise": "philox", "degrade_sigma": str(seeds[0]) if seeds else "0.0"},
         "made": [["pidsampler", "0.1.0"], ["device", "cpu"], ["model calls", "12800"], ["time", "21 min"]],
         "sampling": "Intervals are 95 %, over seeds within these pictures: they say nothing about other pictures.",
-        "axes": axes, "measures": measures, "cells": cells, "effects": effects,
+        "axes": axes, "measures": measures, "cells": cells, "effects": effects, "baseline": None,
         "convergence": [{"measure": "ode-distance", "unit": "", "series": series}],
         "images": [{"name": n, "width": 4 * size, "height": 4 * size, "shown": [8, 16, size, size]} for n in images],
         "pictures": shown, "strips": strips,
