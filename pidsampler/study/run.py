@@ -168,8 +168,10 @@ def _session(device: str, processes: int | None) -> dict[str, str]:
     from ..bench.rows import machine
 
     found = machine(resolve_device(device))
-    kept = {name: found[name] for name in ("device", "cores", "date", "commit")}
-    return {**kept, "workers": "one a slot" if processes is None else str(processes)}
+    digits, *dirty = found["commit"].split("-")
+    commit = "-".join([digits[:12], *dirty])
+    kept = {name: found[name] for name in ("device", "cores", "date")}
+    return {**kept, "commit": commit, "workers": "one a slot" if processes is None else str(processes)}
 
 
 def _timed(job: StudyJob, device: str, processes: int) -> tuple[float, float]:

@@ -170,14 +170,16 @@ function writeLabels(plot, points, taken) {
   }
 }
 
-/** Call `render` when the host has a width, and whenever that changes. */
+/** Call `render` now, before anything is painted that it would move, and whenever the host's width changes. */
 function whenSized(host, render) {
   let width = 0;
-  new ResizeObserver(() => {
+  const check = () => {
     if (host.clientWidth === width || !host.clientWidth) return;
     width = host.clientWidth;
     render();
-  }).observe(host);
+  };
+  check();
+  new ResizeObserver(check).observe(host);
 }
 
 /** Tab reaches one of the nodes, arrow keys the others, in their order. */
@@ -221,5 +223,6 @@ function svgText(host) {
   return new XMLSerializer().serializeToString(copy);
 }
 
-/** A button that saves the plot in `host`. */
-const svgButton = (host, name) => saveButton("SVG", () => [`${name()}.svg`, "image/svg+xml", svgText(host)]);
+/** A button that saves the plot in `host`, whatever is drawn there then. */
+const svgButton = (host, name, label = "SVG") =>
+  saveButton(label, () => [`${name()}.svg`, "image/svg+xml", svgText(host)]);

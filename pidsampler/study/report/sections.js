@@ -141,7 +141,8 @@ function schedules() {
   if (!plot) return drop("schedules");
   const hosts = [...document.querySelectorAll("#schedules .plot")];
   lineFigure(hosts, plot.panels, $("#schedules .lines"), plot.facts, 0.5);
-  plot.panels.forEach(({ of }, index) => $("#schedules .controls").append(svgButton(hosts[index], () => `schedules-${of}`)));
+  plot.panels.forEach(({ of }, index) =>
+    $("#schedules .controls").append(svgButton(hosts[index], () => `schedules-${of}`, `SVG of ${of}`)));
 }
 
 pareto();

@@ -298,7 +298,7 @@ def _made(study: Plan, store: Store, results: Results, errors: Mapping[str, Mapp
         ["device", str(facts.get("device", ""))],
     ]
     sessions = store.sessions()
-    for name, label in (("device", "on"), ("cores", "cores"), ("workers", "workers"), ("commit", "commit")):
+    for name, label in (("device", "processor"), ("cores", "cores"), ("workers", "workers"), ("commit", "commit")):
         texts = dict.fromkeys(session.get(name, "") for session in sessions)
         made.append([label, ", ".join(filter(None, texts))])
     dates = [session["date"].replace("T", " ") for session in sessions]
