@@ -26,16 +26,16 @@ COSTS = tuple(cost.name for cost in work.COSTS)  # what a cell takes, rather tha
 _AGAINST = {"calls": "model calls", "seconds": "seconds"}
 _BETTER = {"higher": "  ↑ better", "lower": "  ↓ better", "zero": "  0 is best", "": ""}
 _LOG_X, _LOG_Y = 4.0, 20.0  # how far values reach, as a ratio, before only a logarithm shows them all
+_HUGE = 1e150  # no axis goes beyond
 _FEW = 6  # different values that are the ticks themselves
 _CLOSE = 1 / 25  # of an axis: ticks nearer than that are left out
 
-_COLUMNS = ("x", "y", "low", "high", "color", "shape", "ring")
-
 _Data = Mapping[str, Any]
+_Plot = dict[str, Any]  # or a part of one
 _Point = dict[str, Any]
 
 
-def plots_of(data: _Data) -> list[dict[str, Any]]:
+def plots_of(data: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the plots of a report's data, see above; one without anything to show is left out."""
     made = [
         *(_pareto(data, measure) for measure in data["measures"] if measure["name"] not in COSTS),
@@ -78,45 +78,37 @@ def number(value: float, digits: int, *, scientific: int = 1) -> str:
 # ---- The four plots ----
 
 
-def _pareto(data: _Data, measure: _Data) -> dict[str, Any]:
+def _pareto(data: _Data, measure: _Data) -> _Plot:
     """A measure against model calls and against seconds."""
-    name, better = measure["name"], measure["better"]
+    name, better, baseline = measure["name"], measure["better"], data["baseline"]
+    level = [baseline["label"], baseline["results"][name]["mean"]] if baseline and has(baseline, name) else None
     panels = []
     for cost, title in _AGAINST.items():
         cells = [cell for cell in data["cells"] if has(cell, name) and has(cell, cost)]
-        cells = [cell for cell in cells if cell["results"][cost]["mean"] > 0.0]
+        at = {cell["id"]: (cell["results"][cost]["mean"], cell["results"][name]["mean"]) for cell in cells}
+        cells = sorted((cell for cell in cells if at[cell["id"]][0] > 0.0), key=lambda cell: at[cell["id"]])
         if not cells:
             continue
-        at = {cell["id"]: (cell["results"][cost]["mean"], cell["results"][name]["mean"]) for cell in cells}
         front = [cells[i] for i in _front([at[cell["id"]] for cell in cells], better)] if better else []
         lines: dict[tuple[str, ...], list[_Point]] = {}
-        for cell in sorted(cells, key=lambda cell: at[cell["id"]]):
-            color, shape = _ranks(data, cell)
-            line = tuple(cell["settings"].get(axis["name"], "") for i, axis in enumerate(data["axes"]) if i != 1)
-            known = {"x": at[cell["id"]][0], **_interval(cell["results"][name]), "cell": cell["id"]}
-            lines.setdefault(line, []).append({**known, "color": color, "shape": shape, "ring": cell["preset"]})
+        for cell in cells:
+            values = [cell["settings"][axis["name"]] for axis in data["axes"]]
+            ranks = [axis["values"].index(value) for axis, value in zip(data["axes"], values, strict=True)]
+            point = _at(at[cell["id"]][0], cell["results"][name], *ranks[:2], ring=cell["preset"], cell=cell["id"])
+            lines.setdefault((*values[:1], *values[2:]), []).append(point)
         joined = "thread" if len(data["axes"]) > 1 else ""
+        points = [point for line in lines.values() for point in line]
+        x = _axis([point["x"] for point in points], title, log=_LOG_X)
         told = [f"{c['label']}, {number(at[c['id']][1], measure['digits'])} at {at[c['id']][0]:g}" for c in front]
-        points = list(itertools.chain(*lines.values()))
-        baseline = data["baseline"]
-        panels.append(
-            {
-                "of": cost,
-                "x": _axis([p["x"] for p in points], title, log=_LOG_X),
-                "y": _y_axis(points, measure),
-                "series": [_series("", line, joined) for line in lines.values()],
-                "front": [cell["id"] for cell in front],
-                "stairs": better in ("higher", "lower"),
-                "level": [baseline["label"], baseline["results"][name]["mean"]]
-                if baseline is not None and has(baseline, name)
-                else None,
-                "summary": f"{title_of(measure)} against {title} of {len(cells)} cells."
-                + (f" On the front: {'; '.join(told)}" if told else ""),
-            }
-        )
-    kinds = [[[value, i, 0] for i, value in enumerate(axis["values"])] for axis in data["axes"][:1]]
-    kinds += [[[value, None, i] for i, value in enumerate(axis["values"])] for axis in data["axes"][1:2]]
-    legend = [[axis["name"], kind] for axis, kind in zip(data["axes"], kinds, strict=False) if len(kind) > 1]
+        summary = f"{title_of(measure)} against {title} of {len(cells)} cells." + " On the front: " * bool(told)
+        marks = {"front": [cell["id"] for cell in front], "stairs": better in ("higher", "lower"), "level": level}
+        series = [_series("", line, joined) for line in lines.values()]
+        panels.append(_panel(cost, series, x=x, y=_y_axis(points, measure), summary=summary + "; ".join(told)) | marks)
+    legend = [  # the first axis has colors, the second shapes
+        [axis["name"], [[value, None if second else i, i * second] for i, value in enumerate(axis["values"])]]
+        for second, axis in enumerate(data["axes"][:2])
+        if len(axis["values"]) > 1
+    ]
     return {"kind": "pareto", "name": f"pareto-{name}", "measure": name, "panels": panels, "legend": legend}
 
 
@@ -130,77 +122,57 @@ def _front(points: Sequence[tuple[float, float]], better: str) -> list[int]:
     return front
 
 
-def _effects(data: _Data, axis: _Data) -> dict[str, Any]:
+def _effects(data: _Data, axis: _Data) -> _Plot:
     """One axis' effect on each measure, each on the scale of that measure's effects of all axes."""
-    which = data["axes"].index(axis)
+    which, preset = data["axes"].index(axis), data["preset"].get(axis["name"])
     numeric = all(_is_number(value) for value in axis["values"])
     panels = []
     for measure in data["measures"]:
         alike = [effect for effect in data["effects"] if effect["measure"] == measure["name"]]
-        points = [p for effect in alike if effect["axis"] == axis["name"] for p in effect["points"]]
-        points = [point for point in points if point["mean"] is not None]
+        every = [(effect["axis"], p) for effect in alike for p in effect["points"] if p["mean"] is not None]
+        points: list[_Point] = []
+        for point in (point for name, point in every if name == axis["name"]):
+            value = point["value"]
+            rank = axis["values"].index(value)
+            look = (0,) * which + (rank,) if which < 2 else ()
+            points.append(_at(float(value if numeric else len(points)), point, *look, ring=preset == value, note=value))
         if not points or measure["name"] in COSTS:
             continue
-        ranks = [axis["values"].index(point["value"]) for point in points]
-        shown = [
-            {
-                "x": float(point["value"]) if numeric else float(i),
-                **_interval(point),
-                "color": rank if which == 0 else 0,
-                "shape": rank if which == 1 else 0,
-                "ring": data["preset"].get(axis["name"]) == point["value"],
-                "note": point["value"],
-            }
-            for i, (point, rank) in enumerate(zip(points, ranks, strict=True))
-        ]
-        told = [f"{point['value']} {number(point['mean'], measure['digits'])}" for point in points]
-        values = [point["x"] for point in shown]
-        names = None if numeric else [point["value"] for point in points]
-        everywhere = [_interval(p) for effect in alike for p in effect["points"] if p["mean"] is not None]
-        panels.append(
-            {
-                "of": measure["name"],
-                "x": _axis(values, axis["name"] if numeric else "", log=_LOG_X if numeric else None, names=names),
-                "y": _y_axis(everywhere, measure),
-                "series": [_series(axis["name"], shown, "thread" if numeric else "")],
-                "summary": f"{title_of(measure)} by {axis['name']}: {', '.join(told)}",
-            }
-        )
+        names = [point["note"] for point in points]
+        x = _axis([point["x"] for point in points], axis["name"], log=_LOG_X) if numeric else _names(names)
+        told = [f"{point['note']} {number(point['y'], measure['digits'])}" for point in points]
+        summary = f"{title_of(measure)} by {axis['name']}: {', '.join(told)}"
+        y = _y_axis([_at(0.0, point) for _, point in every], measure)
+        series = [_series(axis["name"], points, "thread" if numeric else "")]
+        panels.append(_panel(measure["name"], series, x=x, y=y, summary=summary))
     return {"kind": "effects", "name": f"effects-{axis['name']}", "axis": axis["name"], "panels": panels}
 
 
-def _convergence(data: _Data) -> dict[str, Any]:
+def _convergence(data: _Data) -> _Plot:
     """Errors against model calls, both logarithmic, with each line's fitted order."""
     digits = {measure["name"]: measure["digits"] for measure in data["measures"]}
     panels = []
     for part in data["convergence"]:
-        series, used = [], dict[int, int]()
+        lines = []
         for i, line in enumerate(part["series"]):
             color = _color_of(data, line["label"], i)
-            columns = (line[key] for key in ("calls", "steps", "mean", "low", "high"))
+            facts = [_order(line["order"]), "—" if line["expected"] is None else f"{line['expected']:g}"]
+            columns = zip(*(line[key] for key in ("calls", "steps", "mean", "low", "high")), strict=True)
             points = [
-                {"x": calls, **_interval({"mean": mean, "low": low, "high": high}), "color": color, "shape": i}
-                | {"ring": False, "note": f"{steps} steps"}
-                for calls, steps, mean, low, high in zip(*columns, strict=True)
+                _at(calls, {"mean": mean, "low": low, "high": high}, color, i, note=f"{steps} steps")
+                for calls, steps, mean, low, high in columns
                 if calls is not None and mean is not None and mean > 0.0
             ]
             if points:
-                used[color] = used.get(color, -1) + 1
-                facts = [_order(line["order"]), "—" if line["expected"] is None else f"{line['expected']:g}"]
-                series.append(_series(line["label"], points, "line", dash=used[color], facts=facts))
-        if series:
-            every = [point for line in part["series"] for point in line["mean"] if point]
-            told = "; ".join(f"{line['label']} {line['facts'][0]}" for line in series)
-            panels.append(
-                {
-                    "of": part["measure"],
-                    "x": _axis([x for line in series for x in line["x"]], "model calls", log=1.0),
-                    "y": _axis(every, title_of({**part, "name": part["measure"]}) + _BETTER["lower"], log=1.0)
-                    | {"digits": digits.get(part["measure"], 4)},
-                    "series": series,
-                    "summary": f"{part['measure']} against model calls. Fitted orders: {told}",
-                }
-            )
+                lines.append((line["label"], points, facts))
+        if lines:
+            every = [point for _, points, _ in lines for point in points]
+            title = title_of({**part, "name": part["measure"]}) + _BETTER["lower"]
+            y = _axis([point["y"] for point in every], title, log=1.0) | {"digits": digits.get(part["measure"], 4)}
+            x = _axis([point["x"] for point in every], "model calls", log=1.0)
+            told = "; ".join(f"{label} {order}" for label, _, (order, _) in lines)
+            summary = f"{part['measure']} against model calls. Fitted orders: {told}"
+            panels.append(_panel(part["measure"], _dashed(lines), x=x, y=y, summary=summary))
     facts = ["fitted order", "expected"]
     return {"kind": "convergence", "name": "convergence", "panels": panels, "facts": facts}
 
@@ -219,43 +191,31 @@ def _color_of(data: _Data, label: str, i: int) -> int:
     return values.index(max(near, key=len)) if near else i
 
 
-def _schedules(data: _Data) -> dict[str, Any]:
+def _schedules(data: _Data) -> _Plot:
     """The times of each different list, over their place in it, in t and in half log-SNR."""
     cells = [cell for cell in data["cells"] if cell["times"]]
-    axes = [axis["name"] for axis in data["axes"]]
-    names = _that_decide(cells, axes)
+    values = {axis["name"]: axis["values"] for axis in data["axes"]}
+    names = _that_decide(cells, list(values))
     lists: dict[tuple[float, ...], list[_Data]] = {}
     for cell in cells:
         lists.setdefault(tuple(cell["times"]), []).append(cell)
-    firsts = data["axes"][axes.index(names[0])]["values"] if names else [""]
     panels = []
     for of, title, value in (("t", "t", float), ("log-snr", "half log-SNR, ln((1 \u2212 t)/t)", _finite_log_snr)):
-        series, used = [], dict[int, int]()
-        for times, same in lists.items():
-            color = firsts.index(same[0]["settings"][names[0]]) if names else 0
-            used[color] = used.get(color, -1) + 1
+        lines = []
+        for i, (times, same) in enumerate(lists.items()):
+            color = values[names[0]].index(same[0]["settings"][names[0]]) if names else 0
             last = max(1, len(times) - 1)
             found = [(k, value(t)) for k, t in enumerate(times)]
             points = [
-                {"x": k / last, "y": y, "low": None, "high": None, "color": color, "shape": used[color], "ring": False}
-                | {"note": f"step {k} of {last}"}
-                for k, y in found
-                if y is not None
+                _at(k / last, {"mean": y}, color, i, note=f"step {k} of {last}") for k, y in found if y is not None
             ]
             facts = [f"{_counted(last, 'step')}, {_counted(len(same), 'cell')}"]
-            series.append(_series(_list_label(same, names), points, "line", dash=used[color], facts=facts))
-        values = [y for line in series for y in line["y"]]
-        if values:
-            said = "; ".join(line["label"] for line in series)
-            panels.append(
-                {
-                    "of": of,
-                    "x": _axis([0.0, 0.5, 1.0], "share of the steps"),
-                    "y": _axis(values, title) | {"digits": 4},
-                    "series": series,
-                    "summary": f"{title} against the share of the steps, of {len(lists)} lists: {said}",
-                }
-            )
+            lines.append((_list_label(same, names), points, facts))
+        every = [point["y"] for _, points, _ in lines for point in points]
+        if every:
+            summary = f"{title} of {len(lists)} lists: {'; '.join(label for label, *_ in lines)}"
+            x, y = _axis([0.0, 0.5, 1.0], "share of the steps"), _axis(every, title) | {"digits": 4}
+            panels.append(_panel(of, _dashed(lines), x=x, y=y, summary=summary))
     return {"kind": "schedules", "name": "schedules", "panels": panels, "facts": [""]}
 
 
@@ -291,25 +251,31 @@ def _that_decide(cells: Sequence[_Data], axes: Sequence[str]) -> tuple[str, ...]
 # ---- Points, series and axes ----
 
 
-def _interval(result: _Data) -> _Point:
-    return {"y": result["mean"], "low": result["low"], "high": result["high"]}
+def _at(x: float, result: _Data, color: int = 0, shape: int = 0, *, ring: bool = False, **more: Any) -> _Point:
+    ends = {"low": result.get("low"), "high": result.get("high")}
+    return {"x": x, "y": result["mean"], **ends, "color": color, "shape": shape, "ring": ring, **more}
 
 
-def _series(
-    label: str, points: Sequence[_Point], joined: str, *, dash: int = 0, facts: Sequence[str] = ()
-) -> dict[str, Any]:
-    keys = (*_COLUMNS, *(key for key in ("cell", "note") if points and key in points[0]))
+def _series(label: str, points: Sequence[_Point], joined: str, *, dash: int = 0, facts: Sequence[str] = ()) -> _Plot:
+    keys = points[0] if points else _at(0.0, {"mean": 0.0})
     columns = {key: [point[key] for point in points] for key in keys}
     return {"label": label, "joined": joined, "dash": dash, "facts": list(facts), **columns}
 
 
-def _ranks(data: _Data, cell: _Data) -> tuple[int, int]:
-    """The places of a cell's settings among the values of the first and the second axis."""
-    ranks = [axis["values"].index(cell["settings"][axis["name"]]) for axis in data["axes"][:2]]
-    return (ranks[0] if ranks else 0), (ranks[1] if len(ranks) > 1 else 0)
+def _dashed(lines: Sequence[tuple[str, list[_Point], list[str]]]) -> list[_Plot]:
+    """Lines of (label, points, facts); those of one color differ in their dashes."""
+    colors: list[int | None] = [points[0]["color"] if points else None for _, points, _ in lines]
+    return [
+        _series(label, points, "line", dash=colors[:i].count(colors[i]), facts=facts)
+        for i, (label, points, facts) in enumerate(lines)
+    ]
 
 
-def _y_axis(points: Sequence[_Point], measure: _Data) -> dict[str, Any]:
+def _panel(of: str, series: Sequence[_Plot], *, x: _Plot, y: _Plot, summary: str) -> _Plot:
+    return {"of": of, "x": x, "y": y, "series": series, "summary": summary}
+
+
+def _y_axis(points: Sequence[_Point], measure: _Data) -> _Plot:
     """The axis of a measure: of the means alone where it is logarithmic, else of the intervals too."""
     means = [point["y"] for point in points]
     ends = [end for point in points for end in (point["low"], point["high"]) if end is not None]
@@ -318,16 +284,18 @@ def _y_axis(points: Sequence[_Point], measure: _Data) -> dict[str, Any]:
     return _axis(means if log else means + ends, title, log=_LOG_Y) | {"digits": measure["digits"]}
 
 
-def _axis(
-    values: Sequence[float], title: str, *, log: float | None = None, names: Sequence[str] | None = None
-) -> dict[str, Any]:
+def _names(names: Sequence[str]) -> _Plot:
+    """An axis with a place for each name."""
+    ends, ticks = {"low": -0.5, "high": len(names) - 0.5}, [[i, name] for i, name in enumerate(names)]
+    return {"title": "", "log": False, **ends, "ticks": ticks, "digits": 0, "names": True}
+
+
+def _axis(values: Sequence[float], title: str, *, log: float = math.inf) -> _Plot:
     """An axis for values; logarithmic if they are above 0 and reach as far as a ratio `log`."""
+    values = [max(-_HUGE, min(value, _HUGE)) for value in values]
     least, most = min(values), max(values)
-    ticks: list[list[Any]] = [[i, name] for i, name in enumerate(names or ())]
-    if names is not None:
-        ends = {"low": -0.5, "high": len(names) - 0.5}
-        return {"title": title, "log": False, **ends, "ticks": ticks, "digits": 0, "names": True}
-    is_log = log is not None and least > 0.0 and most >= log * least
+    ticks: list[list[Any]]
+    is_log = least > 1.0 / _HUGE and most / least >= log
     if is_log:
         margin = max((most / least) ** 0.05, 1.15)
         low, high = least / margin, most * margin
@@ -357,8 +325,9 @@ def _linear_ticks(low: float, high: float) -> list[list[Any]]:
     unit = 10.0 ** math.floor(math.log10(rough))
     step = next(factor * unit for factor in (1, 2, 5, 10) if factor * unit >= 0.999 * rough)
     digits = max(0, -math.floor(math.log10(step) + 1e-9))
+    form = f".{digits}f" if digits <= 6 and max(-low, high) < 1e7 else "g"
     ticks = (i * step for i in range(math.floor(low / step), math.ceil(high / step) + 1))
-    return [[tick, f"{tick:.{digits}f}".replace("-", "\u2212")] for tick in ticks if low <= tick <= high]
+    return [[tick, f"{tick:{form}}".replace("-", "\u2212")] for tick in ticks if low <= tick <= high]
 
 
 def _log_ticks(low: float, high: float) -> list[list[Any]]:
