@@ -515,6 +515,7 @@ COMPARED = {
     "truth": Takes(Truth()),
     "report": Takes(ReportOptions()),
     "folder": text("."),
+    "file": text("cells = 'grid'"),
 }
 WORK = {"study": Takes(STUDY), "folder": text("study"), "device": Takes("cpu"), "processes": Takes(1, (None,))}
 PLAN = {
