@@ -92,7 +92,7 @@ def other_inputs(arguments: argparse.Namespace) -> list[Path]:
     for name in ("scheduler", "timesteps"):
         file = file_of(getattr(arguments, name, None))
         found += [] if file is None else [Path(file)]
-    model = Path(getattr(arguments, "model", "tiny"))
+    model = Path(getattr(arguments, "model", None) or "tiny")
     return [*found, *(model.iterdir() if model.is_dir() else ()), *model.glob("tables/*")]
 
 
