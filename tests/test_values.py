@@ -563,7 +563,7 @@ CALLS |= {
         "ridge": number_(0.1),
         "seeds": Takes(2),
         "evaluations": Takes(1),
-        "free_start": Takes(False, (None,)),
+        "free_start": Takes(False, (True, None)),
         "joint": Takes(1, (None,)),
         "most_amplified": number_(9.0),
         "target": Takes("dpmpp-2m@uniform:8"),
@@ -840,6 +840,7 @@ CALLS |= {
     "onnx.Model.check_latent": {"latent": Takes(np.zeros((1, 192, 8, 8), np.float32))},
     "onnx.model_has_null_caption": {"model": text("gaussian")},
     "onnx.model_hashes": {"model": Takes("gaussian")},
+    "onnx.model_tables": {"model": text("gaussian")},
     "onnx.check_model": {"model": text("gaussian")},
     "onnx.model_manifest": {"model": text("gaussian")},
     "jobs.run.outcomes": {
@@ -876,7 +877,8 @@ LATER = {
 
 MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
-    *("schedulers.base", "schedulers.exact", "schedulers.adaptive", "schedulers", "search", "search.problem", "learn"),
+    *("schedulers.base", "schedulers.exact", "schedulers.adaptive", "schedulers", "search", "search.problem"),
+    *("search.trials", "learn"),
     *("study.parts", "study.plan", "study.file", "study.run", "study.study", "study.results", "study.measures"),
     *(
         "io.times",
