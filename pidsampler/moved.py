@@ -56,7 +56,6 @@ MODULES = {
     "spec": "schedulers.spec",
     "study.album": "study.report.album",
     "study.command": "cli.study",
-    "study.drawing": "study.report.drawing",
     "study.figures": "study.report.figures",
     "study.flow_measures": "study.measures.flows",
     "study.law": "study.measures.law",

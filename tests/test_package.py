@@ -110,6 +110,7 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
             "beta",
             "study",
             "log",
+            "bench",
             "lpips",
             "ray",
             "export",
@@ -167,7 +168,7 @@ def test_the_readmes_commands_are_the_ones_ci_runs(readme, repository):
 def test_the_readmes_options_exist(readme, capsys):
     section = readme.split("## On the command line")[1].split("## ")[0]
     help_text = ""
-    for name in ("upscale", "table", "export", "inspect"):
+    for name in ("upscale", "table", "export", "inspect", "bench"):
         with pytest.raises(SystemExit):
             main([name, "--help"])
         help_text += capsys.readouterr().out

@@ -6,12 +6,14 @@ from numpy.testing import assert_array_equal
 from plugins import install
 
 from pidsampler import FlowODE, PidSamplerError, StepTable, get_scheduler, list_schedulers, noise, sample, timesteps
+from pidsampler.cli import main
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.noise import NOISES
 from pidsampler.plugins import Registry, load_from_file, split_file
 from pidsampler.schedulers import SchedulerInfo, TimesScheduler
 from pidsampler.schedulers.base import euler, row
 from pidsampler.schedulers.registry import LISTS, SCHEDULERS, get_timesteps
+from pidsampler.study import Study
 from pidsampler.study.measures import MEASURES, Sample, get_measure, measure
 
 LAW = GaussianMixture([-0.6, 0.5], [0.1, 0.2], [1, 2])
@@ -177,6 +179,9 @@ def halving(steps):
 def same(table):
     return noise.fixed(table)
 
+def unchanged(sampler):
+    return sampler.table()
+
 @measure(unit="", better="", source="the largest", needs=())
 def largest(sample):
     return sample.x.max()
@@ -202,6 +207,24 @@ def test_another_package_adds_to_each_registry(tmp_path, monkeypatch):
     assert get_measure("largest")(Sample(np.array([1.0, 3.0]))) == 3.0
     with pytest.raises(PidSamplerError, match="unknown timestep list 'halfing': did you mean 'halving'"):
         get_timesteps("halfing", 4)
+
+
+def test_the_commands_and_studies_find_another_package(tmp_path, monkeypatch, capsys):
+    groups = {"schedulers": {"mine": "Mine"}, "timesteps": {"halving": "halving"}, "wrappers": {"plain": "unchanged"}}
+    install(tmp_path, monkeypatch, PLUGIN, **groups, noises={"same": "same"}, measures={"largest": "largest"})
+    monkeypatch.chdir(tmp_path)
+    assert main(["table", "mine.plain@halving:2", "--noise", "same", "--json"]) == 0
+    assert StepTable.from_json(capsys.readouterr().out) == FlowODE([1.0, 0.5, 0.0]).table()
+    for command, name in (("schedulers", "mine"), ("timesteps", "halving")):
+        assert main([command]) == main([command, name]) == 0
+        assert f"\n{name}: " in capsys.readouterr().out
+    study = Study(
+        preset={"model": "law", "scheduler": "mine@halving:2", "noise": "same", "seeds": 2},
+        flows={"law": {"means": [0], "stds": [1]}},
+        measures=["largest"],
+    )
+    assert not study.estimate("out").problems
+    assert study.table(study.preset_cell)[0] == FlowODE([1.0, 0.5, 0.0]).table()
 
 
 @pytest.mark.parametrize(

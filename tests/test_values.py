@@ -515,6 +515,7 @@ COMPARED = {
     "truth": Takes(Truth()),
     "report": Takes(ReportOptions()),
     "folder": text("."),
+    "file": text("cells = 'grid'"),
 }
 WORK = {"study": Takes(STUDY), "folder": text("study"), "device": Takes("cpu"), "processes": Takes(1, (None,))}
 PLAN = {
@@ -569,7 +570,7 @@ CALLS |= {
         "ridge": number_(0.1),
         "seeds": Takes(2),
         "evaluations": Takes(1),
-        "free_start": Takes(False),
+        "free_start": Takes(False, (True, None)),
         "joint": Takes(0, (None,)),
         "most_amplified": number_(9.0),
         "target": Takes("dpmpp-2m@uniform:8"),
@@ -646,6 +647,15 @@ CALLS |= {
     "bench.measure": {
         "plan": Takes(BenchPlan(**{key: takes.value for key, takes in PLAN.items()})),
         "note": Takes(len),
+    },
+    "bench.steps": {
+        "samplers": Takes(["flow-ode"]),
+        "against": Takes(None),
+        "model": Takes(None),
+        "side": Takes(1024),
+        "dtype": Takes("float32"),
+        "rounds": Takes(6, (None,)),
+        "backend": Takes("numpy"),
     },
     "study.statistics.describe": {"runs": Takes(RUNS)},
     "study.statistics.interval": {"runs": Takes(RUNS)},
@@ -838,6 +848,7 @@ CALLS |= {
     "onnx.Model.check_latent": {"latent": Takes(np.zeros((1, 192, 8, 8), np.float32))},
     "onnx.model_has_null_caption": {"model": text("gaussian")},
     "onnx.model_hashes": {"model": Takes("gaussian")},
+    "onnx.model_tables": {"model": text("gaussian")},
     "onnx.check_model": {"model": text("gaussian")},
     "onnx.model_manifest": {"model": text("gaussian")},
     "jobs.run.outcomes": {
@@ -874,7 +885,8 @@ LATER = {
 
 MODULES = (
     *("timesteps", "noise", "noise.torch", "denoiser", "table", "image.size", "interop"),
-    *("schedulers.base", "schedulers.exact", "schedulers.adaptive", "schedulers", "search", "search.problem", "learn"),
+    *("schedulers.base", "schedulers.exact", "schedulers.adaptive", "schedulers", "search", "search.problem"),
+    *("search.trials", "learn"),
     *("study.parts", "study.plan", "study.file", "study.run", "study.study", "study.results", "study.measures"),
     *(
         "io.times",

@@ -17,7 +17,7 @@ from pidsampler.schedulers.spec import names_file
 # Tables, such as `pidsampler learn` writes, lie in models/pidsampler.
 TABLES = os.path.join(folder_paths.models_dir, "pidsampler")
 folder_paths.folder_names_and_paths.setdefault("pidsampler", ([TABLES], {".json"}))
-SPACES = ["of the model", *k_diffusion.SPACES]
+SPACES = list(k_diffusion.SPACES)  # "flow": FLUX, SD3, Qwen-Image and others; "ve": Stable Diffusion 1, 2 and XL
 
 
 def _name(text):
@@ -28,14 +28,15 @@ def _name(text):
 
 def _sigmas(times, space):
     if space == "ve":
+        if times[0] == 1.0:
+            raise ps.PidSamplerError("the list begins at time 1, which is no sigma of a ve model: take another list")
         times = [t / (1.0 - t) for t in times]
     return torch.tensor(list(times), dtype=torch.float32)
 
 
 def _of_table(table, space):
-    space = None if space == SPACES[0] else space
-    times = list(dict.fromkeys(table.times))  # a level is told once, however many rows begin there
-    return comfy.samplers.KSAMPLER(k_diffusion.sampler(table, space=space)), _sigmas(times, space)
+    times = sorted(set(table.times), reverse=True)  # a level is told once, however many rows begin there
+    return comfy.samplers.KSAMPLER(k_diffusion.sampler(table)), _sigmas(times, space)
 
 
 class PidSampler:
@@ -45,11 +46,10 @@ class PidSampler:
 
     @classmethod
     def INPUT_TYPES(cls):
-        return {"required": {"spec": ("STRING", {"default": "unipc"}), "space": (SPACES,)}}
+        return {"required": {"spec": ("STRING", {"default": "unipc"})}}
 
-    def make(self, spec, space):
-        space = None if space == SPACES[0] else space
-        return (comfy.samplers.KSAMPLER(k_diffusion.sampler(_name(spec), space=space)),)
+    def make(self, spec):
+        return (comfy.samplers.KSAMPLER(k_diffusion.sampler(_name(spec))),)
 
 
 class PidSigmas:
@@ -60,9 +60,7 @@ class PidSigmas:
     @classmethod
     def INPUT_TYPES(cls):
         steps = ("INT", {"default": 4, "min": 1, "max": 1000})
-        return {
-            "required": {"list": ("STRING", {"default": "pid"}), "steps": steps, "space": (list(k_diffusion.SPACES),)}
-        }
+        return {"required": {"list": ("STRING", {"default": "pid"}), "steps": steps, "space": (SPACES,)}}
 
     def make(self, list, steps, space):
         return (_sigmas(ps.get_scheduler(f"flow-ode@{_name(list)}:{steps}").timesteps.tolist(), space),)
@@ -76,6 +74,10 @@ class PidTableFile:
     @classmethod
     def INPUT_TYPES(cls):
         return {"required": {"table": (folder_paths.get_filename_list("pidsampler"),), "space": (SPACES,)}}
+
+    @classmethod
+    def IS_CHANGED(cls, table, space):
+        return os.stat(folder_paths.get_full_path_or_raise("pidsampler", table)).st_mtime_ns
 
     def make(self, table, space):
         return _of_table(read_table(folder_paths.get_full_path_or_raise("pidsampler", table)), space)

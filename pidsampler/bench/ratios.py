@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 
 import numpy as np
 
@@ -16,7 +16,8 @@ _WIDEST = 1.25  # the interval's upper end over its lower one: beyond, a ratio s
 _MOST_SHARE = 1.5  # of a copy's speed: no row is faster, so that the copy was disturbed
 _TAIL = 0.025
 _MOST_WIDE = 100.0  # of an interval's logarithm
-_OF_MEDIAN = 1.96 * 1.25 / 1.35  # a median's half interval, in units of the quartiles' distance over sqrt(n)
+_OF_ONE = 1.96 / 1.35  # half the interval of one value, in units of the quartiles' distance
+_OF_MEDIAN = 1.25 * _OF_ONE  # of a median, in units of that over sqrt(n)
 
 NOISY = "the machine is too noisy to tell"
 
@@ -32,6 +33,7 @@ class Ratio:
     """
 
     middle: float
+    _: KW_ONLY
     low: float
     high: float
 
@@ -40,7 +42,7 @@ class Ratio:
 
     def times(self, factor: float) -> Ratio:
         """Return it multiplied by a number above 0."""
-        return Ratio(self.middle * factor, self.low * factor, self.high * factor)
+        return Ratio(self.middle * factor, low=self.low * factor, high=self.high * factor)
 
     @property
     def is_sure(self) -> bool:
@@ -73,7 +75,7 @@ def median(values: Sequence[float]) -> Ratio:
     while (below := below + math.comb(n, k) / 2**n) <= _TAIL:
         k += 1
     ordered = sorted(values)
-    return Ratio(float(np.median(ordered)), ordered[k - 1], ordered[-k])
+    return Ratio(float(np.median(ordered)), low=ordered[k - 1], high=ordered[-k])
 
 
 def paired(times: Sequence[float], others: Sequence[float]) -> Ratio:
@@ -82,11 +84,29 @@ def paired(times: Sequence[float], others: Sequence[float]) -> Ratio:
 
 
 def unpaired(one: Times, other: Times) -> Ratio:
-    """Return the ratio of two medians that were not taken in turn.
+    """Return the ratio of two medians of one run that were not taken in turn.
 
     Source of a median's standard error, 1.25/1.35 times the
     range over sqrt(n): McGill, Tukey and Larsen, Variations of box plots (1978), section 7.
     """
-    wide = math.hypot(*(_OF_MEDIAN * each.iqr_ms / (each.ms * math.sqrt(each.n)) for each in (one, other)))
-    wide, ratio = min(wide, _MOST_WIDE), one.ms / other.ms
-    return Ratio(ratio, ratio * math.exp(-wide), ratio * math.exp(wide))
+    return _ratio(one, other, *(_OF_MEDIAN * each.iqr_ms / (each.ms * math.sqrt(each.n)) for each in (one, other)))
+
+
+def between_runs(one: Times, other: Times, *, drift: float = 1.0) -> Ratio:
+    """Return the ratio of two medians of different runs, with an interval for what differs between runs of one code.
+
+    What disturbs a run disturbs all its samples alike, so that more of them do not narrow the interval. It is that of
+    one sample of each, whose standard deviation is their quartiles' distance over 1.35, and of the copy's drift.
+
+    Args:
+        one: Times of one run.
+        other: Times of the other.
+        drift: How many times as fast a plain copy was in one of the runs as in the other.
+    """
+    return _ratio(one, other, *(_OF_ONE * each.iqr_ms / each.ms for each in (one, other)), math.log(drift))
+
+
+def _ratio(one: Times, other: Times, *parts: float) -> Ratio:
+    """The ratio of two medians, with the parts of half its logarithm's interval."""
+    wide, ratio = min(math.hypot(*parts), _MOST_WIDE), one.ms / other.ms
+    return Ratio(ratio, low=ratio * math.exp(-wide), high=ratio * math.exp(wide))

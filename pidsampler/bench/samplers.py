@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,11 +18,12 @@ from ..errors import ConfigError, unknown_name
 from ..sampler import sample, start
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler
-from ..table import StepTable, as_table
+from ..table import Row, StepTable, as_table
 from ..values import items, whole, word
 from ..version import __version__
-from .peers import SEED, Array, check, ours
-from .ratios import LEAST, NOISY, Ratio, median, paired
+from .peers import SEED, Array, Step, StepImplementation, check, ours
+from .ratios import LEAST, Ratio, median, paired
+from .step_timing import StepTiming
 from .steps import Variant, moved_bytes, slots
 from .timing import (
     COPIED,
@@ -47,86 +48,7 @@ ROUNDS, WITH_MODEL = 20, LEAST  # by default
 _SCHEDULERS = "pidsampler.schedulers"
 _OUTPUTS = ("float32", "float16", "bfloat16")  # types of a network's output; of the state, see the backend
 _MOST_SIDE = 16384
-_MOST_ROUNDS = 10_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class StepTiming:
-    """A sampler's row, its run, or its run by a model, timed.
-
-    Args:
-        sampler: The sampler's name: its spec, or that of its class or function.
-        part: Such as "row 3 of 8", "run of 8 rows" or "run with tiny".
-        about: What was timed, by the names of `rows.COLUMNS`.
-        samples: Milliseconds of one launch of the row, or of one run, and on a GPU those of the host, round by round.
-        copy: Of a plain copy, taken in turn with it; None of a run by a model.
-        share: Of the copy's speed, with its 95 % interval; None of a run by a model.
-        outside: What of a run by a model is not the network's: noise and rows, as a share.
-        against: Name of the sampler that it is compared with.
-        ratio: How many times as long as that one's it takes, with its 95 % interval.
-    """
-
-    sampler: str
-    part: str
-    about: Mapping[str, Any] = field(repr=False)
-    samples: tuple[Sample, ...] = field(repr=False)
-    copy: Times | None = None
-    share: Ratio | None = None
-    outside: Ratio | None = None
-    against: str | None = None
-    ratio: Ratio | None = None
-
-    @property
-    def times(self) -> Times:
-        """Median and interquartile range of the samples."""
-        return Times.of(self.samples)
-
-    @property
-    def kind(self) -> str:
-        """Which of two samplers' parts are compared: "row", "run of" or "run with"."""
-        return "row" if self.part.startswith("row") else "run of" if self.outside is None else "run with"
-
-    def columns(self) -> dict[str, Any]:
-        """Return a row of `rows.COLUMNS`; the share of a copy is None where the machine is too noisy to tell it."""
-        row = {**self.about, **vars(self.times)}
-        if self.copy is not None and self.share is not None:
-            row["gb_s"] = row["bytes"] / self.times.ms / 1e6
-            row["copy_gb_s"] = COPIED * 3 * row["side"] ** 2 / self.copy.ms / 1e6
-            row["share"] = self.share.middle if self.share.is_share else None
-        return row
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything in one flat dict, for a table: `columns`, and each ratio with the ends of its interval."""
-        row = {"sampler": self.sampler, "part": self.part, **self.columns(), "against": self.against}
-        for name in ("share", "outside", "ratio"):
-            ratio: Ratio | None = getattr(self, name)
-            row.setdefault(name, None if ratio is None else ratio.middle)
-            row[f"{name}_low"], row[f"{name}_high"] = (None, None) if ratio is None else (ratio.low, ratio.high)
-        return row
-
-    @property
-    def compared(self) -> str:
-        """The comparison in words, such as "0.93 [0.91, 0.95] times as long as heun: faster", or "" without one."""
-        return "" if self.ratio is None else f"{self.ratio} times as long as {self.against}: {self.ratio.verdict}"
-
-    @property
-    def shares(self) -> str:
-        """The share of a copy, or what of a run by a model is not the network's, in words."""
-        if self.outside is not None:
-            return f"{_percent(self.outside)} outside the network"
-        if self.share is None:
-            return ""
-        return f"{_percent(self.share)} of a copy" if self.share.is_share else f"share of a copy: {NOISY}"
-
-    def __str__(self) -> str:
-        said = (
-            f"{self.sampler}, {self.part}: {self.times.ms:.4g} ms (IQR {self.times.iqr_ms:.2g}, {self.times.n} samples)"
-        )
-        return "; ".join(filter(None, [said, self.shares, self.compared]))
-
-
-def _percent(ratio: Ratio) -> str:
-    return f"{ratio.middle:.0%} [{ratio.low:.0%}, {ratio.high:.0%}]"
+MOST_ROUNDS = 10_000
 
 
 def steps(
@@ -161,7 +83,7 @@ def steps(
     place = _Place(get_backend(backend), types=word("dtype", dtype), side=whole("side", side, low=1, high=_MOST_SIDE))
     if rounds is None:
         rounds = ROUNDS if model is None else WITH_MODEL
-    whole("rounds", rounds, low=LEAST, high=_MOST_ROUNDS)
+    whole("rounds", rounds, low=LEAST, high=MOST_ROUNDS)
     base = None
     if against is not None:
         base = next((one for one in subjects if one.given == against), None) or _Subject.of(against)
@@ -170,6 +92,40 @@ def steps(
     with place.backend.active():
         found = place.timed(dict(zip(names, subjects, strict=True)), _networks(model, place), rounds)
     return found if base is None else _compared(found, names[subjects.index(base)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class CostliestRow:
+    """The costliest row of a sampler, checked against the formula and ready to be timed.
+
+    Args:
+        name: Such as "heun@uniform:8, row 2 of 15".
+        bytes: What it moves.
+        launches: Functions that do it, each on other tensors; together they hold four times what all caches do.
+        backend: Backend that does them, in its `active()`; on a GPU a launch is done after `synchronize()`.
+    """
+
+    name: str
+    bytes: int
+    launches: Sequence[Launch]
+    backend: Backend
+
+
+def costliest_row(
+    sampler: SamplerLike, *, side: int = 1024, dtype: str = "float32", backend: str | Backend = "numpy"
+) -> CostliestRow:
+    """Return a sampler's costliest row, for a clock of one's own; the arguments are those of `steps`.
+
+    Raises:
+        PidSamplerError: An argument is not as described there, or a row does not do what its formula says.
+    """
+    subject = _Subject.of(sampler)
+    place = _Place(get_backend(backend), types=word("dtype", dtype), side=whole("side", side, low=1, high=_MOST_SIDE))
+    name = sampler_name(sampler)
+    with place.backend.active():
+        i, launches = place.costliest(subject.table, place.buffers({name: subject}, cache_bytes(place.backend)))
+    size = moved_bytes(subject.table[i], 3 * side**2, x=element_size(place.x), m=element_size(place.m))
+    return CostliestRow(name=f"{name}, {_part(subject, i)}", bytes=size, launches=launches, backend=place.backend)
 
 
 def types_of(text: str, backend: Backend) -> tuple[str, str]:
@@ -284,16 +240,8 @@ class _Place:
         return time.perf_counter()
 
     def timed(self, samplers: Mapping[str, _Subject], networks: _Networks | None, rounds: int) -> list[StepTiming]:
-        own, n, caches = ours(self.backend), 3 * self.side**2, cache_bytes(self.backend)
-        for name, subject in samplers.items():
-            for i, row in enumerate(subject.table):
-                named = f"{name}, {_part(subject, i)}"
-                step = own.prepare(row)
-                assert step is not None
-                check(own, step, name=named, row=row, x=self.x, m=self.m)
-        most = max((slots(row) for one in samplers.values() for row in one.table), default=0)
-        buffers = Buffers(own.arrays, self.shape, x=self.x, m=self.m, most=most, caches=caches)
-        clock = clock_of(self.backend)
+        n, caches = 3 * self.side**2, cache_bytes(self.backend)
+        buffers, clock = self.buffers(samplers, caches), clock_of(self.backend)
         takes = {"": _taking(clock, copies(self.backend, n, caches=caches))}
         abouts: dict[str, tuple[str, str, dict[str, Any]]] = {}
         outside: dict[str, list[float]] = {}
@@ -305,16 +253,13 @@ class _Place:
             abouts[key] = name, part, {**samplers[name].about, **about, "variant": key, **where}
 
         for name, one in samplers.items():
-            sizes = [moved_bytes(row, n, x=element_size(self.x), m=element_size(self.m)) for row in one.table]
-            i = max(range(len(sizes)), key=lambda i: (sizes[i], len(one.table[i].draws)))
-            row, rows = one.table[i], _words(one)
-            described = Variant(name="", family="", eta=None, row=row).described()
+            sizes = self._sizes(one.table)
+            i, launches = self.costliest(one.table, buffers)
+            described = Variant(name="", family="", eta=None, row=one.table[i]).described()
             described = {key: described[key] for key in ("clip", "draws", "reads", "writes")}
-            step = own.prepare(row)
-            assert step is not None
-            launches = buffers.launches(step, row)
             add(name, _part(one, i), _taking(clock, launches), {**described, "bytes": sizes[i]})
-            add(name, f"run of {rows}", _taking(HostClock(), self._runs(one.table, buffers)), {"bytes": sum(sizes)})
+            runs = _taking(HostClock(), self._runs(one.table, buffers))
+            add(name, f"run of {_words(one)}", runs, {"bytes": sum(sizes)})
             if networks is not None:
                 take, outside[name] = self._whole(one.table, networks[1](one.table.asks_both))
                 add(name, f"run with {networks[0]}", take, {})
@@ -331,6 +276,25 @@ class _Place:
                 timing = replace(timing, outside=median(outside[name][-rounds:]))
             found.append(timing)
         return found
+
+    def buffers(self, samplers: Mapping[str, _Subject], caches: int) -> Buffers:
+        """Tensors for samplers, once each of their rows is checked against the formula."""
+        own = ours(self.backend)
+        for name, subject in samplers.items():
+            for i, row in enumerate(subject.table):
+                check(own, _step(own, row), name=f"{name}, {_part(subject, i)}", row=row, x=self.x, m=self.m)
+        most = max((slots(row) for one in samplers.values() for row in one.table), default=0)
+        return Buffers(own.arrays, self.shape, x=self.x, m=self.m, most=most, caches=caches)
+
+    def costliest(self, table: StepTable, buffers: Buffers) -> tuple[int, list[Launch]]:
+        """The number of the row that moves the most bytes, and of those draws the most; and its launches."""
+        sizes = self._sizes(table)
+        i = max(range(len(sizes)), key=lambda i: (sizes[i], len(table[i].draws)))
+        return i, buffers.launches(_step(ours(self.backend), table[i]), table[i])
+
+    def _sizes(self, table: StepTable) -> list[int]:
+        x, m = element_size(self.x), element_size(self.m)
+        return [moved_bytes(row, 3 * self.side**2, x=x, m=m) for row in table]
 
     def _runs(self, table: StepTable, buffers: Buffers) -> list[Launch]:
         def run(x: Array, outputs: Iterator[Array]) -> None:
@@ -356,6 +320,12 @@ class _Place:
 
         take()  # warm
         return take, shares
+
+
+def _step(own: StepImplementation, row: Row) -> Step:
+    step = own.prepare(row)
+    assert step is not None  # ours have every row
+    return step
 
 
 def _part(subject: _Subject, i: int) -> str:

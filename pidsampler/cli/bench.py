@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend, get_backend
 from ..errors import ConfigError, PidSamplerError, unknown_name
-from ..values import shown
+from ..schedulers.registry import get_scheduler
+from ..table import as_table
+from ..values import shown, whole
 from .common import OK, checking
 from .output import say, tell
 
@@ -51,6 +53,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--peers", metavar="NAME,...", help="whom to compare with, or none (default: all installed)")
     parser.add_argument("--quick", action="store_true", help="the first size and type, few samples: not for quoting")
     parser.add_argument("-o", "--output", type=Path, metavar="FILE", help="append the rows to a CSV file")
+    parser.add_argument(
+        "--compare", type=Path, metavar="FILE", help="say what changed against the rows of a CSV file of -o"
+    )
 
 
 def plan(arguments: argparse.Namespace) -> BenchPlan:
@@ -87,20 +92,25 @@ def plan(arguments: argparse.Namespace) -> BenchPlan:
 
 def run(arguments: argparse.Namespace) -> int:
     """Time what is asked for; 0, or 2 where an option is wrong."""
-    if arguments.samplers:
-        _time_samplers(arguments)
-        return OK
+    from ..bench.stored import compared, read_rows
+
     with checking():
-        for name in ("against", "model", "rounds"):
+        before = None if arguments.compare is None else read_rows(arguments.compare)
+        for name in () if arguments.samplers else ("against", "model", "rounds"):
             if getattr(arguments, name) is not None:
                 raise ConfigError(f"--{name} is for samplers: pass a SPEC, such as pidsampler bench heun@uniform:8")
-        asked = plan(arguments)
-    carry_out(asked, arguments.output)
+        asked = None if arguments.samplers else plan(arguments)
+    rows = _time_samplers(arguments) if asked is None else carry_out(asked, arguments.output)
+    if before is not None:
+        found = compared(rows, before)
+        say("", f"against {arguments.compare}:", *(f"  {line}" for line in found.lines(str(arguments.compare))))
+        for note in found.notes:
+            tell(f"pidsampler: warning: {arguments.compare}: {note}")
     return OK
 
 
-def carry_out(asked: BenchPlan, output: Path | None) -> None:
-    """Print a line for each result, and append them to a CSV file.
+def carry_out(asked: BenchPlan, output: Path | None) -> list[dict[str, Any]]:
+    """Print a line for each result, append them to a CSV file, and return them.
 
     Raises:
         PidSamplerError: Something does not compute what it is timed for, or the file cannot be written.
@@ -110,16 +120,21 @@ def carry_out(asked: BenchPlan, output: Path | None) -> None:
 
     say(f"{'side':>5}  {'x/m':17}  {'row':34}  {'by':13}  {'ms':>9}  {'± IQR':>8}  {'n':>3}  {'GB/s':>6}  of a copy")
     with appending(output) if output is not None else nullcontext(lambda row: None) as append:
+        rows = []
         for row in measure(asked, tell):
             say(_line(row), flush=True)
             append(row)
+            rows.append(row)
+    _warn_of_noise(sum("share" in row and row["share"] is None for row in rows), len(rows))
+    return rows
 
 
-def _time_samplers(arguments: argparse.Namespace) -> None:
-    """Print what samplers take, and append it to a CSV file."""
+def _time_samplers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
+    """Print what samplers take, append it to a CSV file, and return it."""
     from ..bench import steps
+    from ..bench.ratios import LEAST
     from ..bench.rows import COLUMNS, appending, check_columns, machine
-    from ..bench.samplers import types_of
+    from ..bench.samplers import MOST_ROUNDS, types_of
 
     with checking():
         for name in ("variants", "peers"):
@@ -127,6 +142,11 @@ def _time_samplers(arguments: argparse.Namespace) -> None:
                 raise ConfigError(f"--{name} is for the package's own rows: leave it out, or the SPEC")
         if arguments.output is not None:
             check_columns(arguments.output)
+        for name, specs in (("SPEC", arguments.samplers), ("--against", filter(None, [arguments.against]))):
+            for spec in specs:
+                _check_sampler(name, spec)
+        if arguments.rounds is not None:
+            whole("rounds", arguments.rounds, low=LEAST, high=MOST_ROUNDS)
         backend = _backend(arguments.device)
         sides = [_side(text) for text in (arguments.sizes or "1024").split(",")]
         types = (arguments.dtype or "float32").split(",")
@@ -135,7 +155,7 @@ def _time_samplers(arguments: argparse.Namespace) -> None:
     options = {"against": arguments.against, "model": arguments.model, "rounds": arguments.rounds}
     if arguments.quick:
         sides, types, options["rounds"] = sides[:1], types[:1], arguments.rounds or 6
-    where = machine(backend)
+    where, rows, noisy = machine(backend), [], 0
     with appending(arguments.output) if arguments.output is not None else nullcontext(lambda row: None) as append:
         for side in sides:
             for text in types:
@@ -143,7 +163,26 @@ def _time_samplers(arguments: argparse.Namespace) -> None:
                 for timing in steps(arguments.samplers, side=side, dtype=text, backend=backend, **options):
                     say(f"  {timing}", flush=True)
                     row = {**where, **timing.columns()}
-                    append({key: row[key] for key in COLUMNS if key in row})
+                    rows.append({key: row[key] for key in COLUMNS if key in row})
+                    append(rows[-1])
+                    noisy += timing.is_noisy
+    _warn_of_noise(noisy, len(rows))
+    return rows
+
+
+def _check_sampler(name: str, spec: str) -> None:
+    try:
+        as_table(get_scheduler(spec))
+    except PidSamplerError as error:
+        raise ConfigError(f"{name} {spec}: {error}") from error
+
+
+def _warn_of_noise(noisy: int, rows: int) -> None:
+    if noisy:
+        tell(
+            f"pidsampler: warning: {noisy} of {rows} rows are too noisy to tell their share or ratio: close other "
+            "programs, take a larger size, or more --rounds"
+        )
 
 
 def _line(row: dict[str, Any]) -> str:

@@ -19,9 +19,8 @@ from ..errors import FileError, PidSamplerError, printable
 from ..io.atomic import real_path, remove_leftovers
 from ..io.files import check_outputs
 from ..noise import NOISES
-from ..plugins import split_file
 from ..schedulers.registry import OwnLike, as_scheduler
-from ..schedulers.spec import reference
+from ..schedulers.spec import file_of
 from ..table import Scheduler
 from .output import say, tell
 
@@ -92,10 +91,9 @@ def other_inputs(arguments: argparse.Namespace) -> list[Path]:
     """Return the files that a command reads beside its pictures: of a sampler, a list, captions, a model."""
     found = [path for name in ("caption", "negative", "like") if (path := getattr(arguments, name, None)) is not None]
     for name in ("scheduler", "timesteps"):
-        text = getattr(arguments, name, None) or ""
-        file = reference(text) or (split_file(text) or (None,))[0]
+        file = file_of(getattr(arguments, name, None))
         found += [] if file is None else [Path(file)]
-    model = Path(getattr(arguments, "model", "tiny"))
+    model = Path(getattr(arguments, "model", None) or "tiny")
     return [*found, *(model.iterdir() if model.is_dir() else ()), *model.glob("tables/*")]
 
 

@@ -22,7 +22,12 @@ EXAMPLES = {
     "study": ("pidsampler study study.toml -o results --dry-run", "pidsampler study study.toml -o results"),
     "search": ("pidsampler search a.jpg b.jpg c.jpg -o list.txt --scheduler heun --calls 6",),
     "learn": ("pidsampler learn a.jpg b.jpg c.jpg -o table.json --calls 6",),
-    "bench": ("pidsampler bench --quick", "pidsampler bench --variants 'flow-sde*' --sizes 1024 -o rows.csv"),
+    "bench": (
+        "pidsampler bench --quick",
+        "pidsampler bench my.py:mine@uniform:8 --against dpmpp-2m@uniform:8 --model tiny",
+        "pidsampler bench --variants 'flow-sde*' --sizes 1024 -o rows.csv",
+        "pidsampler bench --variants 'flow-sde*' --sizes 1024 --compare rows.csv",
+    ),
     "doctor": ("pidsampler doctor", "pidsampler doctor --device cuda"),
     "models": ("pidsampler models",),
     "schedulers": ("pidsampler schedulers", "pidsampler schedulers 'DPM++ 2M'"),

@@ -11,7 +11,7 @@ import attrs
 
 from ..errors import FileError
 from ..io.tables import write_table
-from ..schedulers.registry import as_scheduler, as_times
+from ..schedulers.registry import as_scheduler
 from ..table import Scheduler
 from .common import GOES_ON, UsageError, check_output_file, checking, duration, resuming
 from .output import say, tell
@@ -60,7 +60,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="weigh x and x0 freely, so that noise levels are missed, as the table says",
     )
     parser.add_argument(
-        "--fixed-start", dest="free_start", action="store_false", help="keep the model's first time; others move"
+        "--free-start",
+        action=argparse.BooleanOptionalAction,
+        help="let the first time move too, downwards (default: unless the target is a measure)",
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="for each image (default: %(default)s)")
     parser.add_argument(
@@ -105,11 +107,10 @@ def run(arguments: argparse.Namespace) -> int:
     from ..search.problem import Problem
 
     with checking():
-        given, calls = arguments.timesteps, arguments.calls
-        times = None if given is None else tuple(as_times(given).tolist())
+        calls = arguments.calls
         learning = Learning(
             calls=calls,
-            timesteps=times,
+            timesteps=arguments.timesteps,
             history=min(calls, 64) if arguments.history == "all" else int(arguments.history),
             ridge=arguments.ridge,
             seeds=arguments.seeds,

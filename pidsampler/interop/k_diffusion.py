@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import attrs
@@ -11,10 +11,10 @@ from ..errors import ConfigError, missing_extra
 from ..noise import NoiseFunction
 from ..sampler import start
 from ..schedulers.making import SamplerLike, is_made, sampler_name
-from ..schedulers.registry import as_scheduler, without_list
-from ..schedulers.spec import reference
+from ..schedulers.registry import as_scheduler, scheduler_class, without_list
+from ..schedulers.spec import names_file, reference
 from ..table import Row, StepTable, as_table
-from ..values import shown, word
+from ..values import shown, whole, word
 
 Tensor = Any  # torch.Tensor
 
@@ -48,8 +48,8 @@ def sampler(spec: SamplerLike, *, space: str | None = None, noise: str | NoiseFu
     if isinstance(spec, str):
         if reference(spec) is not None:  # read once
             spec = as_table(as_scheduler(spec))
-        else:
-            without_list(spec)
+        elif not names_file(spec):
+            scheduler_class(spec)
     elif not is_made(spec) and not callable(spec):
         raise ConfigError(f"spec={shown(spec)} must be a spec, a scheduler, or a class or function of timesteps")
     return KSampler(spec, space=space, noise=noise)
@@ -111,8 +111,9 @@ class KSampler:
         if noise_sampler is not None:
             seed = range(len(x))
             noise = BatchNoise(table, lambda row: noise_sampler(sigma_of(row.t), sigma_of(row.t_next)).float())
-        elif seed is None:
-            seed = int(torch.randint(2**63 - 1, ()))
+        else:
+            first = int(torch.randint(2**63 - 1, ())) if seed is None else whole("seed", seed)
+            seed = [(first + b) % 2**64 for b in range(len(x))]  # ComfyUI's may be the last
         with torch.no_grad(), _bar(len(levels) - 1, disable) as bar:
             state = (x.detach() / scale(table.times[0])).to(
                 torch.float32, copy=True, memory_format=torch.contiguous_format
@@ -145,9 +146,28 @@ class KSampler:
                 f"{name} goes from t={own[0]:.6g} to {own[-1]:.6g}, and the sigmas from t={times[0]:.6g} to "
                 f"{times[-1]:.6g}: pass the sampler's own list as sigmas, or a sampler without a list"
             )
-        listed = set(map(float, getattr(made, "timesteps", own)))
-        begin = [i for i, row in enumerate(table) if row.t_next < row.t and row.t in listed]
-        return table, {index: min(step, len(times) - 2) for step, index in enumerate(begin)}
+        return table, _first_rows(table, getattr(made, "timesteps", own), most=len(times) - 2)
+
+
+def _first_rows(table: StepTable, times: Iterable[float], *, most: int) -> dict[int, int]:
+    """The number of the step, up to `most`, that each row begins which begins one.
+
+    It falls from the list's time, or past it where noise has raised what that step begins with.
+    """
+    listed = sorted(set(map(float, times)), reverse=True)
+    if len(table) == len(listed) - 1:
+        return {index: min(index, most) for index in range(len(table))}
+    falls: dict[float, int] = {}
+    for index, row in enumerate(table):
+        if row.t_next < row.t:
+            falls.setdefault(row.t, index)
+    found: dict[int, int] = {}
+    for step, t in enumerate(listed[:-1]):
+        past = (index for index, row in enumerate(table) if row.t > t > row.t_next)
+        first = falls[t] if t in falls else next(past, None)
+        if first is not None:
+            found[first] = min(step, most)
+    return found
 
 
 def _times(levels: list[float], space: str) -> list[float]:

@@ -89,8 +89,8 @@ def backend_for(x: Tensor) -> Backend:
 def shared(x: Tensor, backend: Backend) -> Any:
     """Return a tensor as an array of `backend_for` it, in the same memory wherever that is contiguous."""
     x = x.detach().contiguous()
-    if backend.name == "numpy" and x.dtype == torch.bfloat16:  # which numpy's DLPack does not know
-        return x.view(torch.int16).numpy().view(ml_dtypes.bfloat16)
+    if backend.name != "torch" and x.dtype == torch.bfloat16:  # of which numpy's and older CuPy's DLPack do not know
+        return backend.adopt(x.view(torch.int16)).view(ml_dtypes.bfloat16)
     return backend.adopt(x)
 
 

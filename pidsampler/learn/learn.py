@@ -21,9 +21,9 @@ from typing import Any
 import attrs
 import numpy as np
 
-from .. import timesteps
 from ..errors import ConfigError, optional
 from ..schedulers.making import SamplerLike, sampler_name
+from ..schedulers.registry import as_times
 from ..search.compare import Pairs, known_lists, lists_left_out, split
 from ..search.journal import Journal, facts_of
 from ..search.problem import Problem
@@ -56,7 +56,7 @@ _RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too l
 
 
 def _list(name: str, value: Any) -> tuple[float, ...]:
-    return tuple(timesteps.custom(value).tolist())
+    return tuple(as_times(value).tolist())
 
 
 def _target(name: str, value: SamplerLike) -> SamplerLike:
@@ -88,13 +88,14 @@ class Learning:
 
     Args:
         calls: Model calls.
-        timesteps: A list of so many steps to keep; None moves the times too.
+        timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
         history: The most predictions before its own that a row weighs; all there are is `calls`.
         ridge: How much large weights count against the fit, relative to what they weigh. 0 fits the runs best, and
             generalises least.
         seeds: Number of seeds for each image fitted to, and of others for each held out.
         evaluations: Most lists that are tried beyond the known ones.
         free_start: Where the times move, move the first one too, downwards. Runs begin with pure noise all the same.
+            None does so for a fit to runs, and not where a measure is the target.
         joint: From how many of the best known lists, and from the moved one, times and weights are refined together at
             the end, where the times move. 0 leaves that out; None is 2, or 8 of a closed-form flow, whose calls cost
             little.
@@ -117,7 +118,7 @@ class Learning:
     ridge: float = field(number, low=0, default=_RIDGE)
     seeds: int = field(whole, low=1, high=_MOST_SEEDS, default=4)
     evaluations: int = field(whole, low=0, high=_MOST_LISTS, default=150)
-    free_start: bool = field(flag, default=True)
+    free_start: bool | None = field(flag, optional=True, default=None)
     joint: int | None = field(whole, low=0, high=_MOST_LISTS, optional=True, default=None)
     most_amplified: float = field(number, low=1, default=_MOST_AMPLIFIED)
     target: SamplerLike = field(_target, default=ODE)
@@ -331,7 +332,8 @@ class Learning:
         return _JOINT if any(subject.seen.flow is None for subject in problem.subjects) else _FLOW_JOINT
 
     def _below(self, problem: Problem) -> float | None:
-        return problem.first if self.free_start else None
+        moves = self.measure is None if self.free_start is None else self.free_start
+        return problem.first if moves else None
 
     def _starts(self, problem: Problem) -> dict[str, LinearSolver]:
         kept = None if self.timesteps is None else np.array(self.timesteps)

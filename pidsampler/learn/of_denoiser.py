@@ -7,13 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import timesteps as lists
 from ..denoiser import DenoiserLike, GaussianMixture, as_denoiser
 from ..errors import ConfigError
 from ..schedulers.making import check_options
+from ..schedulers.registry import TimestepsLike, as_times
 from ..search.problem import Problem, Subject
 from ..study.measures import Sample
-from ..timesteps import TimesLike
 from ..values import number
 from ..values import shape as shape_
 from .learn import Learning
@@ -26,7 +25,7 @@ def fit(
     calls: int,
     shape: Sequence[int],
     seeds: int = 4,
-    timesteps: TimesLike | None = None,
+    timesteps: TimestepsLike | None = None,
     first: float = 0.999,
     **options: Any,
 ) -> Fit:
@@ -37,7 +36,7 @@ def fit(
         calls: Model calls, 1..64.
         shape: (3, H, W) of an image.
         seeds: Number of seeds to fit to, and of others to hold out; from 2 on.
-        timesteps: A list of so many steps to keep; None moves the times too.
+        timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
         first: Noise level at which runs begin, from pure noise; that of a list is its own first time.
         **options: Others of `Learning`, such as history, ridge or target.
 
@@ -47,7 +46,7 @@ def fit(
     Raises:
         PidSamplerError: An argument is not as described, or the fit is refused, see `Learning.run`.
     """
-    kept = None if timesteps is None else tuple(lists.custom(timesteps).tolist())
+    kept = None if timesteps is None else tuple(as_times(timesteps).tolist())
     check_options(Learning, "fit", options=options)
     learning = Learning(calls=calls, timesteps=kept, seeds=seeds, **options)
     size = shape_("shape", shape)

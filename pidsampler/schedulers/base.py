@@ -71,6 +71,7 @@ class TimesScheduler:
 
     _times: tuple[float, ...] = attrs.field(alias="timesteps", converter=_checked)
     spec: Spec | None = attrs.field(default=None, init=False)  # what it was made from, if that names its list
+    timesteps_sha256: str | None = attrs.field(default=None, init=False)  # of the file that the times were in
 
     def __init_subclass__(cls, **options: Any) -> None:
         super().__init_subclass__(**options)

@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import inspect
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import KW_ONLY, dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any, TypeGuard, TypeVar
 
 from ..errors import ConfigError, PidSamplerError, did_you_mean
 from ..io.files import sha256
 from ..io.tables import read_table
-from ..table import Scheduler, StepTable
+from ..table import Scheduler, StepTable, as_table
 from ..timesteps import Times
 from ..values import shown
+from .base import TimesScheduler
+from .spec import file_of
+
+T = TypeVar("T", bound=Scheduler)
 
 # A spec or "@FILE.json", a scheduler, a StepTable, or a class or function of timesteps that makes one of the two.
 SamplerLike = str | Scheduler | StepTable | Callable[..., Any]
@@ -28,7 +33,8 @@ class FileSampler:
         source: The text that named it, such as "my.py:heun@uniform:8" or "@table.json".
         steps: The table.
         timesteps: The times that the table was made of.
-        sha256: That of the file.
+        sha256: That of the sampler's file; None where only the times are of one.
+        timesteps_sha256: That of the times' file.
         own: Its name among the model's own tables; None where it is not one of them.
     """
 
@@ -37,6 +43,7 @@ class FileSampler:
     _: KW_ONLY
     timesteps: tuple[float, ...]
     sha256: str | None = None
+    timesteps_sha256: str | None = None
     own: str | None = None
 
     def table(self) -> StepTable:
@@ -114,11 +121,35 @@ def made_by(sampler: Any, times: Times, *, options: Mapping[str, Any], name: str
         expected = "a spec, a scheduler or StepTable, or a class or function of timesteps"
         raise ConfigError(f"{'the sampler' if name is None else name} is {sampler!r}, expected {expected}")
     name = name or sampler_name(sampler)
-    check_options(sampler, name, options=options)
+    options = check_options(sampler, name, options=options)
     made = called(sampler, name, arguments=(times,), options=options)
     if not is_made(made):
         raise ConfigError(f"{name}(timesteps) returned {made!r}, expected a StepTable or a scheduler with table()")
     return made
+
+
+def over_file(made: T, timesteps: object, *, folder: Path, name: str | None = None) -> T | FileSampler:
+    """Return a scheduler that knows the SHA-256 of the file that its times were in, for the record.
+
+    Args:
+        made: A scheduler.
+        timesteps: What its times were given as; only "@FILE" and "FILE.py:NAME" are of a file.
+        folder: Folder where relative paths start.
+        name: Name that the user knows the scheduler by; None takes its own.
+    """
+    file = file_of(timesteps)
+    if file is None:
+        return made
+    digest = sha256(folder / file)
+    if isinstance(made, TimesScheduler):
+        made = copy.copy(made)
+        object.__setattr__(made, "timesteps_sha256", digest)
+        return made
+    if isinstance(made, FileSampler):
+        return replace(made, timesteps_sha256=digest)
+    table = as_table(made)
+    times = tuple(map(float, getattr(made, "timesteps", table.times)))
+    return FileSampler(name or sampler_name(made), table, timesteps=times, timesteps_sha256=digest)
 
 
 def called(function: Callable[..., Any], name: str, *, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:
@@ -131,13 +162,30 @@ def called(function: Callable[..., Any], name: str, *, arguments: tuple[Any, ...
         raise ConfigError(f"{name} failed: {type(error).__name__}: {error}") from error
 
 
-def check_options(function: Callable[..., Any] | None, name: str, *, options: Mapping[str, Any]) -> None:
-    """Check that `function`, known to the user as `name`, has the options after its first argument; None has none."""
+def check_options(function: Callable[..., Any] | None, name: str, *, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return options by their names, checked that `function` has them after its first argument; None has none.
+
+    Args:
+        function: A class or function.
+        name: Name that the user knows it by.
+        options: Values by name; that of "" is the first option's, see `spec`.
+
+    Raises:
+        PidSamplerError: The function has no such option, or its first one is given twice.
+    """
     parameters = list(inspect.signature(function).parameters.values()) if options and function is not None else []
+    known, named = [p.name for p in parameters[1:] if p.kind is not p.VAR_KEYWORD], dict(options)
+    if "" in named:
+        if not known:
+            raise ConfigError(f"{name} has no options: leave {shown(named[''])} out")
+        first = known[0]
+        if first in named:
+            raise ConfigError(f"{name} has {first} twice, without its name too: use one of them")
+        named = {first: named.pop(""), **named}
     if any(p.kind is p.VAR_KEYWORD for p in parameters):
-        return
-    known = [p.name for p in parameters[1:]]
-    for option in options:
+        return named
+    for option in named:
         if option not in known:
             takes = f"it takes {', '.join(known) if known else 'none'}"
             raise ConfigError(f"{name} has no option {shown(option)}: {did_you_mean(option, known=known)}{takes}")
+    return named

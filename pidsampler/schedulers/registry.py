@@ -6,23 +6,35 @@ import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any
 
 from attrs import evolve
 
 from .. import moved, schedulers
 from .. import timesteps as lists
-from ..errors import ConfigError, PidSamplerError
+from ..errors import ConfigError
 from ..io.files import sha256
 from ..io.times import read_list
 from ..plugins import Registry, load_from_file, split_file
 from ..table import Scheduler, as_table
 from ..timesteps import Times, TimesLike
-from ..values import shown, whole
+from ..values import shown
 from . import SchedulerInfo, TimesScheduler
-from .making import FileSampler, SamplerLike, called, check_options, is_made, made_by, sampler_name, table_of, unchanged
+from .lengths import has_no_length, of_steps, one_of
+from .making import (
+    FileSampler,
+    SamplerLike,
+    called,
+    check_options,
+    is_made,
+    made_by,
+    over_file,
+    sampler_name,
+    table_of,
+    unchanged,
+)
 from .names import list_as_here, other_names, sampler_as_here, wrappers_as_here
-from .spec import Spec, parse_times, reference
+from .spec import Spec, names_file, parse_times, reference
 from .wrappers import WRAPPERS, Wrapped, wrapped
 
 # A list, or its text: "LIST(options):STEPS", "FILE.py:LIST", "@FILE.txt" or numbers with commas.
@@ -62,8 +74,6 @@ for _list in (
 ):
     LISTS.register(_list)
 
-_LONGEST = 33  # times that an error still lists
-
 
 def list_schedulers() -> list[SchedulerInfo]:
     """Return what each scheduler says about itself: ours first, the cheapest ahead, then those of other packages.
@@ -80,7 +90,9 @@ def scheduler_class(name: str) -> Any:
     Raises:
         PidSamplerError: The name is unknown, or what it is elsewhere is not here.
     """
-    return SCHEDULERS.find(_as_here(Spec.parse(name)).name, others=_others(lists=False))
+    if names_file(name):
+        raise ConfigError(f"{name!r} names a file: pass a scheduler's name, see list_schedulers()")
+    return _found_scheduler(_as_here(Spec.parse(name)).name)
 
 
 def timestep_list(name: str) -> tuple[str, Callable[..., Times]]:
@@ -89,6 +101,8 @@ def timestep_list(name: str) -> tuple[str, Callable[..., Times]]:
     Raises:
         PidSamplerError: As `scheduler_class`.
     """
+    if names_file(name):
+        raise ConfigError(f"{name!r} names a file: pass a list's name, see list_timesteps()")
     spec = Spec("", list=name)
     own = str((spec if LISTS.knows(name) else list_as_here(spec, own=LISTS)).list)
     return own, _found_list(own)
@@ -111,22 +125,17 @@ def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
 def _named(name: str, steps: int | None, options: Mapping[str, Any], *, stretch: bool = False, to: str = "") -> Times:
     """A registered list; a student's, which has a length of its own, as `as_times` makes so many steps of it."""
     if not LISTS.knows(name):
-        spec = list_as_here(Spec("", list=name, list_options=options), own=LISTS)
+        spec = _list_as_here(Spec("", list=name, list_options=options))
         name, options = str(spec.list), spec.list_options
     function = _found_list(name)
     if function is not lists.pid or steps is None:
         return _list_of(name, function, steps, options)
-    return _of_steps(_list_of(name, function, None, options), steps, stretch=stretch, to=to)
-
-
-def _has_no_length(function: Callable[..., Any]) -> bool:
-    first = next(iter(inspect.signature(function).parameters.values()), None)
-    return first is not None and first.default is first.empty
+    return of_steps(_list_of(name, function, None, options), steps, stretch=stretch, to=to)
 
 
 def _list_of(name: str, function: Callable[..., Any], steps: int | None, options: Mapping[str, Any]) -> Times:
-    check_options(function, name, options=options)
-    if steps is None and _has_no_length(function):
+    options = check_options(function, name, options=options)
+    if steps is None and has_no_length(function):
         raise ConfigError(f"timestep list {name!r} needs a number of steps, such as {name}:8")
     return lists.custom(
         called(function, name, arguments=() if steps is None else (steps,), options=options), partial=True
@@ -169,7 +178,7 @@ def as_times(
     elif isinstance(parsed := parse_times(timesteps), list):
         times = lists.custom(parsed, partial=partial)
     else:
-        count = _one_of(timesteps, parsed.steps, steps)
+        count = one_of(timesteps, parsed.steps, steps=steps)
         assert parsed.list is not None
         if parsed.file is None:
             return _named(parsed.list, count, parsed.list_options, stretch=stretch)
@@ -178,40 +187,7 @@ def as_times(
             return _list_of(f"{parsed.file}:{parsed.list}", found, count, parsed.list_options)
         check_options(None, timesteps, options=parsed.list_options)
         times, steps = lists.custom(found), count
-    return times if steps is None else _of_steps(times, steps, stretch=stretch)
-
-
-def _of_steps(times: Times, steps: int, *, stretch: bool, to: str = "") -> Times:
-    if whole("steps", steps) < len(times):
-        return lists.subset(times, steps)
-    return lists.resample(times, steps) if stretch else _too_many(times, steps, to)
-
-
-def _too_many(times: Times, steps: int, to: str) -> NoReturn:
-    """Say by what list, given to what sampler, a student could make more steps than it was trained for."""
-    try:
-        more = _as_text(lists.resample(times, steps))
-    except PidSamplerError:  # it starts at 1, or has one step
-        lists.subset(times, steps)  # raises
-        raise
-    n = len(times) - 1
-    to = f" with the sampler {without_list(to)!r}" if to else ""
-    raise ConfigError(
-        f"steps={steps} would repeat times of a list of {n}: pass 1..{n}, or for that list resampled to "
-        f"{steps} steps pass timesteps={more!r}{to}"
-    )
-
-
-def _as_text(times: Times) -> str:
-    """A list as it is typed: short, or by a name where it is long."""
-    if len(times) > _LONGEST:
-        return f"log_snr(t_max={float(times[0])!r},t_min={float(times[-2])!r}):{len(times) - 1}"
-    rounded = [float(f"{t:.4g}") for t in times]
-    return ",".join(map(_shortest, rounded if len(set(rounded)) == len(times) else times.tolist()))
-
-
-def _shortest(t: float) -> str:
-    return repr(t).removesuffix(".0")
+    return times if steps is None else of_steps(times, steps, stretch=stretch)
 
 
 @moved.keywords(spec="sampler")
@@ -291,7 +267,7 @@ def as_scheduler(
     if not isinstance(sampler, str):
         if is_made(sampler):
             return made_already(sampler)
-        return made_by(sampler, times_for(sampler), options=given)
+        return over_file(made_by(sampler, times_for(sampler), options=given), timesteps, folder=folder)
     if (name := reference(sampler)) is not None:
         file = table_of(name, folder=folder, tables=tables or {})
         made_already(file.steps, sampler)
@@ -300,7 +276,7 @@ def as_scheduler(
     if twice := sorted(spec.options.keys() & given.keys()):
         raise ConfigError(f"{sampler!r} has {twice[0]!r}, and it was given too: use one of them")
     spec = _as_here(evolve(spec, options={**spec.options, **given}))
-    if spec.list is not None and spec.steps is None and timesteps is None and _has_no_length(_found_list(spec.list)):
+    if spec.list is not None and spec.steps is None and timesteps is None and has_no_length(_found_list(spec.list)):
         spec, steps = evolve(spec, steps=steps), None
     if spec.list is not None and (timesteps is not None or steps is not None):
         what = "steps" if timesteps is None else "timesteps"
@@ -308,41 +284,44 @@ def as_scheduler(
     if isinstance(timesteps, str) and reference(timesteps) is None:
         listed = parse_times(timesteps)
         if isinstance(listed, Spec) and listed.file is None:  # so that the scheduler knows its whole spec
-            count = _one_of(timesteps, listed.steps, steps)
+            count = one_of(timesteps, listed.steps, steps=steps)
             spec = _as_here(evolve(spec, list=listed.list, list_options=listed.list_options, steps=count))
 
     def times(maker: Any) -> Times:
         if spec.list is not None:
-            to = "" if asked else sampler
+            to = "" if asked else without_list(sampler)
             return cut(_named(spec.list, spec.steps, spec.list_options, stretch=stretches(maker), to=to))
         return times_for(maker)
 
     if spec.file is None:
-        return _registered(spec, times, tells_all=begin is None)
-    found, name = load_from_file(folder / spec.file, spec.name, kind="sampler"), f"{spec.file}:{spec.name}"
+        return _registered(spec, times, tells_all=begin is None, timesteps=timesteps, folder=folder)
+    own_file, name = folder / spec.file, f"{spec.file}:{spec.name}"
+    found = load_from_file(own_file, spec.name, kind="sampler")
     if is_made(found):
         table = as_table(made_already(found, name, asked=asked or spec.list is not None, options=spec.options))
         own_times = tuple(map(float, getattr(found, "timesteps", table.times)))
-        made = FileSampler(name, table, timesteps=own_times, sha256=sha256(folder / spec.file))
+        made = FileSampler(name, table, timesteps=own_times, sha256=sha256(own_file))
     else:
         over = times(found)
         table = as_table(made_by(found, over, options=spec.options, name=name))
-        made = FileSampler(str(spec), table, timesteps=tuple(over.tolist()), sha256=sha256(folder / spec.file))
+        spec = evolve(spec, options=check_options(found, name, options=spec.options))
+        made = FileSampler(str(spec), table, timesteps=tuple(over.tolist()), sha256=sha256(own_file))
+        made = over_file(made, timesteps, folder=folder)
     return replace(made, source=str(spec), steps=as_table(wrapped(made, spec.wrappers))) if spec.wrappers else made
 
 
-def _registered(spec: Spec, times: Callable[[Any], Times], *, tells_all: bool) -> Scheduler:
+def _registered(
+    spec: Spec, times: Callable[[Any], Times], *, tells_all: bool, timesteps: TimestepsLike | None, folder: Path
+) -> Scheduler:
     """The scheduler of a spec's name, over times; the name is looked at first. It knows a spec that tells all of it."""
-    cls = SCHEDULERS.find(spec.name, others=_others(lists=False))
+    cls = _found_scheduler(spec.name)
     check_options(cls, spec.name, options=spec.options)
     scheduler = made_by(cls, times(cls), options=spec.options, name=spec.name)
+    scheduler = over_file(scheduler, timesteps, folder=folder, name=spec.name)
     made = wrapped(scheduler, spec.wrappers)
     if tells_all and spec.list is not None and isinstance(scheduler, TimesScheduler):
         name, list_options = cls.info.name, _in_order(_found_list(spec.list), spec.list_options)
-        options, wrappers = _in_order(cls, spec.options), []
-        for wrapper in spec.wrappers:
-            wrappers.append(evolve(wrapper, options=_in_order(WRAPPERS.find(wrapper.name), wrapper.options)))
-        spec = evolve(spec, name=name, options=options, wrappers=wrappers, list_options=list_options)
+        spec = evolve(spec, name=name, options=_in_order(cls, spec.options), list_options=list_options)
         return made.with_spec(spec) if isinstance(made, TimesScheduler | Wrapped) else made
     return made
 
@@ -350,16 +329,44 @@ def _registered(spec: Spec, times: Callable[[Any], Times], *, tells_all: bool) -
 def _as_here(spec: Spec) -> Spec:
     """A spec with the names that its sampler and list have here; unknown ones stay."""
     spec = wrappers_as_here(spec, own=WRAPPERS)
-    if spec.file is None and not SCHEDULERS.knows(spec.name):
-        spec = sampler_as_here(spec, own=SCHEDULERS, lists=LISTS)
+    found = [(wrapper, WRAPPERS.find(wrapper.name)) for wrapper in spec.wrappers]
+    spec = evolve(
+        spec,
+        wrappers=[evolve(w, options=_in_order(it, check_options(it, w.name, options=w.options))) for w, it in found],
+    )
+    if spec.file is None:
+        here = spec if SCHEDULERS.knows(spec.name) else sampler_as_here(spec, own=SCHEDULERS, lists=LISTS)
+        spec = evolve(here, options=_first_named(_found_scheduler, here.name, given=spec.options, found=here.options))
     if spec.list is None and spec.steps is not None:
         if spec.file is None:
-            SCHEDULERS.find(spec.name, others=_others(lists=False))  # raises where it is unknown
+            _found_scheduler(spec.name)  # raises where it is unknown
         like = str(evolve(spec, list="uniform"))
         raise ConfigError(
             f"{shown(str(spec))} has a number of steps and no timestep list: pass a list, such as {shown(like)}"
         )
-    return spec if spec.list is None or LISTS.knows(spec.list) else list_as_here(spec, own=LISTS)
+    return spec if spec.list is None else _list_as_here(spec)
+
+
+def _list_as_here(spec: Spec) -> Spec:
+    """A spec with the name and options that its list has here; an unknown one stays."""
+    here = spec if LISTS.knows(str(spec.list)) else list_as_here(spec, own=LISTS)
+    name, given = str(here.list), spec.list_options
+    return evolve(here, list_options=_first_named(_found_list, name, given=given, found=here.list_options))
+
+
+def _first_named(
+    find: Callable[[str], Any], name: str, *, given: dict[str, Any], found: dict[str, Any]
+) -> dict[str, Any]:
+    """The options `found` for those `given`, where the first one may stand without its name."""
+    if "" not in given:
+        return found
+    first = check_options(find(name), name, options={"": given[""]})
+    check_options(find(name), name, options={key: given[key] for key in ("", *first) if key in given})
+    return {**first, **{key: value for key, value in found.items() if key and key not in first}}
+
+
+def _found_scheduler(name: str) -> Any:
+    return SCHEDULERS.find(name, others=_others(lists=False))
 
 
 def _found_list(name: str) -> Callable[..., Any]:
@@ -386,12 +393,6 @@ def without_list(text: str) -> str:
     file, rest = split_file(text) or (None, text)
     name = rest.partition("@")[0]
     return name if file is None else f"{file}:{name}"
-
-
-def _one_of(text: str, own: int | None, steps: int | None) -> int | None:
-    if own is not None and steps is not None:
-        raise ConfigError(f"{text!r} has a number of steps and steps={steps} was given too: use one of them")
-    return steps if own is None else own
 
 
 def _in_order(function: Any, options: dict[str, Any]) -> dict[str, Any]:

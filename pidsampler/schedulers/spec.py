@@ -2,6 +2,8 @@
 
 After NAME(options) any number of wrappers may follow, ".WRAPPER(options)" each: "heun.detail(amount=0.2)@karras:8".
 
+The first option may stand without its name, as in "heun@karras(7):12"; in `options` its name is "" then.
+
 "FILE.py:NAME" in place of NAME is a sampler of a user's own file, and "@FILE" alone is a file of data. No other module
 reads these forms.
 """
@@ -151,9 +153,17 @@ def reference(text: str) -> str | None:
     return text[1:] if text.startswith("@") else None
 
 
+def file_of(text: object) -> str | None:
+    """Return FILE of the texts "@FILE" and "FILE.py:NAME" of a sampler or timesteps, or None for anything else."""
+    if not isinstance(text, str):
+        return None
+    path = reference(text)
+    return path if path is not None else (split_file(text) or (None,))[0]
+
+
 def names_file(text: object) -> bool:
-    """Return whether what a sampler or timesteps were given as is the text of a file, "@FILE" or "FILE.py:NAME"."""
-    return isinstance(text, str) and (reference(text) is not None or split_file(text) is not None)
+    """Return whether a sampler or timesteps were given as a text that `file_of` finds a file in."""
+    return file_of(text) is not None
 
 
 def parse_times(text: str) -> list[float] | Spec:
@@ -179,7 +189,14 @@ def _options(spec: str, text: str | None) -> dict[str, Value]:
     options: dict[str, Value] = {}
     for part in text.split(",") if text else ():
         key, equals, value = part.partition("=")
-        if not equals or not key.isidentifier() or key in options:
+        if not equals and part:
+            key, value = "", part
+            if options:
+                raise ConfigError(
+                    f"cannot read {shown(part)} in {shown(spec)}: only the first option may stand without its name, "
+                    "expected option=value"
+                )
+        elif not equals or not key.isidentifier() or key in options:
             raise ConfigError(f"cannot read {shown(part)} in {shown(spec)}: expected option=value, each once")
         options[key] = _value(value)
     return options
@@ -203,7 +220,7 @@ def _value(text: str) -> Value:
 def _bracketed(options: dict[str, Value]) -> str:
     if not options:
         return ""
-    return "(" + ",".join(f"{key}={_shortest(value)}" for key, value in options.items()) + ")"
+    return "(" + ",".join((f"{key}=" if key else "") + _shortest(value) for key, value in options.items()) + ")"
 
 
 def _shortest(value: Value) -> str:

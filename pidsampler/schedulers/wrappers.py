@@ -49,12 +49,19 @@ class Wrapped:
     spec: Spec | None = attrs.field(default=None, init=False, eq=False)  # what it was made from, if that names its list
 
     def __attrs_post_init__(self) -> None:
-        check_options(WRAPPERS.find(self.wrapper.name), self.wrapper.name, options=self.wrapper.options)
+        name, given = self.wrapper.name, self.wrapper.options
+        named = check_options(WRAPPERS.find(name), name, options=given)
+        object.__setattr__(self, "wrapper", Call(name, named))
 
     @property
     def timesteps(self) -> Any:
         """The times of what is wrapped."""
         return _times(self.scheduler)
+
+    @property
+    def timesteps_sha256(self) -> str | None:
+        """The SHA-256 of the file that the times were in, or None."""
+        return getattr(self.scheduler, "timesteps_sha256", None)
 
     def table(self) -> StepTable:
         """Return the table of what is wrapped, changed."""

@@ -54,6 +54,6 @@ def read_study(path: str | Path) -> Study:
     try:
         data.setdefault("title", path.stem)
         truth, report = ({f.name: data.pop(f.name) for f in attrs.fields(part) if f.name in data} for part in _PARTS)
-        return Study(**data, truth=Truth(**truth), report=ReportOptions(**report), folder=path.parent)
+        return Study(**data, truth=Truth(**truth), report=ReportOptions(**report), folder=path.parent, file=text)
     except PidSamplerError as error:
         raise ConfigError(f"{path}: {error}") from error

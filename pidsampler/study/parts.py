@@ -86,7 +86,7 @@ class Network:
         PidSamplerError: One is not as described.
     """
 
-    net: DenoiserLike = field(_network)
+    net: DenoiserLike = field(_network, repr=shown)
     shape: tuple[int, int, int] = field(_sizes, kw_only=True)
     prediction: str = field(word, choices=PREDICTIONS, kw_only=True, default="velocity")
     name: str | None = field(word, optional=True, kw_only=True, default=None)

@@ -127,6 +127,7 @@ class Plan:
         truth: What results are compared with.
         report: What the report says and holds.
         folder: Base of relative paths.
+        file: The text of the study's file, for its report; None where it was made in Python.
 
     Raises:
         PidSamplerError: A name is unknown, a value is of a wrong kind, or there is nothing to compare.
@@ -140,6 +141,7 @@ class Plan:
     truth: Truth = field(instance, kind=Truth, words="a Truth", default=Truth())
     report: ReportOptions = field(instance, kind=ReportOptions, words="a ReportOptions", default=ReportOptions())
     folder: Path = field(file_path, default=Path())
+    file: str | None = field(word, optional=True, default=None)
 
     def __attrs_post_init__(self) -> None:
         ids = Counter(cell.id for cell in self.all_cells)

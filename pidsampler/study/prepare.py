@@ -28,7 +28,7 @@ from .measures import Measure, get_measure
 from .parts import Flow, Network
 from .plan import Cell, Plan
 from .store import NAME, RunKey
-from .work import COSTS, StudyInput, StudyJob
+from .work import BASELINE, COSTS, StudyInput, StudyJob
 
 
 class Preparation:
@@ -161,7 +161,8 @@ class Preparation:
         yield from (Path(found[0]) for m in study.chosen_measures() if isinstance(m, str) and (found := split_file(m)))
 
     def described(self) -> Iterator[tuple[Cell, str | None, int | None, str | None]]:
-        """Yield each cell with its scheduler, steps and table as text."""
+        """Yield each cell with its scheduler, steps and table as text; and what stands for one where there is none."""
+        yield Cell(settings={}, id=BASELINE, label="bicubic", axes={}), None, None, None
         for cell in self.study.all_cells:
             if cell.id in self.errors:
                 yield cell, None, None, None
@@ -191,11 +192,17 @@ class Preparation:
                     noise = self.tables[cell.id][1]
                     shared = (cell.settings["model"], float(cell.settings["degrade_sigma"]), noise, *run[1:])
                     groups.setdefault(shared, (cell, []))[1].append(cell.id)
+        preset = study.preset_cell
+        first = dict(reversed(study.runs(preset)))  # image -> its first seed
+        lacking = {image for image in first if (BASELINE, image, first[image]) not in done}
         jobs = []
         for (_, sigma, noise, image, seed), (cell, ids) in sorted(groups.items(), key=lambda group: group[0][0]):
             source = study.source(cell)
             path = None if source is not None else study.images(cell)[image]
-            first = {self.runs[cell][0][2] for cell in ids}
+            kept = {self.runs[cell][0][2] for cell in ids}
+            baseline = image in lacking and seed == first[image] and cell.settings["model"] == preset.settings["model"]
+            if baseline:
+                lacking.remove(image)
             jobs.append(
                 StudyJob(
                     input=StudyInput(
@@ -212,8 +219,9 @@ class Preparation:
                     tables={cell: self.tables[cell][0] for cell in ids},
                     converged=self._converged(cell) if "converged" in needs else None,
                     measures=tuple(study.chosen_measures()),
-                    keep=study.report.pictures == "all" or seed in first,
+                    keep=study.report.pictures == "all" or seed in kept,
                     folder=self.folder,
+                    baseline=baseline,
                 )
             )
         return jobs

@@ -24,7 +24,7 @@ from .report.summary import report
 from .results import Results, load
 from .shared import count_calls
 from .store import Store, check_folder
-from .work import COSTS, RunOutcome, StudyJob, StudyWorker
+from .work import BASELINE, COSTS, RunOutcome, StudyJob, StudyWorker
 
 _SAID = 5  # lines of what is known to fail, in a warning; the report has all
 
@@ -113,13 +113,15 @@ def run_study(
         for cell, error in plan.errors.items():
             for run in plan.runs[cell]:
                 store.add(run, {}, error=error)
+        if jobs:
+            store.note_session(_session(device, processes))
         calls, made = sum(count_calls(job.tables.values()) for job in jobs), 0
         found = outcomes(engine, partial(StudyWorker, device), jobs=jobs, device=device, count=processes)
         try:
             for outcome in found:
                 store.add(outcome.run, outcome.values, error=outcome.error, gaps=outcome.gaps)
                 made += outcome.calls
-                if on_progress is not None:
+                if on_progress is not None and outcome.run[0] != BASELINE:
                     on_progress(Progress(done=made, calls=calls, outcome=outcome))
         finally:
             found.close()
@@ -161,10 +163,21 @@ def estimate(study: Plan, folder: str | Path, *, device: str = "auto", processes
     )
 
 
+def _session(device: str, processes: int | None) -> dict[str, str]:
+    """What the report says of this call: device, cores, date, commit and workers."""
+    from ..bench.rows import machine
+
+    found = machine(resolve_device(device))
+    digits, *dirty = found["commit"].split("-")
+    commit = "-".join([digits[:12], *dirty])
+    kept = {name: found[name] for name in ("device", "cores", "date")}
+    return {**kept, "commit": commit, "workers": "one a slot" if processes is None else str(processes)}
+
+
 def _timed(job: StudyJob, device: str, processes: int) -> tuple[float, float]:
     """Return seconds a model call and seconds a run beyond its calls, of an input of one pixel, with all at work."""
     cell = min(job.tables, key=lambda cell: len(job.tables[cell]))
-    alone = replace(job, tables={cell: job.tables[cell]}, converged=None, keep=False)
+    alone = replace(job, tables={cell: job.tables[cell]}, converged=None, keep=False, baseline=False)
     ends, calls = [], 0.0
     for outcome in outcomes(
         "local", partial(StudyWorker, device), jobs=[alone] * (3 * processes), device=device, count=processes

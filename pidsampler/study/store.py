@@ -34,6 +34,7 @@ CREATE TABLE IF NOT EXISTS results (
 CREATE TABLE IF NOT EXISTS gaps (
     cell TEXT NOT NULL, image TEXT NOT NULL, seed TEXT NOT NULL, measure TEXT NOT NULL, error TEXT NOT NULL,
     reported INTEGER NOT NULL DEFAULT 0, PRIMARY KEY (cell, image, seed, measure));
+CREATE TABLE IF NOT EXISTS sessions (facts TEXT NOT NULL);
 """
 
 RunKey = tuple[str, str, int]  # cell's id, image, seed
@@ -154,6 +155,15 @@ class Store:
     def facts(self) -> dict[str, Any]:
         """Return what results rest on."""
         return {name: json.loads(value) for name, value in self._db.execute("SELECT name, value FROM facts")}
+
+    def note_session(self, facts: Mapping[str, str]) -> None:
+        """Write down who works on the study now."""
+        with _said(self.folder), self._transaction():
+            self._db.execute("INSERT INTO sessions VALUES (?)", (json.dumps(dict(facts)),))
+
+    def sessions(self) -> list[dict[str, str]]:
+        """Return who worked on the study, in order."""
+        return [json.loads(facts) for (facts,) in self._db.execute("SELECT facts FROM sessions ORDER BY rowid")]
 
     def errors(self) -> dict[str, dict[tuple[str, int], str]]:
         """Return cell -> (image, seed) -> what failed."""

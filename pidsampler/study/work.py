@@ -52,6 +52,8 @@ COSTS = [
     for name, (unit, source) in _COSTS.items()
 ]
 
+BASELINE = "input"  # what stands for a cell where the input enlarged by bicubic is measured, or shown
+
 _FRAME, _FRAMES = 128, 12  # a preview's longest side in pixels, and how many a cell has at most
 
 
@@ -93,6 +95,7 @@ class StudyJob:
         measures: The measures, or their names.
         keep: Whether pictures and previews are kept.
         folder: Study folder.
+        baseline: Whether the input enlarged by bicubic is measured too, where it is a picture with a reference.
     """
 
     input: StudyInput
@@ -101,18 +104,22 @@ class StudyJob:
     measures: tuple[str | Measure, ...]
     keep: bool
     folder: Path
+    baseline: bool = False
 
     def run_key(self, cell: str) -> RunKey:
         """Return what a cell's run is known by."""
         return cell, self.input.image, self.input.seed
 
     def lost(self, got: Sequence[RunOutcome], why: str) -> tuple[list[RunOutcome], list[StudyJob]]:
-        """Give each cell that is lacking a worker of its own; one that had its own is given up."""
+        """Give each cell that is lacking a worker of its own; one that had its own is given up.
+
+        The baseline comes first: where it is lacking, it may be what failed, and is given up.
+        """
         done = {outcome.run[0] for outcome in got}
         lacking = [cell for cell in self.tables if cell not in done]
-        if len(self.tables) == 1:
+        if len(self.tables) == 1 and (BASELINE in done or not self.baseline):
             return [RunOutcome(run=self.run_key(cell), error=why) for cell in lacking], []
-        return [], [replace(self, tables={cell: self.tables[cell]}) for cell in lacking]
+        return [], [replace(self, tables={cell: self.tables[cell]}, baseline=False) for cell in lacking]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +173,8 @@ class StudyWorker:
             except Exception as error:
                 yield from (RunOutcome(run=job.run_key(cell), error=_line(error)) for cell in job.tables)
                 return
+            if job.baseline and (baseline := _baseline(job, scene.known, measures)) is not None:
+                yield baseline
             strips: dict[str, list[NDArray[np.uint8]]] = {cell: [] for cell in job.tables}
 
             def preview(cell: str, run: Run, m: Array) -> None:
@@ -255,13 +264,8 @@ class StudyWorker:
         if any(row.draws for row in table.rows):
             known["converged"] = None  # a stochastic method does not go to the ODE's solution
         seen = Sample(on_host(x), None if picture is None else as_rgb(picture), **known)
-        gaps: dict[str, str] = {}
-        for measure in measures:
-            if measure.applies(seen):
-                try:
-                    values[measure.name] = measure(seen)
-                except Exception as error:  # the rest of the run is as good as without it
-                    gaps[measure.name] = _line(error)
+        judged, gaps = _judged(measures, seen)
+        values |= judged
         if job.keep and picture is not None:
             record = {"cell": cell, "image": job.input.image, "seed": job.input.seed, "table": table.to_dict()}
             target = picture_path(job.folder, job.run_key(cell))
@@ -278,11 +282,37 @@ class StudyWorker:
         return values, gaps
 
 
+def _judged(measures: Sequence[Measure], seen: Sample) -> tuple[dict[str, float], dict[str, str]]:
+    """What was measured, and which measures failed and why."""
+    values: dict[str, float] = {}
+    gaps: dict[str, str] = {}
+    for measure in measures:
+        if measure.applies(seen):
+            try:
+                values[measure.name] = measure(seen)
+            except Exception as error:  # the rest is as good as without it
+                gaps[measure.name] = _line(error)
+    return values, gaps
+
+
+def _baseline(job: StudyJob, known: Mapping[str, Any], measures: Sequence[Measure]) -> RunOutcome | None:
+    """The input enlarged by bicubic, measured as a cell's picture is; None without a picture or a reference."""
+    small, reference = known.get("input"), known.get("reference")
+    if small is None or reference is None:
+        return None
+    began = time.perf_counter()
+    picture = resized(small, reference.shape[:2])
+    seconds = time.perf_counter() - began
+    x = picture.transpose(2, 0, 1)[None] / np.float32(127.5) - np.float32(1.0)
+    values, gaps = _judged(measures, Sample(x, picture, input=small, reference=reference))
+    return RunOutcome(run=job.run_key(BASELINE), values={"calls": 0.0, "seconds": seconds, **values}, gaps=gaps)
+
+
 def _keep_beside(job: StudyJob, source: Source, bound: Bound, reference: NDArray[np.uint8] | None) -> None:
     """Write what the results are looked at beside: the input enlarged by bicubic interpolation, and the reference."""
     beside = {"reference": reference}
     if source.latent is None:
-        beside["input"] = resized(eight_bits(source.rgb), (bound.height, bound.width))
+        beside[BASELINE] = resized(eight_bits(source.rgb), (bound.height, bound.width))
     for name, picture in beside.items():
         target = picture_path(job.folder, job.run_key(name))
         if picture is not None and not target.is_file():

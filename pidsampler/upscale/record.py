@@ -13,7 +13,7 @@ from ..onnx import Model
 from ..onnx.hub import hub_origin
 from ..onnx.manifest import NAME as MANIFEST
 from ..schedulers.making import FileSampler
-from ..table import StepTable
+from ..table import Scheduler, StepTable
 from ..values import word
 from ..version import __version__
 from .guidance import negative_for
@@ -52,6 +52,7 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         # The list as it was given; a table of several evaluations a step holds more times.
         "timesteps": [float(t) for t in getattr(sampler, "timesteps", resolved.table.times)],
         "table": resolved.table.to_dict(),
+        **_files(sampler),
         **_table_of(resolved, model),
         "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
         "seed": options.seed,
@@ -105,6 +106,13 @@ def _caption(given: Any | None, model: Model) -> dict[str, Any]:
     }
 
 
+def _files(sampler: Scheduler) -> dict[str, str]:
+    """The hashes of the files that a sampler and its times were in."""
+    names = {"scheduler_sha256": "sha256", "timesteps_sha256": "timesteps_sha256"}
+    found = {name: getattr(sampler, attribute, None) for name, attribute in names.items()}
+    return {name: digest for name, digest in found.items() if isinstance(digest, str)}
+
+
 def _table_of(resolved: Resolved, model: Model) -> dict[str, Any]:
     """Which of the model's own tables it is, if any; for which model it was learnt, and whether it is this one.
 
@@ -113,7 +121,7 @@ def _table_of(resolved: Resolved, model: Model) -> dict[str, Any]:
     """
     sampler, said = resolved.sampler, dict[str, Any]()
     if isinstance(sampler, FileSampler):
-        said = {"scheduler_sha256": sampler.sha256, **({"own_table": sampler.own} if sampler.own else {})}
+        said = {"own_table": sampler.own} if sampler.own else {}
     learnt = (resolved.table.history or {}).get("model")
     if isinstance(learnt, dict):
         hashes = learnt.get("sha256")

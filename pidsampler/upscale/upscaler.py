@@ -129,8 +129,8 @@ def _new_planner(up: Upscaler) -> Planner:
 class Upscaler:
     """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`. No call changes it."""
 
-    model: Model = field(instance, kind=Model, words="a Model")
-    backend: Backend = field(_backend)
+    model: Model = field(instance, kind=Model, words="a Model", repr=lambda model: model.contract.name)
+    backend: Backend = field(_backend, repr=lambda backend: backend.name)
     tiling: Tiling = field(_tiling, default=None, kw_only=True)
     _planner: Planner = attrs.field(default=attrs.Factory(_new_planner, takes_self=True), repr=False, kw_only=True)
 

@@ -16,25 +16,25 @@ def _few_buffers(monkeypatch):
 # Ranks of the 95 % interval of a median, as tables of the sign test have them.
 @pytest.mark.parametrize(("n", "low", "high"), [(6, 1, 6), (9, 2, 8), (20, 6, 15), (50, 18, 33), (100, 40, 61)])
 def test_the_interval_of_a_median(n, low, high):
-    assert ratios.median(range(1, n + 1)) == ratios.Ratio((n + 1) / 2, low, high)
+    assert ratios.median(range(1, n + 1)) == ratios.Ratio((n + 1) / 2, low=low, high=high)
 
 
 @pytest.mark.parametrize(
     ("ratio", "verdict"),
     [
-        ((0.9, 0.8, 0.95), "faster"),
-        ((1.2, 1.1, 1.3), "slower"),
-        ((1.0, 0.95, 1.05), "no difference can be told"),
-        ((1.0, 0.5, 2.0), "the machine is too noisy to tell"),
+        (ratios.Ratio(0.9, low=0.8, high=0.95), "faster"),
+        (ratios.Ratio(1.2, low=1.1, high=1.3), "slower"),
+        (ratios.Ratio(1.0, low=0.95, high=1.05), "no difference can be told"),
+        (ratios.Ratio(1.0, low=0.5, high=2.0), "the machine is too noisy to tell"),
     ],
 )
 def test_verdicts(ratio, verdict):
-    assert ratios.Ratio(*ratio).verdict == verdict
+    assert ratio.verdict == verdict
 
 
 def test_ratios_are_of_what_was_taken_together():
     slow = [1.0, 10.0, 1.0, 10.0, 1.0, 10.0]
-    assert ratios.paired([2 * ms for ms in slow], slow) == ratios.Ratio(2.0, 2.0, 2.0)
+    assert ratios.paired([2 * ms for ms in slow], slow) == ratios.Ratio(2.0, low=2.0, high=2.0)
 
 
 def test_a_share_that_cannot_be_is_not_told():

@@ -456,7 +456,7 @@ def test_a_bundled_model_is_verified_by_its_hashes(here, run, name, monkeypatch)
     assert out.endswith("\nit is the bundled model, unchanged\n")
     bundled = here / "models"
     shutil.copytree(models.BUNDLED_FOLDER, bundled)
-    monkeypatch.setattr(models, "_BUNDLED_FOLDER", bundled)
+    monkeypatch.setattr(models, "BUNDLED_FOLDER", bundled)
     assert run("inspect", str(bundled / name), "--verify")[0] == 0
     with (bundled / name / "pidsampler.json").open("a") as file:
         file.write(" ")

@@ -68,7 +68,7 @@ def test_the_table_and_its_history(here):
         "ridge": 0.01,
         "seeds": 2,
         "evaluations": 1,
-        "free_start": True,
+        "free_start": None,
         "joint": None,
         "most_amplified": 100.0,
         "target": "ode",

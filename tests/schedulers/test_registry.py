@@ -4,7 +4,10 @@ import numpy as np
 import pytest
 
 from pidsampler import FlowODE, FlowSDE, PidSamplerError, get_scheduler, list_schedulers, sample, timesteps
+from pidsampler.io.files import sha256
 from pidsampler.schedulers import Heun, TimesScheduler
+from pidsampler.schedulers.registry import as_times, get_timesteps
+from pidsampler.schedulers.spec import Spec
 
 
 def test_specs():
@@ -113,7 +116,17 @@ def test_a_broken_package_is_named(plugin, value, message):
         ("zzz", {}, r"unknown scheduler 'zzz': see list_schedulers\(\)$"),
         ("", {}, "cannot read ''"),
         ("heun(", {}, "cannot read 'heun"),
-        ("flow-sde(eta)", {}, "cannot read 'eta' in .*: expected option=value"),
+        ("flow-sde(=1)", {}, "cannot read '=1' in .*: expected option=value"),
+        ("flow-sde(1,)", {}, "cannot read '' in .*: expected option=value"),
+        ("flow-sde(0.5,0.1)", {}, "cannot read '0.1' in .*: only the first option may stand without its name"),
+        ("heun@karras(rho=5,1)", {}, "cannot read '1' in .*: only the first option may stand without its name"),
+        ("heun.detail(0.1,0.2)@uniform:3", {}, "only the first option may stand without its name"),
+        ("flow-sde(0.5)", {"eta": 0.5}, "flow-sde has eta twice, without its name too: use one of them"),
+        ("unipc@shifted(3,shift=3):8", {}, "shifted has shift twice, without its name too: use one of them"),
+        ("euler_ancestral(0.3,eta=1)@uniform:3", {}, "flow-ancestral has eta twice"),
+        ("heun(3)@uniform:8", {}, "heun has no options: leave 3 out"),
+        ("heun@uniform(3):8", {}, "uniform has no options: leave 3 out"),
+        ("heun.inverted(1,t_min=0.1)@uniform:3", {}, "inverted has t_min twice"),
         ("flow-sde(eta=1,eta=2)", {}, "cannot read 'eta=2' in"),
         ("flow-sde(eta=0.5)", {"eta": 0.1}, "has 'eta', and it was given too"),
         ("flow-sde@karras(roh=7):8", {}, "karras has no option 'roh': did you mean 'rho'. it takes rho, t_max, t_min"),
@@ -167,3 +180,57 @@ def test_subclasses_as_in_0_1_are_samplers_and_values(made):
 def test_the_parameter_of_0_1():
     with pytest.warns(DeprecationWarning, match="spec of get_scheduler is called sampler now"):
         assert get_scheduler(spec="heun") == get_scheduler("heun")
+
+
+@pytest.mark.parametrize(
+    ("spec", "canonical"),
+    [
+        ("unipc@shifted(3):8", "unipc@shifted(shift=3):8"),
+        ("flow-sde( 0.5 )@karras(7,t_max=0.9):4", "flow-sde(eta=0.5)@karras(rho=7,t_max=0.9):4"),
+        ("flow-sde(1/0.5/0)@uniform:3", "flow-sde(eta=1/0.5/0)@uniform:3"),
+        ("heun.detail(0.5,end=0.9)@uniform:3", "heun.detail(amount=0.5,end=0.9)@uniform:3"),
+        ("euler_ancestral(0.3)@uniform:3", "flow-ancestral(eta=0.3)@uniform:3"),
+        ("heun@ddim_uniform(2):3", "heun@ddim_uniform(shift=2):3"),
+    ],
+)
+def test_the_first_option_needs_no_name(spec, canonical):
+    assert str(get_scheduler(spec)) == canonical
+    assert get_scheduler(spec).table() == get_scheduler(canonical).table()
+    assert str(Spec.parse(spec)) == spec.replace(" ", "")
+
+
+def test_the_first_option_needs_no_name_in_a_list_or_a_file(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    assert str(get_scheduler("heun", "shifted(3):4")) == "heun@shifted(shift=3):4"
+    assert get_timesteps("shifted", 4, shift=3).tolist() == as_times("shifted(3):4").tolist()
+    assert as_times(f"{tmp_path}/own.py:squares(0.5):2").tolist() == [0.5, 0.125, 0.0]
+    made = get_scheduler(f"{tmp_path}/own.py:euler(2)@shifted(3):4")
+    assert str(made) == f"{tmp_path}/own.py:euler(factor=2)@shifted(shift=3):4"
+
+
+OWN = """
+import numpy as np
+from pidsampler import FlowODE
+
+def euler(timesteps, factor=1.0):
+    return FlowODE(timesteps).table()
+
+def squares(steps, top=0.999):
+    return top * np.linspace(1, 0, steps + 1) ** 2
+"""
+
+
+def test_what_was_made_over_a_file_of_times_knows_its_hash(tmp_path):
+    (tmp_path / "own.py").write_text(OWN)
+    (tmp_path / "list.txt").write_text("0.9\n0.5\n0\n")
+    made = [
+        get_scheduler(sampler, f"@{tmp_path}/list.txt")
+        for sampler in ("heun", "heun.detail(0.1)", f"{tmp_path}/own.py:euler", Heun, lambda t: Heun(t).table())
+    ]
+    digest = sha256(tmp_path / "list.txt")
+    assert [each.timesteps_sha256 for each in made] == [digest] * 5
+    assert made[0] == Heun([0.9, 0.5, 0])
+    assert made[2].sha256 == sha256(tmp_path / "own.py")
+    of_function = get_scheduler("heun", f"{tmp_path}/own.py:squares:2")
+    assert of_function.timesteps_sha256 == made[2].sha256
+    assert get_scheduler("heun", [0.9, 0.5, 0]).timesteps_sha256 is None

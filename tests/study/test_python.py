@@ -292,5 +292,5 @@ def test_the_page_runs(tmp_path, monkeypatch, capsys):
 def test_the_page_has_every_key_and_setting():
     page = (REPOSITORY / "docs" / "studies.md").read_text()
     known = {*SETTINGS, *(f.name for part in (Truth, ReportOptions) for f in attrs.fields(part))}
-    known |= {f.name for f in attrs.fields(ps.study.Study)} - {"truth", "report", "folder"}
+    known |= {f.name for f in attrs.fields(ps.study.Study)} - {"truth", "report", "folder", "file"}
     assert {key for key in known if f"`{key}`" not in page} == set()

@@ -266,8 +266,62 @@ def test_the_folder_holds_all_that_was_promised(study, tmp_path, drawn):
     assert described.keys() == {"psnr", "calls", "memory", *TIMED}
     assert all(row["source"] for row in described.values())
     with sqlite3.connect(tmp_path / "out" / "study.sqlite") as db:
-        assert db.execute("SELECT count(*) FROM results WHERE measure = 'psnr'").fetchone() == (16,)
+        assert db.execute("SELECT count(*) FROM results WHERE measure = 'psnr'").fetchone() == (16 + 2,)
+        assert db.execute("SELECT count(*) FROM results WHERE cell = 'input' AND measure = 'psnr'").fetchone() == (2,)
     db.close()
+
+
+def report_data(folder):
+    text = (folder / "report.html").read_text("utf-8")
+    return json.loads(re.search(r'id="data">(.*?)</script>', text, re.DOTALL)[1])
+
+
+def test_the_input_enlarged_by_bicubic_is_measured_as_a_cell_is(study, tmp_path):
+    run_study(read_study(study), tmp_path / "out", device="cpu")
+    data = report_data(tmp_path / "out")
+    expected = []
+    for name in ("a", "b"):
+        whole = np.asarray(Image.open(tmp_path / "photos" / f"{name}.png"))
+        small = Image.fromarray(whole).resize((10, 12), Image.Resampling.BICUBIC)
+        large = np.asarray(small.resize((40, 48), Image.Resampling.BICUBIC))
+        expected.append(10 * np.log10(255**2 / np.square(large.astype(float) - whole).mean()))
+    found = data["baseline"]
+    assert (found["label"], found["runs"], found["settings"]) == ("bicubic", 2, {})
+    assert found["results"]["psnr"]["mean"] == pytest.approx(np.mean(expected), rel=1e-12)
+    assert found["results"]["psnr"]["low"] == found["results"]["psnr"]["high"]  # no seed changes it
+    assert found["results"]["calls"]["mean"] == 0
+    assert found["results"]["psnr"]["difference"] is not None
+    assert "ode-distance" not in found["results"]
+    assert data["by_image"]["images"] == ["a", "b"]
+    assert data["by_image"]["values"]["psnr"]["input"] == pytest.approx(expected, rel=1e-5)
+    table = (tmp_path / "out" / "table.md").read_text()
+    (row,) = [line for line in table.splitlines() if "bicubic (no sampler)" in line.replace("\\", "")]
+    assert f"| {np.mean(expected):.2f}"[:6] in row
+    assert "no sampler: the input enlarged by bicubic" in table.lower()
+    assert {row["label"] for row in rows(tmp_path / "out")} == {cell["label"] for cell in data["cells"]}
+
+
+def test_without_a_reference_there_is_no_baseline(tmp_path, photos):
+    own = Study(
+        preset={"model": "gaussian", "images": str(photos / "*.png"), "scheduler": "flow-ode", "steps": 1},
+        measures=["consistency"],
+    )
+    own.run(tmp_path / "out", device="cpu")
+    data = report_data(tmp_path / "out")
+    assert data["baseline"] is None
+    assert re.fullmatch(r"The only cell has \d+ dB of consistency\.", data["finding"])
+
+
+def test_the_report_says_what_it_was_made_with(study, tmp_path):
+    run_study(read_study(study), tmp_path / "out", device="cpu", processes=2)
+    data = report_data(tmp_path / "out")
+    made = dict(data["made"])
+    assert made["workers"] == "2"
+    assert made["processor"]
+    assert re.fullmatch(r"20\d\d-\d\d-\d\d \d\d:\d\d", made["date"])
+    assert data["file"] == study.read_text()
+    run_study(read_study(study), tmp_path / "out", device="cpu", processes=1)  # which has nothing to do
+    assert dict(report_data(tmp_path / "out")["made"]) == made
 
 
 def test_shared_calls_are_counted_as_they_are_made(study, tmp_path, monkeypatch):

@@ -1,10 +1,14 @@
 """Records: read back from every format, and pictures made again from them, bit for bit."""
 
+import copy
 import io
 import json
 import random
 import re
 import sys
+from contextlib import suppress
+from functools import reduce
+from operator import getitem
 from pathlib import Path
 
 import numpy as np
@@ -141,6 +145,43 @@ def test_nothing_in_a_record_is_looked_up(here, up, monkeypatch):
     again = ps.make_again(RGB, record)
     assert again.record["scheduler"] == "own.py:mine@own.py:mine"
     assert not Path("was-run").exists()
+
+
+def test_whatever_a_record_names_is_not_opened(here, up):
+    """Each text in it in turn, as all kinds of names that elsewhere are looked up."""
+    told, listening = [], True
+
+    def hear(event, found):
+        if listening and event in ("open", "import", "os.listdir", "os.scandir", "subprocess.Popen", "socket.connect"):
+            told.append(str(found))
+
+    Path("evil.py").write_text(OWN)
+    Path("evil.json").write_text(ps.get_scheduler("heun@pid").table().to_json())
+    record = json.loads(json.dumps(up(RGB).record))
+    sys.addaudithook(hear)
+
+    def texts(held, path=()):
+        for key, value in held.items() if isinstance(held, dict) else enumerate(held):
+            if isinstance(value, str):
+                yield (*path, key)
+            elif isinstance(value, dict | list):
+                yield from texts(value, (*path, key))
+
+    paths = list(texts(record))
+    for path in paths:
+        for name in (f"{here}/evil.py:mine@pid:4", "@evil.json", "hf:evil/model"):
+            hostile = copy.deepcopy(record)
+            entry = reduce(getitem, path[:-1], hostile)
+            entry[path[-1]] = name
+            with suppress(ps.PidSamplerError):
+                Recipe.of(hostile).model()
+                needs(hostile)
+    hostile = json.loads(json.dumps(record).replace('"scheduler": "', '"scheduler": "evil.py:mine@evil.json '))
+    ps.make_again(RGB, hostile)
+    listening = False
+    assert len(paths) > 10
+    assert told  # the bundled model was
+    assert [name for name in told if "evil" in name] == []
 
 
 def test_damaged_records_give_one_line(up):
@@ -292,6 +333,7 @@ def test_results_show_themselves(up):
     result = up(RGB)
     assert repr(result).startswith("<Result of 104x80, RGB: 'FlowSDE([0.999, 0.866")
     assert len(repr(result)) < 200
+    assert repr(up).startswith("Upscaler(model=gaussian, backend=numpy, tiling=Tiling(")
     assert np.array_equal(np.asarray(result), result.array)
     assert np.stack(up([RGB, RGB])).shape == (2, 80, 104, 3)
     assert np.array_equal(np.asarray(result.to_pil()), result.array)

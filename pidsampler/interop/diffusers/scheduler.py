@@ -114,11 +114,21 @@ class TableScheduler(SchedulerMixin, ConfigMixin):
         """Make a scheduler of a config: of another one of these, or of a flow-match scheduler with `sampler`.
 
         Raises:
-            PidSamplerError: No sampler is given and the config has none, or names a file, which a config never reads.
+            PidSamplerError: No sampler is given and the config has none, or names a file, which a config never reads;
+                or the config is not a flow-match scheduler's.
         """
         stored = config.get("sampler") if isinstance(config, Mapping) else None
         if "sampler" not in kwargs and (stored is None or names_file(stored)):
             raise ConfigError(f"the config's sampler={shown(stored)} is no spec or table: pass sampler=")
+        if isinstance(config, Mapping) and "sampler" not in config:  # of another scheduler
+            if "shift" not in config:
+                raise ConfigError(
+                    "the config has no shift, expected a flow-match scheduler's: make a TableScheduler with a list, "
+                    'such as TableScheduler("unipc@shifted(shift=3)")'
+                )
+            names = inspect.signature(cls.__init__).parameters
+            # With all its values: a default of ours may be another.
+            config = {"use_dynamic_shifting": False, **{name: config[name] for name in names if name in config}}
         return super().from_config(config, return_unused_kwargs, **kwargs)
 
     @property

@@ -15,8 +15,9 @@ from typing import IO, Any
 from ... import moved
 from ...errors import printable
 from ...io.atomic import place
+from .plots import plots_of
 
-_SCRIPTS = ("report.js", "axes.js", "plots.js", "lines.js", "table.js", "viewer.js")
+_SCRIPTS = ("report.js", "plots.js", "sections.js", "table.js", "viewer.js")
 
 
 @moved.keywords()
@@ -24,7 +25,8 @@ def write_report(data: Mapping[str, Any], pictures: Mapping[str, bytes], *, path
     """Write the report as one HTML file, in one go: whatever happens, no half-written file, and the old one stays.
 
     Args:
-        data: Report data, as `summary.summarise` makes it. Numbers are finite or None; any text is shown as text.
+        data: Report data, as `summary.summarise` makes it. Numbers are finite or None; any text is shown as text. The
+            page gets its `plots` too.
         pictures: WebP files by the data-id that `data` names them by. The page decodes one when it shows it.
         path: The file; an existing one is replaced.
 
@@ -42,7 +44,7 @@ def write_report(data: Mapping[str, Any], pictures: Mapping[str, bytes], *, path
         script_hash=_hash(script),
         # In JSON "<" stands in strings only, where it may be written like this: no text can end the script element. In
         # ASCII no name controls the terminal of somebody who looks at the file there.
-        data=json.dumps(data, allow_nan=False, separators=(",", ":"))
+        data=json.dumps({**data, "plots": plots_of(data)}, allow_nan=False, separators=(",", ":"))
         .replace("<", "\\u003c")
         .replace("\x7f", "\\u007f"),
     )

@@ -1,16 +1,14 @@
 """The report's plots for a paper: from the report's data, each as .svg and .png.
 
 What is drawn: `pareto-<measure>` for each measure with a direction, against model calls and against seconds;
-`effects-<axis>` for each axis; `convergence` and `schedules`. A plot without data is not drawn. A colour stands for the
-same value of the first axis in all files. The same data gives the same bytes.
+`effects-<axis>` for each axis; `convergence` and `schedules`. A plot without data is not drawn. What a plot shows is
+said in `plots`, for the page too. The same data gives the same bytes.
 """
 
 from __future__ import annotations
 
 import io
-import itertools
-import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import IO, Any
@@ -18,33 +16,48 @@ from typing import IO, Any
 from ... import moved
 from ...errors import FileError, missing_extra, reason
 from ...io.atomic import place
-from ...schedulers.exact import log_snr
-from .drawing import (
-    COLORS,
-    COSTS,
-    FAINT,
-    INK,
-    LONGEST,
-    MARKERS,
-    MOST,
-    STYLE,
-    Look,
-    bars_of,
-    grid,
-    has,
-    is_number,
-    log_scale,
-    look_of,
-    point_style,
-    short,
-    title_of,
-)
+from .plots import plots_of
 
-_NUMBERS, _NUMBERED = 10, "best at their model calls"
-_CROWD = 100  # from here on points are smaller
+# Told apart by most colour-blind eyes: after Okabe and Ito, "Color universal design" (2008), as in the page.
+_COLORS = ("#0072b2", "#d55e00", "#00916b", "#b8588f", "#d18f00", "#3aa0dc", "#55585e", "#8f8200")
+_SHAPES = "os^DvPhX"
+_DASHES: tuple[Any, ...] = ("-", (0, (6, 3)), (0, (2, 3)), (0, (8, 3, 2, 3)))
+_INK, _FAINT = "#333333", "#bbbbbb"
 
-_Rows = Sequence[Mapping[str, Any]]
-_Point = tuple[float, float]
+_STYLE: dict[str, Any] = {
+    "font.family": "DejaVu Sans",  # it comes with matplotlib
+    "font.size": 8,
+    "axes.labelsize": 8,
+    "axes.edgecolor": _INK,
+    "axes.linewidth": 0.6,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": "#e6e6e6",
+    "grid.linewidth": 0.5,
+    "xtick.labelsize": 7,
+    "ytick.labelsize": 7,
+    "xtick.color": _INK,
+    "ytick.color": _INK,
+    "legend.fontsize": 7,
+    "legend.title_fontsize": 7,
+    "legend.frameon": False,
+    "lines.linewidth": 1.0,
+    "lines.markersize": 4.5,
+    "text.parse_math": False,  # a user's text may hold a $
+    "svg.fonttype": "path",  # looks the same everywhere
+    "svg.hashsalt": "pidsampler",
+    "savefig.dpi": 200,
+}
+
+_WIDTH = 7.0  # inches: a page's text
+_MOST = 40  # names in a legend
+_NUMBERED = 10  # cells with a number, where color and shape do not say which they are
+_LONGEST = 34  # letters of a name
+_CROWD = 100  # points of a panel, from where on they are smaller
+
+_Part = Mapping[str, Any]
 
 
 @moved.keywords()
@@ -70,17 +83,21 @@ def draw(data: Mapping[str, Any], folder: Path, *, overwrite: bool = True) -> li
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise FileError(f"cannot make the folder {folder}: {reason(error)}") from error
+    directed = {measure["name"] for measure in data["measures"] if measure["better"]}
+    labels = {cell["id"]: cell["label"] for cell in data["cells"]}
     files = []
     with matplotlib.rc_context():
         matplotlib.rcdefaults()  # rather than the user's own
         settings: Any = matplotlib.rcParams
-        settings.update(STYLE)
-        look = look_of(data["axes"])
-        for name, figure in _figures(data, look):
+        settings.update(_STYLE)
+        for plot in plots_of(data):
+            if plot["kind"] == "pareto" and plot["measure"] not in directed:
+                continue
+            figure = _figure(plot, labels, numbered=len(data["axes"]) > 2)
             figure.draw_without_rendering()
             figure.set_layout_engine("none")  # laid out once, for both files
             for kind in ("svg", "png"):
-                path = folder / f"{name}.{kind}"
+                path = folder / f"{plot['name']}.{kind}"
                 picture = io.BytesIO()
                 nothing = {"Date": None} if kind == "svg" else {"Software": None}
                 figure.savefig(picture, format=kind, metadata=nothing, bbox_inches="tight", pad_inches=0.03)
@@ -93,263 +110,153 @@ def _copy(data: bytes, file: IO[bytes]) -> None:
     file.write(data)
 
 
-def _figures(data: Mapping[str, Any], look: Look) -> Iterable[tuple[str, Any]]:
-    named: dict[str, int] = {}
-
-    def unique(name: str) -> str:
-        name = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-")
-        named[name] = named.get(name, 0) + 1
-        return name if named[name] == 1 else f"{name}-{named[name]}"
-
-    for measure in data["measures"]:
-        if measure["better"] and measure["name"] not in COSTS:
-            figure = _pareto(data, measure, look)
-            if figure is not None:
-                yield unique(f"pareto-{measure['name']}"), figure
-    for axis in data["axes"]:
-        effects = [effect for effect in data["effects"] if effect["axis"] == axis["name"] and _points(effect)]
-        if effects:
-            yield unique(f"effects-{axis['name']}"), _effects(data, axis, effects, look)
-    if any(one["series"] for one in data["convergence"]):
-        yield "convergence", _convergence(data, look)
-    if any(cell["times"] for cell in data["cells"]):
-        yield "schedules", _schedules(data, look)
-
-
-def _pareto(data: Mapping[str, Any], measure: Mapping[str, Any], look: Look) -> Any:
-    """A measure against model calls and seconds; None without a cell that has them."""
-    name, better = measure["name"], measure["better"]
-    shown = {cost: [cell for cell in data["cells"] if has(cell, name) and has(cell, cost)] for cost in _AGAINST}
-    shown = {cost: cells for cost, cells in shown.items() if cells}
-    if not shown:
-        return None
-    figure, panels = grid(1, len(shown), height=2.9, sharey=True)
-    numbered: list[Mapping[str, Any]] = []
-    for axes, (cost, cells) in zip(panels, shown.items(), strict=True):
-        points = [(cell["results"][cost]["mean"], cell["results"][name]["mean"]) for cell in cells]
-        _cells(axes, cells, points, [cell["results"][name] for cell in cells], look)
-        front = _front(points, better)
-        log_scale(axes, "x", values=[x for x, _ in points], powers_of_two=cost == "calls")
-        axes.set_xlabel(_AGAINST[cost])
-        if better == "zero":
-            axes.axhline(0.0, color=FAINT, lw=0.8, zorder=1)
-        else:
-            log_scale(axes, "y", values=[y for _, y in points], ratio=20.0)
-            best = {"color": FAINT, "lw": 1.2, "zorder": 1, "drawstyle": "steps-post"}
-            axes.plot(*zip(*(points[i] for i in front), strict=True), **best)
-        if not look.whole and axes is panels[0]:
-            numbered = [cells[i] for i in front[:_NUMBERS]]
-        for cell, point in zip(cells, points, strict=True):
-            if cell in numbered:
-                axes.plot(*point, marker="o", color=INK, ms=2.5, zorder=4)
-                place = {"xytext": (-3, 3 if better == "higher" else -3), "textcoords": "offset points", "ha": "right"}
-                place["va"] = "bottom" if better == "higher" else "top"
-                axes.annotate(str(numbered.index(cell) + 1), point, **place, weight="bold", fontsize=7)
-    panels[0].set_ylabel(f"{title_of(measure)} ({_BETTER[better]})")
-    _legend(figure, data, look, numbered, front=better != "zero")
-    return figure
-
-
-def _cells(axes: Any, cells: _Rows, points: Sequence[_Point], results: _Rows, look: Look) -> None:
-    """The cells' points with their intervals, a ring around the preset, and lines along the second axis."""
-    groups: dict[tuple[str, bool, str], list[int]] = {}
-    lines: dict[tuple[str, ...], list[int]] = {}
-    for i, cell in enumerate(cells):
-        groups.setdefault(look.of(cell["settings"]), []).append(i)
-        lines.setdefault(tuple(cell["settings"][name] for name in look.axes if name not in look.axes[1:2]), []).append(
-            i
-        )
-        if cell["preset"]:
-            axes.plot(*points[i], marker="o", ms=9, mfc="none", mec=INK, mew=0.8, zorder=4)
-    if look.colors and len(look.axes) > 1:
-        for line in lines.values():
-            color = look.of(cells[line[0]]["settings"])[0]
-            axes.plot(*zip(*sorted(points[i] for i in line), strict=True), color=color, lw=0.6, alpha=0.35)
-    for (color, filled, marker), places in groups.items():
-        x, y = zip(*(points[i] for i in places), strict=True)
-        bars = bars_of([results[i] for i in places])
-        style = {**point_style((color, filled, marker)), "ms": 4.5 if len(cells) <= _CROWD else 3.0}
-        axes.errorbar(x, y, yerr=bars, ls="", elinewidth=0.7, ecolor=(color, 0.45), **style)
-
-
-_AGAINST = {"calls": "model calls", "seconds": "seconds"}
-_BETTER = {"higher": "higher is better", "lower": "lower is better", "zero": "0 is best"}
-_ARROW = {"higher": " ↑", "lower": " ↓", "zero": " → 0", "": ""}
-
-
-def _front(points: Sequence[_Point], better: str) -> list[int]:
-    """The points that no other beats at the same cost or less, by rising cost."""
-    loss = [{"higher": -y, "lower": y, "zero": abs(y)}[better] for _, y in points]
-    front: list[int] = []
-    for i in sorted(range(len(points)), key=lambda i: (points[i][0], loss[i])):
-        if not front or loss[i] < loss[front[-1]]:
-            front.append(i)
-    return front
-
-
-def _effects(data: Mapping[str, Any], axis: Mapping[str, Any], effects: _Rows, look: Look) -> Any:
-    """One axis' effect on each measure: a line where its values are numbers, else a row for each value."""
-    measures = {measure["name"]: measure for measure in data["measures"]}
-    numbers = all(is_number(value) for value in axis["values"])
-    columns = min(4 if numbers else 3, len(effects))
-    rows = -(-len(effects) // columns)
-    tall = 1.5 if numbers else 0.55 + 0.14 * len(axis["values"])
-    figure, panels = grid(rows, columns, height=tall * rows + 0.2, sharey=False if numbers else "row")
-    for i, (axes, effect) in enumerate(zip(panels, effects, strict=False)):
-        measure = measures[effect["measure"]]
-        points = _points(effect)
-        means, bars = [point["mean"] for point in points], bars_of(points)
-        axes.set_title(title_of(measure) + _ARROW[measure["better"]])
-        if numbers:
-            x = [float(point["value"]) for point in points]
-            axes.errorbar(x, means, yerr=bars, color=COLORS[0], marker="o", ms=3.5, elinewidth=0.8)
-            log_scale(axes, "x", values=x, powers_of_two=True)
-            if i + columns >= len(effects):
-                axes.set_xlabel(axis["name"])
-            continue
-        plain = (COLORS[0], True)
-        row = {value: len(axis["values"]) - k for k, value in enumerate(axis["values"])}
-        for k, (point, mean) in enumerate(zip(points, means, strict=True)):
-            color, filled = look.colors.get(point["value"], plain) if axis["name"] == look.axes[0] else plain
-            style = {**point_style((color, filled, "o")), "ms": 3.5, "elinewidth": 1.0}
-            axes.errorbar([mean], [row[point["value"]]], xerr=[[side[k]] for side in bars], **style)
-        axes.set_yticks([*row.values()], [short(value) for value in row])
-        axes.set_ylim(0.4, len(row) + 0.6)
-        axes.tick_params(axis="y", length=0, labelleft=i % columns == 0)
-        axes.xaxis.get_major_locator().set_params(nbins=4)
-        if measure["better"] == "zero":
-            axes.axvline(0.0, color=FAINT, lw=0.8, zorder=1)
-    for axes in panels[len(effects) :]:
-        axes.remove()
-    return figure
-
-
-def _points(effect: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [point for point in effect["points"] if point["mean"] is not None]
-
-
-def _convergence(data: Mapping[str, Any], look: Look) -> Any:
-    """Errors against model calls, each measure in a panel; the legend says the fitted orders."""
-    shown = [one for one in data["convergence"] if one["series"]]
-    names = max((len(one["series"]) for one in shown if len(one["series"]) <= 2 * MOST), default=0)
-    tall = max(3.0, 0.4 + 0.148 * names)
-    figure, panels = grid(len(shown), 1, height=tall * len(shown))
-    for axes, one in zip(panels, shown, strict=True):
-        calls: list[float] = []
-        means: list[float] = []
-        for i, series in enumerate(one["series"]):
-            points = [
-                (n, {"mean": mean, "low": low, "high": high})
-                for n, mean, low, high in zip(*(series[k] for k in ("calls", "mean", "low", "high")), strict=True)
-                if n is not None and mean is not None and mean > 0.0
-            ]
-            if not points:
-                continue
-            x, y = [n for n, _ in points], [point["mean"] for _, point in points]
-            below, above = bars_of([point for _, point in points])
-            below = [min(bar, 0.999 * mean) for bar, mean in zip(below, y, strict=True)]
-            color, filled = _color_of(series["label"], i, look)
-            style = point_style((color, filled, MARKERS[i % len(MARKERS)]))
-            label = _with_order(series) if len(one["series"]) <= 2 * MOST else None
-            axes.errorbar(x, y, yerr=[below, above], label=label, elinewidth=0.7, **style)
-            calls, means = calls + x, means + y
-        if means:
-            axes.set_ylim(min(means) / 2, max(means) * 2)
-            log_scale(axes, "x", values=calls, powers_of_two=True)
-            log_scale(axes, "y", values=means)
-        axes.set(xlabel="model calls", ylabel=title_of({"name": one["measure"], "unit": one["unit"]}))
-        if axes.get_legend_handles_labels()[0]:
-            title = "fitted order [95 % interval] (expected)"
-            axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), title=title, alignment="left", borderaxespad=0.0)
-    return figure
-
-
-def _with_order(series: Mapping[str, Any]) -> str:
-    order, text = series["order"], short(series["label"])
-    if order is None:
-        text += ": none"
-    else:
-        ends = "" if order["low"] is None else f" [{order['low']:.2f}, {order['high']:.2f}]"
-        text += f": {order['fit']:.2f}{ends}"
-    return text if series["expected"] is None else f"{text} ({series['expected']:g})"
-
-
-def _color_of(label: str, i: int, look: Look) -> tuple[str, bool]:
-    """The colour of the first axis' value that a label begins with, or else of its place."""
-    near = [value for value in look.colors if label == value or label.startswith(value + ",")]
-    return look.colors[max(near, key=len)] if near else (COLORS[i % len(COLORS)], True)
-
-
-def _schedules(data: Mapping[str, Any], look: Look) -> Any:
-    """The times of each schedule once, over their place in the list, in t and in half log-SNR."""
-    cells = [cell for cell in data["cells"] if cell["times"]]
-    names = _that_decide(cells, look.axes)
-    lists: dict[tuple[float, ...], list[list[str]]] = {}
-    for cell in cells:
-        chosen, same = [cell["settings"][name] for name in names], lists.setdefault(tuple(cell["times"]), [])
-        if chosen not in same:
-            same.append(chosen)
-    figure, (left, right) = grid(1, 2, height=2.9)
-    firsts = list(dict.fromkeys(same[0][0] for same in lists.values())) if names else [""]
-    many, labelled = len(lists) > MOST, set()
-    for i, (times, same) in enumerate(lists.items()):
-        first = same[0][0] if names else ""
-        color, _ = look.colors.get(first, (COLORS[firsts.index(first) % len(COLORS)], True))
-        if many:
-            label = None if first in labelled or len(firsts) > MOST else short(f"{names[0]}={first}")
-            labelled.add(first)
-        else:
-            pairs = zip(names, same[0], strict=True)
-            parts = [short(f"{name}={value}" if is_number(value) else value, LONGEST - 10) for name, value in pairs]
-            label = ", ".join(parts) or "all cells"
-            label += f" and {len(same) - 1} more" if len(same) > 1 else ""
-        marker = "o" if many else MARKERS[i % len(MARKERS)]
-        style = {"color": color, "marker": marker, "ms": 3, "lw": 0.8, "alpha": 0.5 if many else 0.9}
-        x = [k / (len(times) - 1) for k in range(len(times))]
-        left.plot(x, times, label=label, **style)
-        finite = [(share, log_snr(t)) for share, t in zip(x, times, strict=True) if 0.0 < t < 1.0]
-        if finite:
-            right.plot(*zip(*finite, strict=True), **style)
-    left.set(xlabel="share of the list", ylabel="t")
-    right.set(xlabel="share of the list", ylabel="half log-SNR, ln((1 - t)/t)")
-    if left.get_legend_handles_labels()[0]:
-        figure.legend(loc="outside right upper")
-    return figure
-
-
-def _that_decide(cells: _Rows, axes: Sequence[str]) -> tuple[str, ...]:
-    """The fewest axes whose values decide a cell's times."""
-    for count in range(len(axes) + 1):
-        for names in itertools.combinations(axes, count):
-            found: dict[tuple[str, ...], Any] = {}
-            if all(
-                found.setdefault(tuple(cell["settings"][name] for name in names), cell["times"]) == cell["times"]
-                for cell in cells
-            ):
-                return names
-    return tuple(axes)
-
-
-def _legend(figure: Any, data: Mapping[str, Any], look: Look, numbered: _Rows, front: bool) -> None:
-    """What colours and markers stand for, and the preset's ring, right of the panels."""
+def _figure(plot: _Part, labels: Mapping[str, str], *, numbered: bool) -> Any:
+    """One plot: its panels beside one another, or below, and what its colors stand for at the right."""
+    from matplotlib.figure import Figure
     from matplotlib.lines import Line2D
 
-    rows: list[tuple[Any, str]] = []
-    ways = [{value: (*way, "o") for value, way in look.colors.items()}]
-    ways += [{value: (INK, True, marker) for value, marker in look.markers.items()}]
-    for axis, shown in zip(data["axes"], ways, strict=False):
-        if len(shown) > 1:
-            rows.append((Line2D([], [], ls=""), axis["name"]))
-            rows += [(Line2D([], [], ls="", **point_style(way)), short(value)) for value, way in shown.items()]
-    if any(cell["preset"] for cell in data["cells"]):
-        rows.append((Line2D([], [], ls="", marker="o", ms=9, mfc="none", mec=INK, mew=0.8), "preset"))
-    if front:
-        rows.append((Line2D([], [], color=FAINT, lw=1.2), "best at its cost"))
-    blank = Line2D([], [], ls="")
-    if numbered:
-        rows.append((blank, _NUMBERED))
-        rows += [(blank, f"{number}  {short(cell['label'])}") for number, cell in enumerate(numbered, 1)]
-    if rows:
-        legend = figure.legend(*zip(*rows, strict=True), loc="outside right upper", labelspacing=0.35)
-        for text in legend.get_texts():
-            text.set_weight("bold" if text.get_text() in (*look.axes, _NUMBERED) else "normal")
+    panels = plot["panels"]
+    columns = {"effects": 3, "convergence": 1}.get(plot["kind"], 2)
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    lines = len(panels[0]["series"]) if plot["kind"] == "convergence" else 0
+    tall = 1.9 if plot["kind"] == "effects" else max(2.9, 0.4 + 0.148 * min(lines, _MOST))
+    figure = Figure(figsize=(_WIDTH, tall * rows), layout="constrained")
+    every = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes, panel in zip(every, panels, strict=False):
+        _panel(axes, panel)
+        if plot["kind"] == "convergence":
+            _legend(
+                axes, [(_sign(line), _with_facts(line)) for line in panel["series"]], title=", ".join(plot["facts"])
+            )
+    for axes in every[len(panels) :]:
+        axes.remove()
+    if plot["kind"] == "schedules":
+        _legend(figure, [(_sign(line), _short(line["label"])) for line in panels[0]["series"]])
+    elif plot["kind"] == "pareto":
+        blank = Line2D([], [], ls="")
+        rows_: list[tuple[Any, str]] = []
+        for axis, values in plot["legend"]:
+            rows_ += [(blank, _short(axis)), *((_point(c, s), _short(value)) for value, c, s in values)]
+        rows_.append((Line2D([], [], ls="", marker="o", ms=9, mfc="none", mec=_INK, mew=0.8), "preset"))
+        if panels[0]["stairs"]:
+            rows_.append((Line2D([], [], color=_FAINT, lw=1.2), "best at its cost"))
+        if numbered:
+            best = panels[0]["front"][:_NUMBERED]
+            rows_ += [(blank, f"{i}  {_short(labels[cell])}") for i, cell in enumerate(best, 1)]
+            for axes, panel in zip(every, panels, strict=False):
+                _number(axes, panel, best)
+        _legend(figure, rows_)
+    return figure
+
+
+def _panel(axes: Any, panel: _Part) -> None:
+    """One panel: its axes, then the series' lines, points, intervals and rings, and the line of the best."""
+    for which in "xy":
+        axis = panel[which]
+        if axis["log"]:
+            axes.set(**{f"{which}scale": "log"})
+        axes.set(**{f"{which}lim": (axis["low"], axis["high"]), f"{which}label": axis["title"]})
+        ticks = getattr(axes, f"{which}axis")
+        ticks.set_ticks([value for value, _ in axis["ticks"]], [_short(text) for _, text in axis["ticks"]])
+        ticks.set_ticks([], minor=True)
+        if axis["names"]:
+            axes.tick_params(axis=which, length=0)
+            for label in ticks.get_ticklabels():
+                label.set(rotation=45, ha="right", rotation_mode="anchor")
+    y = panel["y"]
+    if y["low"] < 0.0 < y["high"]:
+        axes.axhline(0.0, color=_FAINT, lw=0.8, zorder=1)
+    looks: dict[tuple[int, int], list[tuple[float, float, float, float]]] = {}
+    for line in panel["series"]:
+        if line["joined"] and line["x"]:
+            style = (
+                {"ls": _DASHES[line["dash"] % len(_DASHES)]} if line["joined"] == "line" else {"lw": 0.6, "alpha": 0.35}
+            )
+            axes.plot(line["x"], line["y"], color=_color(line["color"][0]), **style)
+        for px, py, low, high, color, shape, ring in zip(*(line[key] for key in _COLUMNS), strict=True):
+            below, above = (0.0, 0.0) if low is None else (py - max(low, y["low"]), high - py)
+            looks.setdefault((color, shape), []).append((px, py, max(0.0, below), max(0.0, above)))
+            if ring:
+                axes.plot(px, py, marker="o", ms=9, mfc="none", mec=_INK, mew=0.8, zorder=4)
+    small = sum(map(len, looks.values())) > _CROWD
+    for (color, shape), points in looks.items():
+        px, py, below, above = zip(*points, strict=True)
+        style = {**_look(color, shape), "ms": 3.0 if small else 4.5, "ecolor": (_color(color), 0.45)}
+        axes.errorbar(px, py, yerr=[below, above], ls="", elinewidth=0.7, **style)
+    if panel.get("stairs"):
+        best = _of_cells(panel, panel["front"])
+        axes.plot(*zip(*best, strict=True), color=_FAINT, lw=1.2, zorder=1, drawstyle="steps-post")
+    if panel.get("level") and y["low"] < panel["level"][1] < y["high"]:
+        axes.axhline(panel["level"][1], color=_INK, lw=0.7, ls=":", zorder=1)
+        place = {"xy": (1.0, panel["level"][1]), "xycoords": ("axes fraction", "data"), "xytext": (0, 2)}
+        axes.annotate(panel["level"][0], **place, textcoords="offset points", ha="right", fontsize=6, color=_INK)
+
+
+_COLUMNS = ("x", "y", "low", "high", "color", "shape", "ring")
+
+
+def _of_cells(panel: _Part, cells: Sequence[str]) -> list[tuple[float, float]]:
+    """Where cells stand in a panel, of those that it has."""
+    at = {c: (x, y) for line in panel["series"] for c, x, y in zip(line["cell"], line["x"], line["y"], strict=True)}
+    return [at[cell] for cell in cells if cell in at]
+
+
+def _number(axes: Any, panel: _Part, cells: Sequence[str]) -> None:
+    for i, point in enumerate(_of_cells(panel, cells), 1):
+        place = {"xytext": (-3, 3), "textcoords": "offset points", "ha": "right", "va": "bottom"}
+        axes.annotate(str(i), point, **place, weight="bold", fontsize=7)
+
+
+def _color(index: int) -> tuple[float, float, float]:
+    """The palette's colors, then the same ones nearer to black, then nearer to white."""
+    from matplotlib.colors import to_rgb
+
+    turn = index // len(_COLORS) % 3
+    base, towards = to_rgb(_COLORS[index % len(_COLORS)]), float(turn == 2)
+    share = 0.55 if turn else 1.0
+    red, green, blue = (share * part + (1.0 - share) * towards for part in base)
+    return red, green, blue
+
+
+def _look(color: int | None, shape: int) -> dict[str, Any]:
+    """Matplotlib's options for a point; after the eight shapes come the same ones hollow."""
+    rgb = _INK if color is None else _color(color)
+    fill = "white" if shape // len(_SHAPES) % 2 else rgb
+    return {"color": rgb, "marker": _SHAPES[shape % len(_SHAPES)], "mfc": fill, "mew": 0.8}
+
+
+def _point(color: int | None, shape: int) -> Any:
+    from matplotlib.lines import Line2D
+
+    return Line2D([], [], ls="", **_look(color, shape))
+
+
+def _sign(line: _Part) -> Any:
+    from matplotlib.lines import Line2D
+
+    look = _look(line["color"][0], line["shape"][0]) if line["color"] else {}
+    return Line2D([], [], ls=_DASHES[line["dash"] % len(_DASHES)], **look)
+
+
+def _with_facts(line: _Part) -> str:
+    return f"{_short(line['label'])}: {', '.join(line['facts'])}"
+
+
+def _legend(where: Any, rows: Sequence[tuple[Any, str]], title: str | None = None) -> None:
+    """A legend at the right of a figure or of its panel."""
+    from matplotlib.lines import Line2D
+
+    shown = list(rows[:_MOST])
+    if len(rows) > _MOST:
+        shown.append((Line2D([], [], ls=""), f"and {len(rows) - _MOST} more"))
+    place: dict[str, Any] = {"loc": "outside right upper"}
+    if title is not None:
+        place = {"loc": "upper left", "bbox_to_anchor": (1.01, 1.0), "title": title, "borderaxespad": 0.0}
+    where.legend(*zip(*shown, strict=True), labelspacing=0.35, alignment="left", **place)
+
+
+def _short(text: str) -> str:
+    """Return a text in one line of few letters."""
+    text = " ".join(text.split())
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"

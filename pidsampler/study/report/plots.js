@@ -1,196 +1,228 @@
-// Quality against cost, and the effect of each axis, of the measure that is chosen for both.
+// Drawing the plots as plots.py says them: their panels hold axes with ticks, and series of points. A panel is drawn for
+// the width that it has, and again when that changes.
 
-function measureSelects() {
-  for (const select of document.querySelectorAll("select.measure")) {
-    options(select, quality.map((measure) => [measure.name, withUnit(measure)]));
-    select.value = page.measure.name;
-    select.addEventListener("change", () => {
-      page.measure = quality.find((measure) => measure.name === select.value);
-      page.dispatchEvent(new Event("measure"));
-    });
-    page.addEventListener("measure", () => { select.value = page.measure.name; });
-  }
+const plotsOf = (kind) => data.plots.filter((plot) => plot.kind === kind);
+
+const ruler = document.createElement("canvas").getContext("2d");
+/** The width of a text at 12 px, the size of a plot's texts. */
+function textWidth(text) {
+  ruler.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  return ruler.measureText(text).width;
 }
 
-/** The points that no other beats in both, by rising cost. */
-function front(points, measure) {
-  const worth = ({ mean }) => ({ higher: mean, lower: -mean, zero: -Math.abs(mean) })[measure.better] ?? NaN;
-  const kept = [];
-  for (const point of [...points].sort((a, b) => a.cost - b.cost || worth(b) - worth(a))) {
-    if (worth(point) > (kept.length ? worth(kept.at(-1)) : -Infinity)) kept.push(point);
-  }
-  return kept;
+/** Where the values of an axis stand between two pixels. */
+function scale({ low, high, log }, from, to) {
+  const forward = log ? Math.log : Number;
+  const [start, length] = [forward(low), forward(high) - forward(low)];
+  return (value) => from + ((forward(Math.min(Math.max(value, low), high)) - start) / length) * (to - from);
 }
 
-/** Say which pixels points stand at: those of equal cost beside one another, in the order of the first axis. */
-function setApart(points, plot) {
-  for (const equal of Map.groupBy(points, (point) => point.cost).values()) {
-    const ranks = [...new Set(equal.map(({ cell }) => rank(axis0, cell)))].sort((a, b) => a - b);
-    const gap = Math.min(3, 20 / ranks.length);
-    for (const point of equal) {
-      point.px = plot.x.at(point.cost) + gap * (ranks.indexOf(rank(axis0, point.cell)) - (ranks.length - 1) / 2);
-      point.py = plot.y.at(point.mean);
+/** Draw a panel's axes in `host`, `inner` pixels high; return its scales, its edges and the groups to draw in. */
+function frame(host, { x, y, summary }, inner) {
+  const { fontSize } = getComputedStyle(document.documentElement);
+  const unit = Math.max(1, parseFloat(fontSize) / 16); // a plot grows with the text
+  const width = Math.max(host.clientWidth / unit, 260);
+  const [top, right, base] = [30, width - 14, 30 + inner];
+  const left = 14 + Math.max(...y.ticks.map(([, text]) => textWidth(text)), 12);
+  const room = (right - left) / x.ticks.length;
+  const longest = Math.max(...x.ticks.map(([, text]) => textWidth(text)), 0);
+  const turned = x.names && longest > room - 6;
+  const height = base + 44 + (turned ? Math.min(longest, 150) * 0.72 - 8 : 0);
+  const atY = scale(y, base, top);
+  const atX = x.names ? scale(x, left, right) : scale(x, left + 4, right - 4);
+
+  const back = draw("g", { role: "img", "aria-label": summary });
+  const line = (name, x1, y1, x2, y2) => back.append(draw("line", { class: name, x1, y1, x2, y2 }));
+  const write = (text, attributes) => back.append(draw("text", attributes, text));
+  for (const [tick, text] of y.ticks) {
+    line(tick === 0 ? "axis" : "grid", left, atY(tick), right, atY(tick));
+    write(text, { x: left - 7, y: atY(tick), dy: "0.34em", "text-anchor": "end" });
+  }
+  let end = -Infinity; // of the tick's text before
+  for (const [tick, text] of x.ticks) {
+    const at = atX(tick);
+    const half = textWidth(text) / 2;
+    if (!turned && at - half < end + 6) continue;
+    end = at + half;
+    line("axis", at, base, at, base + 4);
+    if (turned) {
+      const short = half > 75 ? `${text.slice(0, 20)}…` : text;
+      write(short, { transform: `translate(${at + 4},${base + 14}) rotate(-45)`, "text-anchor": "end" });
+    } else write(text, { x: at, y: base + 18, "text-anchor": "middle" });
+  }
+  line("axis", left, base, right, base);
+  write(y.title, { class: "title", x: 0, y: 12 });
+  write(x.title, { class: "title", x: right, y: height - 4, "text-anchor": "end" });
+  const marks = draw("g", { role: "group", "aria-label": "marks" });
+  const size = { viewBox: `0 0 ${width} ${height}`, width: width * unit, height: height * unit };
+  host.replaceChildren(draw("svg", size, back, marks));
+  return { back, marks, atX, atY, left, right, top, base };
+}
+
+const DASHES = ["", "6 3", "2 3", "8 3 2 3"];
+const stroke = (dash, name, d) => draw("path", { class: name, d, "stroke-dasharray": DASHES[dash % DASHES.length] || null });
+const trace = (points) => points.map(({ px, py }, index) => `${index ? "L" : "M"}${px},${py}`).join("");
+
+/** A point's title and lines in the tooltip, unless its plot knows better. */
+function aboutPoint({ of, x: axis, y: { digits } }, { line, x, y, low, high, note }) {
+  const lines = [[of, number(y, digits)]];
+  if (finite(low)) lines.push(["interval", between({ low, high }, digits)]);
+  if (axis.title && String(x) !== note) lines.push([axis.title, String(Number(x.toPrecision(3)))]);
+  return [`${line.label}: ${note}`, lines];
+}
+
+/**
+ * Draw a panel in `host`, and return its frame with `points`, each with its `mark`, and `lines`, a group per series.
+ * about(point): what its tooltip says; act(point): what a press on it does; highlight(index): brings a line out, -1 none.
+ */
+function drawPanel(host, panel, inner, { about = (point) => aboutPoint(panel, point), act, highlight } = {}) {
+  const plot = frame(host, panel, inner);
+  const pointsOf = (line) => line.x.map((x, i) => ({
+    line, x, y: line.y[i], low: line.low[i], high: line.high[i], color: line.color[i], shape: line.shape[i],
+    ring: line.ring[i], cell: line.cell?.[i], note: line.note?.[i], px: plot.atX(x), py: plot.atY(line.y[i]),
+  }));
+  const groups = panel.series.map(pointsOf);
+  plot.points = groups.flat();
+  if (panel.front) setApart(plot.points);
+  plot.lines = panel.series.map((line, index) => {
+    const points = groups[index];
+    // Where they would touch one another, markers show only when they are pointed at.
+    const dense = line.joined === "line" && points.length > 1 &&
+      (points.at(-1).px - points[0].px) / (points.length - 1) < 11;
+    const [on, off] = [() => highlight?.(index), () => highlight?.(-1)];
+    for (const point of points) {
+      const [title, [[, value]]] = about(point);
+      const hands = act && {
+        click: () => act(point),
+        keydown: (event) => {
+          if (event.key !== "Enter" && event.key !== " ") return;
+          event.preventDefault();
+          act(point);
+        },
+      };
+      const range = finite(point.low) ? `M${point.px},${plot.atY(point.low)}V${plot.atY(point.high)}` : "";
+      point.mark = tipped(draw("g", {
+        class: dense ? "mark dense" : "mark", role: act ? "button" : "img", "aria-label": `${title}: ${value}`,
+        style: { color: colour(point.color) }, focus: on, blur: off, ...hands,
+      }, draw("path", { class: "bar", d: range }), draw("g", { transform: `translate(${point.px},${point.py})` },
+        point.ring ? draw("circle", { class: "ring", r: 9 }) : null,
+        draw("circle", { class: "hit", r: 9 }), marker(point.shape))), () => about(point));
     }
+    const path = trace(points);
+    const drawn = line.joined === "line"
+      ? [draw("path", { class: "wide", d: path }), stroke(line.dash, "thin", path)]
+      : line.joined ? [stroke(0, "thread", path)] : [];
+    const style = { color: colour(line.color[0] ?? 0) };
+    return draw("g", { class: line.joined || null, style, pointerenter: on, pointerleave: off }, ...drawn,
+      points.map(({ mark }) => mark));
+  });
+  plot.marks.append(...plot.lines);
+  const order = panel.front ? plot.points.toSorted((a, b) => a.px - b.px) : plot.points;
+  roving(plot.marks, order.map(({ mark }) => mark));
+  if (panel.front) best(plot, panel);
+  return plot;
+}
+
+/** Move points of equal cost beside one another, in the order of their colours. */
+function setApart(points) {
+  for (const equal of Map.groupBy(points, (point) => point.x).values()) {
+    const colours = [...new Set(equal.map(({ color }) => color))].sort((a, b) => a - b);
+    const gap = Math.min(3, 20 / colours.length);
+    for (const point of equal) point.px += gap * (colours.indexOf(point.color) - (colours.length - 1) / 2);
   }
 }
 
-/** Write the labels of `some` points where they cover no mark and no other label; one without a place is left out. */
-function writeLabels(plot, points, some) {
-  const taken = points.flatMap(({ px, py, low, high }) => [
+/** What none beats at its cost, with labels, and the level to compare with. */
+function best(plot, { front, stairs, level, y }) {
+  const at = new Map(plot.points.map((point) => [point.cell, point]));
+  const points = front.map((cell) => at.get(cell));
+  if (stairs) {
+    const steps = points.map(({ px, py }, index) => (index ? `H${px}V${py}` : `M${px},${py}`)).join("");
+    plot.back.append(draw("path", { class: "front", d: `${steps}H${plot.right}` }));
+  }
+  const taken = plot.points.flatMap(({ px, py, low, high }) => [
     [px - 6, py - 6, px + 6, py + 6],
-    ...(finite(low) ? [[px - 2, plot.y.at(high), px + 2, plot.y.at(low)]] : []),
+    ...(finite(low) ? [[px - 2, plot.atY(high), px + 2, plot.atY(low)]] : []),
   ]);
+  if (level && level[1] > y.low && level[1] < y.high) {
+    const [text, at] = [level[0], plot.atY(level[1])];
+    plot.back.append(draw("line", { class: "level", x1: plot.left, y1: at, x2: plot.right, y2: at }),
+      draw("text", { x: plot.right, y: at - 4, "text-anchor": "end" }, text));
+    taken.push([plot.right - textWidth(text), at - 15, plot.right, at]);
+  }
+  writeLabels(plot, points, taken);
+}
+
+/** Write points' labels where they cover no mark and no other label; one without a place is left out. */
+function writeLabels(plot, points, taken) {
   const free = ([l, t, r, b]) => l > plot.left && r < plot.right && t > plot.top - 14 && b < plot.base &&
     taken.every(([l2, t2, r2, b2]) => r < l2 || l > r2 || b < t2 || t > b2);
-  for (const { cell, px, py } of some) {
-    const width = textWidth(cell.label);
+  for (const { cell, px, py } of points) {
+    const { label } = cellOf.get(cell);
+    const width = textWidth(label);
     const [left, middle, right] = [-width - 9, -width / 2, 9];
     const places = [[right, -20], [left, -20], [right, 5], [left, 5], [middle, -26], [middle, 12], [right + 9, -7],
       [left - 9, -7], [right, -34], [left, -34], [right, 20], [left, 20], [middle, -42], [middle, 28]];
     const box = places.map(([x, y]) => [px + x, py + y, px + x + width, py + y + 14]).find(free);
     if (!box) continue;
     taken.push(box);
-    plot.marks.before(draw("text", { class: "name", x: box[0], y: box[1] + 11 }, cell.label));
+    plot.marks.before(draw("text", { class: "name", x: box[0], y: box[1] + 11 }, label));
   }
 }
 
-function pareto() {
-  const costs = ["calls", "seconds"].flatMap((name) => measured.filter((measure) => measure.name === name));
-  if (!quality.length || !costs.length) return drop("pareto");
-  const titles = { calls: "model calls", seconds: "seconds per run" };
-  const host = $("#pareto .plot");
-  let cost = costs[0];
-  let marks = [];
-
-  function markOf(point, plot) {
-    const { cell, px, py, mean } = point;
-    const { measure } = page;
-    const act = () => {
-      if (viewable(cell.id)) choose(cell.id);
-      showRow(cell.id);
-    };
-    const mark = draw("g", {
-      class: "mark", role: "button", "aria-label": `${cell.label}: ${number(mean, measure.digits)}`,
-      style: { color: colour(rank(axis0, cell)) },
-      click: act,
-      keydown: (event) => {
-        if (event.key !== "Enter" && event.key !== " ") return;
-        event.preventDefault();
-        act();
-      },
-    }, draw("path", { class: "bar", d: bar(px, plot.y, point) }), spot(px, py, rank(axis1, cell)));
-    mark.cell = cell;
-    return tipped(mark, () => [cell.label, [...account(cell, measure), account(cell, cost)[0]]]);
-  }
-
-  function render() {
-    const { measure } = page;
-    const { digits } = measure;
-    const points = data.cells
-      .map((cell) => ({ ...cell.results[measure.name], cost: cell.results[cost.name]?.mean, cell }))
-      .filter((point) => finite(point.mean) && point.cost > 0).sort((a, b) => a.cost - b.cost);
-    if (!points.length) return host.replaceChildren(make("p", { class: "note" }, "No cell has both numbers."));
-    const best = front(points, measure);
-    const values = extent(points);
-    const distinct = [...new Set(points.map((point) => point.cost))];
-    const fixed = cost.name === "calls" && distinct.length < 16 ? distinct : null;
-    const told = best.map((point) => `${point.cell.label}, ${number(point.mean, digits)} at ${number(point.cost)}`);
-    const plot = frame(host, {
-      inner: Math.min(Math.max(host.clientWidth * 0.45, 260), 540),
-      x: { values: distinct, log: true, fixed, title: `← better  ${titles[cost.name]}` },
-      y: { values, log: wide(values), title: axisTitle(measure) },
-      summary: `${withUnit(measure)} against ${titles[cost.name]} of ${points.length} cells. ` +
-        `On the front: ${told.join("; ")}`,
-    });
-    setApart(points, plot);
-    if (directed(measure)) {
-      const steps = best.map(({ px, py }, index) => (index ? `H${px}V${py}` : `M${px},${py}`)).join("");
-      plot.back.append(draw("path", { class: "front", d: `${steps}H${plot.right}` }));
-    }
-    marks = points.map((point) => markOf(point, plot));
-    plot.marks.append(...marks);
-    roving(plot.marks, marks);
-    writeLabels(plot, points, best);
-    showChosen();
-  }
-
-  function showChosen() {
-    for (const mark of marks) {
-      mark.classList.toggle("chosen", page.chosen.has(mark.cell.id));
-      mark.setAttribute("aria-pressed", page.chosen.has(mark.cell.id));
-    }
-  }
-
-  segments($("#cost"), "cost", costs.map(({ name }) => [name, titles[name]]), cost.name, (name) => {
-    cost = costs.find((measure) => measure.name === name);
+/** Call `render` now, before anything is painted that it would move, and whenever the host's width changes. */
+function whenSized(host, render) {
+  let width = 0;
+  const check = () => {
+    if (host.clientWidth === width || !host.clientWidth) return;
+    width = host.clientWidth;
     render();
+  };
+  check();
+  new ResizeObserver(check).observe(host);
+}
+
+/** Tab reaches one of the nodes, arrow keys the others, in their order. */
+function roving(group, nodes) {
+  nodes.forEach((node, index) => node.setAttribute("tabindex", index ? -1 : 0));
+  group.addEventListener("keydown", (event) => {
+    const step = { ArrowRight: 1, ArrowUp: 1, ArrowLeft: -1, ArrowDown: -1 }[event.key];
+    if (!step) return;
+    event.preventDefault();
+    const from = nodes.indexOf(document.activeElement);
+    const next = nodes[(from + step + nodes.length) % nodes.length];
+    nodes[from]?.setAttribute("tabindex", -1);
+    next.setAttribute("tabindex", 0);
+    next.focus();
   });
-  legend($("#pareto .legend"), (test) => marks.forEach((mark) => mark.classList.toggle("dim", !test(mark.cell))));
-  page.addEventListener("measure", render);
-  page.addEventListener("chosen", showChosen);
-  whenSized(host, render);
 }
 
-/** Names of colours and shapes; pointing at one brings its cells out. */
-function legend(host, highlight) {
-  for (const axis of [axis0, axis1].filter((axis) => axis?.values.length > 1)) {
-    const items = axis.values.map((value, index) => {
-      const on = () => highlight((cell) => cell.settings[axis.name] === value);
-      const off = () => highlight(() => true);
-      const sign = axis === axis0 ? swatch(index) : swatch(null, index);
-      return make("button", { type: "button", pointerenter: on, focus: on, pointerleave: off, blur: off }, sign, value);
-    });
-    host.append(make("div", { role: "group", "aria-label": axis.name }, make("span", {}, axis.name), items));
-  }
-}
+// ---- SVG files ----
 
-function effects() {
-  const known = data.effects.filter((effect) => quality.some((measure) => measure.name === effect.measure));
-  const axes = data.axes.filter((axis) => known.some((effect) => effect.axis === axis.name));
-  if (!axes.length) return drop("effects");
-  const parts = axes.map((axis) => {
-    const host = make("div", { class: "plot" });
-    const style = { flexGrow: 2 + axis.values.length };
-    $("#effects .multiples").append(make("figure", { style }, make("figcaption", {}, axis.name), host));
-    return { axis, host };
+const PAINTED = ["fill", "stroke", "stroke-width", "stroke-dasharray", "stroke-linecap", "stroke-linejoin", "opacity",
+  "font-family", "font-size", "paint-order"];
+
+/** The plot in `host` as a file of its own: as it stands there, in the colours of white paper. */
+function svgText(host) {
+  const root = document.documentElement;
+  const { theme } = root.dataset;
+  const original = $("svg", host);
+  const copy = original.cloneNode(true);
+  root.dataset.theme = "light";
+  const copies = [...copy.querySelectorAll("*")];
+  original.querySelectorAll("*").forEach((node, index) => {
+    const style = getComputedStyle(node);
+    const other = copies[index];
+    if (style.display === "none" || node.matches(".hit, .wide")) return other.remove();
+    for (const name of PAINTED) other.setAttribute(name, style.getPropertyValue(name));
+    if (style.transform !== "none" && !node.hasAttribute("transform")) other.setAttribute("transform", style.transform);
+    for (const name of ["class", "style", "tabindex", "role"]) other.removeAttribute(name);
   });
-
-  function render({ axis, host }) {
-    const { measure } = page;
-    const { digits } = measure;
-    const all = known.filter((effect) => effect.measure === measure.name);
-    const values = extent(all.flatMap((effect) => effect.points));
-    const points = all.filter((effect) => effect.axis === axis.name).flatMap((effect) => effect.points)
-      .filter((point) => finite(point.mean));
-    if (!points.length) return host.replaceChildren(make("p", { class: "note" }, "–"));
-    const told = points.map((point) => `${point.value} ${number(point.mean, digits)}`);
-    const plot = frame(host, {
-      inner: 220,
-      x: { names: points.map((point) => point.value), title: "" },
-      y: { values, log: wide(values), title: axisTitle(measure) },
-      summary: `${withUnit(measure)} by ${axis.name}: ${told.join(", ")}`,
-    });
-    const at = points.map((point, index) => [plot.x.at(index), plot.y.at(point.mean)]);
-    if (points.every(({ value }) => numeric(value))) plot.back.append(draw("path", { class: "thread", d: trace(at) }));
-    const marks = points.map((point, index) => {
-      const [x, y] = at[index];
-      const which = axis.values.indexOf(point.value);
-      const ring = data.preset[axis.name] === point.value ? "ring" : "hit";
-      const mark = draw("g", {
-        class: "mark", role: "img", "aria-label": `${point.value}: ${number(point.mean, digits)}`,
-        style: axis === axis0 ? { color: colour(which) } : {},
-      }, draw("path", { class: "bar", d: bar(x, plot.y, point) }), spot(x, y, axis === axis1 ? which : 0, ring));
-      const lines = [[withUnit(measure), number(point.mean, digits)], ["interval", between(point, digits)]];
-      return tipped(mark, () => [`${axis.name} ${point.value}`, lines]);
-    });
-    plot.marks.append(...marks);
-    roving(plot.marks, marks);
-  }
-
-  for (const part of parts) whenSized(part.host, () => render(part));
-  page.addEventListener("measure", () => parts.forEach(render));
+  if (theme) root.dataset.theme = theme;
+  else delete root.dataset.theme;
+  return new XMLSerializer().serializeToString(copy);
 }
 
-pareto();
-effects();
-if (quality.length) measureSelects();
+/** A button that saves the plot in `host`, whatever is drawn there then. */
+const svgButton = (host, name, label = "SVG") =>
+  saveButton(label, () => [`${name()}.svg`, "image/svg+xml", svgText(host)]);

@@ -1,6 +1,7 @@
 "use strict";
 // What all parts of the page share, and its head. A text of the data reaches the page as a text node only.
 
+document.body.classList.add("drawn"); // it is painted once this script has ended
 const data = JSON.parse(document.getElementById("data").textContent);
 const COSTS = ["calls", "seconds", "network", "sampler", "memory"];
 const $ = (selector, root = document) => root.querySelector(selector);
@@ -55,6 +56,24 @@ function segments(fieldset, name, pairs, chosen, change) {
     fieldset.append(make("label", {}, input, make("span", {}, text)));
   }
 }
+
+// ---- Files to take away ----
+
+/** A button that saves what `content` returns: [name, type, text]. */
+function saveButton(label, content) {
+  return make("button", { type: "button", class: "save", title: `Save as ${label}`, click: () => {
+    const [name, type, text] = content();
+    const url = URL.createObjectURL(new Blob([text], { type }));
+    make("a", { href: url, download: name.replace(/[^\w.-]+/g, "-") }).click();
+    setTimeout(() => URL.revokeObjectURL(url), 1000);
+  } }, label);
+}
+
+/** Rows of values as CSV. */
+const csv = (rows) => rows.map((row) => row.map((value) => {
+  const text = String(value ?? "");
+  return /[",\n\r]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
+}).join(",")).join("\n") + "\n";
 
 // ---- Numbers ----
 
@@ -181,10 +200,14 @@ const drop = (id) => $(`#${id}`).remove();
 function head() {
   $("#title").textContent = data.title;
   $("#question").textContent = data.question;
+  $("#finding").textContent = data.finding;
   $("#sampling").textContent = data.sampling;
   for (const [id, pairs] of [["preset", Object.entries(data.preset)], ["made", data.made]]) {
     $(`#${id}`).append(...terms(pairs));
   }
+  if (data.file === null) return drop("file");
+  $("#file pre").textContent = data.file;
+  $("#file").append(saveButton("TOML", () => [`${data.title}.toml`, "application/toml", data.file]));
 }
 
 function contents() {

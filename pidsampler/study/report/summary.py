@@ -15,12 +15,15 @@ from ..parts import Flow
 from ..plan import Cell, Plan, as_text
 from ..statistics import Interval, Runs, corrected, describe, difference, interval, order
 from ..store import Store
+from ..work import BASELINE
 from . import figures, tables, write_report
 from .album import Album, Shown, album
+from .plots import COSTS
+from .words import SIGNIFICANT, finding
 
-_SIGNIFICANT = 0.05
 _OF_CONVERGENCE = ("ode-distance", "wasserstein-1")
 _FEWEST_POINTS = 3  # of a line whose order is fitted
+_MOST_NUMBERS = 200_000  # of single images, in a page
 
 
 def report(study: Plan, store: Store, *, measures: Iterable[Measure], known: Sequence[str] = ()) -> Path:
@@ -69,13 +72,15 @@ def summarise(
     pictures = pictures or Album()
     results, errors = store.results(), store.errors()
     cells = study.all_cells
+    results[BASELINE] = _for_every_seed(study, results.get(BASELINE, {}))
     summed = {m.name: _summed(study, m.name, results) for m in measures}
-    return {
+    data: dict[str, Any] = {
         "title": study.report.title,
         "question": study.report.question,
         "preset": {name: as_text(value) for name, value in study.preset_cell.settings.items()},
         "made": _made(study, store, results, errors),
-        "sampling": describe(_longest(results)) if results else "Nothing was measured.",
+        "file": study.file,
+        "sampling": describe(longest) if (longest := _longest(results)) else "Nothing was measured.",
         "axes": [{"name": name, "values": values} for name, values in _axes(study).items()],
         "measures": [_described(m, summed[m.name]) for m in measures],
         "cells": [
@@ -93,6 +98,8 @@ def summarise(
             }
             for cell in cells
         ],
+        "baseline": _baseline(measures, results[BASELINE], summed),
+        "by_image": _by_image([cell.id for cell in cells], measures, results),
         "effects": [effect for name in _axes(study) for m in measures if (effect := _effect(study, name, m, results))],
         "convergence": [
             line for m in measures if m.name in _OF_CONVERGENCE and (line := _convergence(study, m, results))
@@ -102,6 +109,48 @@ def summarise(
         "pictures": pictures.pictures,
         "strips": pictures.strips,
     }
+    return {**data, "finding": finding(data, results), "tex": tables.latex(data)}
+
+
+def _for_every_seed(study: Plan, found: Mapping[str, Runs]) -> dict[str, dict[tuple[str, int], float]]:
+    """What was measured of each input enlarged by bicubic, once for each seed of the preset: no seed changes it."""
+    seeds = study.runs(study.preset_cell)
+    spread = {}
+    for name, runs in found.items():
+        known = {image: value for (image, _), value in runs.items()}
+        spread[name] = {(image, seed): known[image] for image, seed in seeds if image in known}
+    return spread
+
+
+def _baseline(
+    measures: Sequence[Measure], found: Mapping[str, Runs], summed: Mapping[str, Mapping[str, Any]]
+) -> dict[str, Any] | None:
+    """The input enlarged by bicubic, as a cell without settings."""
+    if not found:
+        return None
+    images = len({image for runs in found.values() for image, _ in runs})
+    results = {m.name: {**summed[m.name][BASELINE], "n": images} for m in measures if BASELINE in summed[m.name]}
+    facts = {"id": BASELINE, "label": "bicubic", "preset": False, "settings": {}, "runs": images, "failed": 0}
+    return {**facts, "error": None, "times": None, "bias": None, "results": results}
+
+
+def _by_image(ids: Sequence[str], measures: Sequence[Measure], results: Results) -> dict[str, Any] | None:
+    """Each cell's mean over the seeds of each image, or None where there is one image, or more than a page can hold."""
+    shown = [measure.name for measure in measures if measure.name not in COSTS]
+    ids = [cell for cell in (*ids, BASELINE) if results.get(cell)]
+    images = list(dict.fromkeys(image for cell in ids for runs in results[cell].values() for image, _ in runs))
+    if len(images) < 2 or len(ids) * len(images) * len(shown) > _MOST_NUMBERS:
+        return None
+    values: dict[str, dict[str, list[float | None]]] = {}
+    for name in shown:
+        for cell in ids:
+            seeds: dict[str, list[float]] = {}
+            for (image, _), value in results[cell].get(name, {}).items():
+                seeds.setdefault(image, []).append(value)
+            if seeds:
+                means = [math.fsum(seeds[image]) / len(seeds[image]) if image in seeds else None for image in images]
+                values.setdefault(name, {})[cell] = [None if m is None else float(f"{m:.6g}") for m in means]
+    return {"images": images, "values": values}
 
 
 def _problems(study: Plan, store: Store, known: Sequence[str]) -> list[str]:
@@ -127,7 +176,7 @@ Results = Mapping[str, Mapping[str, Runs]]  # cell -> measure -> runs
 
 
 def _longest(results: Results) -> Runs:
-    return max((runs for cell in results.values() for runs in cell.values()), key=len)
+    return max((runs for cell in results.values() for runs in cell.values()), key=len, default={})
 
 
 def _summed(study: Plan, measure: str, results: Results) -> dict[str, dict[str, Any]]:
@@ -135,14 +184,14 @@ def _summed(study: Plan, measure: str, results: Results) -> dict[str, dict[str, 
     base = results.get(study.preset_cell.id, {}).get(measure)
     found: dict[str, dict[str, Any]] = {}
     compared = {}
-    for cell in study.all_cells:
-        runs = results.get(cell.id, {}).get(measure)
+    for cell in (*(cell.id for cell in study.all_cells), BASELINE):
+        runs = results.get(cell, {}).get(measure)
         if runs:
-            found[cell.id] = {**_plain(interval(runs)), "n": len(runs), "difference": None}
-            if base and cell.id != study.preset_cell.id and (pair := difference(runs, base)) is not None:
-                compared[cell.id] = pair
+            found[cell] = {**_plain(interval(runs)), "n": len(runs), "difference": None}
+            if base and cell != study.preset_cell.id and (pair := difference(runs, base)) is not None:
+                compared[cell] = pair
     for (cell_id, pair), p in zip(compared.items(), corrected([pair.p for pair in compared.values()]), strict=True):
-        found[cell_id]["difference"] = {**_plain(pair), "p": p, "noise": p >= _SIGNIFICANT}
+        found[cell_id]["difference"] = {**_plain(pair), "p": p, "noise": p >= SIGNIFICANT}
     return found
 
 
@@ -248,8 +297,14 @@ def _made(study: Plan, store: Store, results: Results, errors: Mapping[str, Mapp
         ["seconds, each run alone", f"{seconds:.0f}"],
         ["device", str(facts.get("device", ""))],
     ]
+    sessions = store.sessions()
+    for name, label in (("device", "processor"), ("cores", "cores"), ("workers", "workers"), ("commit", "commit")):
+        texts = dict.fromkeys(session.get(name, "") for session in sessions)
+        made.append([label, ", ".join(filter(None, texts))])
+    dates = [session["date"].replace("T", " ") for session in sessions]
+    made.append(["date", " to ".join(dict.fromkeys([dates[0], dates[-1]])) if dates else ""])
     made += [[name.removeprefix("version of "), str(v)] for name, v in facts.items() if name.startswith("version of ")]
-    return [line for line in made if line != ["failed", "0"]]
+    return [line for line in made if line != ["failed", "0"] and line[1]]
 
 
 def _plain(found: Interval) -> dict[str, float | None]:

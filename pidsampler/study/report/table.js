@@ -1,7 +1,9 @@
-// The table of all cells. Rows are made once; sorting moves them, a filter hides them. Each row is a grid of its own
-// whose widths are known beforehand, so that a browser lays out the rows in view and no others.
+// The tables of all cells, and of single images. Rows are made once; sorting moves them, a filter hides them. Each row is
+// a grid of its own whose widths are known beforehand, so that a browser lays out the rows in view and no others.
 
-const rows = new Map(); // id of a cell -> its row
+const listed = [...data.cells, ...(data.baseline ? [data.baseline] : [])];
+const rows = new Map(); // id of a cell, or of what it is compared with -> its row in the first table
+const longestOf = (texts) => texts.reduce((found, text) => (text.length > found.length ? text : found), "");
 
 /** Bring a cell's row into the table's view, and mark it. */
 function showRow(id) {
@@ -20,30 +22,29 @@ const failure = (cell) => (cell.failed < cell.runs ? `${cell.failed} of ${cell.r
 
 /** The columns: { name, number, value(cell), write(cell) -> [{ kind }, ...children], longest, unit, source }. */
 function tableColumns() {
-  const longest = (texts) => texts.reduce((found, text) => (text.length > found.length ? text : found), "");
-
-  const settings = data.axes.map(({ name, values }) => {
+  const settings = data.axes.map(({ name, values }, index) => {
     const isNumber = values.every(numeric);
     const value = ({ settings }) => (isNumber && name in settings ? Number(settings[name]) : settings[name] ?? null);
-    const write = ({ settings }) => [{}, settings[name] ?? "–"];
-    return { name, number: isNumber, value, write, longest: longest(values) };
+    const write = ({ settings, label }) => [{}, settings[name] ?? (index ? "–" : label)];
+    return { name, number: isNumber, value, write, longest: longestOf(values) };
   });
   if (!settings.length) {
     const write = ({ label }) => [{}, label];
-    const labels = data.cells.map((cell) => cell.label);
-    settings.push({ name: "cell", number: false, value: (cell) => cell.label, write, longest: longest(labels) });
+    const longest = longestOf(listed.map((cell) => cell.label));
+    settings.push({ name: "cell", number: false, value: (cell) => cell.label, write, longest });
   }
   // The first column, which stays in view, also tells what kind of cell it is.
   const [first] = settings;
   const { write } = first;
   const tags = (cell) => [
     ...(cell.preset ? [["preset", null]] : []),
+    ...(cell === data.baseline ? [["no sampler", null]] : []),
     ...(cell.bias ? [["biased", cell.bias]] : []),
     ...(cell.error === null ? [] : [[failure(cell), cell.error]]),
   ];
   const tag = ([text, title]) => make("span", { class: "tag", title }, text);
   first.write = (cell) => [...write(cell), ...tags(cell).map(tag)];
-  first.longest += longest(data.cells.map((cell) => tags(cell).map(([text]) => `${text}.....`).join("")));
+  first.longest += longestOf(listed.map((cell) => tags(cell).map(([text]) => `${text}.....`).join("")));
 
   const results = measured.map((measure) => {
     const { name, unit, source } = measure;
@@ -57,39 +58,101 @@ function tableColumns() {
       const sign = kind ? make("span", { class: "sign", role: "img", "aria-label": words }, SIGNS[kind]) : null;
       return [{ kind }, sign, mean, half ? make("small", {}, half) : null];
     };
-    const known = data.cells.map((cell) => cell.results[name]).filter((result) => finite(result?.mean));
+    const known = listed.map((cell) => cell.results[name]).filter((result) => finite(result?.mean));
     const texts = known.map((result) => meanAndHalf(result, measure).join(""));
     const value = (cell) => cell.results[name]?.mean ?? null;
-    return { name, unit, source, measure, number: true, value, write, longest: longest(texts) };
+    return { name, unit, source, measure, number: true, value, write, longest: longestOf(texts) };
   });
   return [...settings, ...results];
+}
+
+/**
+ * Fill a table, in a box that scrolls, with a row for each cell. `lead` makes what stands before the columns of a row.
+ * Returns its rows and headers, and what lays the columns out when some were hidden or shown.
+ */
+function sheet(scroll, cells, columns, lead = null) {
+  const table = $("table", scroll);
+  const body = make("tbody", { role: "rowgroup" });
+  const made = cells.map((cell) => {
+    const parts = columns.map((column, index) => {
+      const [{ kind }, ...children] = column.write(cell);
+      const name = `${column.number ? "number" : ""} ${kind ?? ""}`;
+      if (index) return make("td", { role: "cell", class: name }, ...children);
+      const sign = axis0 && cell !== data.baseline ? swatchOf(cell) : null;
+      return make("th", { role: "rowheader", class: `${name} first` }, sign, ...children);
+    });
+    const first = lead && make("td", { role: "cell" }, lead(cell));
+    const row = make("tr", { role: "row", class: cell.preset ? "preset" : null }, first, parts);
+    return Object.assign(row, { cell });
+  });
+  body.append(...made);
+  table.classList.toggle("long", made.length > 100);
+  scroll.style.setProperty("--rows", made.length + 1);
+
+  const collator = new Intl.Collator(undefined, { numeric: true });
+  let sorted = null;
+  let rising = true;
+
+  function sort(column) {
+    rising = sorted === column ? !rising : true;
+    sorted = column;
+    const compare = column.number ? (a, b) => a - b : collator.compare;
+    const order = made.map((row) => [row, column.value(row.cell)]).sort(([, a], [, b]) => {
+      if (a === null || b === null) return (a === null) - (b === null); // what is not known comes last, either way
+      return rising ? compare(a, b) : compare(b, a);
+    });
+    body.append(...order.map(([row]) => row));
+    for (const header of headers) header.removeAttribute("aria-sort");
+    headers[columns.indexOf(column)].setAttribute("aria-sort", rising ? "ascending" : "descending");
+    table.dispatchEvent(new Event("sorted"));
+  }
+
+  const headers = columns.map((column, index) => {
+    const unit = column.unit ? make("small", {}, ` ${column.unit}`) : null;
+    const button = make("button", { type: "button", click: () => sort(column) }, column.name, unit);
+    const name = `${column.number ? "number" : ""} ${index ? "" : "first"}`;
+    return make("th", { role: "columnheader", class: name, title: column.source }, button);
+  });
+  const corner = lead && make("th", { role: "columnheader" }, make("span", { class: "unseen" }, "in the viewer"));
+  const head = make("thead", { role: "rowgroup" }, make("tr", { role: "row" }, corner, headers));
+  table.replaceChildren(head, body);
+
+  /** The width of a column in the table's em, by its longest text, which with tabular figures is the widest. */
+  const widths = columns.map((column, index) => {
+    const sign = index === 0 || column.measure ? 16 : 0;
+    const [body, header] = [textWidth(column.longest) + sign, textWidth(`${column.name} ${column.unit ?? ""} ↕`)];
+    return Math.min(Math.max(body, header) / 12 + 1.8, 30);
+  });
+
+  function layOut() {
+    const [first, ...others] = widths.filter((_, index) => !headers[index].hidden);
+    const least = `min(${first}em, 42vw)`; // it stays in view, and leaves room for others on a phone
+    const all = [...(lead ? ["2.6em"] : []), `minmax(${least}, ${first}fr)`,
+      ...others.map((width) => `minmax(${width}em, ${width}fr)`)];
+    table.style.setProperty("--columns", all.join(" "));
+    table.style.minWidth = `calc(${least} + ${others.reduce((sum, width) => sum + width, lead ? 2.6 : 0)}em)`;
+  }
+
+  layOut();
+  return { made, headers, layOut };
 }
 
 function cellTable() {
   const columns = tableColumns();
   const table = $("#cells table");
-  const body = $("tbody", table);
-  const pictures = data.cells.some((cell) => viewable(cell.id));
+  const pictures = listed.some((cell) => viewable(cell.id));
   const before = pictures ? 1 : 0; // cells of a row before those of the columns
-
-  for (const cell of data.cells) {
-    const box = pictures && make("td", { role: "cell" }, make("input", {
-      type: "checkbox", "aria-label": `${cell.label} in the viewer`, disabled: !viewable(cell.id), tabindex: -1,
-      change: (event) => choose(cell.id, event.target.checked),
-    }));
-    const cells = columns.map((column, index) => {
-      const [{ kind }, ...children] = column.write(cell);
-      const name = `${column.number ? "number" : ""} ${kind ?? ""}`;
-      if (index) return make("td", { role: "cell", class: name }, ...children);
-      return make("th", { role: "rowheader", class: name }, axis0 ? swatchOf(cell) : null, ...children);
-    });
-    const row = make("tr", { role: "row", class: cell.preset ? "preset" : null }, box || null, cells);
+  const box = (cell) => make("input", {
+    type: "checkbox", "aria-label": `${cell.label} in the viewer`, disabled: !viewable(cell.id), tabindex: -1,
+    change: (event) => choose(cell.id, event.target.checked),
+  });
+  const { made, headers, layOut } = sheet($("#cells .scroll"), listed, columns, pictures ? box : null);
+  const body = $("tbody", table);
+  for (const row of made) {
+    const { cell } = row;
     row.words = [cell.label, ...Object.entries(cell.settings).flat(), cell.error ?? ""].join(" ").toLowerCase();
-    row.cell = cell;
     rows.set(cell.id, row);
   }
-  body.append(...rows.values());
-  table.classList.toggle("long", rows.size > 100);
 
   // One listener for all: what there is to say about a number is put together when it is asked for.
   body.addEventListener("pointerover", (event) => {
@@ -116,33 +179,7 @@ function cellTable() {
     next?.focus();
   });
 
-  // ---- Sorting ----
-
-  const collator = new Intl.Collator(undefined, { numeric: true });
-  let sorted = null;
-  let rising = true;
-
-  function sort(column) {
-    rising = sorted === column ? !rising : true;
-    sorted = column;
-    const compare = column.number ? (a, b) => a - b : collator.compare;
-    const order = [...rows.values()].map((row) => [row, column.value(row.cell)]).sort(([, a], [, b]) => {
-      if (a === null || b === null) return (a === null) - (b === null); // what is not known comes last, either way
-      return rising ? compare(a, b) : compare(b, a);
-    });
-    body.append(...order.map(([row]) => row));
-    reach(boxes()[0]);
-    for (const header of headers) header.removeAttribute("aria-sort");
-    headers[columns.indexOf(column)].setAttribute("aria-sort", rising ? "ascending" : "descending");
-  }
-
-  const headers = columns.map((column) => {
-    const unit = column.unit ? make("small", {}, ` ${column.unit}`) : null;
-    const button = make("button", { type: "button", click: () => sort(column) }, column.name, unit);
-    return make("th", { role: "columnheader", class: column.number ? "number" : null, title: column.source }, button);
-  });
-  const corner = pictures && make("th", { role: "columnheader" }, make("span", { class: "unseen" }, "in the viewer"));
-  $("thead", table).append(make("tr", { role: "row" }, corner || null, headers));
+  table.addEventListener("sorted", () => reach(boxes()[0]));
 
   // ---- Filters ----
 
@@ -152,14 +189,15 @@ function cellTable() {
     const chosen = filters.filter(([, select]) => select.value !== "");
     const wanted = chosen.map(([axis, select]) => [axis.name, axis.values[select.value]]);
     let count = 0;
-    for (const row of rows.values()) {
+    for (const row of made.filter(({ cell }) => cell !== data.baseline)) { // which stays, to compare with
       const kept = words.every((word) => row.words.includes(word)) &&
         wanted.every(([name, value]) => row.cell.settings[name] === value);
       row.hidden = !kept;
       count += kept;
     }
     reach(boxes()[0]);
-    $("#count").textContent = count === rows.size ? `${count} cells` : `${count} of ${rows.size} cells`;
+    $("#count").textContent = 
+      count === data.cells.length ? `${count} cells` : `${count} of ${data.cells.length} cells`;
   }
 
   for (const axis of data.axes.filter(({ values }) => values.length > 1)) {
@@ -173,19 +211,6 @@ function cellTable() {
 
   // ---- Columns ----
 
-  /** The width of a column in the table's em, by its longest text, which with tabular figures is the widest. */
-  const widths = columns.map((column, index) => {
-    const sign = index === 0 || column.measure ? 16 : 0;
-    const [body, header] = [textWidth(column.longest) + sign, textWidth(`${column.name} ${column.unit ?? ""} ↕`)];
-    return Math.min(Math.max(body, header) / 12 + 1.8, 30);
-  });
-
-  function layOut() {
-    const kept = [...(pictures ? [2.6] : []), ...widths.filter((_, index) => !headers[index].hidden)];
-    table.style.setProperty("--columns", kept.map((width) => `minmax(${width}em, ${width}fr)`).join(" "));
-    table.style.minWidth = `${kept.reduce((sum, width) => sum + width)}em`;
-  }
-
   columns.slice(1).forEach((column, index) => {
     const change = (event) => {
       headers[index + 1].hidden = !event.target.checked;
@@ -195,8 +220,6 @@ function cellTable() {
     const box = make("input", { type: "checkbox", checked: true, change });
     $("#columns div").append(make("label", {}, box, column.name));
   });
-  layOut();
-
   page.addEventListener("chosen", () => {
     for (const [id, row] of rows) {
       row.classList.toggle("chosen", page.chosen.has(id));
@@ -210,6 +233,58 @@ function cellTable() {
     const list = failed.map((cell) => [`${cell.label} (${cell.failed} of ${cell.runs} runs)`, cell.error]);
     $("#failures").append(make("h3", {}, title), make("dl", {}, terms(list)));
   }
+  const gaps = data.problems.filter((line) => line.startsWith("measure "));
+  if (gaps.length) {
+    const list = gaps.map((line) => make("li", {}, line));
+    $("#failures").append(make("h3", {}, "What was not measured"), make("ul", {}, list));
+  }
+  $("#cells .controls").append(
+    saveButton("CSV", () => ["cells.csv", "text/csv", csv(cellRows())]),
+    saveButton("TeX", () => ["table.tex", "application/x-tex", data.tex]));
+}
+
+/** The table of all cells as rows for a file: every number in full. */
+function cellRows() {
+  const parts = (result) => {
+    const { mean, low, high, n, difference } = result ?? {};
+    return [mean, low, high, n, difference?.mean, difference?.low, difference?.high, difference?.p];
+  };
+  const names = ["", " low", " high", " runs", " gain", " gain low", " gain high", " p"];
+  const axes = data.axes.map(({ name }) => name);
+  const header = ["cell", ...axes, ...measured.flatMap(({ name }) => names.map((part) => name + part))];
+  return [header, ...listed.map((cell) => [cell.label, ...axes.map((name) => cell.settings[name]),
+    ...measured.flatMap(({ name }) => parts(cell.results[name]))])];
+}
+
+/** A measure of each image by itself: a row for each cell, a column for each image. */
+function imageTable() {
+  if (!data.by_image || !page.measure) return drop("by-image");
+  const { images, values } = data.by_image;
+  const of = (cell) => values[page.measure.name]?.[cell.id];
+
+  function render() {
+    const { better, digits } = page.measure;
+    const cells = listed.filter(of);
+    const loss = { higher: (x) => -x, lower: (x) => x, zero: Math.abs }[better] ?? (() => NaN);
+    const first = { name: "cell", number: false, value: ({ label }) => label, longest: longestOf(cells.map((c) => c.label)) };
+    first.write = (cell) => [{}, cell.label, cell === data.baseline ? make("span", { class: "tag" }, "no sampler") : null];
+    const columns = images.map((name, index) => {
+      const value = (cell) => of(cell)[index];
+      const known = data.cells.filter(of).map(value).filter(finite);
+      const least = Math.min(...known.map(loss));
+      const best = (cell) => cell !== data.baseline && finite(value(cell)) && loss(value(cell)) === least;
+      const write = (cell) => [{ kind: best(cell) ? "best" : null }, number(value(cell) ?? NaN, digits)];
+      return { name, number: true, value, write, longest: longestOf(known.map((x) => number(x, digits))) };
+    });
+    sheet($("#by-image .scroll"), cells, [first, ...columns]);
+  }
+
+  const rowsOf = () => [["cell", ...images], ...listed.filter(of).map((cell) => [cell.label, ...of(cell)])];
+  $("#by-image .controls").append(
+    saveButton("CSV", () => [`by-image-${page.measure.name}.csv`, "text/csv", csv(rowsOf())]));
+  page.addEventListener("measure", render);
+  render();
 }
 
 cellTable();
+imageTable();

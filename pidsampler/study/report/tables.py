@@ -11,7 +11,8 @@ from typing import IO, Any
 
 from ...errors import printable, unknown_name
 from ...io.atomic import place
-from .drawing import COSTS, has, title_of
+from ..work import BASELINE
+from .plots import COSTS, has, loss, number, title_of
 
 _SHOWN_COSTS = ("calls", "seconds")
 _ARROWS = {"higher": "↑", "lower": "↓", "zero": "→ 0", "": ""}
@@ -49,7 +50,8 @@ def markdown(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> 
         texts = [_md_value(value) if value else "—" for value in values]
         lines.append(_row([first + _marks(cell), *rest, *texts]))
     note = _note(data, shown, "—", "ns", _md)
-    return f"{_md(data['question'])}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
+    said = "\n\n".join(_md(text) for text in (data["question"], data.get("finding", "")) if text)
+    return f"{said}\n\n" + "\n".join(lines) + f"\n\n{note}\n"
 
 
 def latex(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str:
@@ -94,7 +96,8 @@ def latex(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str
 
 
 def _marks(cell: Mapping[str, Any]) -> str:
-    return " (preset)" * bool(cell["preset"]) + " (biased)" * bool(cell["bias"])
+    marks = {"preset": cell["preset"], "biased": cell["bias"], "no sampler": cell["id"] == BASELINE}
+    return "".join(f" ({mark})" for mark, applies in marks.items() if applies)
 
 
 _Value = tuple[str, str, bool, bool]  # mean, half the interval's width or "", best, within noise of the preset
@@ -112,38 +115,37 @@ def _shown(data: Mapping[str, Any], names: Sequence[str] | None) -> list[Mapping
 
 def _body(data: Mapping[str, Any], shown: Sequence[Mapping[str, Any]]) -> list[tuple[Any, list[str], list[Any]]]:
     """Return the rows: a cell, its settings, and a `_Value` or None for each measure."""
-    columns = [_column(data["cells"], measure) for measure in shown]
+    columns = [_column(data, measure) for measure in shown]
     axes = [axis["name"] for axis in data["axes"]]
     rows = []
-    for cell, *values in zip(data["cells"], *columns, strict=True):
-        rows.append((cell, [cell["settings"][name] for name in axes] or [cell["label"]], values))
+    for cell, *values in zip(_rows(data), *columns, strict=True):
+        names = [cell["settings"].get(name, "") for name in axes] or [cell["label"]]
+        rows.append((cell, names if any(names) else [cell["label"], *names[1:]], values))
     return rows
 
 
-def _column(cells: Sequence[Mapping[str, Any]], measure: Mapping[str, Any]) -> list[_Value | None]:
+def _rows(data: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    return [*data["cells"], *([] if data["baseline"] is None else [data["baseline"]])]
+
+
+def _column(data: Mapping[str, Any], measure: Mapping[str, Any]) -> list[_Value | None]:
     name, digits = measure["name"], measure["digits"]
-    loss: Callable[[float], float] = {"lower": float, "higher": lambda x: -x, "zero": abs, "": lambda x: 0.0}[
-        measure["better"]
-    ]
-    known = [cell["results"][name] for cell in cells if has(cell, name)]
-    least = min((loss(result["mean"]) for result in known), default=0.0)
-    best = {_number(r["mean"], digits) for r in known if loss(r["mean"]) == least} if measure["better"] else set()
+    better = measure["better"]
+    known = [cell["results"][name] for cell in data["cells"] if has(cell, name)]
+    least = min((loss(better, result["mean"]) for result in known), default=0.0)
+    best = {number(r["mean"], digits) for r in known if loss(better, r["mean"]) == least} if better else set()
     values: list[_Value | None] = []
-    for cell in cells:
+    for cell in _rows(data):
         result = cell["results"][name] if has(cell, name) else None
         if result is None:
             values.append(None)
             continue
         half = None if result["low"] is None else (result["high"] - result["low"]) / 2
-        mean, noise = _number(result["mean"], digits), bool(result["difference"] and result["difference"]["noise"])
-        values.append((mean, _number(half, digits, 0) if half else "", mean in best, noise))
+        mean, noise = number(result["mean"], digits), bool(result["difference"] and result["difference"]["noise"])
+        values.append(
+            (mean, number(half, digits, scientific=0) if half else "", mean in best and cell["id"] != BASELINE, noise)
+        )
     return values
-
-
-def _number(value: float, digits: int, scientific: int = 1) -> str:
-    """A number with that many decimals; as 1.2e-07 where they would say 0 of what is not."""
-    text = f"{value:.{digits}f}"
-    return f"{value:.{scientific}e}" if value and not float(text) else text
 
 
 def _note(
@@ -154,7 +156,7 @@ def _note(
     escape: Callable[[str], str],
 ) -> str:
     """The sentences that say what the intervals and marks mean, of those that are in the table."""
-    values = [value for measure in shown for value in _column(data["cells"], measure)]
+    values = [value for measure in shown for value in _column(data, measure)]
     runs = sorted({cell["runs"] for cell in data["cells"]})
     count = f"{runs[0]} to {runs[-1]}" if len(runs) > 1 else f"{runs[0]}" if runs else "no"
     parts = [f"Means over {count} {'run' if count == '1' else 'runs'}"]
@@ -171,6 +173,8 @@ def _note(
     parts += [f"{escape(line[:1].upper() + line[1:])}." for line in data["problems"] if line.startswith("measure ")]
     if any(cell["bias"] for cell in data["cells"]):
         parts.append("Biased: the sampler misses its noise level on purpose.")
+    if data["baseline"] is not None:
+        parts.append("No sampler: the input enlarged by bicubic, the same for every seed.")
     if data["preset"]:
         settings = ", ".join(f"{name} {value}" for name, value in data["preset"].items())
         parts.append(f"Preset: {escape(settings)}.")

@@ -397,18 +397,16 @@ function viewer() {
   for (const key of [preset?.id, best?.id, "reference"]) if (viewable(key)) page.chosen.add(key);
   page.dispatchEvent(new Event("chosen"));
 
-  // Nothing is decoded before the viewer comes near.
-  new IntersectionObserver((entries, observer) => {
+  // Nothing is decoded before the viewer comes near, and the pictures are there: they stand after this script.
+  const observer = new IntersectionObserver((entries) => {
     if (!entries.some((entry) => entry.isIntersecting)) return;
     observer.disconnect();
     page.addEventListener("chosen", build);
     setImage(0);
     new ResizeObserver(move).observe(stage);
-  }, { rootMargin: "300px" }).observe($("#viewer"));
+  }, { rootMargin: "300px" });
+  document.addEventListener("DOMContentLoaded", () => observer.observe($("#viewer")));
 }
 
-// The pictures stand after this script; and the sections that stay are known when all parts are made.
-document.addEventListener("DOMContentLoaded", () => {
-  viewer();
-  contents();
-});
+viewer();
+contents(); // the sections that stay are known now

@@ -1,5 +1,6 @@
 import copy
 import itertools
+import math
 import re
 import shutil
 import subprocess
@@ -12,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from pidsampler import PidSamplerError
-from pidsampler.study.report import drawing, figures, tables
+from pidsampler.study.report import figures, plots, tables
 
 NASTY = 'a_b|c & 50% #1 {x} $y$ ~^\\ <b> "q" Δσ'
 
@@ -68,6 +69,7 @@ def study(schedulers=("flow-sde", "heun"), steps=(1, 2, 4), third=()):
         "preset": {"scheduler": schedulers[0], "steps": str(steps[0])},
         "sampling": "Intervals are 95 %.",
         "problems": [],
+        "baseline": None,
         "axes": axes,
         "measures": [{"name": n, "unit": u, "better": b, "digits": d, "source": ""} for n, u, b, d in named],
         "cells": cells,
@@ -154,7 +156,7 @@ def test_gaps_in_the_data_leave_gaps(data, tmp_path):
     for line in holes["convergence"][0]["series"]:
         line |= {"mean": [None, 0.0, None]}
     names = {path.stem for path in figures.draw(holes, tmp_path)}
-    assert names == {"pareto-psnr", "pareto-error", "effects-scheduler", "convergence"}
+    assert names == {"pareto-psnr", "pareto-error", "effects-scheduler"}
     empty = holes | {"axes": [], "effects": [], "convergence": [], "cells": []}
     assert figures.draw(empty, tmp_path) == []
 
@@ -169,60 +171,106 @@ def test_any_text_can_be_drawn(data, tmp_path):
     assert names[:2] == ["pareto-folder-my-file-py-measure.svg", "pareto-folder-my-file-py-measure-2.svg"]
 
 
-def test_more_values_than_colors_are_numbered(tmp_path):
+def test_the_best_are_numbered_where_color_and_shape_do_not_tell(tmp_path):
     large = study(schedulers=[f"method {i}" for i in range(20)], third=("0", "0.5"))
     large |= {"measures": large["measures"][:1], "effects": [], "convergence": []}
-    figures.draw(large, tmp_path)
-    look = drawing.look_of(large["axes"])
-    assert not look.colors
-    assert not look.whole
-    assert drawing.look_of(study()["axes"]).whole
+    for cell in large["cells"]:
+        cell["times"] = None
+    assert [path.name for path in figures.draw(large, tmp_path)] == ["pareto-psnr.svg", "pareto-psnr.png"]
+    (plot,) = plots.plots_of(large)
+    assert [len(values) for _, values in plot["legend"]] == [20, 3]
+    labels = {cell["id"]: cell["label"] for cell in large["cells"]}
+    assert labels[plot["panels"][0]["front"][0]] == "method 19, steps=1, eta=0"
 
 
-def test_looks_do_not_depend_on_what_else_is_drawn():
-    axes = study(schedulers=[f"method {i}" for i in range(16)])["axes"]
-    look = drawing.look_of(axes)
-    assert len({look.of({"scheduler": value, "steps": "1"}) for value in axes[0]["values"]}) == 16
-    fewer = drawing.look_of([{"name": "scheduler", "values": axes[0]["values"][:3]}, axes[1]])
-    assert fewer.of({"scheduler": "method 2", "steps": "4"}) == look.of({"scheduler": "method 2", "steps": "4"})
+def test_a_color_stands_for_a_value_whatever_else_is_drawn():
+    data = study(schedulers=[f"method {i}" for i in range(16)])
+    fewer = study(schedulers=[f"method {i}" for i in range(3)])
+
+    def colors(data):
+        labels = {cell["id"]: cell["settings"]["scheduler"] for cell in data["cells"]}
+        found = {}
+        for plot in plots.plots_of(data):
+            for panel in plot["panels"]:
+                for line in panel["series"]:
+                    for cell, color in zip(line.get("cell", ()), line["color"], strict=False):
+                        found.setdefault(labels[cell], set()).add(color)
+        return found
+
+    assert colors(data) == {f"method {i}": {i} for i in range(16)}
+    assert colors(fewer) == {f"method {i}": {i} for i in range(3)}
+    assert len({figures._color(i) for i in range(24)}) == 24
+
+
+def test_a_plot_says_what_it_shows():
+    data = study(schedulers=("heun",), steps=(1, 2))
+    by_name = {plot["name"]: plot for plot in plots.plots_of(data)}
+    assert list(by_name) == [*PLOTS[:4], *PLOTS[4:]]
+    calls, seconds = by_name["pareto-psnr"]["panels"]
+    assert (calls["of"], seconds["of"]) == ("calls", "seconds")
+    assert calls["summary"] == (
+        "psnr, dB against model calls of 2 cells. On the front: heun, steps=1, 20.10 at 1; heun, steps=2, 20.20 at 2"
+    )
+    (line,) = calls["series"]
+    assert (line["x"], line["y"], line["ring"]) == ([1.0, 2.0], [20.1, 20.2], [True, False])
+    assert (line["color"], line["shape"], line["cell"]) == ([0, 0], [0, 1], ["0000", "0001"])
+    assert calls["x"]["ticks"] == [[1.0, "1"], [2.0, "2"]]
+    assert not calls["x"]["log"]
+    assert (calls["y"]["title"], calls["stairs"], calls["level"]) == ("psnr, dB  ↑ better", True, None)
+    assert by_name["effects-scheduler"]["panels"][0]["x"]["names"]
+    (errors,) = by_name["convergence"]["panels"]
+    assert [line["facts"] for line in errors["series"]] == [["1.98 (1.90 to 2.05)", "2"], ["—", "—"]]
+
+
+def test_a_baseline_is_a_level_of_its_measure():
+    data = study() | {"baseline": {"label": "bicubic", "results": {"psnr": result(20.5)}}}
+    levels = {plot["measure"]: plot["panels"][0]["level"] for plot in plots.plots_of(data) if plot["kind"] == "pareto"}
+    assert levels == {"psnr": ["bicubic", 20.5], "drift": None, "error": None}
 
 
 @pytest.mark.parametrize(("better", "expected"), [("higher", [0, 3, 4]), ("lower", [0, 1]), ("zero", [0, 1, 2])])
 def test_the_front_is_what_nothing_cheaper_beats(better, expected):
     points = [(1.0, 1.0), (2.0, -1.0 if better == "lower" else -0.9), (3.0, 0.1), (4.0, 2.0), (5.0, 3.0)]
-    assert figures._front(points, better) == expected
+    assert plots._front(points, better) == expected
 
 
 @given(st.lists(st.tuples(st.integers(1, 5), st.integers(-5, 5)), min_size=1, max_size=20))
 def test_a_front_dominates_every_point(points):
-    front = [points[i] for i in figures._front(points, "higher")]
+    front = [points[i] for i in plots._front(points, "higher")]
     for x, y in points:
         assert any(fx <= x and fy >= y for fx, fy in front)
     assert front == sorted(front)
 
 
 def test_ticks_are_few_and_plain():
-    assert [drawing._plain(v) for v in (0.001, 0.05, 1.0, 20000.0, 1e-5, 2e-7, 1e6)] == (
+    assert [plots._plain(v) for v in (0.001, 0.05, 1.0, 20000.0, 1e-5, 2e-7, 1e6)] == (
         ["0.001", "0.05", "1", "20000", "10⁻⁵", "2·10⁻⁷", "10⁶"]
     )
-    _, (axes,) = drawing.grid(1, 1, height=3.0)
-    drawing.log_scale(axes, "x", values=[1, 64], powers_of_two=True)
-    assert axes.get_xticks().tolist() == [1, 2, 4, 8, 16, 32, 64]
-    drawing.log_scale(axes, "y", values=[1e-9, 1.0])
-    assert 3 <= len(axes.get_yticks()) <= 6
-    _, (axes,) = drawing.grid(1, 1, height=3.0)
-    drawing.log_scale(axes, "x", values=[0.0, 64.0])
-    drawing.log_scale(axes, "y", values=[3.0, 4.0])
-    assert (axes.get_xscale(), axes.get_yscale()) == ("linear", "linear")
+    assert [text for _, text in plots._axis([1, 64], "", log=4.0)["ticks"]] == ["1", "64"]
+    assert [text for _, text in plots._axis([*range(1, 65)], "", log=4.0)["ticks"]] == ["1", "2", "5", "10", "20", "50"]
+    assert 3 <= len(plots._axis([1e-9, 1.0], "", log=4.0)["ticks"]) <= 6
+    ends = [([0.0, 64.5], "0 20 40 60"), ([3.0, 4.5], "3.0 3.5 4.0 4.5"), ([-0.2, 0.3], "-0.2 -0.1 0.0 0.1 0.2 0.3")]
+    for values, expected in ends:
+        axis = plots._axis(values, "", log=4.0)
+        assert not axis["log"]
+        assert [text for _, text in axis["ticks"]] == expected.replace("-", "\u2212").split()
+
+
+@given(st.lists(st.floats(-1e149, 1e149), min_size=1, max_size=9), st.sampled_from([math.inf, 4.0]))
+def test_an_axis_holds_its_values_and_ticks(values, log):
+    axis = plots._axis(values, "", log=log)
+    assert axis["low"] < min(values) <= max(values) < axis["high"]
+    assert all(axis["low"] <= value <= axis["high"] for value, _ in axis["ticks"])
+    assert len(axis["ticks"]) <= 20
 
 
 def test_schedules_are_named_by_what_decides_them(data):
     cells = data["cells"]
-    assert figures._that_decide(cells, ["scheduler", "steps"]) == ("steps",)
-    assert figures._that_decide(cells[:1], ["scheduler", "steps"]) == ()
+    assert plots._that_decide(cells, ["scheduler", "steps"]) == ("steps",)
+    assert plots._that_decide(cells[:1], ["scheduler", "steps"]) == ()
     other = copy.deepcopy(cells)
     other[0]["times"] = [0.999, 0.0]
-    assert figures._that_decide(other, ["scheduler", "steps"]) == ("scheduler", "steps")
+    assert plots._that_decide(other, ["scheduler", "steps"]) == ("scheduler", "steps")
 
 
 def test_markdown_word_for_word():

@@ -1,12 +1,15 @@
 # ruff: noqa: RUF001  the page writes signs that look like others
 import base64
+import csv
 import io
 import itertools
 import json
 import re
 import shutil
 import time
+import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -14,6 +17,7 @@ from PIL import Image
 
 from pidsampler import PidSamplerError
 from pidsampler.study.report import write_report
+from pidsampler.study.report.plots import plots_of
 
 HOSTILE = "</script><img src=x onerror=\"document.title='broken'\"><!-- <script>alert(1)</script> $title &amp; '\""
 ORDERS = {"flow-sde": 0, "flow-ode": 1, "heun": 2, "dpmpp-2m": 2, "unipc": 3, "deis": 2, "er-sde": 2, "rk4": 4}
@@ -148,7 +152,9 @@ def make_study(
                    "eta": "1.0", "noise": "philox", "degrade_sigma": str(seeds[0]) if seeds else "0.0"},
         "made": [["pidsampler", "0.1.0"], ["device", "cpu"], ["model calls", "12800"], ["time", "21 min"]],
         "sampling": "Intervals are 95 %, over seeds within these pictures: they say nothing about other pictures.",
-        "axes": axes, "measures": measures, "cells": cells, "effects": effects,
+        "axes": axes, "measures": measures, "cells": cells, "effects": effects, "baseline": None,
+        "finding": HOSTILE if hostile else "Of 40 cells one is the best.", "problems": [], "by_image": None,
+        "tex": "\\begin{table}", "file": None,
         "convergence": [{"measure": "ode-distance", "unit": "", "series": series}],
         "images": [{"name": n, "width": 4 * size, "height": 4 * size, "shown": [8, 16, size, size]} for n in images],
         "pictures": shown, "strips": strips,
@@ -190,7 +196,7 @@ def test_the_file_holds_the_data_and_the_pictures(tmp_path):
     data, pictures = make_study(hostile=True)
     found = Elements(write(tmp_path, data, pictures).read_text(encoding="utf-8")).found
     by_id = {attributes["id"]: text for tag, attributes, text in found if tag == "script" and "id" in attributes}
-    assert json.loads(by_id.pop("data")) == data
+    assert json.loads(by_id.pop("data")) == data | {"plots": plots_of(data)}
     assert {name.removeprefix("picture-"): base64.b64decode(text) for name, text in by_id.items()} == pictures
 
 
@@ -231,7 +237,7 @@ def test_a_folder_that_is_not_there(tmp_path):
 
 def test_numbers_that_json_has_not_are_refused(tmp_path):
     data, pictures = make_study(steps=(2, 4), size=4)
-    data["cells"][0]["results"]["psnr"]["mean"] = float("nan")
+    data["cells"][0]["results"]["memory"]["mean"] = float("nan")
     with pytest.raises(ValueError, match="not JSON compliant"):
         write(tmp_path, data, pictures)
 
@@ -273,7 +279,7 @@ def _show(browser, tmp_path):
     """Show a study; at the end there was no error and no request but for the file itself."""
     contexts, troubles = [], []
 
-    def show(study=None, **options):
+    def show(study=None, *, init="", **options):
         path = tmp_path / f"{len(contexts)}.html"
         write_report(*(study or make_study()), path=path)
         context = browser.new_context(**{"viewport": {"width": 1280, "height": 900}, **options})
@@ -285,7 +291,7 @@ def _show(browser, tmp_path):
         page.on("dialog", lambda dialog: troubles.append(dialog.message))
         page.on("request", lambda r: None if r.url.startswith(("file:", "blob:")) else troubles.append(r.url))
         context.route(lambda url: not url.startswith(("file:", "blob:")), lambda route: route.abort())
-        page.add_init_script(COUNT_BLOBS)
+        page.add_init_script(COUNT_BLOBS + init)
         page.goto(path.as_uri())
         return page
 
@@ -525,7 +531,7 @@ def test_a_mark_selects_its_cell(show):
 
 def test_marks_are_reached_by_keys(show):
     page = show()
-    page.locator("#cost input").first.focus()
+    page.locator("#pareto .controls button").focus()
     page.keyboard.press("Tab")
     focused = "document.activeElement.getAttribute('aria-label')"
     first = page.evaluate(focused)
@@ -540,10 +546,10 @@ def test_marks_are_reached_by_keys(show):
 def test_the_front_and_the_cost(show):
     page = show()
     summary = page.locator("#pareto [role=img]").first.get_attribute("aria-label")
-    assert summary.startswith("psnr (dB) against model calls of 40 cells. On the front: ")
+    assert summary.startswith("psnr, dB against model calls of 40 cells. On the front: ")
     assert page.locator("#pareto .name").count() > 2
     page.locator("#cost input").nth(1).check()
-    assert "against seconds per run" in page.locator("#pareto [role=img]").first.get_attribute("aria-label")
+    assert "against seconds of" in page.locator("#pareto [role=img]").first.get_attribute("aria-label")
     page.locator("#effects select").select_option("flip")
     assert page.locator("#pareto select").input_value() == "flip"
     assert "flip  ↓ better" in page.locator("#pareto text").all_text_contents()
@@ -570,7 +576,6 @@ def test_schedules_leave_out_what_is_infinite(show):
     page = show((data, pictures))
     marks = [page.locator("#schedules .plot").nth(i).locator(".mark").count() for i in (0, 1)]
     assert marks == [2 + 4 + 8 + 16 + 32 + 5, 1 + 3 + 7 + 15 + 31]
-    page.locator("#along input").nth(1).check()
     assert "share of the steps" in page.locator("#schedules text").all_text_contents()
 
 
@@ -768,6 +773,211 @@ def test_the_list_of_keys(show):
     assert page.locator("#keys").is_visible()
     page.locator("#keys button").click()
     assert page.locator("#keys").is_hidden()
+
+
+# ---- What is new beside the plots ----
+
+
+@pytest.fixture(scope="module", name="whole")
+def _whole():
+    """A study with all that a page can show: pictures, a baseline, single images, failures and its file."""
+    data, pictures = make_study(
+        schedulers=("flow-sde", "heun", "a-name-that-is-rather-long@beta57"), images=("cat", "road")
+    )
+    cells = [*data["cells"][:3], *data["cells"][4:]]  # one has no number of single images
+    rising = {cell["id"]: [20.0 + i, 40.0 - i] for i, cell in enumerate(cells)}
+    results = {"psnr": {**data["cells"][0]["results"]["psnr"], "mean": 27.0, "low": 27.0, "high": 27.0, "n": 2}}
+    results["calls"] = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 2, "difference": None}
+    data["baseline"] = {"id": "input", "label": "bicubic", "preset": False, "settings": {}, "runs": 2, "failed": 0,
+                        "error": None, "times": None, "bias": None, "results": results}  # fmt: skip
+    data["by_image"] = {"images": ["cat", "road"], "values": {"psnr": {**rising, "input": [99.0, None]}}}
+    data["problems"] = ["a cell: it has no list", "measure lpips failed in 3 of 480 runs: " + "x" * 90]
+    data["cells"][3].update(failed=32, error="no such list: " + "0.999," * 40)
+    data["finding"] = "Of 15 cells one has the highest psnr. " * 5
+    data["file"] = "# mine\n[preset]\nimages = '" + "long/" * 40 + "'\n"
+    return data, pictures
+
+
+def contrast(one, other):
+    """The contrast of two colours "rgb(r, g, b)", by WCAG 2."""
+    lights = []
+    for color in (one, other):
+        parts = [float(part) / 255 for part in re.findall(r"[\d.]+", color)[:3]]
+        linear = [part / 12.92 if part <= 0.04045 else ((part + 0.055) / 1.055) ** 2.4 for part in parts]
+        lights.append(0.05 + 0.2126 * linear[0] + 0.7152 * linear[1] + 0.0722 * linear[2])
+    return max(lights) / min(lights)
+
+
+def saved(page, button):
+    with page.expect_download() as download:
+        button.click()
+    return download.value.suggested_filename, Path(download.value.path()).read_text("utf-8")
+
+
+SHIFTS = """
+window.shifts = [];
+new PerformanceObserver((list) => shifts.push(...list.getEntries().map((entry) => entry.value)))
+  .observe({ type: "layout-shift", buffered: true });
+"""
+PLACES = """() => ["#cells", "#by-image", "#viewer"]
+  .map((id) => document.querySelector(id).getBoundingClientRect().y + scrollY)"""
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [390, 768, 1440])
+def test_the_whole_page_at_a_width(show, whole, width, scheme):
+    page = show(whole, viewport={"width": width, "height": 900}, color_scheme=scheme, init=SHIFTS)
+    assert page.evaluate("shifts") == []  # nothing moved while it was drawn
+    viewer(page)
+    page.locator("#file summary").click()
+    assert page.evaluate("document.documentElement.scrollWidth") == width
+    outside = page.evaluate(
+        "width => [...document.querySelectorAll('body *')].filter(node => node.checkVisibility() && "
+        "!node.closest('.scroll, svg, pre, .pane, .strip') && node.getBoundingClientRect().right > width + 1)"
+        ".map(node => node.outerHTML)",
+        width,
+    )
+    assert outside == []
+    for table in ("#cells", "#by-image"):
+        box = page.locator(f"{table} .scroll")
+        assert box.evaluate("box => getComputedStyle(box).overflowX") == "auto"
+        assert box.bounding_box()["width"] <= width
+    # The names stay in view when a table is scrolled.
+    page.locator("#cells .scroll").evaluate("box => { box.scrollLeft = 200 }")
+    for cell in ("thead .first", "tbody .first"):
+        left = page.locator(f"#cells {cell}").first.bounding_box()["x"]
+        assert left == pytest.approx(page.locator("#cells .scroll").bounding_box()["x"], abs=1.0)
+    paper = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    texts = (
+        "#finding",
+        "#question",
+        "#cells .note",
+        "#made dt",
+        "#made dd",
+        ".save",
+        "#pareto text",
+        "#by-image .best",
+    )
+    for text in texts:
+        style = page.locator(text).first.evaluate("node => [getComputedStyle(node).color, getComputedStyle(node).fill]")
+        assert contrast(style[1] if "text" in text else style[0], paper) > 4.5, text
+
+
+@pytest.mark.parametrize("width", [390, 1440])
+def test_the_table_does_not_jump(show, whole, width):
+    page = show(whole, viewport={"width": width, "height": 900})
+    viewer(page)
+    scroll = page.locator("#cells .scroll")
+    scroll.evaluate("box => box.scrollIntoView({ behavior: 'instant' })")
+    scroll.evaluate("box => { box.scrollTop = 120 }")
+    places, inner = page.evaluate(PLACES), scroll.evaluate("box => box.scrollTop")
+    widths = "all => all.map(head => head.getBoundingClientRect().width)"
+    heads = page.locator("#cells thead button").evaluate_all(widths)
+    page.locator("#cells thead button").nth(2).dispatch_event("click")
+    page.locator("#cells thead button").nth(1).dispatch_event("click")
+    page.wait_for_timeout(100)
+    assert scroll.evaluate("box => box.scrollTop") == inner  # it does not follow a row that a sort moved
+    for words in ("heun", "nothing has this", ""):
+        page.locator("#filter").fill(words)
+        assert page.evaluate(PLACES) == places
+    assert page.locator("#cells thead button").evaluate_all(widths) == heads
+    page.locator("#columns summary").click()
+    menu = page.locator("#columns div").bounding_box()
+    assert menu["x"] >= 0
+    assert menu["x"] + menu["width"] <= width
+    assert page.evaluate(PLACES) == places
+
+
+def test_the_first_paragraph_and_what_it_was_made_with(show, whole):
+    page = show(whole)
+    assert page.locator("#finding").text_content() == whole[0]["finding"]
+    assert page.locator("#file pre").is_hidden()
+    page.locator("#file summary").click()
+    assert page.locator("#file pre").text_content() == whole[0]["file"]
+    assert saved(page, page.locator("#file .save")) == ("steps.toml", whole[0]["file"])
+    assert page.locator("#failures li").all_text_contents() == whole[0]["problems"][1:]
+    page = show()
+    assert page.locator("#file").count() == 0
+    assert page.locator("#contents a").all_text_contents()[-2:] == ["Table", "Pictures"]
+
+
+def test_bicubic_is_a_row_but_no_cell(show, whole):
+    page = show(whole)
+    assert column(page, 1)[-1] == "bicubicno sampler"
+    assert column(page, 3)[-1] == "▼27.00"  # compared with the preset, as cells are
+    assert column(page, 5)[-1] == "–"
+    assert page.locator("#cells tbody tr").last.locator(".swatch").count() == 0
+    assert page.locator("#count").text_content() == "15 cells"
+    page.locator("#filter").fill("heun steps=4")
+    assert column(page, 1) == ["heun", "bicubicno sampler"]  # it stays, to compare with
+    assert page.locator("#count").text_content() == "1 of 15 cells"
+    assert page.locator("#pareto .mark").count() == 15
+    assert "bicubic" in page.locator("#pareto text").all_text_contents()
+    page.locator("#cells tbody tr").last.locator("input").check()
+    viewer(page)
+    assert "input, enlarged" in page.locator("#stage figcaption").all_text_contents()
+
+
+def test_image_by_image(show, whole):
+    page = show(whole)
+    rows = page.locator("#by-image tbody tr")
+    assert page.locator("#by-image thead button").all_text_contents() == ["cell", "cat", "road"]
+    assert rows.count() == 15  # 14 cells and bicubic
+    assert rows.first.locator("th, td").all_text_contents() == ["flow-sde, steps=2", "20.00", "40.00"]
+    assert rows.last.locator("th, td").all_text_contents() == ["bicubicno sampler", "99.00", "–"]
+    assert page.locator("#by-image .best").all_text_contents() == ["40.00", "33.00"]  # of the samplers
+    page.locator("#by-image thead button").nth(2).click()
+    assert rows.first.locator("td").last.text_content() == "27.00"
+    name, text = saved(page, page.locator("#by-image .save"))
+    assert name == "by-image-psnr.csv"
+    found = list(csv.reader(io.StringIO(text)))
+    assert found[:2] == [["cell", "cat", "road"], ["flow-sde, steps=2", "20", "40"]]
+    assert found[-1] == ["bicubic", "99", ""]
+    page.locator("#by-image select").select_option("flip")
+    assert rows.count() == 0
+
+
+def test_the_table_can_be_taken_away(show, whole):
+    data, _ = whole
+    page = show(whole)
+    name, text = saved(page, page.locator("#cells .save").first)
+    assert name == "cells.csv"
+    found = {row["cell"]: row for row in csv.DictReader(io.StringIO(text))}
+    assert len(found) == 16
+    for cell in data["cells"]:
+        row, result = found[cell["label"]], cell["results"]["psnr"]
+        assert (row["scheduler"], row["steps"]) == tuple(cell["settings"].values())
+        assert float(row["psnr"]) == result["mean"]
+        assert float(row["psnr low"]) == result["low"]
+        assert row["psnr p"] == "" or float(row["psnr p"]) == result["difference"]["p"]
+    assert found["bicubic"]["psnr"] == "27"
+    assert saved(page, page.locator("#cells .save").nth(1)) == ("table.tex", data["tex"])
+
+
+def test_each_plot_can_be_taken_away_in_the_colors_of_paper(show, whole):
+    page = show(whole, color_scheme="dark")
+    before = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    names = []
+    for button in page.locator(":is(#pareto, #effects, #convergence, #schedules) .save").all():
+        name, text = saved(page, button)
+        names.append(name)
+        root = ElementTree.fromstring(text)
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        texts = [node for node in root.iter() if node.tag.endswith("}text")]
+        assert contrast(texts[0].get("fill"), "rgb(255, 255, 255)") > 4.5
+        assert not any({"class", "style"} & set(node.attrib) for node in root.iter())
+    assert names == [
+        "pareto-psnr-calls.svg",
+        "effects-scheduler-psnr.svg",
+        "effects-steps-psnr.svg",
+        "convergence-ode-distance.svg",
+        "schedules-t.svg",
+        "schedules-log-snr.svg",
+    ]
+    assert page.evaluate("getComputedStyle(document.body).backgroundColor") == before
+    assert page.evaluate("document.documentElement.dataset.theme ?? null") is None
+    page.wait_for_timeout(1100)
+    assert page.evaluate("live.size") == 0  # no file is kept
 
 
 def test_it_prints_on_white_paper(show):
