@@ -544,7 +544,14 @@ CALLS |= {
         "evaluations": Takes(1),
         "free_start": flag(),
     },
-    "search.Search.run": {"problem": Takes(PROBLEM), "on_call": Takes(None), "journal": Takes(None)},
+    "search.Search.run": {
+        "problem": Takes(PROBLEM),
+        "on_call": Takes(None),
+        "on_best": Takes(None),
+        "journal": Takes(None),
+    },
+    "search.Search.most_calls": {"problem": Takes(PROBLEM)},
+    "search.Search.seconds": {"problem": Takes(PROBLEM)},
     "search.refine": {
         "times": TIMES_,
         "cost": Takes(len),
@@ -564,7 +571,7 @@ CALLS |= {
         "seeds": Takes(2),
         "evaluations": Takes(1),
         "free_start": Takes(False, (True, None)),
-        "joint": Takes(1, (None,)),
+        "joint": Takes(0, (None,)),
         "most_amplified": number_(9.0),
         "target": Takes("dpmpp-2m@uniform:8"),
         "paired": Takes(False),
@@ -577,6 +584,7 @@ CALLS |= {
         "tables": Takes({"a": "heun"}, ([1],)),
         "problems": Takes({"b": PROBLEM}, ([1],)),
         "seeds": Takes(2),
+        "on_call": Takes(None),
     },
     "learn.fit": {
         "denoiser": Takes(LAW),

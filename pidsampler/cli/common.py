@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import os
 import re
 import shlex
 from collections.abc import Iterator, Mapping
@@ -104,7 +105,7 @@ def check_output_file(arguments: argparse.Namespace) -> None:
     """
     output: Path = arguments.output
     check_outputs([output], inputs=[*arguments.images, *other_inputs(arguments)])
-    if output.exists() and not arguments.overwrite:
+    if os.path.lexists(output) and not arguments.overwrite:
         raise FileError(f"{output} exists already: pass --overwrite to replace it")
     if (output.exists() and not output.is_file()) or not output.parent.is_dir():
         raise FileError(f"cannot write {output}: expected a file's name in a folder that exists")

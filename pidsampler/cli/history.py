@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from ..errors import printable
+
 _LONGEST = 200  # characters of a line: its file may say anything
 _NAMED = 3  # pictures
 
@@ -37,7 +39,8 @@ def history_lines(history: Mapping[str, Any] | None) -> list[str]:
         ),
         said.line("versions: {}", ("versions",)),
     ]
-    return [line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in lines if line]
+    shown = [printable(line) for line in lines if line]  # a line break in one would begin a line of the table's own
+    return [line if len(line) <= _LONGEST else f"{line[:_LONGEST]}..." for line in shown]
 
 
 class _Said:

@@ -11,6 +11,8 @@ import attrs
 
 from ..errors import FileError
 from ..io.tables import write_table
+from ..schedulers.registry import as_scheduler
+from ..table import Scheduler
 from .common import GOES_ON, UsageError, check_output_file, checking, duration, resuming
 from .output import say, tell
 from .progress import progress_bar
@@ -116,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
             free_start=arguments.free_start,
             joint=arguments.joint,
             most_amplified=arguments.most_amplified,
-            target=arguments.target,
+            target=_target(arguments),
             paired=arguments.paired,
             biased=arguments.biased,
         )
@@ -132,6 +134,8 @@ def run(arguments: argparse.Namespace) -> int:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
         say(f"about {extent.calls} model calls, {duration(learning.seconds(problem))} on {problem.backend.device}")
+        if elsewhere:
+            say(f"and those of --matrix, which are not counted, on: {', '.join(elsewhere)}")
         return 0
     journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
     with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
@@ -139,8 +143,13 @@ def run(arguments: argparse.Namespace) -> int:
     if journal.replaced:
         tell(f"pidsampler: {journal.path} was of another command, so this one began anew")
     if elsewhere:
-        with resuming(GOES_ON):
-            rows = matrix({"found": found.table}, elsewhere, seeds=arguments.seeds)
+        with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
+            rows = matrix(
+                {"found": found.table},
+                elsewhere,
+                seeds=arguments.seeds,
+                on_call=lambda on: advance(f"trying the table on {on}"),
+            )
         found = attrs.evolve(found, matrix=rows)
     if not arguments.quiet:
         say(*found.report, flush=True)
@@ -155,6 +164,16 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         say(f"written to {arguments.output}")
     return 0
+
+
+def _target(arguments: argparse.Namespace) -> Scheduler | str:
+    """The target as it was given, or a table of the model's own by its name."""
+    from ..onnx import model_tables
+
+    target: str = arguments.target
+    if not target.startswith("@"):
+        return target
+    return as_scheduler(target, tables=model_tables(arguments.model))
 
 
 def _elsewhere(arguments: argparse.Namespace, problem: Problem) -> dict[str, Problem]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import FileError
 from ..io.times import write_list
-from .common import GOES_ON, check_output_file, resuming
+from .common import GOES_ON, check_output_file, duration, resuming
 from .output import say, tell
 from .progress import event, progress_bar
 
@@ -37,6 +37,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be run and how long it takes, only")
     parser.add_argument("--json", action="store_true", help="print lines of JSON: progress, and the result")
     parser.add_argument("--quiet", action="store_true", help="print errors only")
 
@@ -63,9 +64,21 @@ def run(arguments: argparse.Namespace) -> int:
     check_output_file(arguments)
     reduce = "reference" in search.measure.needs
     problem = Problem.of_model(arguments.model, arguments.images, device=arguments.device, reduce=reduce)
+    if arguments.dry_run:
+        say(
+            f"{search.most_calls(problem)} model calls at most, {duration(search.seconds(problem))} on "
+            f"{problem.backend.device}"
+        )
+        return 0
     journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
     with resuming(GOES_ON), progress_bar(arguments.quiet, as_json=arguments.json) as advance:
-        found = search.run(problem, lambda most: advance("searching", total=most), journal=journal)
+        what = "searching"
+
+        def on_best(value: float) -> None:
+            nonlocal what
+            what = f"searching: {search.measure.name} {value:.4g}"
+
+        found = search.run(problem, lambda most: advance(what, total=most), on_best=on_best, journal=journal)
     if journal.replaced:
         tell(f"pidsampler: {journal.path} was of another command, so this one began anew")
     result = [*found.table, "", ",".join(map(repr, found.times.tolist()))]

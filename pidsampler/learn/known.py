@@ -24,6 +24,8 @@ from .solved import Judged, judged, runs_of
 
 BEST = 12  # samplers that are run on all held-out images; the others on the first one only
 
+_SAME = 1e-6  # relative difference of what is measured of two samplers that are the same
+
 Samplers = dict[str, tuple[Times, StepTable]]
 
 
@@ -97,6 +99,8 @@ def best_known(
 ) -> list[Rival]:
     """Return the dozen of known samplers that are best on the first held-out image, compared on all, the best first.
 
+    Of those with the same results there, such as two methods at their first order, one counts.
+
     Args:
         errors: What was measured of what was found.
         held_out: The runs, those of an image together.
@@ -110,12 +114,17 @@ def best_known(
         found = measured(name, table, on=held_out[:1], journal=journal)
         if np.isfinite([*found.values()]).all():
             first[name] = found
-    best = sorted(first, key=lambda name: sign * math.fsum(first[name].values()))[:BEST]
+    best: list[str] = []
+    for name in sorted(first, key=lambda name: sign * math.fsum(first[name].values())):
+        values = [*first[name].values()]
+        same = (np.allclose(values, [*first[other].values()], rtol=_SAME, atol=0.0) for other in best)
+        if len(best) < BEST and not any(same):
+            best.append(name)
 
-    def values(name: str, times: Times) -> Runs:
+    def on_all(name: str, times: Times) -> Runs:
         return {**first[name], **measured(name, known[name][1], on=held_out[1:], journal=journal)}
 
-    return rivals(errors, [(name, known[name][0]) for name in best], values=values, sign=sign)
+    return rivals(errors, [(name, known[name][0]) for name in best], values=on_all, sign=sign)
 
 
 def measured(name: str, table: StepTable, *, on: Sequence[Judged], journal: Journal) -> Runs:

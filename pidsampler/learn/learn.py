@@ -12,6 +12,7 @@ Source: the solver with exact marginals and its fit are this project's own; kin 
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -28,6 +29,7 @@ from ..search.journal import Journal, facts_of
 from ..search.problem import Problem
 from ..study.measures.base import Measure
 from ..study.statistics import interval
+from ..table.step_table import MOST_HISTORY
 from ..values import callback, field, flag, instance, number, whole
 from .fitting import Fitting, rounds_of
 from .flights import Course, Flight
@@ -35,9 +37,9 @@ from .forms import starts
 from .guards import amplification, in_bfloat16
 from .known import BEST, Known, Samplers, best_known, best_searched, known_samplers
 from .measured import FEW, searched
-from .result import SURE, Fit
+from .result import Fit, without_folder
 from .runs import OnCall, Told, described, flights
-from .solved import Followed, Judged, judged
+from .solved import Followed, Judged, judged, sharpen
 from .solver import LinearSolver
 from .targets import ODE, Measured, Target, consistency, target_of
 from .weights import least_squares
@@ -46,9 +48,10 @@ _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
 _MOST_SEEDS = 1024  # of an image, all in memory at once
 _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
-_TIMED = 2  # calls, for an estimate
+_TIMED = 3  # calls, for an estimate
 _JOINT, _FLOW_JOINT = 2, 8  # lists
 _RIDGE = 1e-2
+_LETTERS_A_RUN, _OTHER_LETTERS = 32, 20_000  # of a history: each run's error, and all beside the runs
 _RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
 
 
@@ -132,6 +135,8 @@ class Learning:
                     raise ConfigError(f"{name} is of a fit to runs, but the target is a measure: leave one of them out")
         if self.timesteps is not None and (steps := len(self.timesteps) - 1) != self.calls:
             raise ConfigError(f"the list has {steps} steps, but calls={self.calls}: pass one of as many")
+        if self.timesteps is not None and self.joint:
+            raise ConfigError(f"joint={self.joint} moves times, but timesteps keeps them: leave one of them out")
 
     @property
     def measure(self) -> Measure | None:
@@ -143,7 +148,8 @@ class Learning:
         """Return what `run` would take; nothing is run.
 
         Raises:
-            PidSamplerError: There would be fewer than two runs to compare on, or the measure does not apply.
+            PidSamplerError: There would be fewer than two runs to compare on, or more than a history can name; or the
+                measure does not apply.
         """
         seen, unseen = split(_checked(problem), self.seeds)
         target = self._aim(problem)
@@ -158,6 +164,11 @@ class Learning:
         return known_samplers(problem, self.calls, noisy=target.noisy)
 
     def _extent(self, problem: Problem, seen: Pairs, unseen: Pairs, *, target: Target, known: Samplers) -> Extent:
+        images = [without_folder(one) for one in (*described(seen), *described(unseen))]
+        if len(json.dumps(images)) + _LETTERS_A_RUN * len(unseen) + _OTHER_LETTERS > MOST_HISTORY:
+            raise ConfigError(
+                f"the history of {len(seen) + len(unseen)} runs does not fit into a table: pass fewer pictures or seeds"
+            )
         fits, others = (len({subject.name for subject, _ in pairs}) for pairs in (seen, unseen))
         more = self.calls - 1  # the first call of a run is kept
         moves = self.timesteps is None
@@ -183,7 +194,7 @@ class Learning:
         return self.evaluations // 2
 
     def seconds(self, problem: Problem) -> float:
-        """Return about how many seconds `run` would take: two calls are timed, on the first image.
+        """Return about how many seconds `run` would take: three calls are timed, on the first image.
 
         Raises:
             PidSamplerError: As `extent`, or the network fails.
@@ -192,11 +203,14 @@ class Learning:
         with problem.backend.active():
             flight = Flight(problem, problem.subjects[0], seeds=range(self.seeds))
             flight.predict(flight.noise.copy(), problem.first)  # the first one prepares the network
-            began = time.perf_counter()
-            for _ in range(_TIMED):
-                flight.predict(flight.noise.copy(), problem.first)
             problem.backend.synchronize()
-            return (time.perf_counter() - began) / _TIMED * calls
+            took = []
+            for _ in range(_TIMED):
+                began = time.perf_counter()
+                flight.predict(flight.noise.copy(), problem.first)
+                problem.backend.synchronize()
+                took.append(time.perf_counter() - began)
+            return min(took) * calls  # what else runs makes one longer
 
     def run(self, problem: Problem, on_call: OnCall | None = None, *, journal: Journal | None = None) -> Fit:
         """Learn, then compare on what was held out.
@@ -244,9 +258,7 @@ class Learning:
         told.what = "judging"
         compared = [target.reference(flight, journal) for flight in held_out]
         ends = [Course(flight, solver).end for flight in held_out]
-        wanted = interval(judged(compared, ends)).mean / SURE
-        for one in compared:
-            one.sharpen(wanted)
+        sharpen(compared, lambda: interval(judged(compared, ends)).mean)
         errors = judged(compared, ends)
         mean = f"{interval(errors).mean:.4g}"
         told.what = f"comparing {mean} with what is known"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import attrs
@@ -13,10 +14,10 @@ from ..search.journal import Journal
 from ..search.problem import Problem
 from ..study.statistics import Interval, difference, interval
 from ..table import StepTable, as_table
-from ..values import field, instance, mapping, number, whole, word
+from ..values import callback, field, instance, mapping, number, whole, word
 from .flights import Flight
 from .known import best_known, known_samplers, measured
-from .solved import Reference
+from .solved import Reference, sharpen
 
 _MOST_SEEDS = 1024
 
@@ -48,7 +49,13 @@ class Tried:
     reference_error: float = field(number)
 
 
-def matrix(tables: Mapping[str, Any], problems: Mapping[str, Problem], *, seeds: int = 2) -> list[Tried]:
+def matrix(
+    tables: Mapping[str, Any],
+    problems: Mapping[str, Problem],
+    *,
+    seeds: int = 2,
+    on_call: Callable[[str], object] | None = None,
+) -> list[Tried]:
     """Try each table on all images of each problem, beside every known sampler over every known list.
 
     The known samplers are run on the first image, and the best twelve on all, as where a sampler is learnt.
@@ -57,6 +64,7 @@ def matrix(tables: Mapping[str, Any], problems: Mapping[str, Problem], *, seeds:
         tables: Samplers by name, in any form of `get_scheduler`; each has its times.
         problems: Models with their pictures, or flows, by name.
         seeds: Number of seeds for each image: 0, 1 and so on.
+        on_call: Called as on_call(on) with each model call, on being the problem's name; an exception cancels.
 
     Returns:
         A row for each table on each problem, table by table.
@@ -67,13 +75,15 @@ def matrix(tables: Mapping[str, Any], problems: Mapping[str, Problem], *, seeds:
     """
     made = {word("table", name): _table(name, given) for name, given in _named("tables", tables).items()}
     seeds = whole("seeds", seeds, low=1, high=_MOST_SEEDS)
+    callback("on_call", on_call, takes="(on)")
     found: dict[tuple[str, str], Tried] = {}
     for on, problem in _named("problems", problems).items():
         instance("problem", problem, kind=Problem, words="a Problem")
         if len(problem.subjects) * seeds < 2:
             raise ConfigError(f"{on} has a single run, which gives no interval: pass more seeds")
         with problem.backend.active():
-            for name, row in _tried(made, on, problem, seeds).items():
+            tell = (lambda: None) if on_call is None else partial(on_call, on)
+            for name, row in _tried(made, on, problem, seeds, tell).items():
                 found[name, on] = row
     return [found[name, on] for name in made for on in problems]
 
@@ -88,16 +98,19 @@ def matrix_lines(rows: Sequence[Tried]) -> list[str]:
     return ["  ".join(cell.ljust(w) for cell, w in zip(line, widths, strict=True)).rstrip() for line in cells]
 
 
-def _tried(tables: Mapping[str, StepTable], on: str, problem: Problem, seeds: int) -> dict[str, Tried]:
+def _tried(
+    tables: Mapping[str, StepTable], on: str, problem: Problem, seeds: int, tell: Callable[[], object]
+) -> dict[str, Tried]:
     references = [
-        Reference(Flight(problem, subject, seeds=range(k * seeds, (k + 1) * seeds)))
+        Reference(Flight(problem, subject, seeds=range(k * seeds, (k + 1) * seeds), on_call=tell))
         for k, subject in enumerate(problem.subjects)
     ]
     journal = Journal()
-    runs = {name: measured(name, table, on=references, journal=journal) for name, table in tables.items()}
-    means = {name: interval(each).mean for name, each in runs.items()}
-    for one in references:
-        one.sharpen(min(means.values()) / 10.0)
+
+    def least() -> float:
+        return min(interval(measured(name, tables[name], on=references, journal=journal)).mean for name in tables)
+
+    sharpen(references, least)
     found = {}
     for calls in sorted({len(table) for table in tables.values()}):
         known = known_samplers(problem, calls)

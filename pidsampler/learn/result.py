@@ -13,9 +13,8 @@ from ..study.statistics import Runs, difference, interval
 from ..table import StepTable
 from .known import BEST, Known
 from .matrix import Tried, matrix_lines
+from .solved import SURE
 from .solver import LinearSolver
-
-SURE = 10.0  # times that the error of a reference is to be below what is reported
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -79,8 +78,8 @@ class Fit:
         held_out = [{**one, "errors": by_image[one["name"]]} for one in self.provenance["held_out"]]
         return {
             **self.provenance,
-            "fitted_to": [_without_folder(one) for one in self.provenance["fitted_to"]],
-            "held_out": [_without_folder(one) for one in held_out],
+            "fitted_to": [without_folder(one) for one in self.provenance["fitted_to"]],
+            "held_out": [without_folder(one) for one in held_out],
             "measure": self.measure,
             "error": {"mean": errors.mean, "low": errors.low, "high": errors.high},
             "error_fitted_to": self.fitted,
@@ -118,7 +117,7 @@ class Fit:
             lines.append(f"What was learnt is {said[rival.verdict]}.")
         cut = [one for name in ("fitted_to", "held_out") for one in self.provenance[name] if "crop" in one]
         if cut:
-            places = "; ".join("{} at {}, {}".format(_without_folder(one)["name"], *one["crop"]) for one in cut)
+            places = "; ".join("{} at {}, {}".format(without_folder(one)["name"], *one["crop"]) for one in cut)
             lines.append(f"Squares of {cut[0]['crop'][2]} pixels with the most detail: {places}.")
         asked, ridge = self.provenance["settings"]["ridge"], self.provenance["ridge"]
         if ridge != asked:
@@ -168,5 +167,6 @@ def _described(rival: Rival) -> dict[str, Any]:
     }
 
 
-def _without_folder(image: dict[str, Any]) -> dict[str, Any]:
+def without_folder(image: dict[str, Any]) -> dict[str, Any]:
+    """Return what is said of an image, as `described` has it, with the name of its file alone."""
     return {**image, "name": Path(image["name"]).name.encode(errors="backslashreplace").decode()}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from ..errors import ModelError
@@ -11,6 +11,8 @@ from ..search.journal import Journal
 from ..study.statistics import Runs
 from ..table import Scheduler
 from .flights import Array, Flight, Trajectory, host, rms
+
+SURE = 10.0  # times that the error of a reference is to be below what is reported
 
 _STEPS = 64  # of a solution to fit to, and the first of one to compare with
 _FLOW_STEPS = 256  # of a closed-form flow, whose calls cost little
@@ -109,6 +111,15 @@ class Reference(Ending):
         name = f"solution {flight.subject.name} {flight.seeds} {steps}"
         end = self._journal.kept(name, lambda: host(flight.solve(steps)).tolist(), count=flight.noise.size)
         return flight.adopted(end)
+
+
+def sharpen(ones: Sequence[Judged], mean: Callable[[], float]) -> None:
+    """Make errors of references no more than a tenth of a mean distance, which changes with them, as far as can be."""
+    before: list[float] = []
+    while before != (errors := [one.error for one in ones]):
+        before, wanted = errors, mean() / SURE
+        for one in ones:
+            one.sharpen(wanted)
 
 
 def mean_square(solved: Sequence[Ending], ends: Sequence[Array]) -> float:

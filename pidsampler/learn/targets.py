@@ -12,7 +12,7 @@ from ..errors import ConfigError, PidSamplerError, unknown_name
 from ..plugins import load_from_file, split_file
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import as_scheduler
-from ..search.journal import Journal
+from ..search.journal import Journal, code_of
 from ..search.problem import Problem
 from ..study.measures import MEASURES, Measure
 from ..study.pictures import as_rgb, on_host
@@ -73,9 +73,11 @@ class Measured:
 
     Args:
         by: The measure.
+        facts: All that it depends on beside its name: the SHA-256 of its file, if it is of one.
     """
 
     by: Measure
+    facts: str | None = None
 
     noisy = True
 
@@ -96,11 +98,6 @@ class Measured:
         return (
             f"{name}{f' ({self.by.unit})' if self.by.unit else ''}, {'higher' if self.sign < 0 else 'lower'} is better"
         )
-
-    @property
-    def facts(self) -> str | None:
-        """All that it depends on beside its name: nothing that is known."""
-        return None
 
     def check(self, problem: Problem) -> None:
         """Raise a PidSamplerError if the measure does not apply to a problem."""
@@ -161,7 +158,7 @@ def target_of(target: SamplerLike, *, own: Times | None = None) -> Target:
             raise ConfigError(f"the measure {measure.name!r} compares with the ODE's solution: pass target='ode'")
         if not measure.better:
             raise ConfigError(f"the measure {measure.name!r} is neither good nor bad where it is high: choose another")
-        return Measured(measure)
+        return Measured(measure, code_of(target))
     try:
         sampler = as_scheduler(target, own=own)
     except PidSamplerError as error:

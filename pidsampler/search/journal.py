@@ -19,6 +19,7 @@ import numpy as np
 from ..errors import FileError, reason
 from ..io.atomic import claim
 from ..io.files import opened, read_bytes
+from ..plugins import split_file
 from ..threads import count_cores
 from ..values import file_path, function, mapping, whole, word
 from ..version import __version__
@@ -47,6 +48,7 @@ class Journal:
         self.replaced = False  # whether the file was of another command
         self._known: dict[str, tuple[int, list[float]]] = {}
         self._file: BinaryIO | None = None
+        self._size = 0  # bytes of the file
         self._release: Callable[[], None] | None = None
 
     def begin(self, facts: Mapping[str, Any]) -> None:
@@ -71,6 +73,7 @@ class Journal:
             self._file = self.path.open("r+b" if whole_lines else "wb")
             self._file.seek(whole_lines)
             self._file.truncate()
+            self._size = whole_lines or len(head)
             if not whole_lines:
                 self._file.write(head)
                 self._file.flush()
@@ -124,9 +127,13 @@ class Journal:
         values = [float(value) for value in work()]
         if self.keeps(count):
             assert self._file is not None
+            line = json.dumps([name, self.calls - before, values]).encode() + b"\n"
             self._known[name] = 0, values  # asked again, it costs nothing more
+            if self._size + len(line) > _MOST_BYTES:  # a file that is too large is not read
+                return values
+            self._size += len(line)
             try:
-                self._file.write(json.dumps([name, self.calls - before, values]).encode() + b"\n")
+                self._file.write(line)
                 self._file.flush()
             except OSError as error:
                 raise FileError(f"cannot write {self.path}: {reason(error)}") from error
@@ -139,7 +146,8 @@ class Journal:
     def close(self) -> None:
         """Close the file, which stays."""
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # of a line that could not be written, which was said
+                self._file.close()
             self._file = None
         if self._release is not None:
             self._release()
@@ -173,6 +181,12 @@ def facts_of(problem: Problem) -> dict[str, Any]:
         "cores": count_cores(),
         "versions": versions,
     }
+
+
+def code_of(name: object) -> str | None:
+    """Return the SHA-256 of the file of "FILE.py:NAME", as what it says may change; None of all else."""
+    parts = split_file(name) if isinstance(name, str) else None
+    return None if parts is None else hashlib.sha256(read_bytes(Path(parts[0]))).hexdigest()
 
 
 def _entry(line: bytes) -> tuple[str, int, list[float]] | None:

@@ -150,8 +150,11 @@ class Problem:
         up = Upscaler.load(model, device)
         contract = up.model.contract
         subjects = []
+        files: dict[str, Path] = {}
         for path, source in zip(paths, sources, strict=True):
             digest, cut = source.described["sha256"], None
+            if (same := files.setdefault(digest, path)) != path:  # fitted to and held out, it would compare with itself
+                raise ConfigError(f"{path} is the same file as {same}: give each picture once")
             if crop is not None:
                 side = crop * contract.scale if reduce else crop
                 source, place = most_detailed(source, side, path=path)

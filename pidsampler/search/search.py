@@ -16,13 +16,12 @@ COBYQA (Ragonneau 2022, "Model-based derivative-free optimization methods and so
 
 from __future__ import annotations
 
-import hashlib
 import math
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -30,15 +29,13 @@ from numpy.typing import NDArray
 
 from .. import moved, timesteps
 from ..errors import ConfigError, PidSamplerError, optional
-from ..io.files import read_bytes
-from ..plugins import split_file
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler, without_list
 from ..table import StepTable
 from ..timesteps import Times, TimesLike
 from ..values import callback, flag, function, instance, number, numbers, whole
 from .compare import Rival, comparison, described, known_lists, rivals, split
-from .journal import Journal, facts_of
+from .journal import Journal, code_of, facts_of
 
 if TYPE_CHECKING:
     from .problem import Problem
@@ -117,6 +114,7 @@ class Search:
         self.steps, table = self._largest()
         self.calls_made = len(table)
         self.measure = get_measure(measure)
+        self._code = [code_of(sampler), code_of(measure)]
         self.compares = "converged" in self.measure.needs  # with the ODE's solution
         if not self.measure.better:
             raise ConfigError(f"the measure {measure!r} is neither good nor bad where it is high: choose another")
@@ -128,7 +126,12 @@ class Search:
         optional("scipy.optimize", "scipy")
 
     def run(
-        self, problem: Problem, on_call: Callable[[int], object] | None = None, *, journal: Journal | None = None
+        self,
+        problem: Problem,
+        on_call: Callable[[int], object] | None = None,
+        *,
+        on_best: Callable[[float], object] | None = None,
+        journal: Journal | None = None,
     ) -> Found:
         """Search, then compare on what was held out.
 
@@ -139,6 +142,7 @@ class Search:
             problem: The model and its pictures.
             on_call: Called as on_call(most) with each model call, of which there will be `most` at most; an exception
                 cancels the search.
+            on_best: Called as on_best(value) with the mean of the measure of each list that is the best so far.
             journal: Where the costs of lists are kept, so that a search that was killed goes on from there, and ends
                 the same to the bit. A network without hashes is told from others by the problem's name alone.
 
@@ -146,39 +150,42 @@ class Search:
             PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, every list
                 fails, or the journal's file cannot be used.
         """
-        from .problem import Problem
-
-        instance("problem", problem, kind=Problem, words="a Problem")
         callback("on_call", on_call, takes="(most)")
+        callback("on_best", on_best, takes="(value)")
         journal = Journal() if journal is None else instance("journal", journal, kind=Journal, words="a Journal")
-        for subject in problem.subjects:
-            if missing := sorted({*self.measure.needs} - {"x", "converged"} - subject.shows):
-                raise ConfigError(
-                    f"the measure {self.measure.name!r} needs a {missing[0]}, which {subject.name} has not"
-                )
+        most = self.most_calls(problem)
         journal.begin({**self._facts, **facts_of(problem)})
         try:
-            return self._run(problem, on_call, journal)
+            return self._run(problem, on_call, on_best, most=most, journal=journal)
         finally:
             journal.close()
 
     @property
     def _facts(self) -> dict[str, Any]:
         """What its numbers depend on beside the problem."""
-        file = split_file(self.measure.name)
-        code = None if file is None else hashlib.sha256(read_bytes(Path(file[0]))).hexdigest()
         return {
             "work": "search",
             "sampler": sampler_name(self.sampler),
             "table": self._largest()[1].to_dict(),
-            "measure": [self.measure.name, code],
+            "measure": self.measure.name,
+            "code": self._code,
             "settings": [self.calls, self.seeds, self.evaluations, self.free_start],
         }
 
-    def _run(self, problem: Problem, on_call: Callable[[int], object] | None, journal: Journal) -> Found:
-        from .problem import FINE, cheapest
-        from .trials import Trials
+    def most_calls(self, problem: Problem) -> int:
+        """Return the most model calls that `run` would make; nothing is run.
 
+        Raises:
+            PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, or too many.
+        """
+        from .problem import FINE, Problem
+
+        instance("problem", problem, kind=Problem, words="a Problem")
+        for subject in problem.subjects:
+            if missing := sorted({*self.measure.needs} - {"x", "converged"} - subject.shows):
+                raise ConfigError(
+                    f"the measure {self.measure.name!r} needs a {missing[0]}, which {subject.name} has not"
+                )
         seen, unseen = split(problem, self.seeds)
         known = known_lists(problem, self.steps)
         count = (len(known) + len(_PROGRAMMED) + self.evaluations) * len(problem.subjects) * self.seeds
@@ -187,10 +194,45 @@ class Search:
                 f"seeds={self.seeds} and evaluations={self.evaluations} make {count} runs, expected at most "
                 f"{_MOST_RUNS}: pass fewer"
             )
-        starts = dict(known)
-        most = FINE * (len(seen) + len(unseen) * self.compares) + self.calls_made * (
+        return FINE * (len(seen) + len(unseen) * self.compares) + self.calls_made * (
             (len(known) + len(_PROGRAMMED) + self.evaluations) * len(seen) + (len(known) + 1) * len(unseen)
         )
+
+    def seconds(self, problem: Problem) -> float:
+        """Return about how many seconds `run` would take at most: a few calls are timed, on the first image.
+
+        Raises:
+            PidSamplerError: As `most_calls`, or the network fails.
+        """
+        most, made = self.most_calls(problem), 0
+
+        def count() -> None:
+            nonlocal made
+            made += 1
+
+        few, several = (get_scheduler("flow-ode", timesteps.uniform(steps)).table() for steps in (1, 3))
+        subject = problem.subjects[0]
+        problem.sampled(subject, 0, table=few)  # prepares the network
+        began = time.perf_counter()
+        problem.sampled(subject, 1, table=several, on_call=count)
+        return (time.perf_counter() - began) / made * most
+
+    def _run(
+        self,
+        problem: Problem,
+        on_call: Callable[[int], object] | None,
+        on_best: Callable[[float], object] | None,
+        *,
+        most: int,
+        journal: Journal,
+    ) -> Found:
+        from .problem import cheapest
+        from .trials import Trials
+
+        seen, unseen = split(problem, self.seeds)
+        known = known_lists(problem, self.steps)
+        starts = dict(known)
+        best = math.inf
 
         def advance() -> None:
             journal.calls += 1
@@ -205,7 +247,13 @@ class Search:
         trials = judge(pairs=seen, solved=solved)
 
         def cost(times: Times) -> float:
-            return journal.kept(f"over {times.tobytes().hex()}", lambda: [trials.cost(times)], count=1)[0]
+            nonlocal best
+            value = journal.kept(f"over {times.tobytes().hex()}", lambda: [trials.cost(times)], count=1)[0]
+            if value < best:
+                best = value
+                if on_best is not None:
+                    on_best(trials.sign * value)
+            return value
 
         costs = {name: cost(times) for name, times in starts.items()}
         order = [name for name in sorted(starts, key=costs.__getitem__) if math.isfinite(costs[name])]

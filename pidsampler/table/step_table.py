@@ -19,7 +19,7 @@ from .rows import Combination, Row, check_prediction, x0_weights
 # Noise weights that the check of a file's table may sum; 1000 steps with brownian noise take up to 11 million.
 _MOST_WORK = 20_000_000
 
-_MOST_HISTORY = 100_000  # characters: it is part of each record of a picture made by the table
+MOST_HISTORY = 100_000  # characters: it is part of each record of a picture made by the table
 
 _FORMAT, _FORMAT_1 = "pidsampler.StepTable/2", "pidsampler.StepTable/1"
 
@@ -40,8 +40,8 @@ def _history(value: Mapping[str, Any] | None) -> str | None:
         text = json.dumps(given, allow_nan=False)
     except (TypeError, ValueError, RecursionError) as error:
         raise ConfigError(f"history={shown(value)} is not JSON: pass dicts, lists, texts and finite numbers") from error
-    if len(text) > _MOST_HISTORY:
-        raise ConfigError(f"the history has {len(text)} characters in JSON, expected at most {_MOST_HISTORY}")
+    if len(text) > MOST_HISTORY:
+        raise ConfigError(f"the history has {len(text)} characters in JSON, expected at most {MOST_HISTORY}")
     return text
 
 

@@ -1,6 +1,7 @@
 """`pidsampler learn`, and what uses the table that it writes."""
 
 import json
+import shutil
 import warnings
 
 import numpy as np
@@ -106,6 +107,10 @@ def test_a_history_of_a_stranger_is_shown_whatever_it_is(here, capsys):
         assert main(["table", f"@{here / 'strange.json'}"]) == 0
         assert "\x1b" not in (out := capsys.readouterr().out)
         assert len(out) < 2000
+    forged = "x\n\nrow  t  t_next\n0    1  0"
+    (here / "strange.json").write_text(json.dumps({**data, "history": {"made_by": forged, "model": {"name": "m"}}}))
+    assert main(["table", f"@{here / 'strange.json'}"]) == 0
+    assert capsys.readouterr().out.splitlines()[1:3] == [f"made by {forged} for the model m".replace("\n", "\\n"), ""]
 
 
 def test_another_model_warns_and_its_record_says_so(here):
@@ -119,6 +124,21 @@ def test_another_model_warns_and_its_record_says_so(here):
     assert result.record["learnt_for"] == {"model": "gaussian", "this_model": True}
     assert result.record["table"]["history"] == read_table(here / "table.json").history
     assert "learnt_for" not in Upscaler.load("gaussian", "cpu")(here / "a.png", "heun@uniform:2").record
+
+
+def test_a_table_of_the_model_is_a_target(here, learn, tmp_path, repository):
+    shutil.copytree(repository / "pidsampler" / "models" / "gaussian", tmp_path / "model")
+    manifest = tmp_path / "model" / "pidsampler.json"
+    manifest.write_text(json.dumps({**json.loads(manifest.read_text()), "tables": ["mine"]}))
+    (tmp_path / "model" / "tables").mkdir()
+    shutil.copy(here / "table.json", tmp_path / "model" / "tables" / "mine.json")
+    options = ("--model", str(tmp_path / "model"), "--target", "@mine", "--evaluations", "0", "--joint", "0")
+    code, out, err = learn("-o", str(tmp_path / "t.json"), *options)
+    assert code == 0, err
+    assert "RMS distance to @mine" in out
+    assert read_table(tmp_path / "t.json").history["settings"]["target"] == "@mine"
+    code, _, err = learn("-o", str(tmp_path / "u.json"), "--target", "@none")
+    assert (code, "none" in err) == (2, True)
 
 
 def test_crops_are_said(here, learn):
@@ -186,6 +206,14 @@ def test_it_refuses(here, learn, monkeypatch, options, code, message):
     assert err.count("\n") == 1
     assert (here / "a.png").read_bytes() == before
     assert not (here / "x.json").exists()
+
+
+def test_a_link_to_nothing_is_said_before_the_work(here, learn):
+    (here / "link.json").symlink_to("nowhere.json")
+    code, out, err = learn("-o", str(here / "link.json"))
+    assert (code, out) == (1, "")
+    assert "exists already: pass --overwrite" in err
+    assert not (here / "link.json.journal").exists()
 
 
 def test_a_table_is_tried_on_other_things(here, learn, tmp_path, repository):

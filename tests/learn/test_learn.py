@@ -1,5 +1,7 @@
 import itertools
+import os
 import warnings
+from dataclasses import replace
 
 import attrs
 import numpy as np
@@ -14,9 +16,10 @@ from pidsampler.learn import Learning, LinearSolver, fit, matrix
 from pidsampler.learn.flights import Course, Flight, Trajectory, rms
 from pidsampler.learn.guards import amplification
 from pidsampler.learn.joint import Ends, Point, refined
-from pidsampler.learn.known import known_samplers
-from pidsampler.learn.solved import Followed, Reference
+from pidsampler.learn.known import best_known, known_samplers
+from pidsampler.learn.solved import Followed, Reference, sharpen
 from pidsampler.learn.weights import least_squares
+from pidsampler.search import Search
 from pidsampler.search.journal import Journal
 from pidsampler.search.problem import Problem, Subject
 from pidsampler.study.measures import Sample
@@ -223,6 +226,49 @@ def test_a_journal_of_others(tmp_path):
     assert not held.path.exists()
 
 
+def test_an_edited_measure_begins_anew(tmp_path):
+    """The numbers of the file before are not mixed with those of the new one."""
+    file, path = tmp_path / "mine.py", tmp_path / "journal"
+    source = (
+        "import numpy as np\nfrom pidsampler.study.measures import measure\n"
+        "@measure(unit='', better='lower', source='a mean', needs=())\n"
+        "def near(sample):\n    return float(np.mean(sample.x ** {}))\n"
+    )
+    file.write_text(source.format(2))
+    learning, search = (
+        Learning(calls=2, evaluations=0, seeds=2, target=f"{file}:near"),
+        Search("flow-ode", 2, measure=f"{file}:near", evaluations=0, seeds=2),
+    )
+    for work in (learning, search):
+        work.run(PROBLEM, journal=Journal(path))
+        again = Journal(path)
+        work.run(PROBLEM, journal=again)
+        assert (again.replaced, again.skipped > 0) == (False, True)
+        path.unlink()
+    learning.run(PROBLEM, journal=Journal(path))
+    file.write_text(source.format(4))
+    os.utime(file, ns=(0, 1))
+    again = Journal(path)
+    learning.run(PROBLEM, journal=again)
+    assert again.replaced
+    changed = Search("flow-ode", 2, measure=f"{file}:near", evaluations=0, seeds=2)
+    path.unlink()
+    search.run(PROBLEM, journal=Journal(path))
+    changed.run(PROBLEM, journal=(again := Journal(path)))
+    assert again.replaced
+
+
+def test_a_journal_stops_before_it_is_too_large_to_be_read(tmp_path, monkeypatch):
+    monkeypatch.setattr("pidsampler.search.journal._MOST_BYTES", 200)
+    for _ in range(2):
+        journal = Journal(tmp_path / "journal")
+        journal.begin({})
+        for k in range(20):
+            assert journal.kept(f"{k}", lambda k=k: [float(k)], count=1) == [k]
+        journal.close()
+        assert journal.path.stat().st_size <= 200
+
+
 def test_too_large_errors_raise_the_ridge():
     """Modes so narrow that a large first step makes errors large."""
     flow = GaussianMixture([-0.5, 0.5], [0.1, 0.1], [1, 1])
@@ -252,7 +298,9 @@ def test_a_searched_list_is_compared_with():
 def test_a_matrix_of_tables_and_problems():
     other = Problem.of_flow(GaussianMixture([-0.3, 0.4], [0.5, 0.35], [1, 2]), height=4, width=4)
     tables = {"mine": SOLVER.table(), "euler": "flow-ode@uniform:2"}
-    rows = matrix(tables, {"this": PROBLEM, "other": other}, seeds=2)
+    told = []
+    rows = matrix(tables, {"this": PROBLEM, "other": other}, seeds=2, on_call=told.append)
+    assert set(told) == {"this", "other"}
     assert [(row.table, row.on) for row in rows] == [(a, b) for a in tables for b in ("this", "other")]
     for row in rows:
         assert row.share == row.distance / row.best_distance
@@ -327,6 +375,20 @@ def test_a_reference_is_sharpened_to_what_is_wanted():
     assert len(calls) < 128 + 256 + 512
 
 
+def test_a_reference_is_sharpened_until_its_error_is_a_tenth_of_what_is_left():
+    """Half the error makes the distance smaller as well, so that once is not enough."""
+
+    class One:
+        error = 1.0
+
+        def sharpen(self, wanted):
+            self.error = self.error if self.error <= wanted else self.error / 2
+
+    one = One()
+    sharpen([one], lambda: 0.5 + 8 * one.error)
+    assert one.error == 0.25
+
+
 def test_known_samplers_take_no_more_calls_and_are_all_different():
     known = known_samplers(PROBLEM, 3)
     tables = [table for _, table in known.values()]
@@ -334,6 +396,15 @@ def test_known_samplers_take_no_more_calls_and_are_all_different():
     assert max(len(table) for table in tables) == 3
     assert {table.times[0] for table in tables} == {1.0}
     assert any(name.startswith("heun@") and name.endswith(":2") for name in known)
+
+
+def test_the_best_known_samplers_differ():
+    """At two calls several methods are Euler's over each list, but for rounding."""
+    reference = Reference(flight(0, 1))
+    errors = {("law", 0): 1.0, ("law", 1): 1.0}
+    means = sorted(rival.mean for rival in best_known(errors, [reference], known=known_samplers(PROBLEM, 2)))
+    assert len(means) == 12
+    assert all(b > a * (1 + 1e-6) for a, b in itertools.pairwise(means))
 
 
 def test_amplification_of_a_sum_of_predictions():
@@ -351,6 +422,13 @@ def test_amplification_of_a_sum_of_predictions():
     ("call", "message"),
     [
         (lambda: Learning(calls=2, timesteps=[1, 0.5, 0.2, 0]), "the list has 3 steps, but calls=2"),
+        (lambda: Learning(calls=2, timesteps=[1, 0.5, 0], joint=3), "joint=3 moves times, but timesteps keeps them"),
+        (
+            lambda: Learning(calls=2, seeds=1024).extent(
+                replace(PROBLEM, subjects=[replace(PROBLEM.subjects[0], name=name) for name in "abcd"])
+            ),
+            "the history of 4096 runs does not fit into a table: pass fewer",
+        ),
         (lambda: Learning(calls=65), "calls=65 must be a whole number in 1..64"),
         (lambda: Learning(calls=2, seeds=1).run(PROBLEM), "1 held-out run gives no interval"),
         (

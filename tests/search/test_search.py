@@ -14,6 +14,7 @@ from PIL import Image
 
 from pidsampler import FlowODE, PidSamplerError, get_scheduler, noise, sample, timesteps
 from pidsampler.cli import search as command
+from pidsampler.cli.main import main
 from pidsampler.denoiser import GaussianMixture
 from pidsampler.errors import FileError
 from pidsampler.io.times import read_list, write_list
@@ -152,11 +153,14 @@ def test_where_zero_is_best_the_size_counts(small):
 
 
 def test_progress_and_cancelling(small):
-    counted = []
+    counted, told = [], []
     search = Search("flow-ode", 4, seeds=2, evaluations=5)
-    search.run(small, counted.append)
+    found = search.run(small, counted.append, on_best=told.append)
     (most,) = set(counted)
-    assert 4 * FINE < len(counted) <= most
+    assert 4 * FINE < len(counted) <= most == search.most_calls(small)
+    assert told == sorted(told, reverse=True)
+    assert told[-1] == found.costs["found"]
+    assert search.seconds(small) > 0
 
     class StopError(Exception):
         pass
@@ -381,6 +385,9 @@ def test_problems_that_do_not_fit(small, files, tmp_path):
         Search("flow-ode", 4, seeds=1).run(small)
     with pytest.raises(PidSamplerError, match="given twice"):
         Problem.of_model("gaussian", [*files, files[0]], device="cpu")
+    (tmp_path / "copy.png").write_bytes(files[0].read_bytes())
+    with pytest.raises(PidSamplerError, match=r"copy\.png is the same file as .*left\.png: give each picture once"):
+        Problem.of_model("gaussian", [*files, tmp_path / "copy.png"], device="cpu")
     with pytest.raises(PidSamplerError, match="cannot read"):
         Problem.of_model("gaussian", [tmp_path / "none.png"], device="cpu")
     Image.fromarray(np.zeros((3, 9, 3), np.uint8)).save(tmp_path / "low.png")
@@ -467,3 +474,12 @@ def test_the_command_says_what_is_wrong_before_the_work(files, tmp_path):
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(PidSamplerError, match="expected a file's name"):
         run(*files, "-o", tmp_path / "pipe", "--overwrite")
+
+
+def test_a_dry_run_searches_nothing(files, tmp_path, capsys):
+    command = ["search", *map(str, files), "--model", "gaussian", "--device", "cpu", "--evaluations", "1"]
+    assert main([*command, "-o", str(tmp_path / "list.txt"), "--dry-run"]) == 0
+    out = capsys.readouterr().out
+    most = Search("dpmpp-2m", 4, evaluations=1).most_calls(Problem.of_model("gaussian", files, device="cpu"))
+    assert out.startswith(f"{most} model calls at most, ")
+    assert not [*tmp_path.glob("list*")]

@@ -619,8 +619,8 @@ def test_a_study_runs_each_model_by_its_own_scheduler(folder, tmp_path):
 
 
 def test_a_search_needs_pictures_of_one_size(folder, tmp_path):
-    for name, width in (("a", 64), ("b", 64), ("c", 96)):
-        np.save(tmp_path / f"{name}.npy", latent_of(64, width))
+    for name, width, size in (("a", 64, 1.0), ("b", 64, 0.5), ("c", 96, 1.0)):
+        np.save(tmp_path / f"{name}.npy", size * latent_of(64, width))
     same, other = ([tmp_path / f"{name}.npy" for name in names] for names in ("ab", "ac"))
     assert Problem.of_model(folder, same, device="cpu").own.tolist() == list(RULE.at((64, 64), STEPS))
     with pytest.raises(PidSamplerError, match=r"depend on the result's size .*: pass pictures of one size"):
