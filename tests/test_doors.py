@@ -64,11 +64,32 @@ def test_one_door_for_all_kinds():
     expected = ps.FlowODE(np.linspace(0.8, 0, 4)).table()
     assert ps.get_scheduler("my-euler(factor=2)@my-list(top=0.8):3").table() == expected
     assert ps.get_scheduler("mine", [0.8, 0.4, 0]).table() == ps.FlowODE([0.8, 0.4, 0]).table()
+    for spec in ("my-euler(factor=2)@my-list(top=0.8):3", "my-euler.detail(amount=0.2)@my-list:3"):
+        assert str(ps.get_scheduler(spec)) == spec
+    record = ps.Upscaler.load("gaussian")(np.zeros((4, 4, 3), np.uint8), "my-euler(2)", steps=2).record
+    assert (record["scheduler"], record["timesteps"]) == ("my-euler(factor=2)", [0.999, 0.634, 0.0])
+    assert not {"scheduler_sha256", "timesteps_sha256"} & record.keys()
     info = next(info for info in ps.list_schedulers() if info.name == "my-euler")
     assert (info.model_calls_per_step, info.stochastic) == (1, False)
     assert ps.describe_scheduler("my-euler").options[0].name == "factor"
     assert ps.sample(LAW, "my-euler@my-list:2", shape=(1, 3, 4, 4), noise="my-noise").shape == (1, 3, 4, 4)
     assert "my-mean" in MEASURES
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_class_without_an_info_is_registered_too():
+    class Mine(ps.FlowSDE):
+        """A scheduler of one's own."""
+
+    assert ps.register("scheduler", Mine, name="my-euler") is Mine
+    made = ps.get_scheduler("my-euler(eta=0.5)@uniform:3")
+    assert isinstance(made, Mine)
+    assert (str(made), made.table()) == (
+        "my-euler(eta=0.5)@uniform:3",
+        ps.FlowSDE(ps.timesteps.uniform(3), 0.5).table(),
+    )
+    info = ps.list_schedulers()[-1]
+    assert (info.name, info.model_calls_per_step, info.stochastic) == ("my-euler", 1, True)
 
 
 @pytest.mark.parametrize(
