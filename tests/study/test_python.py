@@ -190,6 +190,7 @@ def test_eight_cells_of_which_much_fails(tmp_path, capsys):
         assert re.search("psnr, dB.*broken.*consistency, dB.*calls.*seconds", table)
         assert "Measure broken failed in 4 of 8 runs: ZeroDivisionError: on purpose." in table
         assert "Measure psnr needs reference, which no run has" in table
+        assert "Runs failed in 4 of 8 cells, the first: nowhere, flow-ode, steps=2: no model" in table
 
 
 def test_results_are_those_of_the_csv(tmp_path):
