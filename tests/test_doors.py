@@ -31,6 +31,16 @@ def test_tables_and_schedulers_are_drawn(spec):
     assert repr(table) == f"<StepTable of {len(table)} rows, t = {table.times[0]:.6g} to 0>"
 
 
+def test_reprs_are_short():
+    run = ps.start("heun@uniform:2", np.zeros((1, 3, 4, 4), np.float32), seed=1)
+    assert repr(run) == "<Run of 3 rows, 0 done, x of shape (1, 3, 4, 4)>"
+    run.step(np.zeros_like(run.x))
+    assert "1 done" in repr(run)
+    assert repr(LAW) == "Gaussian(mean=0.3, std=0.5)"
+    mixture = ps.denoiser.GaussianMixture([-1, 1], [0.5, 0.25], [1, 3])
+    assert repr(mixture) == "GaussianMixture(means=[-1.0, 1.0], stds=[0.5, 0.25], weights=[0.25, 0.75])"
+
+
 def test_a_strangers_name_is_text_in_html():
     from pidsampler.schedulers.making import FileSampler
 
