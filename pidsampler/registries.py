@@ -34,9 +34,10 @@ def register(kind: str, thing: Any = None, *, name: str | None = None, aliases: 
     of the groups pidsampler.schedulers, .timesteps, .wrappers, .noises, .measures and .backends.
 
     Args:
-        kind: "scheduler": a class that has a `SchedulerInfo` as `info`, or a function of timesteps that makes a table,
-            of which order 1 is said; "timesteps": a function of the number of steps; "wrapper": one of a sampler;
-            "noise": one of a table; "measure": what @measure made; "backend": a class or function without arguments.
+        kind: "scheduler": a class that has a `SchedulerInfo` as `info`, or any other class or function of timesteps
+            that makes a table, of which order 1 is said; "timesteps": a function of the number of steps; "wrapper": one
+            of a sampler; "noise": one of a table; "measure": what @measure made; "backend": a class or function without
+            arguments.
         thing: What is added; None for a decorator.
         name: Name to find it by; None takes its own.
         aliases: Other names for it.
@@ -52,7 +53,8 @@ def register(kind: str, thing: Any = None, *, name: str | None = None, aliases: 
         if kind in _IN_SPECS and not _fits_a_spec(each):
             raise ConfigError(f"the name {shown(each)} cannot stand in a spec: pass letters, digits, - and _")
     added: Any = thing
-    if kind == "scheduler" and callable(thing) and not isinstance(thing, type) and not hasattr(thing, "info"):
+    own = vars(thing) if isinstance(thing, type) else dir(thing)  # of a class the info may be that of the one below
+    if kind == "scheduler" and callable(thing) and "info" not in own:
         added, name = _with_info(thing, name or str(getattr(thing, "__name__", ""))), None
     getattr(import_module(f"{__package__}.{module}"), attribute).register(added, name=name, aliases=aliases)
     return thing
@@ -66,10 +68,10 @@ def _fits_a_spec(name: str) -> bool:
 
 
 def _with_info(function: Callable[..., Any], name: str) -> Any:
-    """The function with what a scheduler says of itself, as far as one table shows it."""
+    """A function or class with what a scheduler says of itself, as far as one table shows it."""
     table = as_table(made_by(function, _times(), options={}, name=name or None))
 
-    @functools.wraps(function)
+    @functools.wraps(function, updated=())
     def made(timesteps: Any, **options: Any) -> Any:
         return function(timesteps, **options)
 

@@ -55,6 +55,9 @@ class Run:
         self._copy: Array = None  # of x, in the type that the network reads
         self._is_copied = False  # whether a step of `finish` has made that copy
 
+    def __repr__(self) -> str:
+        return f"<Run of {len(self.table)} rows, {self.index} done, x of shape {tuple(self.x.shape)}>"
+
     def __len__(self) -> int:
         return len(self.table)
 

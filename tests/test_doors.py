@@ -31,6 +31,16 @@ def test_tables_and_schedulers_are_drawn(spec):
     assert repr(table) == f"<StepTable of {len(table)} rows, t = {table.times[0]:.6g} to 0>"
 
 
+def test_reprs_are_short():
+    run = ps.start("heun@uniform:2", np.zeros((1, 3, 4, 4), np.float32), seed=1)
+    assert repr(run) == "<Run of 3 rows, 0 done, x of shape (1, 3, 4, 4)>"
+    run.step(np.zeros_like(run.x))
+    assert "1 done" in repr(run)
+    assert repr(LAW) == "Gaussian(mean=0.3, std=0.5)"
+    mixture = ps.denoiser.GaussianMixture([-1, 1], [0.5, 0.25], [1, 3])
+    assert repr(mixture) == "GaussianMixture(means=[-1.0, 1.0], stds=[0.5, 0.25], weights=[0.25, 0.75])"
+
+
 def test_a_strangers_name_is_text_in_html():
     from pidsampler.schedulers.making import FileSampler
 
@@ -64,11 +74,32 @@ def test_one_door_for_all_kinds():
     expected = ps.FlowODE(np.linspace(0.8, 0, 4)).table()
     assert ps.get_scheduler("my-euler(factor=2)@my-list(top=0.8):3").table() == expected
     assert ps.get_scheduler("mine", [0.8, 0.4, 0]).table() == ps.FlowODE([0.8, 0.4, 0]).table()
+    for spec in ("my-euler(factor=2)@my-list(top=0.8):3", "my-euler.detail(amount=0.2)@my-list:3"):
+        assert str(ps.get_scheduler(spec)) == spec
+    record = ps.Upscaler.load("gaussian")(np.zeros((4, 4, 3), np.uint8), "my-euler(2)", steps=2).record
+    assert (record["scheduler"], record["timesteps"]) == ("my-euler(factor=2)", [0.999, 0.634, 0.0])
+    assert not {"scheduler_sha256", "timesteps_sha256"} & record.keys()
     info = next(info for info in ps.list_schedulers() if info.name == "my-euler")
     assert (info.model_calls_per_step, info.stochastic) == (1, False)
     assert ps.describe_scheduler("my-euler").options[0].name == "factor"
     assert ps.sample(LAW, "my-euler@my-list:2", shape=(1, 3, 4, 4), noise="my-noise").shape == (1, 3, 4, 4)
     assert "my-mean" in MEASURES
+
+
+@pytest.mark.usefixtures("forgotten")
+def test_a_class_without_an_info_is_registered_too():
+    class Mine(ps.FlowSDE):
+        """A scheduler of one's own."""
+
+    assert ps.register("scheduler", Mine, name="my-euler") is Mine
+    made = ps.get_scheduler("my-euler(eta=0.5)@uniform:3")
+    assert isinstance(made, Mine)
+    assert (str(made), made.table()) == (
+        "my-euler(eta=0.5)@uniform:3",
+        ps.FlowSDE(ps.timesteps.uniform(3), 0.5).table(),
+    )
+    info = ps.list_schedulers()[-1]
+    assert (info.name, info.model_calls_per_step, info.stochastic) == ("my-euler", 1, True)
 
 
 @pytest.mark.parametrize(

@@ -47,6 +47,9 @@ def test_rooms_are_there_when_they_are_asked_for():
     code = "import sys, pidsampler as ps; print('pidsampler.study' in sys.modules, ps.study.__name__, ps.Upscaler)"
     done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "False pidsampler.study <class 'pidsampler.upscale.upscaler.Upscaler'>\n"
+    code = "import pidsampler as ps; print(ps.interop.k_diffusion.sampler('unipc').spec)"
+    done = subprocess.run([sys.executable, "-P", "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "unipc\n"
     with pytest.raises(AttributeError, match="module 'pidsampler' has no attribute 'Upscalr'"):
         pidsampler.Upscalr  # noqa: B018
 

@@ -19,7 +19,7 @@ from ..sampler import sample, start
 from ..schedulers.making import SamplerLike, sampler_name
 from ..schedulers.registry import get_scheduler
 from ..table import Row, StepTable, as_table
-from ..values import items, whole, word
+from ..values import items, shown, whole, word
 from ..version import __version__
 from .peers import SEED, Array, Step, StepImplementation, check, ours
 from .ratios import LEAST, Ratio, median, paired
@@ -86,6 +86,8 @@ def steps(
     whole("rounds", rounds, low=LEAST, high=MOST_ROUNDS)
     base = None
     if against is not None:
+        if all(one.given == against for one in subjects):
+            raise ConfigError(f"against={shown(against)} is all that is to be timed: name another sampler beside it")
         base = next((one for one in subjects if one.given == against), None) or _Subject.of(against)
         subjects += [] if base in subjects else [base]
     names = _names(subjects)

@@ -39,6 +39,8 @@ def run(arguments: argparse.Namespace) -> int:
         PidSamplerError: The study cannot begin.
     """
     if arguments.init:
+        if arguments.study is not None or arguments.output is not None:
+            raise UsageError("--init prints a study and takes no other: pidsampler study --init > my.toml")
         say(*resources.files("pidsampler.study").joinpath("init.toml").read_text(encoding="utf-8").splitlines())
         return OK
     if arguments.study is None or arguments.output is None:

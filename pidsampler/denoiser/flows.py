@@ -34,6 +34,9 @@ class Gaussian:
         self.mean, self.std = _law("mean", mean), _law("std", std)
         _check_law(self.mean, self.std)
 
+    def __repr__(self) -> str:
+        return f"Gaussian(mean={shown(self.mean)}, std={shown(self.std)})"
+
     def predict(self, x: Array, t: float, out: Array) -> None:
         """Write the exact velocity at x, t in (0, 1]."""
         t = time_of(t)
@@ -70,6 +73,10 @@ class GaussianMixture:
         if not len(self.weights) or not (self.weights > 0).all():
             raise ConfigError(f"mixture weights must be above 0, found {shown(weights)}")
         self.weights /= self.weights.sum()
+
+    def __repr__(self) -> str:
+        means, stds, weights = (shown(held.tolist()) for held in (self.means, self.stds, self.weights))
+        return f"GaussianMixture(means={means}, stds={stds}, weights={weights})"
 
     def predict(self, x: Array, t: float, out: Array) -> None:
         """Write the exact velocity at x, t in (0, 1]."""

@@ -27,13 +27,13 @@ SamplerLike = str | Scheduler | StepTable | Callable[..., Any]
 
 @dataclass(frozen=True, repr=False)
 class FileSampler:
-    """A sampler of a file: its table, which can be sent to another process, under the name it was given by.
+    """A sampler of a file or function: its table, which can be sent to another process, under the name it was given by.
 
     Args:
         source: The text that named it, such as "my.py:heun@uniform:8" or "@table.json".
         steps: The table.
         timesteps: The times that the table was made of.
-        sha256: That of the sampler's file; None where only the times are of one.
+        sha256: That of the sampler's file; None where only the times are of one, or nothing.
         timesteps_sha256: That of the times' file.
         own: Its name among the model's own tables; None where it is not one of them.
     """
@@ -128,19 +128,23 @@ def made_by(sampler: Any, times: Times, *, options: Mapping[str, Any], name: str
     return made
 
 
-def over_file(made: T, timesteps: object, *, folder: Path, name: str | None = None) -> T | FileSampler:
+def over_file(
+    made: T, timesteps: object, *, folder: Path, name: str | None = None, times: Times | None = None
+) -> T | FileSampler:
     """Return a scheduler that knows the SHA-256 of the file that its times were in, for the record.
+
+    A table that is given a name knows that too, wherever its times are from.
 
     Args:
         made: A scheduler.
         timesteps: What its times were given as; only "@FILE" and "FILE.py:NAME" are of a file.
         folder: Folder where relative paths start.
         name: Name that the user knows the scheduler by; None takes its own.
+        times: The times that it was made of; None takes its own.
     """
-    file = file_of(timesteps)
-    if file is None:
+    digest = None if (file := file_of(timesteps)) is None else sha256(folder / file)
+    if digest is None and not (name is not None and isinstance(made, StepTable)):
         return made
-    digest = sha256(folder / file)
     if isinstance(made, TimesScheduler):
         made = copy.copy(made)
         object.__setattr__(made, "timesteps_sha256", digest)
@@ -148,8 +152,8 @@ def over_file(made: T, timesteps: object, *, folder: Path, name: str | None = No
     if isinstance(made, FileSampler):
         return replace(made, timesteps_sha256=digest)
     table = as_table(made)
-    times = tuple(map(float, getattr(made, "timesteps", table.times)))
-    return FileSampler(name or sampler_name(made), table, timesteps=times, timesteps_sha256=digest)
+    listed = getattr(made, "timesteps", table.times if times is None else times)
+    return FileSampler(name or sampler_name(made), table, timesteps=tuple(map(float, listed)), timesteps_sha256=digest)
 
 
 def called(function: Callable[..., Any], name: str, *, arguments: tuple[Any, ...], options: Mapping[str, Any]) -> Any:

@@ -316,10 +316,10 @@ def _registered(
     """The scheduler of a spec's name, over times; the name is looked at first. It knows a spec that tells all of it."""
     cls = _found_scheduler(spec.name)
     check_options(cls, spec.name, options=spec.options)
-    scheduler = made_by(cls, times(cls), options=spec.options, name=spec.name)
-    scheduler = over_file(scheduler, timesteps, folder=folder, name=spec.name)
+    scheduler = made_by(cls, over := times(cls), options=spec.options, name=spec.name)
+    scheduler = over_file(scheduler, timesteps, folder=folder, name=str(evolve(spec, wrappers=())), times=over)
     made = wrapped(scheduler, spec.wrappers)
-    if tells_all and spec.list is not None and isinstance(scheduler, TimesScheduler):
+    if tells_all and spec.list is not None and isinstance(scheduler, TimesScheduler | FileSampler):
         name, list_options = cls.info.name, _in_order(_found_list(spec.list), spec.list_options)
         spec = evolve(spec, name=name, options=_in_order(cls, spec.options), list_options=list_options)
         return made.with_spec(spec) if isinstance(made, TimesScheduler | Wrapped) else made

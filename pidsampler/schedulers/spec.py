@@ -32,6 +32,7 @@ PROJECTS = {
     "sdcpp": "stable-diffusion.cpp",
 }
 _CALL = rf"(?P<{{0}}>(({'|'.join(PROJECTS)}):)?[^@():{{1}}]+)(\((?P<{{0}}_options>[^()]*)\))?"
+_FILE_NAME = re.compile(r"[^@()]+\.(py|json|txt)")
 _WRAPPER = re.compile(rf"\.{_CALL.format('name', '.')}")
 _WRAPPERS = r"(?P<wrappers>(\.[^@():.]+(\([^()]*\))?)*)"
 _SPEC = re.compile(rf"{_CALL.format('name', '.')}{_WRAPPERS}(@{_CALL.format('list', '')})?(:(?P<steps>.*))?")
@@ -115,6 +116,8 @@ class Spec:
             PidSamplerError: The text is no spec, an option is given twice, or STEPS is no whole number.
         """
         file, rest = split_file(text) or (None, text)
+        if _FILE_NAME.fullmatch(rest):
+            raise ConfigError(f"{shown(text)} is a file: a sampler of one is FILE.py:NAME, or @FILE.json of a table")
         return cls._read(text, rest, file, "NAME(option=value).WRAPPER(option=value)@LIST(option=value):STEPS")
 
     @classmethod
@@ -125,6 +128,8 @@ class Spec:
             PidSamplerError: As `parse`.
         """
         file, rest = split_file(text) or (None, text)
+        if _FILE_NAME.fullmatch(rest):
+            raise ConfigError(f"{shown(text)} is a file: timesteps of one are FILE.py:NAME, or @FILE of times")
         return attrs.evolve(cls._read(text, f"_@{rest}", file, "LIST(option=value):STEPS"), name="")
 
     @classmethod

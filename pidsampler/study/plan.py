@@ -71,12 +71,14 @@ def _settings(name: str, value: object) -> dict[str, Any]:
     for key in found:
         if key not in SETTINGS:
             raise unknown_name("setting", key, known=SETTINGS)
-    return {key: _copied(setting) if key in _OF_OBJECTS else copy.deepcopy(setting) for key, setting in found.items()}
+    return {key: _copied(setting) for key, setting in found.items()}
 
 
-def _copied(value: Any) -> Any:
-    """A list as another one, of the same objects."""
-    return list(value) if isinstance(value, list | tuple) else value
+def _copied(value: Any, depth: int = 2) -> Any:
+    """A list as another one, of the same objects; numpy's numbers as Python's."""
+    if isinstance(value, np.ndarray | np.generic):
+        return value.tolist()
+    return [_copied(v, depth - 1) for v in value] if isinstance(value, list | tuple) and depth else value
 
 
 def _axes(name: str, value: object) -> Mapping[str, Sequence[Any]]:

@@ -49,7 +49,10 @@ def _all_are(value: Any, *kinds: type) -> bool:
 _ACCEPTS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "model": (lambda v: _is(v, str), "a bundled name, a folder or a flow's name"),
     "scheduler": (lambda v: v is None or _is(v, str), "a spec such as 'heun'"),
-    "timesteps": (lambda v: v is None or _is(v, str) or _all_are(v, int, float), "a list's name, '@FILE' or times"),
+    "timesteps": (
+        lambda v: v is None or _is(v, str) or _all_are(v, int, float),
+        "a list's name, 'FILE.py:NAME', '@FILE' or times",
+    ),
     "steps": (lambda v: v is None or _is(v, int), "a whole number"),
     "eta": (lambda v: v is None or _is(v, int, float), "a number"),
     "noise": (lambda v: _is(v, str), "the name of a kind of noise"),

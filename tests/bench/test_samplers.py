@@ -74,6 +74,7 @@ def test_a_run_by_a_network():
         ({"side": 0}, "side=0 must be a whole number in 1..16384"),
         ({"rounds": 5}, "rounds=5 must be a whole number in 6..10000"),
         ({"dtype": "int8"}, "unknown type of the state 'int8'"),
+        ({"against": "heun"}, "against='heun' is all that is to be timed"),
     ],
 )
 def test_what_is_refused(options, message):

@@ -77,7 +77,7 @@ def test_a_sampler_in_commands(sampler, capsys):
     assert record.get("scheduler_sha256") == (None if sampler.startswith("unipc") else sha256(file))
     told(capsys, "upscale", "a.png", "b.png", "-o", "all/", "--scheduler", sampler, *QUICK)
     assert ps.read_record("all/b.png")["table"] == record["table"]
-    text = told(capsys, "bench", sampler, "--against", "@table.json", "--sizes", "8", "--quick", "--device", "cpu")
+    text = told(capsys, "bench", sampler, "--against", "flow-ode", "--sizes", "8", "--quick", "--device", "cpu")
     assert f"{sampler}, run of {len(table)} rows" in text
 
 

@@ -103,6 +103,19 @@ def test_values_that_cannot_be_told_apart_or_used(axes, message):
         ps.study.Study(preset={"model": NET}, axes=axes, measures=[size])
 
 
+def test_numbers_of_numpy_are_numbers():
+    study = ps.study.Study(
+        preset={"model": NET, "scheduler": "heun", "steps": np.int64(4)},
+        axes={"timesteps": [ps.timesteps.uniform(4), np.array([0.9, 0.5, 0.2, 0.1, 0.0], np.float32)]},
+    )
+    assert [cell.settings["timesteps"] for cell in study.all_cells][1:] == [
+        [1.0, 0.75, 0.5, 0.25, 0.0],
+        np.array([0.9, 0.5, 0.2, 0.1, 0.0], np.float32).tolist(),
+    ]
+    axes = {"steps": np.arange(2, 4), "eta": [np.float32(0.5)]}
+    assert ps.study.Study(preset={"model": NET}, axes=axes).axes == {"steps": [2, 3], "eta": [0.5]}
+
+
 def test_objects_stay_in_this_process(tmp_path):
     study = ps.study.Study(preset={"model": NET}, measures=["ode-distance"])
     with pytest.raises(PidSamplerError, match="net is an object of this process, which no other has: pass processes=1"):
@@ -177,6 +190,7 @@ def test_eight_cells_of_which_much_fails(tmp_path, capsys):
         assert re.search("psnr, dB.*broken.*consistency, dB.*calls.*seconds", table)
         assert "Measure broken failed in 4 of 8 runs: ZeroDivisionError: on purpose." in table
         assert "Measure psnr needs reference, which no run has" in table
+        assert "Runs failed in 4 of 8 cells, the first: nowhere, flow-ode, steps=2: no model" in table
 
 
 def test_results_are_those_of_the_csv(tmp_path):

@@ -429,6 +429,12 @@ def test_a_cell_that_fails_is_recorded_and_the_rest_goes_on(study, tmp_path, cap
     assert "error: known to fail: 2; the first: flow-sde, steps=9" in error
 
 
+@pytest.mark.parametrize("more", [["my.toml"], ["-o", "out"]])
+def test_init_prints_and_takes_no_study(more, capsys):
+    assert main(["study", "--init", *more]) == 2
+    assert "--init prints a study and takes no other: pidsampler study --init > my.toml" in capsys.readouterr().err
+
+
 def test_a_method_that_asks_two_networks_fails_before_a_run_of_a_model(study, tmp_path, capsys):
     study.write_text(SMALL.replace('"flow-ode"', '"euler-cfg-pp"'))
     main(["study", str(study), "-o", str(tmp_path / "out"), "--dry-run", "--device", "cpu"])

@@ -170,6 +170,9 @@ def _note(
         parts.append(f"{noise}: within noise of the preset (paired test, corrected for the number of comparisons).")
     if any(value is None for value in values):
         parts.append(f"{nothing}: no result.")
+    if failed := [cell for cell in data["cells"] if cell["error"] is not None]:
+        first = escape(f"{failed[0]['label']}: {failed[0]['error']}")
+        parts.append(f"Runs failed in {len(failed)} of {len(data['cells'])} cells, the first: {first}.")
     parts += [f"{escape(line[:1].upper() + line[1:])}." for line in data["problems"] if line.startswith("measure ")]
     if any(cell["bias"] for cell in data["cells"]):
         parts.append("Biased: the sampler misses its noise level on purpose.")

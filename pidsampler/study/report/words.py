@@ -77,11 +77,13 @@ def _sentences(
         said.append("It was picked after the runs, so expect a little less from new ones.")
     baseline = data["baseline"]
     if baseline is not None and has(baseline, name):
-        beats = loss(measure["better"], mean(baseline)) < loss(measure["better"], mean(best))
-        said.append(
-            f"The input enlarged by bicubic, which is no sampler, has {text(mean(baseline))}"
-            + (": better than every cell." if beats else ".")
-        )
+        pair = difference(results[baseline["id"]][name], runs[best["id"]])
+        end = "."
+        if pair is not None and pair.p >= SIGNIFICANT:
+            end = ": within noise of the best cell."
+        elif loss(measure["better"], mean(baseline)) < loss(measure["better"], mean(best)):
+            end = ": better than every cell."
+        said.append(f"The input enlarged by bicubic, which is no sampler, has {text(mean(baseline))}{end}")
     return said
 
 
