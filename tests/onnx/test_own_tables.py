@@ -19,7 +19,7 @@ from pidsampler.io.tables import write_table
 from pidsampler.onnx import model_hashes, model_tables
 from pidsampler.onnx.hub import download_model
 from pidsampler.onnx.manifest import read_manifest
-from pidsampler.study.plan import Study
+from pidsampler.study.study import Study
 
 OWN, FILE = get_scheduler("heun@uniform:2").table(), get_scheduler("flow-ode@pid:2").table()
 
