@@ -588,6 +588,7 @@ def full(device: str, folder: str, side: int) -> bool:
 def _full(device: str, folder: str, side: int) -> None:
     from pidsampler import PidSamplerError, Run, Upscaler
     from pidsampler.backends import get_backend
+    from pidsampler.errors import OutOfMemoryError
 
     name, backend = Path(folder).name, get_backend(backend_name(device))
     began = time.perf_counter()
@@ -598,8 +599,10 @@ def _full(device: str, folder: str, side: int) -> None:
     def made(seed: int, on_step: Callable[[Run, Any], object] | None = None) -> dict[str, str]:
         try:
             up(picture, seed=seed, on_step=on_step)
+        except OutOfMemoryError:
+            raise
         except PidSamplerError as error:  # random weights may overflow at the end: the times are true all the same
-            return {"error": str(error)[:200]}
+            return {"error": str(error)[:_SHOWN]}
         return {}
 
     for seed in range(4):
@@ -649,7 +652,8 @@ def _public(device: str, checkout: str, side: int, reduced: bool) -> None:
         )
 
         def call(run: Callable[..., Any]) -> None:
-            run(x, t.to(dtype), caption, lq_latent=latent.to(dtype), degrade_sigma=sigma.to(dtype))
+            with torch.autocast(device, dtype=dtype, enabled=device == "cuda"):  # as PiD's own sampler calls it
+                run(x, t.to(dtype), caption, lq_latent=latent.to(dtype), degrade_sigma=sigma.to(dtype))
             if device == "cuda":
                 torch.cuda.synchronize()
 

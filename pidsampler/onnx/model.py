@@ -56,10 +56,12 @@ class Model:
         manifest = check_model(path)  # before the graphs: it is read in no time
         encoder = path / ENCODER
         self.encoder = Session(encoder, backend, options=self._options) if encoder.is_file() else None
+        self.network = Session(path / NETWORK, backend, options=self._options, network=True)
         self.projection = None
         if (path / PROJECTION).is_file():  # it runs once a picture, and its features can be larger than the picture
-            self.projection = Session(path / PROJECTION, backend, options=self._options, keep=False)
-        self.network = Session(path / NETWORK, backend, options=self._options, network=True)
+            # Features of bfloat16 or float16 round more than TF32 does: it takes a fifth of the time.
+            rounded = any(tensor.dtype.itemsize == 2 for tensor in self.network.inputs)
+            self.projection = Session(path / PROJECTION, backend, options=self._options, keep=False, tf32=rounded)
         self.contract = read_contract(
             path, manifest, encoder=self.encoder, network=self.network, projection=self.projection
         )

@@ -127,13 +127,18 @@ def nvidia_libraries() -> dict[str, Path]:
     return {path.name: path for folder in folders for path in Path(folder).glob("*/lib/lib*.so.*")}
 
 
-def providers(backend: Backend, options: CudaOptions, *, network: bool) -> Sequence[tuple[str, dict[str, str]]]:
+def providers(
+    backend: Backend, options: CudaOptions, *, network: bool, tf32: bool = False
+) -> Sequence[tuple[str, dict[str, str]]]:
     """Return the providers of a session, the one asked for first.
 
     Args:
         backend: Backend whose device and stream it shares.
         options: Options of the GPU; without effect on the CPU, which has none.
         network: Whether it is the network's session, not the encoder's.
+        tf32: Whether products are TF32's whatever the options say.
+
+    Source of what "EXHAUSTIVE" does: microsoft/onnxruntime, core/providers/cuda/nn/conv.cc.
     """
     if backend.device == "cpu":
         return [(CPU, {})]
@@ -141,8 +146,9 @@ def providers(backend: Backend, options: CudaOptions, *, network: bool) -> Seque
     cuda = {
         **shared,
         "arena_extend_strategy": "kSameAsRequested",  # the default doubles
-        "cudnn_conv_algo_search": "HEURISTIC",  # the default tries all, for each size anew
-        "use_tf32": str(int(options.tf32)),
+        # cuDNN's heuristics B, though nothing is searched: by A it takes an FFT of 555 GB for PiD's projection.
+        "cudnn_conv_algo_search": "EXHAUSTIVE",
+        "use_tf32": str(int(options.tf32 or tf32)),
         "enable_cuda_graph": str(int(options.cuda_graph and network)),
     }
     if options.memory_limit is not None:

@@ -63,6 +63,7 @@ class Session:
         options: Options of the GPU.
         network: Whether it is the network: some options are for it alone.
         keep: Hold what a run took of the host's memory for the next one, which is faster.
+        tf32: Let float32 products round their factors on a GPU, whatever the options say.
 
     Attributes:
         on_host: Names of numbers that a GPU's graph reads in the host's memory.
@@ -81,11 +82,12 @@ class Session:
         options: CudaOptions | None = None,
         network: bool = False,
         keep: bool = True,
+        tf32: bool = False,
     ) -> None:
         self.path = path
         self._backend = backend
         self._keep = keep
-        self._providers = providers(backend, options or CudaOptions(), network=network)
+        self._providers = providers(backend, options or CudaOptions(), network=network, tf32=tf32)
         self._open: Any = None
         self._runs: Iterator[int] = count(1)
         session = self._opened()
@@ -253,7 +255,7 @@ class Binding:
             bound = ", ".join(f"{name} {array.shape}" for name, array in self._held.items())
             kind = OutOfMemoryError if _NO_MEMORY.search(str(error)) else PidSamplerError
             advice = "; `pidsampler doctor --device cuda` says the line that brings it" * (_NO_CUDNN in str(error))
-            raise kind(f"{self._path} failed to run with {bound}: {_one_line(str(error))}{advice}") from error
+            raise kind(f"{self._path} failed to run: {_one_line(str(error))}{advice}; it was given {bound}") from error
 
     def run_for_shapes(self) -> dict[str, tuple[int, ...]]:
         """Evaluate the graph into memory of onnxruntime's own on the device, and return each output's shape, by name.

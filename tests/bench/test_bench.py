@@ -634,7 +634,7 @@ def test_a_run_on_a_gpu(tmp_path):
     except RuntimeError as error:
         pytest.skip(f"no GPU: {error}")
     words = ("--device", "cuda", "--variants", "flow*", "--sizes", "256", "--dtype", "float32,float16", "--quick")
-    command.carry_out(bench.plan(parsed(*words)), tmp_path / "rows.csv")
+    command.carry_out(command.plan(parsed(*words)), tmp_path / "rows.csv")
     with (tmp_path / "rows.csv").open(newline="") as file:
         found = list(csv.DictReader(file))
     assert {"pidsampler", "cupy", "cupy-fuse"} <= {row["by"] for row in found}

@@ -360,7 +360,7 @@ def test_a_graph_whose_scale_is_not_the_stated_one_fails_with_the_shapes(tmp_pat
     for k, prediction in enumerate(("velocity", "x0")):
         model = load(write_model(tmp_path / str(k), {"prediction": prediction}, output_scale=2, prediction=prediction))
         denoiser = model.denoiser(model.encode(IMAGE), 0.0)
-        with pytest.raises(PidSamplerError, match=r"failed to run with .*x \(1, 3, 64, 96\)"):
+        with pytest.raises(PidSamplerError, match=r"failed to run: .*x \(1, 3, 64, 96\)"):
             sample(denoiser, TABLE, shape=(1, 3, 64, 96))
 
 
