@@ -8,6 +8,8 @@ from typing import Any
 from .. import moved
 from ..errors import optional
 
+__all__ = ["compile"]
+
 _moved = moved.names(__name__)
 
 

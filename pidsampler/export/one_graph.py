@@ -6,11 +6,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import attrs
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
 from ..image.host import MOST_SIDE
+from ..io import captions
 from ..noise.philox import DEGRADE
 from ..onnx.contract import CAPTION, LATENT, Contract
 from ..onnx.whole import Port, Whole, read_whole
@@ -81,10 +83,12 @@ def compile(
         raise ConfigError(f"size={shown(size)} must be (height, width) of the result in pixels")
     if isinstance(caption, str) and caption != INPUT:
         raise ConfigError(f"caption={shown(caption)} must be an embedding (tokens, width), or {INPUT!r}")
+    is_input = isinstance(caption, str)
+    options = Options(sampler, caption=None if isinstance(caption, str) else caption, guidance=guidance)
     files = ModelFiles(model)
     check_target(path, files, overwrite=overwrite)
     maker = _Maker(files, (wanted[0], wanted[1]), noise=noise, output_type=output_type)
-    graph = maker.made(sampler, caption=caption, guidance=guidance)
+    graph = maker.made(options, is_input=is_input)
     write(graph, path, files=files)
     return path
 
@@ -124,25 +128,21 @@ class _Maker:
         self.drawn: dict[tuple[int, int], Value] = {}
         self.philox: Philox | None = None
 
-    def made(self, sampler: SamplerLike | None, *, caption: NDArray[Any] | str | None, guidance: float | None) -> Graph:
+    def made(self, options: Options, *, is_input: bool) -> Graph:
         contract, g = self.contract, self.g
-        given = caption
-        if isinstance(given, str):
-            if contract.caption is None:
-                raise ConfigError(f"{contract.name} takes no caption: leave caption={given} out")
-            given = np.zeros(contract.caption, np.float32)
-        options = Options(sampler, caption=given, guidance=guidance)
+        if is_input and contract.caption is not None:  # one that stands for all
+            options = attrs.evolve(options, caption=np.zeros(contract.caption, np.float32))
+        if is_input or options.caption is not None:
+            self._check_caption(options.caption)
         resolved = resolve(options, contract, size=(self.shape[2], self.shape[3]))
         table = resolved.table
         _check(table)
-        if given is not None:
-            self._check_caption(given)
         if self.files.encoder is not None:
             source = self._input("picture", np.uint8, (*self.small, 3), _PIXELS)
         else:
             source = self._input("latent", FLOAT, self.latent_shape, "with the noise of degrade_sigma in it already")
         sigma = self._input("degrade_sigma", FLOAT, (1,), "noise level of the latent, 0..0.8")
-        texts = self._captions(options, resolved, is_input=isinstance(caption, str))
+        texts = self._captions(options, resolved, is_input=is_input)
         self._noises(sorted({0, *(draw for row in table for draw in row.draws)}))
         conditions = self._conditions(source, sigma)
 
@@ -157,23 +157,18 @@ class _Maker:
 
         x = unrolled(g, table, network=network, noise=lambda draw: self._normal(draw, self.shape))
         self._picture(x)
-        self._describe(options, resolved, is_input=isinstance(caption, str))
+        self._describe(options, resolved, is_input=is_input)
         return g
 
     def _input(self, name: str, dtype: Any, shape: Shape, what: str) -> Value:
         self.inputs.append(Port(name, type=np.dtype(dtype).name, shape=shape, what=what))
         return self.g.input(name, np.dtype(dtype), shape=shape)
 
-    def _check_caption(self, caption: NDArray[Any]) -> None:
-        if self.contract.caption is None:
-            raise ConfigError(
-                f"the caption has shape {caption.shape}, but {self.contract.name} takes none: a folder that does is "
-                "exported with caption=input"
-            )
-        if caption.shape != self.contract.caption:
-            raise ConfigError(
-                f"the caption has shape {caption.shape}, but {self.contract.name} takes {self.contract.caption}"
-            )
+    def _check_caption(self, caption: NDArray[Any] | None) -> None:
+        name, taken = self.contract.name, self.contract.caption
+        if taken is None or caption is None:
+            raise ConfigError(f"{name} takes no caption: a folder that does is exported with caption=input")
+        captions.check_shape(caption, taken, taker=name)
 
     def _captions(self, options: Options, resolved: Resolved, *, is_input: bool) -> list[Value]:
         """The caption, and what guidance leads away from; nothing for a network that takes none."""
