@@ -3,6 +3,7 @@
 import hashlib
 import json
 import shutil
+from functools import cache
 
 import numpy as np
 import onnx
@@ -36,7 +37,18 @@ def _photo():
 def _teacher(tmp_path_factory):
     """A reduced teacher that takes captions, of random weights."""
     folder = tmp_path_factory.mktemp("exported") / "teacher"
-    options = ("--random-weights", "3", "--reduced", "--target", "onnx", "--caption", "input", "--quiet")
+    options = (
+        "--random-weights",
+        "3",
+        "--reduced",
+        "--target",
+        "onnx",
+        "--caption",
+        "input",
+        "--size",
+        "64x64",
+        "--quiet",
+    )
     model = ("--backbone", "flux", "--type", "2kto4k_v1pt5_undistilled")
     assert main(["export", *model, *options, "-o", str(folder)]) == 0
     return folder
@@ -78,9 +90,14 @@ def evaluated(path, image, *, seed=SEED, sigma=0.1, **given):
     return found
 
 
+@cache
+def loaded(model):
+    return Upscaler.load(model, "cpu")
+
+
 def looped(model, sampler, image, *, seed=SEED, sigma=0.1, **given):
     """The loop's result, float32 (1, 3, height, width), and its picture."""
-    up = Upscaler.load(model, "cpu")
+    up = loaded(model)
     bound = up.bind(image, seed=seed, degrade_sigma=sigma, **given)
     x = ps.sample(bound.denoiser, sampler, shape=bound.shape, seed=seed)
     return x[:, :, : bound.height, : bound.width], bound.picture(x)
@@ -98,7 +115,7 @@ def test_one_graph_is_the_loop(sampler, photo, tmp_path):
     x, picture = looped(model, whole.table, photo)
     found = evaluated(path, photo)
     np.testing.assert_allclose(found, x, rtol=0, atol=1e-5)
-    weights = sum(file.stat().st_size for file in Upscaler.load(model, "cpu").model.path.glob("*.onnx"))
+    weights = sum(file.stat().st_size for file in loaded(model).model.path.glob("*.onnx"))
     assert path.stat().st_size < weights + 100_000
     pixels = compile(model, sampler, size=(64, 64), output=tmp_path / "p.onnx", noise="philox")
     off = levels(evaluated(pixels, photo), picture)
@@ -117,7 +134,7 @@ def test_reduced_students_of_a_fixed_size(student, photo, tmp_path):
 
 def test_captions_and_guidance(teacher, photo, tmp_path):
     rng = np.random.default_rng(0)
-    caption = rng.standard_normal(Upscaler.load(teacher, "cpu").model.contract.caption).astype(np.float32)
+    caption = rng.standard_normal(loaded(teacher).model.contract.caption).astype(np.float32)
     size, out = (64, 64), {"overwrite": True, "output_type": "float32", "output": tmp_path / "s.onnx"}
     for sampler, guidance in (
         ("dpmpp-2m@uniform:3", 2.0),
@@ -126,12 +143,12 @@ def test_captions_and_guidance(teacher, photo, tmp_path):
     ):
         path = compile(teacher, sampler, size=size, caption="input", guidance=guidance, **out)
         given = {"pair": True} if guidance is None else {"guidance": guidance}
-        x, _ = looped(teacher, described(path).table, photo, caption=caption, **given)
+        x, _ = looped(teacher, sampler, photo, caption=caption, **given)
         np.testing.assert_allclose(evaluated(path, photo, caption=caption[None]), x, rtol=0, atol=3e-5)
-    for given in ({"caption": caption, "guidance": 1.0}, {}):  # in the graph: this one, and zeros
-        path = compile(teacher, "flow-ode@uniform:1", size=size, **given, **out)
-        x, _ = looped(teacher, described(path).table, photo, **given)
-        np.testing.assert_allclose(evaluated(path, photo), x, rtol=0, atol=1e-5)
+    given = {"caption": caption, "guidance": 1.0}  # in the graph
+    path = compile(teacher, "flow-ode@uniform:1", size=size, **given, **out)
+    x, _ = looped(teacher, "flow-ode@uniform:1", photo, **given)
+    np.testing.assert_allclose(evaluated(path, photo), x, rtol=0, atol=1e-5)
     with pytest.raises(PidSamplerError, match="leads towards a caption, but none is given"):
         compile(teacher, "flow-ode@uniform:1", size=size, guidance=2.0, **out)
     with pytest.raises(PidSamplerError, match=r"the caption has shape \(1, 2\)"):
@@ -200,7 +217,7 @@ def test_what_a_file_says_of_itself(tmp_path):
     facts = json.loads(said["pidsampler.sampler"])
     assert (
         facts["record"]["model"]["sha256"]["pid_upscaler.onnx"]
-        == hashlib.sha256((Upscaler.load("tiny", "cpu").model.path / "pid_upscaler.onnx").read_bytes()).hexdigest()
+        == hashlib.sha256((loaded("tiny").model.path / "pid_upscaler.onnx").read_bytes()).hexdigest()
     )
     assert facts["record"]["scheduler"].startswith("UniPC(")
     assert [str(port) for port in described(path).inputs] == [
@@ -237,7 +254,7 @@ def test_what_cannot_be_compiled_is_said(given, message, tmp_path, monkeypatch):
 
 
 def test_the_models_own_graphs_are_never_replaced(tmp_path):
-    folder = shutil.copytree(Upscaler.load("tiny", "cpu").model.path, tmp_path / "m")
+    folder = shutil.copytree(loaded("tiny").model.path, tmp_path / "m")
     with pytest.raises(PidSamplerError, match="is an input"):
         compile(folder, size=(64, 64), output=folder / "pid_upscaler.onnx", overwrite=True)
 
@@ -308,7 +325,7 @@ def test_the_command_and_upscale_and_inspect(photo, tmp_path, monkeypatch, capsy
 
 def test_a_whole_sampler_in_python(photo, teacher, tmp_path):
     path = compile("tiny", size=(64, 64), output=tmp_path / "s.onnx", output_type="float32")
-    sampler, up = WholeSampler(path, "cpu"), Upscaler.load("tiny", "cpu")
+    sampler, up = WholeSampler(path, "cpu"), loaded("tiny")
     result, expected = sampler(photo, seed=3), up(photo, seed=3)
     np.testing.assert_array_equal(result.array, expected.array)
     assert {key: value for key, value in result.record.items() if key != "graph"} == expected.record
@@ -323,9 +340,9 @@ def test_a_whole_sampler_in_python(photo, teacher, tmp_path):
     asked = {"size": (64, 64), "output": tmp_path / "t.onnx", "caption": "input", "guidance": 2.0}
     path = compile(teacher, "flow-ode@uniform:1", **asked)
     guided = WholeSampler(path, "cpu")
-    caption = np.ones(Upscaler.load(teacher, "cpu").model.contract.caption, np.float32)
+    caption = np.ones(loaded(teacher).model.contract.caption, np.float32)
     result = guided(photo, caption=caption)
-    expected = Upscaler.load(teacher, "cpu")(photo, "flow-ode@uniform:1", caption=caption, guidance=2.0)
+    expected = loaded(teacher)(photo, "flow-ode@uniform:1", caption=caption, guidance=2.0)
     assert levels(result.array, expected.array).max() <= 1
     assert {**result.record, "graph": 0, "drift": 0} == {**expected.record, "graph": 0, "drift": 0}
     with pytest.raises(PidSamplerError, match="takes a caption, but none is given"):
