@@ -56,6 +56,7 @@ from pidsampler.io.pictures import write as write_picture
 from pidsampler.io.times import write_list
 from pidsampler.jobs.run import outcomes
 from pidsampler.learn import Learning, LinearSolver
+from pidsampler.onnx.session import Tensor
 from pidsampler.plugins import Registry
 from pidsampler.schedulers import (
     ButcherTableau,
@@ -502,6 +503,10 @@ with TemporaryDirectory() as _folder:
     WHOLE = WholeSampler(compile("gaussian", size=(16, 16), output=Path(_folder, "whole.onnx")), "cpu")
     WHOLE_FILE = WHOLE.path.read_bytes()
     assert WHOLE.sha256  # kept
+TENSORS = {
+    name: Takes([Tensor(name=port.name, dtype=np.dtype(port.type), shape=port.shape) for port in ports])
+    for name, ports in (("inputs", WHOLE.whole.inputs), ("outputs", WHOLE.whole.outputs))
+}
 PORT = {"name": text("x"), "type": text("uint8"), "shape": numbers((1,)), "what": text("pixels")}
 CALLS |= {
     "export.one_graph.compile": {
@@ -527,7 +532,12 @@ CALLS |= {
         "domains": Takes(("com.microsoft",)),
     },
     "onnx.whole.Whole.from_metadata": {"metadata": Takes(WHOLE.whole.to_metadata())},
-    "onnx.whole.read_whole": {"metadata": Takes(WHOLE.whole.to_metadata()), "path": anything("whole.onnx")},
+    "onnx.whole.read_whole": {
+        "metadata": Takes(WHOLE.whole.to_metadata()),
+        "path": anything("whole.onnx"),
+        **TENSORS,
+    },
+    "onnx.whole.Whole.check_tensors": TENSORS,
     "upscale.whole_sampler.WholeSampler": {"path": Takes("whole.onnx"), "device": Takes("cpu")},
     "upscale.whole_sampler.WholeSampler.__call__": {
         "image": Takes(PHOTO),
@@ -955,6 +965,7 @@ MODULES = (
 OBJECTS = {
     "Upscaler": UP,
     "upscale.whole_sampler.WholeSampler": WHOLE,
+    "onnx.whole.Whole": WHOLE.whole,
     "search.Search": SEARCH,
     "learn.Learning": LEARNING,
     "learn.LinearSolver": LinearSolver([0.9, 0.0], [[]]),

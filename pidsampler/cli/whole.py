@@ -6,6 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from ..errors import optional
 from .common import OK, UsageError, print_columns
 from .output import say
 
@@ -58,10 +59,11 @@ def settings_of(arguments: argparse.Namespace, finish: Finish) -> Settings:
 
 def inspect(path: Path) -> int:
     """Print what a whole sampler takes and makes, and of what it was compiled."""
-    from ..upscale.whole_sampler import WholeSampler
+    optional("onnx_ir", "onnx-ir", extra="export")
+    from ..export.one_graph import described
 
-    sampler = WholeSampler(path, "cpu")
-    whole, model = sampler.whole, sampler.whole.record["model"]
+    whole = described(path)
+    model = whole.record["model"]
     rows = [["in", str(port)] for port in whole.inputs] + [["out", str(port)] for port in whole.outputs]
     for name, value in model.items() if isinstance(model, dict) else ():
         rows += (

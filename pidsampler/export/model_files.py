@@ -38,7 +38,7 @@ class GraphFile:
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        model = _loaded(path)
+        model = loaded(path)
         try:
             InlinePass()(model)
             LiftConstantsToInitializersPass(lift_all_constants=True, size_limit=0)(model)
@@ -47,8 +47,11 @@ class GraphFile:
         self.graph = model.graph
         self.opset = self.graph.opset_imports.get("", 1)
         self._check()
-        self.inputs = [_tensor(path, value) for value in self.graph.inputs if not value.is_initializer()]
-        self.outputs = [_tensor(path, value) for value in self.graph.outputs]
+        self.inputs = [tensor(path, value) for value in self.graph.inputs if not value.is_initializer()]
+        self.outputs = [tensor(path, value) for value in self.graph.outputs]
+        for found in (*self.inputs, *self.outputs):
+            if found.dtype not in _TYPES:
+                raise ModelError(f"{path}: {found} has another type than {', '.join(map(str, _TYPES))}")
 
     def output_shapes(self, array: NDArray[Any]) -> dict[str, tuple[int, ...]]:
         """Run it once, in a session for this alone, and return the shape of each output."""
@@ -88,11 +91,11 @@ class GraphFile:
                 )
         folder = os.path.realpath(self.path.parent)
         for value in self.graph.initializers.values():
-            tensor = value.const_value
-            if tensor is None:
+            held = value.const_value
+            if held is None:
                 raise ModelError(f"{self.path}: the weight {value.name!r} has no values")
-            if isinstance(tensor, ir.ExternalTensor):
-                data = os.path.realpath(os.path.join(folder, tensor.location))
+            if isinstance(held, ir.ExternalTensor):
+                data = os.path.realpath(os.path.join(folder, held.location))
                 if os.path.dirname(data) != folder:
                     raise ModelError(
                         f"{self.path} names external data outside its own folder: put real files beside "
@@ -143,16 +146,12 @@ class ModelFiles:
         return [graph for graph in (self.encoder, self.projection, self.network) if graph is not None]
 
 
-def metadata(path: Path) -> dict[str, str]:
-    """Return what a graph says of itself, texts by name.
+def loaded(path: Path) -> ir.Model:
+    """Return a graph as it is; weights are read when they are asked for.
 
     Raises:
         PidSamplerError: The file is no graph.
     """
-    return dict(_loaded(path).metadata_props)
-
-
-def _loaded(path: Path) -> ir.Model:
     try:
         return ir.load(path)
     except OSError as error:
@@ -161,11 +160,13 @@ def _loaded(path: Path) -> ir.Model:
         raise ModelError(f"{path} {_DAMAGED}") from error
 
 
-def _tensor(path: Path, value: ir.Value) -> Tensor:
+def tensor(path: Path, value: ir.Value) -> Tensor:
+    """Return a graph's input or output.
+
+    Raises:
+        PidSamplerError: It has no type or shape.
+    """
     if value.shape is None or value.dtype is None or value.name is None:
         raise ModelError(f"{path}: {value.name!r} has no type or shape: export it with both")
     shape = tuple(n if isinstance(n, int) else n.value for n in value.shape)
-    dtype = np.dtype(value.dtype.numpy())
-    if dtype not in _TYPES:
-        raise ModelError(f"{path}: {value.name!r} is {dtype}, expected one of {', '.join(map(str, _TYPES))}")
-    return Tensor(name=value.name, dtype=dtype, shape=shape)
+    return Tensor(name=value.name, dtype=np.dtype(value.dtype.numpy()), shape=shape)

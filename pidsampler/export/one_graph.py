@@ -24,7 +24,7 @@ from ..upscale.record import sampler_record
 from ..upscale.resolve import Resolved, resolve
 from ..values import file_path, flag, shown, wholes, word
 from .build import FLOAT, Graph, Value, data_type
-from .model_files import LEAST_OPSET, GraphFile, ModelFiles, metadata
+from .model_files import LEAST_OPSET, GraphFile, ModelFiles, loaded, tensor
 from .one_file import check_target, write
 from .philox import Philox
 from .rows import unrolled
@@ -99,7 +99,9 @@ def described(path: str | Path) -> Whole:
     Raises:
         PidSamplerError: It is no such file.
     """
-    return read_whole(metadata(file_path("path", path)), path=path)
+    model = loaded(path := file_path("path", path))
+    inputs, outputs = ([tensor(path, value) for value in of] for of in (model.graph.inputs, model.graph.outputs))
+    return read_whole(model.metadata_props, path=path, inputs=inputs, outputs=outputs)
 
 
 class _Maker:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import attrs
@@ -12,6 +12,7 @@ from ..errors import ConfigError, ModelError, PidSamplerError
 from ..io.data import parse_json
 from ..table import StepTable
 from ..values import field, flag, instance, items, mapping, shape, shown, whole, word, words
+from .session import Tensor
 
 RECORD, TABLE, LICENSE = "pidsampler.sampler", "pidsampler.table", "license"  # keys of the file's metadata
 _FORMAT = "pidsampler.sampler/1"
@@ -77,6 +78,19 @@ class Whole:
         """Calls of the network."""
         return len(self.table) * (1 if self.record.get("guidance") in (None, 0) else 2)
 
+    def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Check that a graph's inputs and outputs are those that its file describes.
+
+        Raises:
+            PidSamplerError: They are others.
+        """
+        for name, said, found in (("inputs", self.inputs, inputs), ("outputs", self.outputs, outputs)):
+            tensors = [instance(name, one, kind=Tensor, words="Tensors") for one in items(name, found, words="Tensor")]
+            if [(port.name, port.type, port.shape) for port in said] != [
+                (t.name, t.dtype.name, t.shape) for t in tensors
+            ]:
+                raise ModelError("its tensors are not those of its description: it was changed")
+
     def to_metadata(self) -> dict[str, str]:
         """Return the metadata of the file."""
         said = {f.name: getattr(self, f.name) for f in attrs.fields(Whole) if f.name != "table"}
@@ -117,9 +131,13 @@ def _port(held: object) -> Port:
     return Port(**given)
 
 
-def read_whole(metadata: Mapping[str, str], *, path: object) -> Whole:
-    """Return `Whole.from_metadata`, with the file in what it raises."""
+def read_whole(
+    metadata: Mapping[str, str], *, path: object, inputs: Sequence[Tensor], outputs: Sequence[Tensor]
+) -> Whole:
+    """Return what a file says of itself, checked against its tensors; what it raises names the file."""
     try:
-        return Whole.from_metadata(metadata)
+        whole = Whole.from_metadata(metadata)
+        whole.check_tensors(inputs, outputs)
     except PidSamplerError as error:
         raise ModelError(f"{path}: {error}") from error
+    return whole

@@ -58,12 +58,8 @@ class WholeSampler:
         if not path.is_file():
             raise ModelError(f"no file {path}: make a whole sampler by `pidsampler compile`")
         self._session = Session(path, self.backend, whole=True)
-        self.whole: Whole = read_whole(self._session.metadata, path=path)
-        for said, found in ((self.whole.inputs, self._session.inputs), (self.whole.outputs, self._session.outputs)):
-            if [(port.name, port.type, port.shape) for port in said] != [
-                (tensor.name, tensor.dtype.name, tensor.shape) for tensor in found
-            ]:
-                raise ModelError(f"{path}: its tensors are not those of its description: it was changed")
+        session = self._session
+        self.whole: Whole = read_whole(session.metadata, path=path, inputs=session.inputs, outputs=session.outputs)
         self._inputs = {port.name: port for port in self.whole.inputs}
         self._check()
         if _SEED in self._inputs and self.backend.device != "cpu":
