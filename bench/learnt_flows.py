@@ -1,12 +1,7 @@
 """How near samplers learnt on mixture flows end to the exact solution: python bench/learnt_flows.py [FLOW ...]
 
 Prints a line of docs/learn.md for each flow and number of calls, as `pidsampler.learn.fit` has them by default: on
-<<<<<<< HEAD
-seeds that nothing was fitted to, beside the best known sampler over its best known list. Seconds are of the
-clock, all of it.
-=======
 seeds that nothing was fitted to, beside the best known sampler over its best known list. Seconds are of the clock.
->>>>>>> main
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Tables of results, from what pytest-benchmark or `pidsampler bench` wrote.
 
     python bench/report.py bench.json [rows.jsonl]          a line a benchmark; appended to the second file too
-    python bench/report.py rows.csv [SIDE [X/M]]            the README's table of steps, of each device's last run
+    python bench/report.py rows.csv [SIDE [X/M]]            a table of steps, of each device's last run
 
 A benchmark stands with the share that it has of the whole, of a plain copy's speed, or that it measured itself. The
 table of steps is of one size and pair of types, by default the largest and float32.
@@ -71,7 +71,9 @@ def print_steps(table, side=None, types="float32"):
         found = {(row["variant"], row["by"]): row for row in of_device if row["date"] == last}
         one, peers = next(iter(found.values())), list(dict.fromkeys(by for _, by in found if by != "pidsampler"))
         copied = np.median([float(row["copy_gb_s"]) for row in found.values()])
-        where = f"CUDA {one['cuda']}, driver {one['driver']}" if one["cuda"] else f"cores: {one['cores']}"
+        where = f"cores: {one['cores']}"
+        if one["cuda"]:
+            where = f"CUDA {int(one['cuda']) // 1000}.{int(one['cuda']) % 1000 // 10}, driver {one['driver']}"
         used = {f"{row['by']} {row['version']}": None for row in found.values() if row["by"] in LIBRARIES}
         versions = [f"Python {one['python']}", f"numpy {one['numpy']}", *used]
         print(f"{one['device']}, {where}; 3x{at}x{at}, {types}; a copy has {copied:.3g} GB/s; {', '.join(versions)};")

@@ -66,7 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="for each image (default: %(default)s)")
     parser.add_argument(
-        "--evaluations", type=int, default=60, metavar="N", help="most lists to try (default: %(default)s)"
+        "--evaluations", type=int, default=40, metavar="N", help="most lists to try (default: %(default)s)"
     )
     parser.add_argument(
         "--joint",

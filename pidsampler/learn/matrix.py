@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
+from itertools import count
 from typing import Any
 
 import attrs
@@ -20,6 +21,7 @@ from .known import best_known, known_samplers, measured
 from .solved import Reference, sharpen
 
 _MOST_SEEDS = 1024
+_FIRST_SEED = 1 << 20  # beyond those that anything is fitted to
 
 
 @attrs.frozen(kw_only=True)
@@ -63,7 +65,7 @@ def matrix(
     Args:
         tables: Samplers by name, in any form of `get_scheduler`; each has its times.
         problems: Models with their pictures, or flows, by name.
-        seeds: Number of seeds for each image: 0, 1 and so on.
+        seeds: Number of seeds for each image. They are from 2^20 on, so none of them was fitted to.
         on_call: Called as on_call(on) with each model call, on being the problem's name; an exception cancels.
 
     Returns:
@@ -102,8 +104,8 @@ def _tried(
     tables: Mapping[str, StepTable], on: str, problem: Problem, seeds: int, tell: Callable[[], object]
 ) -> dict[str, Tried]:
     references = [
-        Reference(Flight(problem, subject, seeds=range(k * seeds, (k + 1) * seeds), on_call=tell))
-        for k, subject in enumerate(problem.subjects)
+        Reference(Flight(problem, subject, seeds=range(first, first + seeds), on_call=tell))
+        for first, subject in zip(count(_FIRST_SEED, seeds), problem.subjects, strict=False)
     ]
     journal = Journal()
 

@@ -35,7 +35,7 @@ class Study(Plan):
         """Carry it out, or go on where it was stopped, and write its report; see `run.run_study`.
 
         Raises:
-            PidSamplerError: It cannot begin or be written. A run or a measure that fails is a result.
+            PidSamplerError: The study cannot begin or be written. A run or a measure that fails is a result.
         """
         return run_study(self, folder, device=device, processes=processes, on_progress=on_progress, engine=engine)
 
@@ -43,6 +43,6 @@ class Study(Plan):
         """Say what a run would take, and what is known to fail; see `run.estimate`.
 
         Raises:
-            PidSamplerError: It cannot begin.
+            PidSamplerError: The study cannot begin.
         """
         return estimate(self, folder, device=device, processes=processes)
