@@ -179,10 +179,10 @@ class _Asked(NamedTuple):
     """What the arguments ask for.
 
     Args:
-        settings: Of each file.
+        settings: Settings of each file.
         calls: Calls of the network for each.
         tiling: How results are cut up.
-        load: Loads what makes them.
+        load: Function that loads what makes them.
     """
 
     settings: Settings

@@ -164,7 +164,7 @@ def tensor(path: Path, value: ir.Value) -> Tensor:
     """Return a graph's input or output.
 
     Raises:
-        PidSamplerError: It has no type or shape.
+        PidSamplerError: The value has no type or shape.
     """
     if value.shape is None or value.dtype is None or value.name is None:
         raise ModelError(f"{path}: {value.name!r} has no type or shape: export it with both")

@@ -49,7 +49,7 @@ def write(graph: Graph, path: Path, *, files: ModelFiles) -> None:
     `path`.data: ONNX's checker refuses files with a hard link, and then the model's own too.
 
     Raises:
-        PidSamplerError: It cannot be written.
+        PidSamplerError: The file cannot be written.
     """
     target = real_path(path)
     model = graph.model()

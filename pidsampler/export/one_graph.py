@@ -61,8 +61,8 @@ def compile(
             OUTPUT.data, or into the file itself up to 128 MB.
         noise: "input": each draw is an input. "philox": the seed is an input, and the graph makes the noise, by bit
             operations that ONNX Runtime has on the CPU alone.
-        output_type: Of the result: "uint8" for pixels (height, width, 3), or "float32" for (1, 3, height, width) in
-            -1..1, as it was sampled.
+        output_type: Type of the result: "uint8" for pixels (height, width, 3), or "float32" for (1, 3, height, width)
+            in -1..1, as it was sampled.
         caption: For a network that takes one: its embedding (tokens, width); "input" makes it an input of the graph;
             None is the model's null caption, or zeros where it has none.
         guidance: As in `Upscaler`; two calls of the network a row.
@@ -97,7 +97,7 @@ def described(path: str | Path) -> Whole:
     """Return what a file that `compile` made says of itself, without loading its weights.
 
     Raises:
-        PidSamplerError: It is no such file.
+        PidSamplerError: The file is none, or its tensors are not those that it says.
     """
     model = loaded(path := file_path("path", path))
     inputs, outputs = ([tensor(path, value) for value in of] for of in (model.graph.inputs, model.graph.outputs))
