@@ -181,6 +181,8 @@ class _Maker:
             first = self._input(CAPTION, FLOAT, (1, *shape), "embedding of the caption")
         else:
             first = self._embedding(self.files.null_caption if options.caption is None else options.caption, shape)
+        if resolved.guidance is None and not resolved.table.asks_both:
+            return [first]
         return [first, self._embedding(negative_for(options, self.files), shape)]
 
     def _embedding(self, values: NDArray[Any] | None, shape: Shape) -> Value:

@@ -149,6 +149,10 @@ def test_captions_and_guidance(teacher, photo, tmp_path):
     path = compile(teacher, "flow-ode@uniform:1", size=size, **given, **out)
     x, _ = looped(teacher, "flow-ode@uniform:1", photo, **given)
     np.testing.assert_allclose(evaluated(path, photo), x, rtol=0, atol=1e-5)
+    folder = shutil.copytree(teacher, tmp_path / "with_null")
+    np.save(folder / "null_caption.npy", caption)
+    path = compile(folder, "flow-ode@uniform:1", size=size, **out)  # the model's own
+    np.testing.assert_allclose(evaluated(path, photo), x, rtol=0, atol=1e-5)
     with pytest.raises(PidSamplerError, match="leads towards a caption, but none is given"):
         compile(teacher, "flow-ode@uniform:1", size=size, guidance=2.0, **out)
     with pytest.raises(PidSamplerError, match=r"the caption has shape \(1, 2\)"):
