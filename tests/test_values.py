@@ -520,6 +520,7 @@ CALLS |= {
         "guidance": number_(1.0),
         "overwrite": flag(True),
     },
+    "export.one_graph.sampled_size": {"model": Takes("gaussian"), "size": Takes((16, 16))},
     "export.one_graph.described": {"path": Takes("whole.onnx")},
     "onnx.whole.Port": PORT,
     "onnx.whole.Whole": {

@@ -60,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         PidSamplerError: An argument is wrong, or the file cannot be made.
     """
     optional("onnx_ir", "onnx-ir", extra="export")
-    from ..export.one_graph import compile, described
+    from ..export.one_graph import compile, described, sampled_size
     from ..onnx import model_manifest, model_tables
     from ..onnx.manifest import TeacherRule
 
@@ -71,7 +71,7 @@ def run(arguments: argparse.Namespace) -> int:
         arguments.scheduler = arguments.scheduler or manifest.own_sampler
         sampler = chosen_scheduler(
             arguments,
-            partial(own.at, size) if isinstance(own, TeacherRule) else own,
+            partial(own.at, sampled_size(arguments.model, size=size)) if isinstance(own, TeacherRule) else own,
             tables=model_tables(arguments.model),
         )
         caption: Any = arguments.caption

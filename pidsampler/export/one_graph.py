@@ -14,7 +14,7 @@ from ..errors import ConfigError
 from ..image.host import MOST_SIDE
 from ..io import captions
 from ..noise.philox import DEGRADE
-from ..onnx.contract import CAPTION, LATENT, Contract
+from ..onnx.contract import CAPTION, LATENT
 from ..onnx.whole import Port, Whole, read_whole
 from ..schedulers.making import SamplerLike
 from ..table import Row, StepTable
@@ -78,19 +78,32 @@ def compile(
     path, overwrite = file_path("output", output), flag("overwrite", overwrite)
     word("noise", noise, choices=NOISES)
     word("output_type", output_type, choices=OUTPUT_TYPES)
-    wanted = wholes("size", size, low=1, high=MOST_SIDE)
-    if len(wanted) != 2:
-        raise ConfigError(f"size={shown(size)} must be (height, width) of the result in pixels")
+    wanted = _size(size)
     if isinstance(caption, str) and caption != INPUT:
         raise ConfigError(f"caption={shown(caption)} must be an embedding (tokens, width), or {INPUT!r}")
     is_input = isinstance(caption, str)
     options = Options(sampler, caption=None if isinstance(caption, str) else caption, guidance=guidance)
     files = ModelFiles(model)
     check_target(path, files, overwrite=overwrite)
-    maker = _Maker(files, (wanted[0], wanted[1]), noise=noise, output_type=output_type)
+    maker = _Maker(files, wanted, noise=noise, output_type=output_type)
     graph = maker.made(options, is_input=is_input)
     write(graph, path, files=files)
     return path
+
+
+def sampled_size(model: str | Path, *, size: Sequence[int]) -> tuple[int, int]:
+    """Return the (height, width) that is sampled for a result: padded to what the model's graphs take.
+
+    Args:
+        model: As in `compile`, and so is the size.
+        size: (height, width) of the result.
+
+    Raises:
+        PidSamplerError: The model cannot make that size at once.
+    """
+    contract = (files := ModelFiles(model)).contract
+    _, (height, width) = _sizes(files, _size(size))
+    return height * contract.scale, width * contract.scale
 
 
 def described(path: str | Path) -> Whole:
@@ -110,15 +123,8 @@ class _Maker:
     def __init__(self, files: ModelFiles, size: tuple[int, int], *, noise: str, output_type: str) -> None:
         self.files, self.contract, self.size = files, files.contract, size
         self.noise, self.output_type = noise, output_type
-        self.small = _input_size(self.contract, size, is_latent=files.encoder is None)
-        padded = self.contract.padded_size(*self.small)
-        if self.contract.fixed_size not in (None, padded):
-            height, width = (n * self.contract.scale for n in self.contract.fixed_size or padded)
-            raise ConfigError(
-                f"{self.contract.name} makes {width}x{height} at once, and one graph has no tiles: pass a size of at "
-                "most that"
-            )
-        self.padded = padded
+        self.small, self.padded = _sizes(files, size)
+        padded = self.padded
         self.shape: Shape = (1, 3, padded[0] * self.contract.scale, padded[1] * self.contract.scale)
         factor = self.contract.vae_factor
         self.latent_shape: Shape = (1, self.contract.latent_channels, padded[0] // factor, padded[1] // factor)
@@ -299,14 +305,29 @@ class _Maker:
         ).to_metadata()
 
 
-def _input_size(contract: Contract, size: tuple[int, int], *, is_latent: bool) -> tuple[int, int]:
-    """The size of the picture that becomes a result of that size, or that the latent stands for."""
-    unit = contract.unit if is_latent else contract.scale
+def _size(size: Sequence[int]) -> tuple[int, int]:
+    wanted = wholes("size", size, low=1, high=MOST_SIDE)
+    if len(wanted) != 2:
+        raise ConfigError(f"size={shown(size)} must be (height, width) of the result in pixels")
+    return wanted[0], wanted[1]
+
+
+def _sizes(files: ModelFiles, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
+    """The size of the picture that becomes a result, or that the latent stands for; and the size that is encoded."""
+    contract = files.contract
+    unit = contract.unit if files.encoder is None else contract.scale
     if any(n % unit for n in size):
         what = f"{contract.name} makes sides of multiples of {unit} pixels"
         near = "x".join(str(max(unit, round(n / unit) * unit)) for n in reversed(size))
         raise ConfigError(f"the result's size is {size[1]}x{size[0]}, but {what}: pass {near}, say")
-    return size[0] // contract.scale, size[1] // contract.scale
+    small = (size[0] // contract.scale, size[1] // contract.scale)
+    padded = contract.padded_size(*small)
+    if contract.fixed_size not in (None, padded):
+        height, width = (n * contract.scale for n in contract.fixed_size or padded)
+        raise ConfigError(
+            f"{contract.name} makes {width}x{height} at once, and one graph has no tiles: pass a size of at most that"
+        )
+    return small, padded
 
 
 def _check(table: StepTable) -> None:

@@ -327,6 +327,15 @@ def test_the_command_and_upscale_and_inspect(photo, tmp_path, monkeypatch, capsy
     assert "--size '64' is not WIDTHxHEIGHT" in capsys.readouterr().err
 
 
+def test_a_rule_of_times_is_for_what_is_sampled(teacher, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    command = ("compile", str(teacher), "--size", "60x64", "--steps", "2", "--quiet", "-o")  # 64x64 is sampled
+    assert main([*command, "s.onnx"]) == 0
+    times = described("s.onnx").table.times
+    assert times == loaded(teacher).model.contract.timesteps.at((64, 64), 2)
+    assert times != loaded(teacher).model.contract.timesteps.at((64, 60), 2)
+
+
 def test_a_whole_sampler_in_python(photo, teacher, tmp_path):
     path = compile("tiny", size=(64, 64), output=tmp_path / "s.onnx", output_type="float32")
     sampler, up = WholeSampler(path, "cpu"), loaded("tiny")
