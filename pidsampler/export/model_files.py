@@ -81,31 +81,43 @@ class GraphFile:
                 f"{self.path} is of opset {self.opset}: export it in opset {LEAST_OPSET} or later, which a whole "
                 "sampler needs"
             )
+        known = {None, *self.graph.inputs, *self.graph.initializers.values()}
         for node in self.graph:
-            if any(
-                attribute.type in (ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS)
-                for attribute in node.attributes.values()
-            ):
+            kinds = {attribute.type for attribute in node.attributes.values()}
+            if kinds & {ir.AttributeType.GRAPH, ir.AttributeType.GRAPHS}:
                 raise ModelError(
                     f"{self.path} holds {node.op_type}, a node with a graph inside: export it without control flow"
                 )
-        folder = os.path.realpath(self.path.parent)
+            if not known.issuperset(node.inputs):
+                raise ModelError(f"{self.path} {_DAMAGED}")
+            known.update(node.outputs)
+        if not known.issuperset(self.graph.outputs):
+            raise ModelError(f"{self.path} {_DAMAGED}")
         for value in self.graph.initializers.values():
-            held = value.const_value
-            if held is None:
+            if value.const_value is None:
                 raise ModelError(f"{self.path}: the weight {value.name!r} has no values")
-            if isinstance(held, ir.ExternalTensor):
-                data = os.path.realpath(os.path.join(folder, held.location))
-                if os.path.dirname(data) != folder:
-                    raise ModelError(
-                        f"{self.path} names external data outside its own folder: put real files beside "
-                        f"{self.path.name}, no links"
-                    )
-                if not os.path.isfile(data):
-                    raise ModelError(
-                        f"{self.path}: its external data file {os.path.basename(data)!r} is missing: put it beside "
-                        f"{self.path.name}"
-                    )
+            if isinstance(value.const_value, ir.ExternalTensor):
+                self._check_data(value.const_value)
+
+    def _check_data(self, held: ir.ExternalTensor) -> None:
+        """Check that a weight's external data is there, in a file of the model's own folder."""
+        folder = os.path.realpath(self.path.parent)
+        data = os.path.realpath(os.path.join(folder, held.location))
+        name = os.path.basename(data)
+        if os.path.dirname(data) != folder:
+            raise ModelError(
+                f"{self.path} names external data outside its own folder: put real files beside {self.path.name}, no "
+                "links"
+            )
+        if not os.path.isfile(data):
+            raise ModelError(f"{self.path}: its external data file {name!r} is missing: put it beside {self.path.name}")
+        found, begin = os.stat(data), held.offset or 0
+        if begin < 0 or begin + max(held.length or 0, held.nbytes) > found.st_size:
+            raise ModelError(f"{self.path}: its external data file {name!r} ends early: copy or download it again")
+        if found.st_nlink > 1:
+            raise ModelError(
+                f"{self.path}: its external data file {name!r} is a hard link, which ONNX's own tools refuse: copy it"
+            )
 
 
 class ModelFiles:
@@ -169,4 +181,7 @@ def tensor(path: Path, value: ir.Value) -> Tensor:
     if value.shape is None or value.dtype is None or value.name is None:
         raise ModelError(f"{path}: {value.name!r} has no type or shape: export it with both")
     shape = tuple(n if isinstance(n, int) else n.value for n in value.shape)
-    return Tensor(name=value.name, dtype=np.dtype(value.dtype.numpy()), shape=shape)
+    try:
+        return Tensor(name=value.name, dtype=np.dtype(value.dtype.numpy()), shape=shape)
+    except TypeError as error:  # of one that numpy does not have
+        raise ModelError(f"{path}: {value.name!r} is a {value.dtype.name}, which no model takes") from error

@@ -281,7 +281,19 @@ def test_graphs_that_cannot_be_merged(tmp_path):
     network.graph.initializer[-1].CopyFrom(onnx.TensorProto(name="c", data_type=1, dims=[1], data_location=1))
     network.graph.initializer[-1].external_data.add(key="location", value="../secret")
     refused("names external data outside its own folder")
+    (tmp_path / "short").write_bytes(bytes(3))
+    network.graph.initializer[-1].external_data[0].value = "short"
+    refused("its external data file 'short' ends early")
+    (tmp_path / "whole").write_bytes(bytes(4))
+    (tmp_path / "twice").hardlink_to(tmp_path / "whole")
+    network.graph.initializer[-1].external_data[0].value = "whole"
+    refused("is a hard link, which ONNX's own tools refuse: copy it")
+    network.graph.initializer[-1].external_data[0].value = "nowhere"
+    refused("its external data file 'nowhere' is missing")
     del network.graph.initializer[-1]
+    network.graph.node.insert(0, onnx.helper.make_node("Neg", ["later"], ["unused"]))
+    network.graph.node.append(onnx.helper.make_node("Neg", ["x"], ["later"]))
+    refused("is not an ONNX graph: it is damaged")
     network.opset_import[0].version = 17
     refused("is of opset 17: export it in opset 18 or later")
     (tmp_path / "pid_upscaler.onnx").write_bytes(b"\xff" * 99)
