@@ -21,6 +21,7 @@ MODULES = (
     "learn",
     "bench",
     "interop",
+    "export",
 )
 
 

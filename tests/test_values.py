@@ -7,6 +7,7 @@ import io
 import math
 import pickle
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import NamedTuple
 
 import attrs
@@ -46,6 +47,7 @@ from pidsampler.denoiser import (
     Guided,
     Pair,
 )
+from pidsampler.export import compile
 from pidsampler.image.blocks import Blocks
 from pidsampler.image.pixels import to_tensor
 from pidsampler.io.files import read_bytes
@@ -54,6 +56,7 @@ from pidsampler.io.pictures import write as write_picture
 from pidsampler.io.times import write_list
 from pidsampler.jobs.run import outcomes
 from pidsampler.learn import Learning, LinearSolver
+from pidsampler.onnx.session import Tensor
 from pidsampler.plugins import Registry
 from pidsampler.schedulers import (
     ButcherTableau,
@@ -76,6 +79,7 @@ from pidsampler.study.run import estimate, run_study
 from pidsampler.upscale.batch import File, Settings
 from pidsampler.upscale.source import Source
 from pidsampler.upscale.tiles import Grid, axis
+from pidsampler.upscale.whole_sampler import WholeSampler
 from pidsampler.values import field, number, shown
 
 TIMES = [0.9, 0.6, 0.3, 0.0]
@@ -494,6 +498,58 @@ CALLS |= {
     "Result.save": {"path": Takes("out.png", ("x",)), "overwrite": flag(True)},
 }
 
+# Of a whole sampler in one file.
+with TemporaryDirectory() as _folder:
+    WHOLE = WholeSampler(compile("gaussian", size=(16, 16), output=Path(_folder, "whole.onnx")), "cpu")
+    WHOLE_FILE = WHOLE.path.read_bytes()
+    assert WHOLE.sha256  # kept
+TENSORS = {
+    name: Takes([Tensor(name=port.name, dtype=np.dtype(port.type), shape=port.shape) for port in ports])
+    for name, ports in (("inputs", WHOLE.whole.inputs), ("outputs", WHOLE.whole.outputs))
+}
+PORT = {"name": text("x"), "type": text("uint8"), "shape": numbers((1,)), "what": text("pixels")}
+CALLS |= {
+    "export.one_graph.compile": {
+        "model": Takes("gaussian"),
+        "sampler": Takes("heun"),
+        "size": Takes((16, 16)),
+        "output": Takes("made.onnx"),
+        "noise": Takes("philox"),
+        "output_type": Takes("float32"),
+        "caption": Takes(None),
+        "guidance": number_(1.0),
+        "overwrite": flag(True),
+    },
+    "export.one_graph.sampled_size": {"model": Takes("gaussian"), "size": Takes((16, 16))},
+    "export.one_graph.described": {"path": Takes("whole.onnx")},
+    "onnx.whole.Port": PORT,
+    "onnx.whole.Whole": {
+        "record": Takes(WHOLE.whole.record),
+        "table": Takes(TABLE),
+        "inputs": Takes(WHOLE.whole.inputs),
+        "outputs": Takes(WHOLE.whole.outputs),
+        "scale": Takes(4),
+        "drifts": flag(),
+        "domains": Takes(("com.microsoft",)),
+    },
+    "onnx.whole.Whole.from_metadata": {"metadata": Takes(WHOLE.whole.to_metadata())},
+    "onnx.whole.read_whole": {
+        "metadata": Takes(WHOLE.whole.to_metadata()),
+        "path": anything("whole.onnx"),
+        **TENSORS,
+    },
+    "onnx.whole.Whole.check_tensors": TENSORS,
+    "upscale.whole_sampler.WholeSampler": {"path": Takes("whole.onnx"), "device": Takes("cpu")},
+    "upscale.whole_sampler.WholeSampler.__call__": {
+        "image": Takes(PHOTO),
+        "sampler": Takes(None),
+        "progress": Takes(None),
+    },
+    "upscale.whole_sampler.WholeSampler.output_size": {"source": Takes(SOURCE), "size": Takes(Size(scale=2))},
+    "upscale.whole_sampler.WholeSampler.record": {"source": Takes(SOURCE), "sampler": Takes(None)},
+    "upscale.whole_sampler.WholeSampler.with_tiling": {"tiling": Takes(Tiling())},
+}
+
 # Of a search, a study and its parts.
 FLOWS = {"law": {"means": [0.0], "stds": [1.0], "shape": [3, 8, 8]}}
 STUDY = Study(preset={"model": "law", "scheduler": "heun", "steps": 2}, flows=FLOWS, measures=["mean-error"])
@@ -905,9 +961,12 @@ MODULES = (
     *("upscale.tiles", "upscale.find", "upscale.batch", "onnx", "jobs.run"),
     *("bench", "study.statistics", "plugins", "image.color", "image.enlarge", "image.hidden"),
     *("image.lanczos", "image.pixels", "schedulers.wrappers"),
+    *("export.one_graph", "onnx.whole", "upscale.whole_sampler"),
 )
 OBJECTS = {
     "Upscaler": UP,
+    "upscale.whole_sampler.WholeSampler": WHOLE,
+    "onnx.whole.Whole": WHOLE.whole,
     "search.Search": SEARCH,
     "learn.Learning": LEARNING,
     "learn.LinearSolver": LinearSolver([0.9, 0.0], [[]]),
@@ -980,6 +1039,7 @@ def test_the_sweep_is_complete():
 def write_files():
     """The files that the calls above read."""
     write_list("times.txt", TIMES)
+    Path("whole.onnx").write_bytes(WHOLE_FILE)
     write_picture("cat.png", Picture(PHOTO), record="{}")
     Path("mine.py").write_text("mine = 1")
     Path("filled").mkdir()

@@ -94,6 +94,8 @@ def other_inputs(arguments: argparse.Namespace) -> list[Path]:
         file = file_of(getattr(arguments, name, None))
         found += [] if file is None else [Path(file)]
     model = Path(getattr(arguments, "model", None) or "tiny")
+    if model.is_file():
+        return [*found, model]
     return [*found, *(model.iterdir() if model.is_dir() else ()), *model.glob("tables/*")]
 
 
@@ -152,8 +154,8 @@ def describe(what: Description | list[Description], *, as_json: bool) -> None:
         say(f"{key:11}  {printable(value)}")
 
 
-def add_times(parser: argparse.ArgumentParser) -> None:
-    """Add the options that choose timesteps, noise and eta."""
+def add_times(parser: argparse.ArgumentParser, *, noise: bool = True) -> None:
+    """Add the options that choose timesteps, eta, and with `noise` how the draws hang together."""
     where = parser.add_mutually_exclusive_group()
     where.add_argument(
         "--steps",
@@ -166,7 +168,8 @@ def add_times(parser: argparse.ArgumentParser) -> None:
         metavar="T,T,...",
         help="descending noise levels that end in 0, kept bit for bit; @FILE of them; LIST:STEPS, or FILE.py:LIST",
     )
-    parser.add_argument("--noise", default="independent", help=f"{', '.join(NOISES)} (default: %(default)s)")
+    if noise:
+        parser.add_argument("--noise", default="independent", help=f"{', '.join(NOISES)} (default: %(default)s)")
     parser.add_argument("--eta", type=float, help="share of fresh noise, 0..1, of schedulers that draw some")
 
 

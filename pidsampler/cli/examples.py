@@ -17,8 +17,13 @@ EXAMPLES = {
         "pidsampler inspect tiny --verify",
         "pidsampler inspect large.png",
         "pidsampler inspect large.png --json",
+        "pidsampler inspect sampler.onnx",
     ),
     "export": ("pidsampler export --backbone sdxl --type 2kto4k --random-weights 0 --reduced -o folder",),
+    "compile": (
+        "pidsampler compile tiny --size 512x512 -o sampler.onnx",
+        "pidsampler compile tiny --scheduler heun@uniform:8 --size 512x512 --noise philox -o sampler.onnx",
+    ),
     "study": ("pidsampler study study.toml -o results --dry-run", "pidsampler study study.toml -o results"),
     "search": ("pidsampler search a.jpg b.jpg c.jpg -o list.txt --scheduler heun --calls 6",),
     "learn": ("pidsampler learn a.jpg b.jpg c.jpg -o table.json --calls 6",),

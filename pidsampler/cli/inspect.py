@@ -1,4 +1,4 @@
-"""`pidsampler inspect`: print the contract found in a model folder, or how a picture was made."""
+"""`pidsampler inspect`: print the contract found in a model folder, how a picture was made, or what a graph takes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import Any
 from ..errors import PidSamplerError, optional, printable
 from ..io.files import sha256
 from ..io.tables import read_table
+from . import whole
 from .common import FAILED, OK, UsageError, print_columns
 from .output import say
 
@@ -21,7 +22,9 @@ _LONGEST = 100  # characters of an entry that are shown
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the command's arguments."""
     parser.add_argument(
-        "model", metavar="FOLDER|PICTURE", help="model folder, or a bundled name; or a picture that upscale made"
+        "model",
+        metavar="FOLDER|FILE",
+        help="model folder, or a bundled name; a picture that upscale made; or a .onnx that compile made",
     )
     parser.add_argument("--json", action="store_true", help="of a picture: its record as JSON")
     parser.add_argument(
@@ -33,6 +36,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the contract, the graphs' tensors and the files' hashes; or a picture's record."""
+    if whole.is_whole(arguments.model):
+        if arguments.json or arguments.verify:
+            raise UsageError("--json is for a picture's record, and --verify for a model folder")
+        return whole.inspect(Path(arguments.model))
     if os.path.isfile(arguments.model):
         return _run_picture(arguments)
     if arguments.json:
@@ -118,7 +125,8 @@ def _others(record: dict[str, Any]) -> list[str]:
     device, then = resolve_device("auto").device, record.get("versions")
     here = {"device": device, **versions(str(import_onnxruntime().__version__))}
     was = {"device": record.get("device"), **(then if isinstance(then, dict) else {})}
-    return [f"{name} {_line(was.get(name))} then, {here[name]} here" for name in here if was.get(name) != here[name]]
+    others = [f"{name} {_line(was.get(name))} then, {here[name]} here" for name in here if was.get(name) != here[name]]
+    return [*others, *(["made by one graph then, by a model's folder here"] if "graph" in record else [])]
 
 
 def _described(path: Path) -> str:

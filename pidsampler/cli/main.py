@@ -22,6 +22,7 @@ from ..values import shown
 from ..version import __version__
 from . import (
     bench,
+    compile,
     doctor,
     export,
     inspect,
@@ -44,8 +45,9 @@ _DIGITS = 4000  # of a whole number: Python reads few more
 _COMMANDS: dict[str, tuple[ModuleType, str]] = {
     "upscale": (upscale, "enlarge pictures, or decode latents"),
     "table": (table, "print a scheduler's table of coefficients"),
-    "inspect": (inspect, "print the contract found in a model folder, or how a picture was made"),
+    "inspect": (inspect, "print the contract found in a model folder, how a picture was made, or what compile made"),
     "export": (export, "make a model folder of a PiD checkpoint, or of random weights"),
+    "compile": (compile, "put a model and a sampler into one ONNX file, for programs in any language"),
     "study": (study, "compare samplers: a grid of settings, measured, with a report"),
     "search": (search, "find a good list of timesteps for a model, a scheduler and a number of calls"),
     "learn": (learn, "fit a sampler to a model: nearest to its ODE's solution in a number of calls"),

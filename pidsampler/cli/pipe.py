@@ -16,8 +16,7 @@ from .common import UsageError, other_inputs
 from .output import divert, on_terminal, receive, send
 
 if TYPE_CHECKING:
-    from ..upscale.batch import FileOutcome, Settings
-    from ..upscale.upscaler import Upscaler
+    from ..upscale.batch import FileOutcome, Settings, UpscalerLike
 
 _PIPE = "-"
 
@@ -51,7 +50,7 @@ def check(arguments: argparse.Namespace) -> None:
 
 
 def upscale(
-    arguments: argparse.Namespace, up: Upscaler, *, settings: Settings, progress: Callable[[Path, float], object]
+    arguments: argparse.Namespace, up: UpscalerLike, *, settings: Settings, progress: Callable[[Path, float], object]
 ) -> FileOutcome:
     """Enlarge the one picture.
 

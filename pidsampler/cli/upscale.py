@@ -6,25 +6,27 @@ import argparse
 from contextlib import nullcontext
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from attrs import evolve
 
 from ..image.despeckle import DESPECKLE
 from ..schedulers.spec import Spec
-from . import like, pipe
+from . import like, pipe, whole
 from .common import FAILED, GOES_ON, OK, add_times, checking, chosen_scheduler, fail, other_inputs, resuming
 from .output import say, tell
 from .progress import event, progress_bar
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Callable, Iterable
 
     from ..onnx.manifest import Manifest
     from ..schedulers.making import SamplerLike
     from ..table import Scheduler
     from ..upscale.again import Recipe
-    from ..upscale.batch import File, FileOutcome, LeftOut, Settings
+    from ..upscale.batch import File, FileOutcome, LeftOut, Settings, UpscalerLike
+    from ..upscale.finish import Finish
+    from ..upscale.memory import Tiling
 
 _ROUNDING = 1e-9  # of shares that sum to 1
 _SHOWN = 10  # of what is left out, by name
@@ -48,7 +50,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="file; or folder, of PNGs: one that is there, a name that ends with / or has no suffix; - is stdout",
     )
     parser.add_argument(
-        "--model", default="tiny", help="bundled name, model folder, or hf:OWNER/NAME[@REVISION] (default: %(default)s)"
+        "--model",
+        default="tiny",
+        help="bundled name, model folder, hf:OWNER/NAME[@REVISION], or a .onnx that 'compile' made (default: "
+        "%(default)s)",
     )
     parser.add_argument(
         "--accept-license",
@@ -113,11 +118,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """Enlarge the inputs; 0, or 1 where one failed, or 2 where an option is wrong."""
     from ..io import atomic
-    from ..onnx import model_has_null_caption, model_manifest
     from ..onnx.hub import PREFIX, download_model
     from ..upscale import batch
-    from ..upscale.guidance import guidance_scale
-    from ..upscale.upscaler import Upscaler
 
     if arguments.accept_license and arguments.model.startswith(PREFIX):
         download_model(arguments.model)
@@ -125,24 +127,18 @@ def run(arguments: argparse.Namespace) -> int:
     with checking():
         if piped:
             pipe.check(arguments)
-        recipe = like.read_recipe(arguments)
-    # The model may be large: what is wrong on the command line is said before its graphs are loaded.
-    manifest = model_manifest(arguments.model)
+        recipe = None if whole.is_whole(arguments.model) else like.read_recipe(arguments)
+    asked = _asked_of_whole(arguments) if whole.is_whole(arguments.model) else _asked_of_folder(arguments, recipe)
+    settings, calls = asked.settings, asked.calls
     left_out: list[LeftOut] = []
     with checking():
-        scheduler, sampler = _samplers(arguments, manifest, recipe)
-        settings = _settings(arguments, scheduler, sampler=sampler, recipe=recipe)
-        tiling = like.tiling_of(arguments, recipe)
         files = [] if piped else _files(arguments, left_out)
-        null_caption = model_has_null_caption(arguments.model)
-        pair = scheduler.table().asks_both
-        guided = guidance_scale(settings, manifest.guidance, null_caption=null_caption, pair=pair) is not None
     # Where a target is a link, its new content is written beside what it leads to.
     folders = {path.parent for file in files for path in (file.target, atomic.real_path(file.target))}
     for folder in folders:
         atomic.remove_leftovers(folder)
     unread = _tell_left_out(left_out, arguments)
-    calls, failed, done = len(scheduler.table()) * (2 if guided else 1), [], dict[Path, float]()
+    failed, done = [], dict[Path, float]()
     again = GOES_ON
     if arguments.overwrite:
         again = "the same command makes all again; without --overwrite it goes on where it was"
@@ -157,10 +153,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         if arguments.engine == "ray":
             outcomes: Iterable[FileOutcome] = batch.upscale_on_cluster(
-                arguments.model, arguments.device, files=files, settings=settings, tiling=tiling
+                arguments.model, arguments.device, files=files, settings=settings, tiling=asked.tiling
             )
         else:
-            up = Upscaler.load(arguments.model, arguments.device, tiling=tiling)
+            up = asked.load()
             if piped:
                 outcomes = [pipe.upscale(arguments, up, settings=settings, progress=progress)]
             else:
@@ -177,6 +173,48 @@ def run(arguments: argparse.Namespace) -> int:
     if len(files) > 1 and failed:
         fail(f"{len(failed)} of {len(files)} failed: {', '.join(failed)}")
     return FAILED if failed or unread else OK
+
+
+class _Asked(NamedTuple):
+    """What the arguments ask for.
+
+    Args:
+        settings: Settings of each file.
+        calls: Calls of the network for each.
+        tiling: How results are cut up.
+        load: Function that loads what makes them.
+    """
+
+    settings: Settings
+    calls: int
+    tiling: Tiling | None
+    load: Callable[[], UpscalerLike]
+
+
+def _asked_of_folder(arguments: argparse.Namespace, recipe: Recipe | None) -> _Asked:
+    """What is asked of a model's folder, which may be large: what is wrong is said before its graphs are loaded."""
+    from ..onnx import model_has_null_caption, model_manifest
+    from ..upscale.guidance import guidance_scale
+    from ..upscale.upscaler import Upscaler
+
+    manifest = model_manifest(arguments.model)
+    with checking():
+        scheduler, sampler = _samplers(arguments, manifest, recipe)
+        settings = _settings(arguments, scheduler, sampler=sampler, recipe=recipe)
+        tiling = like.tiling_of(arguments, recipe)
+        null_caption = model_has_null_caption(arguments.model)
+        pair = scheduler.table().asks_both
+        guided = guidance_scale(settings, manifest.guidance, null_caption=null_caption, pair=pair) is not None
+    calls = len(scheduler.table()) * (2 if guided else 1)
+    return _Asked(settings, calls, tiling, partial(Upscaler.load, arguments.model, arguments.device, tiling=tiling))
+
+
+def _asked_of_whole(arguments: argparse.Namespace) -> _Asked:
+    """What is asked of a whole sampler in one file, which is loaded."""
+    sampler = whole.load(arguments)
+    with checking():
+        settings = whole.settings_of(arguments, _finish(arguments))
+    return _Asked(settings, sampler.whole.calls, None, lambda: sampler)
 
 
 def _samplers(
@@ -225,13 +263,11 @@ def _settings(
     arguments: argparse.Namespace, scheduler: Scheduler, *, sampler: SamplerLike, recipe: Recipe | None
 ) -> Settings:
     """Return the settings that the arguments ask for, checked."""
-    from ..image.size import Size
     from ..io import captions
     from ..jobs.base import check_engine
     from ..noise import with_noise
     from ..onnx.device import resolve_device
     from ..upscale import batch
-    from ..upscale.finish import Finish
 
     check_engine(arguments.engine)
     resolve_device(arguments.device)
@@ -248,13 +284,20 @@ def _settings(
         negative=None if arguments.negative is None else captions.read(arguments.negative),
         steps=None if sampler is scheduler else arguments.steps,
         start=arguments.start,
-        finish=Finish(
-            color=arguments.color,
-            color_strength=arguments.color_strength,
-            size=Size.parse(arguments.scale, arguments.size, fit=arguments.fit),
-            despeckle=arguments.despeckle,
-        ),
+        finish=_finish(arguments),
         overwrite=arguments.overwrite,
+    )
+
+
+def _finish(arguments: argparse.Namespace) -> Finish:
+    from ..image.size import Size
+    from ..upscale.finish import Finish
+
+    return Finish(
+        color=arguments.color,
+        color_strength=arguments.color_strength,
+        size=Size.parse(arguments.scale, arguments.size, fit=arguments.fit),
+        despeckle=arguments.despeckle,
     )
 
 

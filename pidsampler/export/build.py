@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,9 @@ FLOAT = TYPES["float32"]
 _DATA_TYPES = {
     **{dtype: ir.DataType[{"float32": "FLOAT"}.get(name, name.upper())] for name, dtype in TYPES.items()},
     np.dtype(np.int64): ir.DataType.INT64,
+    np.dtype(np.uint8): ir.DataType.UINT8,
+    np.dtype(np.uint64): ir.DataType.UINT64,
+    np.dtype(np.float64): ir.DataType.DOUBLE,
 }
 _IR_VERSION = 10
 ARCHITECTURE, DTYPE = "pidsampler.architecture", "pidsampler.dtype"  # keys of a network's metadata
@@ -53,6 +56,7 @@ class Graph:
         self._outputs: list[Value] = []
         self._weights: dict[tuple[str, Any], Value] = {}
         self._constants: dict[tuple[Any, ...], Value] = {}
+        self._called: dict[tuple[Any, ...], list[Value]] = {}  # a node of another graph and its inputs -> its outputs
 
     def input(self, name: str, dtype: np.dtype[Any], *, shape: Sequence[int | str]) -> Value:
         """Add an input; a dynamic axis is a name."""
@@ -103,6 +107,46 @@ class Graph:
             name = f"constant_{len(self._constants)}"
             self._constants[key] = self._tape.initializer(ir.tensor(array, name=name), name)
         return self._constants[key]
+
+    def call(self, graph: ir.Graph, inputs: Mapping[str, Value], *, name: str) -> list[Value]:
+        """Add the nodes of another graph, and return its outputs: a local function, written out at each call.
+
+        Its weights are added once, whatever the number of calls, and so is each node whose inputs are those of an
+        earlier call: what depends on neither x nor t.
+
+        Args:
+            graph: Without graphs in attributes; its operators are those of this graph's opset too.
+            inputs: What it takes, by name.
+            name: Begins the names of its weights.
+        """
+        values: dict[Value | None, Value | None] = {None: None}
+        for value in graph.inputs:
+            if value.name is not None and value.name in inputs:
+                values[value] = inputs[value.name]
+        for weight, value in graph.initializers.items():
+            if value not in values:
+                values[value] = self._kept((name, weight), value.const_value)
+        for domain, version in graph.opset_imports.items():
+            if domain:
+                self._opsets[domain] = version
+        for node in graph:
+            taken = [values[value] for value in node.inputs]
+            key = (node, *taken)
+            if key not in self._called:
+                made = [value for value in node.outputs if value.name]
+                attributes = {attribute.name: attribute for attribute in node.attributes.values()}
+                self._called[key] = list(
+                    self._tape.op_multi_out(node.op_type, taken, attributes, num_outputs=len(made), domain=node.domain)
+                )
+            values.update(zip(node.outputs, self._called[key], strict=False))
+        return [found for value in graph.outputs if (found := values[value]) is not None]
+
+    def _kept(self, key: tuple[str, str], tensor: Any) -> Value:
+        """A tensor of another graph as an initializer, added once."""
+        if key not in self._weights:
+            tensor.name = ".".join(key)
+            self._weights[key] = self._tape.initializer(tensor, tensor.name)
+        return self._weights[key]
 
     def output(self, name: str, value: Value, *, dtype: np.dtype[Any], shape: Sequence[int | str]) -> None:
         """Make a value an output of that name, type and shape."""

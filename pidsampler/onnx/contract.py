@@ -33,7 +33,7 @@ from ..io import captions
 from ..values import file_path
 from .manifest import NAME as MANIFEST
 from .manifest import Manifest, OwnTimes, own_tables
-from .session import Session, Tensor
+from .session import Graph, Tensor
 
 ENCODER, PROJECTION, NETWORK = "vae_encoder.onnx", "lq_projection.onnx", "pid_upscaler.onnx"
 LATENT, CAPTION = "lq_latent", "caption"
@@ -112,7 +112,7 @@ class Contract:
 
 
 def read_contract(
-    folder: Path, manifest: Manifest, *, encoder: Session | None, network: Session, projection: Session | None = None
+    folder: Path, manifest: Manifest, *, encoder: Graph | None, network: Graph, projection: Graph | None = None
 ) -> Contract:
     """Put the graphs and the manifest of a folder together.
 
@@ -159,7 +159,7 @@ class _Reader:
     """Puts graphs and manifest together, and refuses what does not fit."""
 
     def __init__(
-        self, folder: Path, manifest: Manifest, encoder: Session | None, network: Session, projection: Session | None
+        self, folder: Path, manifest: Manifest, encoder: Graph | None, network: Graph, projection: Graph | None
     ) -> None:
         self.folder, self.manifest = folder, manifest
         self.encoder, self.network, self.projection = encoder, network, projection
@@ -212,7 +212,7 @@ class _Reader:
             tables=own_tables(self.folder, manifest),
         )
 
-    def _encoder_tensors(self, session: Session) -> tuple[Tensor, Tensor]:
+    def _encoder_tensors(self, session: Graph) -> tuple[Tensor, Tensor]:
         if len(session.inputs) != 1 or len(session.outputs) != 1:
             found = f"{len(session.inputs)} inputs and {len(session.outputs)} outputs"
             raise self._broken(ENCODER, f"it has {found}, expected one image in and one latent out")
@@ -261,7 +261,7 @@ class _Reader:
             )
         return inputs[LATENT]
 
-    def _split(self, inputs: dict[str, Tensor], projection: Session) -> Tensor:
+    def _split(self, inputs: dict[str, Tensor], projection: Graph) -> Tensor:
         """Return the latent of a projection whose outputs are the network's other inputs."""
         features = {tensor.name: tensor for tensor in projection.outputs}
         if [tensor.name for tensor in projection.inputs] != [LATENT] or projection.inputs[0].dtype.kind == "i":
@@ -325,7 +325,7 @@ class _Reader:
         return self.manifest.vae_factor, latent.shape[1]
 
     def _factor_and_channels(
-        self, encoder: Session, image: Tensor, latent_out: Tensor, latent_in: Tensor
+        self, encoder: Graph, image: Tensor, latent_out: Tensor, latent_in: Tensor
     ) -> tuple[int, int]:
         channels = {t.shape[1] for t in (latent_out, latent_in) if isinstance(t.shape[1], int)}
         factor = _ratio(image, latent_out)
@@ -341,7 +341,7 @@ class _Reader:
             )
         return self._agreed("vae_factor", factor, self.manifest.vae_factor, default=factor), channels.pop()
 
-    def _probe(self, encoder: Session, image: Tensor, latent: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
+    def _probe(self, encoder: Graph, image: Tensor, latent: Tensor, shape: tuple[int, ...]) -> tuple[int, ...]:
         (found,) = encoder.output_shapes(np.zeros(shape, image.dtype)).values()
         if len(found) != 4 or not 0 < found[2] <= shape[2] or shape[2] % found[2]:
             raise self._broken(ENCODER, f"an image of shape {shape} became {latent.name} of shape {found}")

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import ml_dtypes
 import numpy as np
@@ -25,7 +25,8 @@ _ELEMENT_TYPES = {
     "tensor(double)": (np.dtype(np.float64), 11),
     "tensor(bfloat16)": (np.dtype(ml_dtypes.bfloat16), 16),
 }
-_ONNX_NUMBER = dict(_ELEMENT_TYPES.values())
+_WHOLE_TYPES = {"tensor(uint8)": (np.dtype(np.uint8), 2), "tensor(uint64)": (np.dtype(np.uint64), 13)}  # pixels, seeds
+_ONNX_NUMBER = dict([*_ELEMENT_TYPES.values(), *_WHOLE_TYPES.values()])
 _BFLOAT16 = np.dtype(ml_dtypes.bfloat16)
 _LEAST_BFLOAT16 = 80  # sm_80: older cards multiply no bfloat16
 # A run that waits for the device gives back the pinned memory in which it staged small tables; the others keep theirs.
@@ -54,6 +55,24 @@ class Tensor:
         return f"{self.name} {self.dtype} [{', '.join('?' if n is None else str(n) for n in self.shape)}]"
 
 
+class Graph(Protocol):
+    """A graph that tells what it takes and makes: a `Session`, or a file of one."""
+
+    @property
+    def inputs(self) -> Sequence[Tensor]:
+        """What it takes."""
+        ...
+
+    @property
+    def outputs(self) -> Sequence[Tensor]:
+        """What it makes."""
+        ...
+
+    def output_shapes(self, array: Array) -> dict[str, tuple[int, ...]]:
+        """Run a graph of one input once, and return the shape of each output, by name."""
+        ...
+
+
 class Session:
     """One graph on one device. It is loaded when made, and again when used after `close`.
 
@@ -64,8 +83,10 @@ class Session:
         network: Whether it is the network: some options are for it alone.
         keep: Hold what a run took of the host's memory for the next one, which is faster.
         tf32: Let float32 products round their factors on a GPU, whatever the options say.
+        whole: Whether it is a whole sampler, which takes pixels and seeds.
 
     Attributes:
+        metadata: What the file says of itself, texts by name.
         on_host: Names of numbers that a GPU's graph reads in the host's memory.
 
     Raises:
@@ -83,8 +104,10 @@ class Session:
         network: bool = False,
         keep: bool = True,
         tf32: bool = False,
+        whole: bool = False,
     ) -> None:
         self.path = path
+        self._types = {**_ELEMENT_TYPES, **(_WHOLE_TYPES if whole else {})}
         self._backend = backend
         self._keep = keep
         self._providers = providers(backend, options or CudaOptions(), network=network, tf32=tf32)
@@ -95,6 +118,7 @@ class Session:
         self.outputs = [self._tensor(node) for node in session.get_outputs()]
         self._check_type()
         self.on_host = self._read_on_host(session)
+        self.metadata: dict[str, str] = session.get_modelmeta().custom_metadata_map
 
     def bind(self, graph: int | None = None, shrink: bool = False) -> Binding:
         """Return an empty binding of this session.
@@ -156,12 +180,10 @@ class Session:
         return session
 
     def _tensor(self, node: Any) -> Tensor:
-        if node.type not in _ELEMENT_TYPES:
-            raise ModelError(
-                f"{self.path}: {node.name!r} is a {node.type}, expected one of {', '.join(_ELEMENT_TYPES)}"
-            )
+        if node.type not in self._types:
+            raise ModelError(f"{self.path}: {node.name!r} is a {node.type}, expected one of {', '.join(self._types)}")
         shape = tuple(n if isinstance(n, int) and n > 0 else (n or None) for n in node.shape)
-        return Tensor(name=node.name, dtype=_ELEMENT_TYPES[node.type][0], shape=shape)
+        return Tensor(name=node.name, dtype=self._types[node.type][0], shape=shape)
 
     def _check_type(self) -> None:
         card = getattr(self._backend, "architecture", _LEAST_BFLOAT16)

@@ -29,6 +29,7 @@ from .options import Options
 from .record import SAME
 from .source import Source
 from .upscaler import Result, Upscaler
+from .whole_sampler import WholeSampler
 
 __all__ = [
     "File",
@@ -41,6 +42,8 @@ __all__ = [
     "upscale_files",
     "upscale_on_cluster",
 ]
+
+UpscalerLike = Upscaler | WholeSampler
 
 _AHEAD, _BEHIND = 2, 2  # files read and not yet computed, computed and not yet written
 _TOGETHER = 4  # files that a worker of a cluster takes at once, where there are many
@@ -78,19 +81,20 @@ class FileOutcome:
 
 @moved.keywords()
 def upscale_files(
-    up: Upscaler,
+    up: UpscalerLike,
     files: Iterable[File],
     *,
     settings: Settings,
     progress: Callable[[Path, float], object] | None = None,
-) -> Generator[FileOutcome, None, Upscaler]:
+) -> Generator[FileOutcome, None, UpscalerLike]:
     """Enlarge files and yield what comes of each, in order; one that fails does not keep the others.
 
     Decoding and encoding are done in a thread each, beside the network. No more than five files are in memory. Of files
     with `resume` those that another process is at come last: by then they may be there.
 
     Args:
-        up: Loaded model. After one file that ran out of memory, the rest is made in the smaller tiles that it took.
+        up: Loaded model, or whole sampler. After one file that ran out of memory, the rest is made in the smaller tiles
+            that it took.
         files: See `find_files`.
         settings: See `Settings`.
         progress: Called as progress(path, share) after each call of the network, with its share of the file's.
@@ -101,7 +105,8 @@ def upscale_files(
     Raises:
         PidSamplerError: An argument is not as described.
     """
-    instance("up", up, kind=Upscaler, words="an Upscaler")
+    if not isinstance(up, Upscaler | WholeSampler):
+        raise ConfigError(f"up={shown(up)} must be an Upscaler or a WholeSampler")
     instance("settings", settings, kind=Settings, words="a Settings")
     callback("progress", progress, takes="(path, share)")
     if not isinstance(files, Iterable):
@@ -110,8 +115,8 @@ def upscale_files(
 
 
 def _upscaled(
-    up: Upscaler, remaining: Iterator[File], settings: Settings, progress: Callable[[Path, float], object]
-) -> Generator[FileOutcome, None, Upscaler]:
+    up: UpscalerLike, remaining: Iterator[File], settings: Settings, progress: Callable[[Path, float], object]
+) -> Generator[FileOutcome, None, UpscalerLike]:
     with _claims() as claims, _thread() as reader, _thread() as writer:
 
         def read(file: File, waits: bool = True) -> tuple[File, Future[Any]]:
@@ -179,7 +184,7 @@ def _guarded(stage: Callable[[File], Any], file: File) -> Any:
         return FileOutcome(file, error=f"{file.path}: {type(error).__name__}: {error}")
 
 
-def _read(up: Upscaler, settings: Settings, claims: _Claims | None, file: File) -> _Read | FileOutcome | None:
+def _read(up: UpscalerLike, settings: Settings, claims: _Claims | None, file: File) -> _Read | FileOutcome | None:
     """Read a file; None where another process is at it."""
     began = time.perf_counter()
     check_outputs([file.target], inputs=[file.path])
@@ -220,7 +225,7 @@ def _made(file: File, wanted: dict[str, Any]) -> dict[str, Any]:
 
 
 def _compute(
-    up: Upscaler, settings: Settings, progress: Callable[[Path, float], object], read: _Read, file: File
+    up: UpscalerLike, settings: Settings, progress: Callable[[Path, float], object], read: _Read, file: File
 ) -> _Computed:
     began = time.perf_counter()
     result = up(read.source, **settings.keywords(), progress=partial(progress, file.path))
@@ -298,7 +303,7 @@ class FileWorker:
         if tiling is not None:
             instance("tiling", tiling, kind=Tiling, words="a Tiling")
         self._load = partial(Upscaler.load, model, device, tiling=tiling)
-        self._up: Upscaler | None = None
+        self._up: UpscalerLike | None = None
 
     def run(self, job: FileJob) -> Iterator[FileOutcome]:
         """Enlarge a job's files."""

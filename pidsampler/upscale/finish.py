@@ -12,9 +12,7 @@ from .. import moved
 from ..backends import Backend
 from ..image import color, lanczos, pixels, size
 from ..image.size import Size
-from ..onnx import Model
 from ..values import field, flag, instance, number, word
-from .sizes import output_size
 from .source import Source
 
 
@@ -64,7 +62,14 @@ class Finish:
 
 
 def finished(
-    x: Any, source: Source, *, finish: Finish, model: Model, backend: Backend
+    x: Any,
+    source: Source,
+    *,
+    finish: Finish,
+    native: tuple[int, int],
+    scale: int,
+    drifts: bool,
+    backend: Backend,
 ) -> tuple[NDArray[np.uint8], dict[str, Any] | None]:
     """Finish a sampled picture.
 
@@ -72,7 +77,9 @@ def finished(
         x: (1, 3, H, W) on the backend's device; it may change.
         source: What the picture was made from.
         finish: What to do.
-        model: What the picture was made by.
+        native: (height, width) of the picture, the model's own.
+        scale: Pixels of the picture for each of the source, along a side.
+        drifts: Whether the model's colours do.
         backend: Owner of x.
 
     Returns:
@@ -82,10 +89,9 @@ def finished(
     Raises:
         PidSamplerError: x holds NaN or infinity.
     """
-    native, scale = output_size(source, model), model.contract.scale
     drift = None
     if source.latent is None:
-        method = finish.method(source, model.contract.drifts)
+        method = finish.method(source, drifts)
         drift = color.match(x, source.rgb, scale=scale, method=method, strength=finish.color_strength, backend=backend)
     new_size = size.resolve(finish.size, native, native_scale=scale)
     x = lanczos.reduce(x, size=native, new_size=new_size, backend=backend)

@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..onnx import Model
 from ..onnx.contract import Contract
 from ..values import flag
 from .options import Options
+
+
+class HasNullCaption(Protocol):
+    """A model, or the files of one."""
+
+    @property
+    def null_caption(self) -> NDArray[Any] | None:
+        """Caption where none is given; None where the folder has none."""
+        ...
 
 
 def guidance_for(options: Options, contract: Contract, *, pair: bool = False) -> float | None:
@@ -70,6 +78,6 @@ def guidance_scale(options: Options, own: float | None, *, null_caption: bool, p
     return scale
 
 
-def negative_for(options: Options, model: Model) -> NDArray[Any] | None:
+def negative_for(options: Options, model: HasNullCaption) -> NDArray[Any] | None:
     """Return the embedding that guidance leads away from: that of the options, or the folder's; None is zeros."""
     return model.null_caption if options.negative is None else options.negative

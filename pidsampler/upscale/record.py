@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import platform
 from functools import cache
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 import numpy as np
 
 from ..io import captions
 from ..onnx import Model
+from ..onnx.contract import Contract
 from ..onnx.hub import hub_origin
 from ..onnx.manifest import NAME as MANIFEST
 from ..schedulers.making import FileSampler
 from ..table import Scheduler, StepTable
 from ..values import word
 from ..version import __version__
-from .guidance import negative_for
+from .guidance import HasNullCaption, negative_for
 from .options import Options
 from .resolve import Resolved
 from .sizes import output_size
@@ -27,6 +29,25 @@ SAME = (
     *("model", "table", "noise", "seed", "degrade_sigma", "caption", "guidance", "negative", "start"),
     *("finish", "noise_frame", "input"),
 )
+
+
+class Files(HasNullCaption, Protocol):
+    """A model, or the files of one."""
+
+    @property
+    def path(self) -> Path:
+        """The folder."""
+        ...
+
+    @property
+    def contract(self) -> Contract:
+        """What the folder's graphs and manifest say."""
+        ...
+
+    @property
+    def hashes(self) -> dict[str, str]:
+        """SHA-256 of each file that makes the model."""
+        ...
 
 
 def make_record(source: Source, options: Options, *, resolved: Resolved, model: Model, device: str) -> dict[str, Any]:
@@ -42,8 +63,31 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
     Raises:
         PidSamplerError: The source or the size asked for does not suit the model.
     """
-    contract, sampler, noise = model.contract, resolved.sampler, options.noise
     height, width = output_size(source, model, size=options.finish.size)
+    noise = options.noise
+    return {
+        **sampler_record(options, resolved=resolved, model=model),
+        "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
+        "seed": options.seed,
+        "degrade_sigma": options.degrade_sigma,
+        "finish": options.finish.described(source, model.contract.drifts),
+        "start": options.start,
+        "input": source.described,
+        "output": {"width": width, "height": height},
+        "device": device,
+        "versions": versions(model.runtime_version),
+    }
+
+
+def sampler_record(options: Options, *, resolved: Resolved, model: Files) -> dict[str, Any]:
+    """Return what a record says of the model and the sampler, whatever the picture.
+
+    Args:
+        options: As asked for.
+        resolved: The sampler of the options, see `resolve`.
+        model: Model, or the files of one.
+    """
+    sampler = resolved.sampler
     guides = resolved.guidance is not None or resolved.table.asks_both
     negative = negative_for(options, model) if guides else None
     return {
@@ -54,19 +98,10 @@ def make_record(source: Source, options: Options, *, resolved: Resolved, model: 
         "table": resolved.table.to_dict(),
         **_files(sampler),
         **_table_of(resolved, model),
-        "noise": noise if isinstance(noise, str) else getattr(noise, "__qualname__", repr(noise)),
-        "seed": options.seed,
-        "degrade_sigma": options.degrade_sigma,
-        "finish": options.finish.described(source, contract.drifts),
         **_caption(options.caption, model),
         "guidance": resolved.guidance,
         "negative": captions.described(negative),
-        "start": options.start,
-        "noise_frame": contract.noise_frame,
-        "input": source.described,
-        "output": {"width": width, "height": height},
-        "device": device,
-        "versions": versions(model.runtime_version),
+        "noise_frame": model.contract.noise_frame,
     }
 
 
@@ -89,14 +124,14 @@ def _version(package: str) -> str:
     return version(package)
 
 
-def _model(model: Model) -> dict[str, Any]:
+def _model(model: Files) -> dict[str, Any]:
     contract = model.contract
     said = {"name": contract.name, "licence": contract.license, **hub_origin(model.path), "sha256": model.hashes}
     more = {name: getattr(contract, name) for name in ("origin", "position_limit", "stored_caption")}
     return said | {name: value for name, value in more.items() if value is not None}
 
 
-def _caption(given: Any | None, model: Model) -> dict[str, Any]:
+def _caption(given: Any | None, model: Files) -> dict[str, Any]:
     """Which embedding a network that takes one was given, and where it is from."""
     caption = model.null_caption if given is None else given
     source = "given" if given is not None else "zeros" if caption is None else "null caption"
@@ -113,7 +148,7 @@ def _files(sampler: Scheduler) -> dict[str, str]:
     return {name: digest for name, digest in found.items() if isinstance(digest, str)}
 
 
-def _table_of(resolved: Resolved, model: Model) -> dict[str, Any]:
+def _table_of(resolved: Resolved, model: Files) -> dict[str, Any]:
     """Which of the model's own tables it is, if any; for which model it was learnt, and whether it is this one.
 
     Its history may be a stranger's. The same model are the same graphs and null caption: its manifest may have changed,

@@ -330,7 +330,16 @@ def _made(
             run = start(resolved.table, x, seed=asked.seed, noise=noise, inplace=True, backend=up.backend)
             run.add_noise()
             x = run.finish(bound.denoiser, after_row)
-        return finished(x, source, finish=asked.finish, model=up.model, backend=up.backend)
+        native, contract = sizes.output_size(source, up.model), up.model.contract
+        return finished(
+            x,
+            source,
+            finish=asked.finish,
+            native=native,
+            scale=contract.scale,
+            drifts=contract.drifts,
+            backend=up.backend,
+        )
 
 
 def _enlarged(source: Source, model: Model) -> NDArray[np.float32]:

@@ -103,18 +103,19 @@ def test_bind(model):
         bind(source, Options(caption=np.zeros((2, 2))), model=model, backend=NUMPY, plan=plan)
 
 
-def test_finish(model):
+def test_finish():
     source = read(np.dstack([RGB, RGB[:, :, :1]]))
     x = np.zeros((1, 3, 64, 64), np.float32)
-    array, drift = finished(x.copy(), source, finish=Finish(), model=model, backend=NUMPY)
+    made = {"scale": 4, "drifts": False, "backend": NUMPY, "native": (44, 52)}
+    array, drift = finished(x.copy(), source, finish=Finish(), **made)
     assert (array.shape, drift.keys()) == ((44, 52, 4), {"before"})
     assert set(array[:, :, :3].flat) == {128}
-    array, drift = finished(x.copy(), source, finish=Finish("match", size=Size(2)), model=model, backend=NUMPY)
+    array, drift = finished(x.copy(), source, finish=Finish("match", size=Size(2)), **made)
     assert (array.shape, drift.keys()) == ((22, 26, 4), {"before", "after"})
-    array, drift = finished(x, read(np.zeros((4, 2, 2), np.float32)), finish=Finish(), model=model, backend=NUMPY)
+    array, drift = finished(x, read(np.zeros((4, 2, 2), np.float32)), finish=Finish(), **made | {"native": (64, 64)})
     assert (array.shape, drift) == ((64, 64, 3), None)
     with pytest.raises(PidSamplerError, match="NaN or infinity"):
-        finished(x * np.nan, source, finish=Finish(), model=model, backend=NUMPY)
+        finished(x * np.nan, source, finish=Finish(), **made)
 
 
 def test_record(model):
@@ -134,7 +135,8 @@ def test_the_stages_make_what_the_upscaler_makes(model):
     plan = Planner(model, NUMPY).plan(source, tiling=Tiling(), tensors=resolved.tensors)
     bound = bind(source, options, model=model, backend=NUMPY, plan=plan)
     x = sample(bound.denoiser, resolved.table, shape=bound.shape, seed=options.seed)
-    array, drift = finished(x.copy(), source, finish=options.finish, model=model, backend=NUMPY)
+    made = {"scale": 4, "drifts": model.contract.drifts, "backend": NUMPY, "native": (bound.height, bound.width)}
+    array, drift = finished(x.copy(), source, finish=options.finish, **made)
     result = Upscaler(model, NUMPY)(RGB, **options.keywords())
     assert np.array_equal(array, result.array)
     assert np.array_equal(array, bound.picture(x))
