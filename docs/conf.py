@@ -1,0 +1,73 @@
+"""Sphinx' settings for docs/build.py.
+
+Sphinx with MyST, because both are kept up, install from PyPI alone, describe attrs classes as Python itself does, and
+make pages whose search works from a folder without a server. Furo has a dark form and brings its own files.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
+
+import reference
+
+import pidsampler
+
+project = "pidsampler"
+author = "the pidsampler authors"
+version = release = pidsampler.__version__
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+exclude_patterns = []
+
+html_theme = "furo"
+html_title = f"pidsampler {version}"
+html_static_path = ["site.css"]
+html_css_files = ["site.css"]
+html_copy_source = False
+html_show_copyright = False
+pygments_style = "friendly"
+pygments_dark_style = "monokai"
+highlight_language = "text"
+
+myst_heading_anchors = 4
+myst_url_schemes = ["http", "https", "mailto"]
+
+add_module_names = False
+python_maximum_signature_line_length = 80
+autodoc_typehints = "signature"
+autodoc_typehints_format = "short"
+autodoc_member_order = "alphabetical"
+autodoc_inherit_docstrings = True
+viewcode_line_numbers = True
+
+
+NAMES = {path: entry.path for entry in reference.entries() for path in reference.short(entry)}
+
+
+def as_rst(docstring: str) -> str:
+    """Return a docstring, whose code is as in Markdown, as reStructuredText for the sections that napoleon reads."""
+    parts = re.split(r"`+([^`]+)`+", docstring)
+    parts[::2] = [re.sub(r"(?<!\w)\*(?=\S)|[|\\]|(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
+    parts[1::2] = [f":py:obj:`{p} <{NAMES[p]}>`" if p in NAMES else f"``{p}``" for p in parts[1::2]]
+    return re.sub(r"(?<=\n\n)(    .*\n)(?:    .*\n|\n)*", _code, f"{''.join(parts)}\n")
+
+
+def _code(block: re.Match[str]) -> str:
+    return f"::\n\n{block[0].replace(chr(92), '')}\n"
+
+
+def _described(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:
+    """Make a docstring reStructuredText, with what is said of arguments by the classes that it inherits from."""
+    docstring = "\n".join(lines)
+    if what in ("class", "function", "method"):
+        docstring = reference.with_inherited(docstring, thing)
+    lines[:] = as_rst(docstring).split("\n")
+
+
+def setup(app: Any) -> None:
+    """Register what docstrings go through before napoleon reads them."""
+    app.connect("autodoc-process-docstring", _described, priority=100)
