@@ -40,7 +40,7 @@ def main() -> int:
     with (SOURCE / "index.md").open("a", encoding="utf-8") as index:
         index.writelines(_tree(title, listed) for title, listed in groups.items())
     generate.write(SOURCE / "reference")
-    return build_main(["-W", "--keep-going", "-q", "-j", "auto", "-c", str(ROOT / "docs"), str(SOURCE), str(SITE)])
+    return build_main(["-W", "--keep-going", "-q", "-j", "auto", "-d", str(SITE.with_name("doctrees")), "-c", str(ROOT / "docs"), str(SOURCE), str(SITE)])
 
 
 def _tree(title: str, pages: list[str]) -> str:
