@@ -1,7 +1,7 @@
 """Tables of results, from what pytest-benchmark or `pidsampler bench` wrote.
 
     python bench/report.py bench.json [rows.jsonl]          a line a benchmark; appended to the second file too
-    python bench/report.py rows.csv [SIDE [X/M]]            the README's table of steps, of each device's last run
+    python bench/report.py rows.csv [SIDE [X/M]]            a table of steps, of each device's last run
 
 A benchmark stands with the share that it has of the whole, of a plain copy's speed, or that it measured itself. The
 table of steps is of one size and pair of types, by default the largest and float32.

@@ -1,4 +1,4 @@
-"""Compare every scheduler on a flow whose exact law is known: the README's table and, with a file's name, its picture.
+"""Compare every scheduler on a flow whose exact law is known: docs/schedulers.md's table, and its picture if named.
 
 python examples/compare_schedulers.py [examples/schedulers.png]
 

@@ -26,8 +26,20 @@ def _readme(repository):
     return (repository / "README.md").read_text(encoding="utf-8")
 
 
-def blocks(readme):
-    return re.findall(r"```python\n(.*?)```", readme, re.S)
+@pytest.fixture(scope="module", name="page")
+def _page(repository):
+    return lambda name: (repository / "docs" / f"{name}.md").read_text(encoding="utf-8")
+
+
+def blocks(text):
+    return re.findall(r"```python\n(.*?)```", text, re.S)
+
+
+def test_the_readme_is_short(readme):
+    """900 words at most, and 70 in a paragraph, a cell of a table or an item of a list."""
+    assert len(readme.split()) <= 900
+    paragraphs = re.split(r"\n\s*\n|\n- |\|", re.sub(r"```.*?```", "", readme, flags=re.S))
+    assert max(len(text.split()) for text in paragraphs) <= 70
 
 
 def test_all_is_sorted_and_complete():
@@ -140,8 +152,8 @@ def test_the_readmes_tour_runs(readme, repository, tmp_path):
         assert photo.size == large
 
 
-def test_the_readmes_scheduler_is_short_and_of_second_order(readme):
-    text = blocks(readme)[1]
+def test_the_scheduler_of_the_docs_is_short_and_of_second_order(page):
+    text = blocks(page("own-scheduler"))[0]
     assert len(text.splitlines()) <= 15
     names = {}
     exec(text, names)
@@ -155,7 +167,7 @@ def test_the_readmes_scheduler_is_short_and_of_second_order(readme):
     exact = run(2048)
     errors = [np.abs(run(n) - exact).mean() for n in (16, 32, 64, 128, 256)]
     assert -np.polyfit(range(5), np.log2(errors), 1)[0] == pytest.approx(2, abs=0.2)
-    # and, as the README says, `sample` takes it to the end
+    # and, as the page says, `sample` takes it to the end
     assert np.isfinite(sample(law, heun(timesteps.uniform(8)), shape=(1, 3, 4, 4))).all()
 
 
@@ -168,8 +180,8 @@ def test_the_readmes_commands_are_the_ones_ci_runs(readme, repository):
     ]
 
 
-def test_the_readmes_options_exist(readme, capsys):
-    section = readme.split("## On the command line")[1].split("## ")[0]
+def test_the_options_of_the_docs_exist(page, capsys):
+    section = page("command-line").split("\n## ")[0].replace("--help", "")
     help_text = ""
     for name in ("upscale", "table", "export", "inspect", "bench"):
         with pytest.raises(SystemExit):
@@ -181,8 +193,8 @@ def test_the_readmes_options_exist(readme, capsys):
         assert option in help_text
 
 
-def test_the_readmes_table_has_every_scheduler_as_the_registry_says(readme):
-    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (\d) \| (\d) \| (yes|no) \|", readme, re.M)
+def test_the_table_of_the_docs_has_every_scheduler_as_the_registry_says(page):
+    rows = re.findall(r"^\| `([a-z0-9-]+)` \| (\d) \| (\d) \| (yes|no) \|", page("schedulers"), re.M)
     expected = [
         (i.name, str(i.accuracy_order), str(i.model_calls_per_step), "yes" if i.stochastic else "no")
         for i in pidsampler.list_schedulers()
@@ -190,14 +202,9 @@ def test_the_readmes_table_has_every_scheduler_as_the_registry_says(readme):
     assert rows == expected
 
 
-def test_the_readmes_lists_are_those_there_are(readme):
-    named = re.search(r"Lists: ([a-z0-9_,\s]+);", readme)[1]
+def test_the_lists_of_the_docs_are_those_there_are(page):
+    named = re.search(r"Lists: ([a-z0-9_,\s]+);", page("schedulers"))[1]
     assert re.split(r",\s+", named) == list(registry.LISTS)
-
-
-def test_the_readmes_comparison_has_every_scheduler(readme):
-    named = re.findall(r"^\| `([a-z0-9-]+)` \| \d \| \d \| (?:no|yes) \|", readme, re.MULTILINE)
-    assert named == [info.name for info in pidsampler.list_schedulers()]
 
 
 def test_the_comparison_runs(load_script, capsys, monkeypatch, tmp_path):
