@@ -40,7 +40,8 @@ def main() -> int:
     with (SOURCE / "index.md").open("a", encoding="utf-8") as index:
         index.writelines(_tree(title, listed) for title, listed in groups.items())
     generate.write(SOURCE / "reference")
-    return build_main(["-W", "--keep-going", "-q", "-j", "auto", "-d", str(SITE.with_name("doctrees")), "-c", str(ROOT / "docs"), str(SOURCE), str(SITE)])
+    folders = ["-d", ROOT / "build" / "doctrees", "-c", ROOT / "docs", SOURCE, SITE]
+    return build_main(["-W", "--keep-going", "-q", *map(str, folders)])
 
 
 def _tree(title: str, pages: list[str]) -> str:
@@ -67,8 +68,9 @@ def _copy(page: str, target: str, pages: set[str]) -> None:
         return found[1] if (ROOT / folder / found[2]).is_dir() else found[0]
 
     text = (ROOT / page).read_text(encoding="utf-8")
+    copied = _outside_code(text, lambda part: LINK.sub(linked, TO_FOLDER.sub(text_of, part)))
     (SOURCE / target).parent.mkdir(parents=True, exist_ok=True)
-    (SOURCE / target).write_text(_outside_code(text, lambda part: LINK.sub(linked, TO_FOLDER.sub(text_of, part))), encoding="utf-8")
+    (SOURCE / target).write_text(copied, encoding="utf-8")
 
 
 def _outside_code(text: str, change: Callable[[str], str]) -> str:

@@ -7,11 +7,7 @@ make pages whose search works from a folder without a server. Furo has a dark fo
 from __future__ import annotations
 
 import re
-import sys
-from pathlib import Path
 from typing import Any
-
-sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parents[1])]
 
 import reference
 
@@ -33,6 +29,7 @@ pygments_style = "friendly"
 pygments_dark_style = "monokai"
 highlight_language = "text"
 
+myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 myst_url_schemes = ["http", "https", "mailto"]
 
@@ -50,14 +47,17 @@ NAMES = {path: entry.path for entry in reference.entries() for path in reference
 
 def as_rst(docstring: str) -> str:
     """Return a docstring, whose code is as in Markdown, as reStructuredText for the sections that napoleon reads."""
-    parts = re.split(r"`+([^`]+)`+", docstring)
+    parts = re.split(r"(?<=\n\n)((?:    .*\n)(?:    .*\n|\n)*)", f"{docstring}\n")
+    parts[::2] = map(_prose, parts[::2])
+    parts[1::2] = [f"::\n\n{code}\n" for code in parts[1::2]]
+    return "".join(parts)
+
+
+def _prose(text: str) -> str:
+    parts = re.split(r"`+([^`]+)`+", text)
     parts[::2] = [re.sub(r"(?<!\w)\*(?=\S)|[|\\]|(?<=\w)_(?!\w)", r"\\\g<0>", part) for part in parts[::2]]
     parts[1::2] = [f":py:obj:`{p} <{NAMES[p]}>`" if p in NAMES else f"``{p}``" for p in parts[1::2]]
-    return re.sub(r"(?<=\n\n)(    .*\n)(?:    .*\n|\n)*", _code, f"{''.join(parts)}\n")
-
-
-def _code(block: re.Match[str]) -> str:
-    return f"::\n\n{block[0].replace(chr(92), '')}\n"
+    return "".join(parts)
 
 
 def _described(app: Any, what: str, name: str, thing: Any, options: Any, lines: list[str]) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import inspect
 import json
 from itertools import groupby
@@ -57,8 +56,9 @@ def _entry(entry: reference.Entry) -> str:
         return f".. py:data:: {entry.path}\n\n   {words}\n"
     if not inspect.isclass(entry.thing):
         return f".. autofunction:: {entry.path}\n"
-    names = ", ".join(name for name, _ in reference.members(entry.thing))
-    return f".. autoclass:: {entry.path}\n" + (f"   :members: {names}\n" if names else "   :no-members:\n")
+    names = [name for name, _ in reference.members(entry.thing)]
+    text = f".. autoclass:: {entry.path}\n" + ("   :special-members: __call__\n" if "__call__" in names else "")
+    return text + (f"   :members: {', '.join(names)}\n" if names else "   :no-members:\n")
 
 
 def _commands() -> dict[str, str]:
@@ -69,13 +69,15 @@ def _commands() -> dict[str, str]:
         pages["commands.md"] += f"| [{name}](commands/{name}.md) | {_plain(words[name])} |\n"
         pages[f"commands/{name}.md"] = _command(name, parser)
     listed = "\n".join(f"commands/{name}" for name in commands.choices)
-    pages["commands.md"] += f"\nExit codes: 0 all done; 1 a file or a model failed, the others are done; 2 the command line is wrong, nothing was\ndone; 130 interrupted.\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
+    codes = (inspect.getmodule(build_parser).__doc__ or "").partition("\n\n")[2].strip()
+    pages["commands.md"] += f"\n{codes}\n\n```{{toctree}}\n:hidden:\n\n{listed}\n```\n"
     return pages
 
 
 def _command(name: str, parser: argparse.ArgumentParser) -> str:
     usage = parser.format_usage().removeprefix("usage: ").strip()
-    text = f"# pidsampler {name}\n\n{_plain(parser.description or '')}.\n\n```text\n{usage}\n```\n"
+    words = parser.description or ""
+    text = f"# pidsampler {name}\n\n{_plain(words[:1].upper() + words[1:])}.\n\n```text\n{usage}\n```\n"
     for group in parser._action_groups:
         actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS]
         if actions:

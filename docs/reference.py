@@ -13,7 +13,12 @@ import textwrap
 import types
 from collections.abc import Iterator
 from functools import cache
+from itertools import pairwise
 from typing import Any, NamedTuple
+
+from pidsampler.backends import Device, Stepper
+from pidsampler.denoiser import Denoiser
+from pidsampler.upscale.options import Options
 
 # Modules below the package that are documented, in the order of the reference. A name is described where it is first.
 MODULES = (
@@ -41,6 +46,8 @@ MODULES = (
     "interop",
     "interop.k_diffusion",
 )
+# What classes keep without deriving from it: their methods take what these take.
+CONTRACTS = (Denoiser, Device, Stepper)
 # Modules whose names have a page for each module that defines them, because they are many.
 SPLIT = ("timesteps", "schedulers")
 
@@ -73,14 +80,15 @@ def public(module: types.ModuleType) -> list[str]:
 def entries() -> tuple[Entry, ...]:
     """Return each public name once, but for modules."""
     found: list[Entry] = []
-    seen: set[int] = set()
+    seen: set[Any] = set()
     for path in MODULES:
         module = importlib.import_module(f"pidsampler.{path}".rstrip("."))
         for name in public(module):
             thing = getattr(module, name)
-            if isinstance(thing, types.ModuleType) or id(thing) in seen:
+            key = f"{path}.{name}" if isinstance(thing, int) else id(thing)
+            if isinstance(thing, types.ModuleType) or key in seen:
                 continue
-            seen.add(id(thing))
+            seen.add(key)
             made_in = getattr(thing, "__module__", module.__name__)
             page = made_in if path in SPLIT and made_in.startswith(f"{module.__name__}.") else module.__name__
             found.append(Entry(page, f"{module.__name__}.{name}", thing))
@@ -91,7 +99,7 @@ def members(thing: type) -> Iterator[tuple[str, Any]]:
     """Yield the public methods and properties of a class, but for those that a public base has in the same form."""
     documented = {entry.thing for entry in entries() if inspect.isclass(entry.thing)} - {thing}
     for name, static in sorted(inspect.getmembers_static(thing)):
-        if name.startswith("_"):
+        if name.startswith("_") and name != "__call__":
             continue
         owner = next(base for base in thing.__mro__ if name in vars(base))
         if owner in documented or owner in (tuple, *BaseException.__mro__):
@@ -107,10 +115,15 @@ def section(docstring: str, title: str) -> str:
     return textwrap.dedent(found[1]) if found else ""
 
 
+def items(text: str) -> dict[str, str]:
+    """Return what a section says, by name; lines after a name's first one are indented."""
+    found = re.findall(r"^\**(\w+):(.*\n(?:[ ]+.*\n|\n)*)", text, re.MULTILINE)
+    return {name: textwrap.indent(words.strip(), "    ").lstrip() for name, words in found}
+
+
 def arguments(docstring: str) -> dict[str, str]:
     """Return what a docstring's Args and Attributes say, by name."""
-    text = section(docstring, "Args") + section(docstring, "Attributes")
-    return {name: textwrap.indent(words.strip(), "    ").lstrip() for name, words in re.findall(r"^\**(\w+):(.*\n(?:[ ]+.*\n|\n)*)", text, re.M)}
+    return items(section(docstring, "Args")) | items(section(docstring, "Attributes"))
 
 
 def inherited(thing: Any) -> dict[str, str]:
@@ -122,6 +135,8 @@ def inherited(thing: Any) -> dict[str, str]:
         docstrings = [inspect.getdoc(thing) or ""]
         owner, name = _owner(thing)
         docstrings += [inspect.getdoc(vars(base)[name]) or "" for base in owner.__mro__ if name in vars(base)]
+        docstrings += [inspect.getdoc(getattr(kept, name)) or "" for kept in CONTRACTS if _keeps(owner, kept, name)]
+        docstrings += [inspect.getdoc(Options) or ""] if "`Options`" in docstrings[0] else []
     for docstring in reversed(docstrings):
         found |= arguments(docstring)
     return found
@@ -152,6 +167,12 @@ def short(entry: Entry) -> Iterator[str]:
         yield name
 
 
+def _keeps(owner: type, contract: type, name: str) -> bool:
+    """Whether a class has all methods of a contract, and this is one of them."""
+    methods = [each for each, value in vars(contract).items() if inspect.isfunction(value) and each[0] != "_"]
+    return name in methods and all(hasattr(owner, each) for each in methods)
+
+
 def _owner(function: Any) -> tuple[type, str]:
     """The class that a method is defined in, and its name there; `object` for other functions."""
     place = getattr(function, "__qualname__", "").rpartition(".")
@@ -171,7 +192,7 @@ def value_docstring(entry: Entry) -> str:
     name = entry.path.rpartition(".")[2]
     for module in _homes(entry):
         body = ast.parse(inspect.getsource(module)).body
-        for assigned, after in zip(body, body[1:], strict=False):
+        for assigned, after in pairwise(body):
             targets = assigned.targets if isinstance(assigned, ast.Assign) else [getattr(assigned, "target", None)]
             if [getattr(target, "id", None) for target in targets] == [name] and isinstance(after, ast.Expr):
                 text = getattr(after.value, "value", None)

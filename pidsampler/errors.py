@@ -105,7 +105,12 @@ def _folded(name: str) -> str:
 
 
 def missing_extra(module: str, extra: str) -> MissingDependencyError:
-    """Return the error for an optional package that is not installed; it names the extra to install."""
+    """Return the error for an optional package that is not installed; it names the extra to install.
+
+    Args:
+        module: Package that is missing.
+        extra: Extra that brings it.
+    """
     return MissingDependencyError(f"{module} is not installed: pip install 'pidsampler[{extra}]'")
 
 

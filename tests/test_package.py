@@ -133,13 +133,15 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
             "diffusers",
             "completion",
             "test",
+            "docs",
             "dev",
         ),
     }
 
 
-def test_the_readmes_tour_runs(readme, repository, tmp_path):
-    tour = blocks(readme)[0]
+@pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md"])
+def test_the_tours_run(name, repository, tmp_path):
+    tour = blocks((repository / name).read_text(encoding="utf-8"))[0]
     assert len([line for line in tour.splitlines() if line.strip()]) <= 20
     (tmp_path / "examples").mkdir()
     with Image.open(repository / "examples" / "chameleon.jpg") as photo:

@@ -147,6 +147,9 @@ class Learning:
     def extent(self, problem: Problem) -> Extent:
         """Return what `run` would take; nothing is run.
 
+        Args:
+            problem: Model and pictures or noise to fit on.
+
         Raises:
             PidSamplerError: There would be fewer than two runs to compare on, or more than a history can name; or the
                 measure does not apply.
@@ -195,6 +198,9 @@ class Learning:
 
     def seconds(self, problem: Problem) -> float:
         """Return about how many seconds `run` would take: three calls are timed, on the first image.
+
+        Args:
+            problem: Model and pictures or noise to fit on.
 
         Raises:
             PidSamplerError: As `extent`, or the network fails.

@@ -175,6 +175,9 @@ class Search:
     def most_calls(self, problem: Problem) -> int:
         """Return the most model calls that `run` would make; nothing is run.
 
+        Args:
+            problem: Pictures or noise to search on.
+
         Raises:
             PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, or too many.
         """
@@ -200,6 +203,9 @@ class Search:
 
     def seconds(self, problem: Problem) -> float:
         """Return about how many seconds `run` would take at most: a few calls are timed, on the first image.
+
+        Args:
+            problem: Pictures or noise to search on.
 
         Raises:
             PidSamplerError: As `most_calls`, or the network fails.

@@ -135,6 +135,12 @@ def run_study(
 def estimate(study: Plan, folder: str | Path, *, device: str = "auto", processes: int = 1) -> Estimate:
     """Say what `run_study` with the same arguments would take; a run of each model is made three times, to time it.
 
+    Args:
+        study: Study to time.
+        folder: Output folder.
+        device: "auto", "cpu" or "cuda".
+        processes: Number of worker processes.
+
     Raises:
         PidSamplerError: The study cannot begin.
     """

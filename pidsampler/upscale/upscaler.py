@@ -53,6 +53,9 @@ class Result:
             table, noise, seed, sigma, texts, guidance, finish, device and versions; and what came of it: how it was cut
             into tiles, whether memory ran out, and how its colors had drifted.
         plan: How it was cut up; of smaller tiles than asked for where memory ran out.
+        icc: Colour profile of the input; None for sRGB.
+        dpi: Resolution of the input in dots per inch, (x, y); None where it says none.
+        cicp: Four bytes of a PNG's cICP chunk; None without one.
     """
 
     array: NDArray[np.uint8]
@@ -127,7 +130,14 @@ def _new_planner(up: Upscaler) -> Planner:
 @moved.keywords()
 @attrs.frozen(eq=False)
 class Upscaler:
-    """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`. No call changes it."""
+    """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`. No call changes it.
+
+    Args:
+        model: Loaded model.
+        backend: Device that samples.
+        tiling: How large pictures are cut up.
+        planner: Maker of the plans; by default one of the model, the backend and the tiling.
+    """
 
     model: Model = field(instance, kind=Model, words="a Model", repr=lambda model: model.contract.name)
     backend: Backend = field(_backend, repr=lambda backend: backend.name)
@@ -164,7 +174,11 @@ class Upscaler:
         return cls(Model.load(model, backend, options=options), backend, tiling=tiling or Tiling())
 
     def with_tiling(self, tiling: Tiling) -> Upscaler:
-        """Return an upscaler with the same loaded model that cuts results up in another way."""
+        """Return an upscaler with the same loaded model that cuts results up in another way.
+
+        Args:
+            tiling: How large pictures are cut up.
+        """
         return attrs.evolve(self, tiling=instance("tiling", tiling, kind=Tiling, words="a Tiling"))
 
     @overload
@@ -207,7 +221,12 @@ class Upscaler:
         return Result(array, record, plan=plan, icc=source.icc, dpi=source.dpi, cicp=source.cicp)
 
     def plan(self, source: Source, tensors: int = 2) -> TilePlan:
-        """Return how a result is cut up, see `Planner.plan`."""
+        """Return how a result is cut up, see `Planner.plan`.
+
+        Args:
+            source: Input of the result.
+            tensors: Number of tensors of the result's size that the sampler holds.
+        """
         return self._planner.plan(source, tiling=self.tiling, tensors=tensors)
 
     @moved.keywords()
@@ -239,13 +258,23 @@ class Upscaler:
         return bind(source, asked, model=self.model, backend=self.backend, plan=plan, pair=pair, on_tile=on_tile)
 
     def output_size(self, source: Source, size: Size | None = None) -> tuple[int, int]:
-        """Return the (height, width) of a result, see `sizes.output_size`."""
+        """Return the (height, width) of a result, see `sizes.output_size`.
+
+        Args:
+            source: Input of the result.
+            size: Size or scale asked for; None for the model's own scale.
+        """
         return sizes.output_size(source, self.model, size=size)
 
     @moved.keywords(scheduler="sampler")
     @listed()
     def record(self, source: Source, sampler: SamplerLike | None = None, **options: Any) -> dict[str, Any]:
         """Return the record that `__call__` gives with these arguments, but for what shows in computing it.
+
+        Args:
+            source: Input of the result.
+            sampler: As in `Options`.
+            **options: Those of `Options`.
 
         Raises:
             PidSamplerError: The sampler, the noise, or the source's shape does not suit the model.
