@@ -41,7 +41,7 @@ def main() -> int:
         index.writelines(_tree(title, listed) for title, listed in groups.items())
     generate.write(SOURCE / "reference")
     folders = ["-d", ROOT / "build" / "doctrees", "-c", ROOT / "docs", SOURCE, SITE]
-    return build_main(["-W", "--keep-going", "-q", *map(str, folders)])
+    return build_main(["-W", "--keep-going", "-q", "-j", "auto", *map(str, folders)])
 
 
 def _tree(title: str, pages: list[str]) -> str:

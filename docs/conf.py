@@ -16,7 +16,7 @@ import pidsampler
 project = "pidsampler"
 author = "the pidsampler authors"
 version = release = pidsampler.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "sphinx.ext.viewcode"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = []
 
 html_theme = "furo"
@@ -39,7 +39,6 @@ autodoc_typehints = "signature"
 autodoc_typehints_format = "short"
 autodoc_member_order = "alphabetical"
 autodoc_inherit_docstrings = True
-viewcode_line_numbers = True
 
 
 NAMES = {path: entry.path for entry in reference.entries() for path in reference.short(entry)}
@@ -68,6 +67,7 @@ def _described(app: Any, what: str, name: str, thing: Any, options: Any, lines: 
     lines[:] = as_rst(docstring).split("\n")
 
 
-def setup(app: Any) -> None:
+def setup(app: Any) -> dict[str, Any]:
     """Register what docstrings go through before napoleon reads them."""
     app.connect("autodoc-process-docstring", _described, priority=100)
+    return {"parallel_read_safe": True}
