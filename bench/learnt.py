@@ -39,12 +39,12 @@ def main():
             references = [Reference(Flight(problem, subject, seeds=[0])) for subject in problem.subjects]
             for name, table in tables.items():
                 known = known_samplers(problem, len(table))
-                known = {spec: known[spec] for spec in names.get(name, known)}
+                known = {spec: known[spec] for spec in names.get(len(table), known)}
                 errors = judged(references, [one.flight.by(table) for one in references])
                 rivals = best_known(errors, references, known=known)
                 if not rivals:
                     raise PidSamplerError(f"no named sampler takes {len(table)} calls at most")
-                names[name] = [rival.name for rival in rivals]
+                names[len(table)] = [rival.name for rival in rivals]
                 best, mean = rivals[0], interval(errors).mean
                 error = max(one.error for one in references)
                 print(

@@ -199,7 +199,7 @@ def field(check: Callable[..., Any], *, optional: bool = False, **options: Any) 
     Args:
         check: Called as check(name of the field, value), with those of the options that are its own, such as a range.
         optional: Let None pass.
-        **options: Of `attrs.field`, such as `default`, `kw_only` or `alias`; others are the check's.
+        **options: Options of `attrs.field`, such as `default`, `kw_only` or `alias`; others are the check's.
     """
     own = {key: options.pop(key) for key in list(options) if key in _OF_CHECKS}
 

@@ -1,6 +1,7 @@
 """The rules of the house, computed from the source: who imports whom, what is private, how large things may be."""
 
 import ast
+import re
 from graphlib import CycleError, TopologicalSorter
 
 import pytest
@@ -227,3 +228,17 @@ def test_arguments_are_few_and_named(name):
             f"{function} takes {position} by position"
         )
         assert len(parameters) <= 9 or function in WIDE, f"{function} takes {len(parameters)} parameters"
+
+
+def _entries(name):
+    """The entries of all docstrings of a file: (name, text) of each argument, attribute and error."""
+    for node in ast.walk(TREES[name]):
+        if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTIONS)):
+            yield from re.findall(r"^ +(\*{0,2}\w+): (.+)", ast.get_docstring(node) or "", re.MULTILINE)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_an_argument_is_told_by_its_noun(name):
+    """ "Seed of the noise", not "Of the noise": a reader sees the entry alone."""
+    found = [entry for entry in _entries(name) if re.match(r"(Of|Whose|It|Likewise)\b", entry[1])]
+    assert found == []

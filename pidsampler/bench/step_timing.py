@@ -19,8 +19,8 @@ class StepTiming:
         part: Such as "row 3 of 8", "run of 8 rows" or "run with tiny".
         about: What was timed, by the names of `rows.COLUMNS`.
         samples: Milliseconds of one launch of the row, or of one run, and on a GPU those of the host, round by round.
-        copy: Of a plain copy, taken in turn with it; None of a run by a model.
-        share: Of the copy's speed, with its 95 % interval; None of a run by a model.
+        copy: Milliseconds of a plain copy, taken in turn with it; None of a run by a model.
+        share: Share of the copy's speed, with its 95 % interval; None of a run by a model.
         outside: What of a run by a model is not the network's: noise and rows, as a share.
         against: Name of the sampler that it is compared with.
         ratio: How many times as long as that one's it takes, with its 95 % interval.

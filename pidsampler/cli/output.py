@@ -48,7 +48,7 @@ def receive(most: int) -> bytes:
     """Return what stdin holds, to its end, but no more than so many bytes and one.
 
     Raises:
-        PidSamplerError: It is a terminal, closed, or cannot be read.
+        PidSamplerError: stdin is a terminal, closed, or cannot be read.
     """
     if sys.stdin is None or sys.stdin.closed or on_terminal(sys.stdin):
         raise FileError("the input is -, but stdin is a terminal or closed: pipe a picture into it, as 'cat a.jpg |'")

@@ -56,7 +56,7 @@ def upscale(
     """Enlarge the one picture.
 
     Raises:
-        PidSamplerError: It cannot be read, made or written.
+        PidSamplerError: The picture cannot be read, made or written.
     """
     from ..upscale.batch import File, FileOutcome
 

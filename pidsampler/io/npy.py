@@ -25,7 +25,7 @@ def read_npy(file: IO[bytes]) -> NDArray[Any]:
     """Read an array of numpy's format once its header, which may promise anything, is found good.
 
     Raises:
-        Exception: Of any kind: the file holds no such array, one of objects or fields, or one of more than 512 MB.
+        Exception: The file holds no such array, one of objects or fields, or one of more than 512 MB; of any kind.
     """
     instance("file", file, kind=BufferedIOBase, words="a file that is open for reading bytes")
     begin = file.read(8)
@@ -45,7 +45,7 @@ def check_size(size: int) -> None:
     """Check that an array is not larger than any latent or caption.
 
     Raises:
-        PidSamplerError: It has more than 512 MB.
+        PidSamplerError: The array has more than 512 MB.
     """
     if (type(size) is int and size > _MOST) or whole("size", size, low=0) > _MOST:
         raise FileError(f"it has {shown(size)} bytes, expected at most {_MOST}")

@@ -22,7 +22,7 @@ from .solver import LinearSolver
 Found = list[tuple[LinearSolver, str | None]]
 
 _BELOW = 0.95  # where a first time that may move begins, as a share of where it was
-_FEW_STEPS = 2  # of Gauss and Newton from each list, before the best of them are chosen
+_FEW_STEPS = 3  # of Gauss and Newton from each list, before the best of them are chosen
 _MORE_STEPS = 7  # that there often are after those
 _LIGHTER = 0.1  # ridge of times and weights together, relative to that of weights alone
 

@@ -131,7 +131,7 @@ def measured(name: str, table: StepTable, *, on: Sequence[Judged], journal: Jour
     """Return what is measured of a table's results, run by run; nan where it fails.
 
     Args:
-        name: Of the table, for the journal.
+        name: Name of the table, for the journal.
         table: For a network that predicts the velocity.
         on: The runs.
         journal: Where they are kept.

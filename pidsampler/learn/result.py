@@ -27,7 +27,7 @@ class Fit:
             or to the target's.
         known: What it was compared with on the same runs, of as many calls.
         fitted: The same mean of the runs that it was fitted to.
-        reference_error: Of the held-out runs' solutions of the ODE: RMS change as their steps were doubled last, which
+        reference_error: RMS change of the held-out runs' solutions of the ODE as their steps were doubled last, which
             is more than they are off; 0 where they are exact, or are not the target.
         amplification: RMS change of the results of all runs over that of white noise on every x0; named methods have
             about 2.

@@ -148,8 +148,8 @@ def target_of(target: SamplerLike, *, own: Times | None = None) -> Target:
         own: The model's times, over which a sampler that names none runs; None is `timesteps.pid()`.
 
     Raises:
-        PidSamplerError: It is none of these; the measure has no direction, or compares with the ODE's solution; the
-            sampler draws noise, asks two networks, or does not end at 0.
+        PidSamplerError: The target is none of these; the measure has no direction, or compares with the ODE's solution;
+            the sampler draws noise, asks two networks, or does not end at 0.
     """
     if isinstance(target, str) and target == ODE:
         return Run(ODE, None)

@@ -143,7 +143,7 @@ def load(path: str | Path, form: str | None = None) -> Library:
         form: One of `FORMS`; None is the best that this processor runs.
 
     Raises:
-        PidSamplerError: It cannot be loaded, is of another version, or has no such form for this processor.
+        PidSamplerError: The library cannot be loaded, is of another version, or has no such form for this processor.
     """
     path = file_path("path", path)
     try:

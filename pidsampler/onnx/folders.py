@@ -22,7 +22,7 @@ def model_path(model: str | Path) -> Path:
     """Return the folder of a bundled name, of "hf:OWNER/NAME", which is downloaded, or of a path.
 
     Raises:
-        PidSamplerError: It is no path, or cannot be downloaded.
+        PidSamplerError: The model is no path, or cannot be downloaded.
     """
     values.file_path("model", model)
     if str(model).startswith(PREFIX):

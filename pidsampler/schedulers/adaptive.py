@@ -166,7 +166,7 @@ class _Solver:
         """Return the solution whose steps each make at most the allowed error, and its rows.
 
         Raises:
-            _GivenUpError: It takes more evaluations than `calls`.
+            _GivenUpError: The solution takes more evaluations than `calls`.
         """
         rows: list[Row] = []
         length, errors, lowest = _FIRST, [1.0, 1.0], self._stop

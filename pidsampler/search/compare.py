@@ -95,7 +95,7 @@ def own_list(problem: Problem, steps: int) -> Times:
     """Return the model's own list, or PiD's for one without, brought to so many steps and to the model's first time.
 
     Raises:
-        PidSamplerError: It cannot have so many steps.
+        PidSamplerError: The list cannot have so many steps.
     """
     return _from_first(problem, _fitted(timesteps.pid() if problem.own is None else problem.own, steps))
 

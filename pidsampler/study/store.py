@@ -230,7 +230,7 @@ def check_folder(folder: Path) -> None:
     """Check that a folder is missing, empty, or a study's.
 
     Raises:
-        PidSamplerError: It holds other files, which are left alone, or is none.
+        PidSamplerError: The folder holds other files, which are left alone, or is none.
     """
     if (folder / NAME).is_file():
         return

@@ -42,7 +42,7 @@ class Study(Plan):
             engine: "local" for this machine, or "ray" for a cluster.
 
         Raises:
-            PidSamplerError: It cannot begin or be written. A run or a measure that fails is a result.
+            PidSamplerError: The study cannot begin or be written. A run or a measure that fails is a result.
         """
         return run_study(self, folder, device=device, processes=processes, on_progress=on_progress, engine=engine)
 
@@ -55,6 +55,6 @@ class Study(Plan):
             processes: Number of worker processes.
 
         Raises:
-            PidSamplerError: It cannot begin.
+            PidSamplerError: The study cannot begin.
         """
         return estimate(self, folder, device=device, processes=processes)

@@ -95,7 +95,7 @@ class Recipe:
         Args:
             record: As `read_record` returns it.
             caption: The embedding of the caption, where the record says that one was given: it holds its hash alone.
-            negative: Likewise.
+            negative: The embedding of the negative caption, where the record says that one was given.
 
         Raises:
             PidSamplerError: The record does not hold all that is needed, an entry is not as described, or an embedding
@@ -148,7 +148,7 @@ class Recipe:
         """Return the model to make it by: the one given, or else a bundled one, if its files are the record's.
 
         Raises:
-            PidSamplerError: It is another; or none is given, and the record's is not bundled.
+            PidSamplerError: The model is another; or none is given, and the record's is not bundled.
         """
         if given is not None:
             self._check_model(given)

@@ -53,10 +53,10 @@ class TableScheduler(SchedulerMixin, ConfigMixin):
             FlowMatchEulerDiscreteScheduler.
         shift: Factor of the shift without mu.
         use_dynamic_shifting: Whether to shift by mu; None shifts by mu where the pipeline passes one.
-        base_shift: Read by pipelines, for mu, and so are the next three.
-        max_shift: Likewise.
-        base_image_seq_len: Likewise.
-        max_image_seq_len: Likewise.
+        base_shift: Mu of an image of base_image_seq_len tokens, which pipelines read.
+        max_shift: Mu of an image of max_image_seq_len tokens, which pipelines read.
+        base_image_seq_len: Number of tokens, which pipelines read.
+        max_image_seq_len: Number of tokens, which pipelines read.
         shift_terminal: Time that the last step of the list begins at.
         use_karras_sigmas: Whether the times are Karras's between the same ends; likewise the next two.
         use_exponential_sigmas: Whether they are exponential.
