@@ -99,6 +99,7 @@ def test_changelog_and_version_agree(repository):
     changelog = (repository / "CHANGELOG.md").read_text()
     releases = [name for name in re.findall(r"^## (.*)$", changelog, re.M) if name != "Unreleased"]
     assert releases[0] == pidsampler.__version__
+    assert f"\nversion: {pidsampler.__version__}\n" in (repository / "CITATION.cff").read_text()
 
 
 def test_every_module_has_a_docstring():
