@@ -19,8 +19,8 @@ PROOFS = [
     (
         "order",
         ["schedulers: order_of_convergence", "schedulers: weak_order"],
-        "As steps are halved, the error falls with the claimed order, to 0.2. Methods without noise are compared with the "
-        "exact solution of two flows. Methods with noise are compared with the law's mean and deviation. "
+        "As steps are halved, the error falls with the claimed order, to 0.2. Methods without noise are compared with "
+        "the exact solution of two flows. Methods with noise are compared with the law's mean and deviation. "
         "A method of order 0 claims none, and is held to that.",
     ),
     (
@@ -42,7 +42,7 @@ PROOFS = [
     (
         "diffusers",
         ["parity: states_agree"],
-        "Each state agrees with a run of diffusers to 1e-6 of its size, but for differences that the test's file names.",
+        "Each state agrees with a run of diffusers to 1e-6 of its size, but for differences that the test names.",
     ),
     (
         "ComfyUI",
@@ -58,8 +58,8 @@ PROOFS = [
 # The tests of all schedulers, and what they show.
 ALL = {
     "schedulers: registry_sweep": (
-        "It is found by each of its names, has its source in its docstring, makes as many rows as it says, has no state, "
-        "and goes through JSON."
+        "It is found by each of its names, has its source in its docstring, makes as many rows as it says, has no "
+        "state, and goes through JSON."
     ),
     "schedulers: any_list_gives_a_table_that_passes_its_checks": (
         "Any valid list of times, drawn by hypothesis, gives a table that passes the checks, or a plain error."
@@ -107,8 +107,8 @@ def shown(tests):
 def page():
     lines = [
         *("# What is tested of each scheduler", ""),
-        "Made of the registry and of the tests' parameters by `python tests/schedulers/test_proofs.py`. A test holds it",
-        "true. The tests are in [tests/schedulers](../tests/schedulers).",
+        "Made of the registry and of the tests' parameters by `python tests/schedulers/test_proofs.py`. A test keeps",
+        "it true. The tests are in [tests/schedulers](../tests/schedulers).",
         *("", f"## All {len(INFOS)} schedulers", ""),
         *(f"- {words} ({shown([test])})" for test, words in ALL.items()),
         *("", "## Each scheduler", ""),
