@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -26,18 +27,16 @@ def write(folder: Path) -> None:
 
 
 def _api() -> dict[str, str]:
-    entries = sorted(reference.entries(), key=lambda entry: entry.page != "pidsampler")
-    modules = list(dict.fromkeys(entry.page for entry in entries))
-    order = [modules[0], *sorted(modules[1:])]
-    pages = {"api.rst": _heading("API") + _INTRODUCTION + _toctree(f"api/{module}" for module in order)}
-    for module, listed in groupby(sorted(entries, key=lambda e: e.page), key=lambda e: e.page):
-        text = f"{_heading(module)}.. automodule:: {module}\n   :no-members:\n   :no-index:\n\n"
+    pages = {}
+    for module, listed in groupby(sorted(reference.entries(), key=lambda e: e.page), key=lambda e: e.page):
+        title = _heading(module.removeprefix("pidsampler."))
+        text = f"{title}.. automodule:: {module}\n   :no-members:\n   :no-index:\n\n"
         pages[f"api/{module}.rst"] = text + "\n".join(map(_entry, listed))
-    return pages
+    return {"api.rst": _heading("API") + _INTRODUCTION + _toctree(pages), **pages}
 
 
 _INTRODUCTION = """The public names, a page for each module that holds some. Each page is made of the docstrings.
-A name that the package has too, such as `pidsampler.Row`, is described there and not once more.
+A name that the package has too, such as ``pidsampler.Row``, is described there and not once more.
 
 """
 
@@ -46,18 +45,20 @@ def _heading(text: str) -> str:
     return f"{text}\n{'=' * len(text)}\n\n"
 
 
-def _toctree(pages: Any) -> str:
-    return ".. toctree::\n   :maxdepth: 1\n\n" + "".join(f"   {page}\n" for page in pages)
+def _toctree(pages: Iterable[str]) -> str:
+    return ".. toctree::\n   :maxdepth: 1\n\n" + "".join(f"   {page.removesuffix('.rst')}\n" for page in pages)
 
 
 def _entry(entry: reference.Entry) -> str:
     if entry.is_value:
-        words = reference.value_docstring(entry).replace("\n", "\n   ")
+        words = reference.value_docstring(entry).replace("\n", "\n   ").replace("`", "``")
         return f".. py:data:: {entry.path}\n\n   {words}\n"
     if not inspect.isclass(entry.thing):
         return f".. autofunction:: {entry.path}\n"
     names = [name for name, _ in reference.members(entry.thing)]
     text = f".. autoclass:: {entry.path}\n" + ("   :special-members: __call__\n" if "__call__" in names else "")
+    if reference.described_bases(entry.thing):  # whose members are not said once more
+        text += "   :show-inheritance:\n"
     return text + (f"   :members: {', '.join(names)}\n" if names else "   :no-members:\n")
 
 

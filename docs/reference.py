@@ -95,14 +95,19 @@ def entries() -> tuple[Entry, ...]:
     return tuple(found)
 
 
+def described_bases(thing: type) -> set[type]:
+    """Return the classes that a class derives from and that are public themselves."""
+    return {entry.thing for entry in entries() if inspect.isclass(entry.thing)} & {*thing.__mro__[1:]}
+
+
 def members(thing: type) -> Iterator[tuple[str, Any]]:
     """Yield the public methods and properties of a class, but for those that a public base has in the same form."""
-    documented = {entry.thing for entry in entries() if inspect.isclass(entry.thing)} - {thing}
+    elsewhere = {*described_bases(thing), tuple, *BaseException.__mro__}
     for name, static in sorted(inspect.getmembers_static(thing)):
         if name.startswith("_") and name != "__call__":
             continue
         owner = next(base for base in thing.__mro__ if name in vars(base))
-        if owner in documented or owner in (tuple, *BaseException.__mro__):
+        if owner in elsewhere:
             continue
         is_property = isinstance(static, property) or type(static).__name__ == "cached_property"
         if is_property or callable(getattr(thing, name)):
