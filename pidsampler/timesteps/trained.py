@@ -21,7 +21,7 @@ def simple(steps: int, shift: float = 1.0) -> Times:
     """Return every (1000/steps)-th of the 1000 discrete times of a flow model, from 1 down, then 0; 1 to 1000 steps.
 
     Args:
-        steps: Number of steps, from 1.
+        steps: Number of steps, 1..1000.
         shift: Shift of the times, above 0; above 1 it moves them towards noise.
 
     Source: ComfyUI, simple_scheduler over ModelSamplingDiscreteFlow.

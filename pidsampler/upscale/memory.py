@@ -78,7 +78,7 @@ class Tiling:
 
         Args:
             tile: Side of a tile in pixels of the result, "auto" or "off".
-            overlap: Overlap of tiles in pixels of the result; None for the model's own.
+            overlap: Pixels that neighbouring tiles share at least; None for 128, or half of a smaller tile.
             max_memory: Most memory to use; None for what is free.
 
         Raises:

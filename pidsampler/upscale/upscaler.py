@@ -55,7 +55,7 @@ class Result:
         plan: How it was cut up; of smaller tiles than asked for where memory ran out.
         icc: Colour profile of the input; None for sRGB.
         dpi: Resolution of the input in dots per inch, (x, y); None where it says none.
-        cicp: Four bytes of a PNG's cICP chunk; None without one.
+        cicp: Four code points (ITU-T H.273) that name the colours of the input; None without.
     """
 
     array: NDArray[np.uint8]
