@@ -122,6 +122,9 @@ def optional(module: str, package: str, *, extra: str = "study") -> ModuleType:
         package: What to install for it, such as "scipy".
         extra: The extra of pidsampler that brings it.
 
+    Returns:
+        The module.
+
     Raises:
         PidSamplerError: The package is not installed.
     """

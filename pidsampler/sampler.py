@@ -294,6 +294,9 @@ def start(
         inplace: Use x's own memory as the state instead of a copy.
         backend: Backend of x, by name or as an object; None is that which owns it, see `backend_of`.
 
+    Returns:
+        The run, before its first row.
+
     Raises:
         PidSamplerError: The sampler is none; x is of another type or shape, or in place and not contiguous; a seed is
             wrong; or the noise is unknown or does not suit the table.

@@ -252,6 +252,9 @@ def described(path, thing):
         raised = re.findall(r"^ +raise (?:errors\.)?(\w+)", inspect.getsource(inspect.unwrap(thing)), re.MULTILINE)
         if {*raised} & {*ERRORS} and "Raises:" not in docstring:
             yield f"{path} does not say when it raises an error"
+        gives = inspect.unwrap(thing).__annotations__.get("return", "None")
+        if gives not in ("None", None) and not re.search(r"\b(?:return|yield)s?\b", docstring, re.IGNORECASE):
+            yield f"{path} does not say what it returns"
 
 
 @pytest.mark.parametrize("path", ENTRIES)

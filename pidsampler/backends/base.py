@@ -42,7 +42,11 @@ class Device(Protocol):
         ...
 
     def active(self) -> AbstractContextManager[Any]:
-        """Make its stream the current one: what array operations do inside is ordered with its own work."""
+        """Make its stream the current one: what array operations do inside is ordered with its own work.
+
+        Returns:
+            A context, to be entered by `with`.
+        """
         ...
 
     def free_memory(self) -> int | None:
@@ -67,6 +71,9 @@ class Device(Protocol):
         Args:
             shape: Shape of the array.
             dtype: Element type.
+
+        Returns:
+            The array, with whatever its memory holds.
         """
         ...
 

@@ -19,6 +19,9 @@ def read_table(path: str | Path) -> StepTable:
     Args:
         path: File to read.
 
+    Returns:
+        The table.
+
     Raises:
         PidSamplerError: The file cannot be read, is larger than 64 MB, or holds no such table.
     """

@@ -21,6 +21,9 @@ def read_list(path: str | Path) -> Times:
     Args:
         path: File to read.
 
+    Returns:
+        float64 (n,), descending.
+
     Raises:
         PidSamplerError: The file cannot be read or is larger than 2 MB, a line is no number, or the times are no list,
             see `custom`.

@@ -228,6 +228,9 @@ class Learning:
             journal: Where numbers are kept, so that a run that was killed goes on from there, and ends the same to the
                 bit. A network without hashes is told from others by the problem's name alone.
 
+        Returns:
+            The table, and how it compares.
+
         Raises:
             PidSamplerError: There would be fewer than two runs to compare on; the measure does not apply; the network
                 fails; the amplification is above `most_amplified`; or the journal's file cannot be used.

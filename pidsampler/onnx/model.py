@@ -79,6 +79,9 @@ class Model:
             backend: Device that the graphs run on.
             options: Options of the CUDA provider; None for its defaults.
 
+        Returns:
+            The model, ready to run.
+
         Raises:
             PidSamplerError: There is no such model, or the folder breaks the contract.
         """

@@ -242,6 +242,9 @@ def x0(t: float) -> Combination:
 
     Args:
         t: Noise level of x.
+
+    Returns:
+        Weights of x and x0.
     """
     _evaluated(t)
     return X0
@@ -252,6 +255,9 @@ def velocity(t: float) -> Combination:
 
     Args:
         t: Noise level of x, above 0.
+
+    Returns:
+        Weights of x and x0.
     """
     t = _evaluated(t)
     return Combination(a=1.0 / t, b=-1.0 / t)
@@ -262,6 +268,9 @@ def eps(t: float) -> Combination:
 
     Args:
         t: Noise level of x, above 0.
+
+    Returns:
+        Weights of x and x0.
     """
     t = _evaluated(t)
     return Combination(a=1.0 / t, b=-(1.0 - t) / t)

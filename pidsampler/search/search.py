@@ -146,6 +146,9 @@ class Search:
             journal: Where the costs of lists are kept, so that a search that was killed goes on from there, and ends
                 the same to the bit. A network without hashes is told from others by the problem's name alone.
 
+        Returns:
+            The list of times, and how it compares.
+
         Raises:
             PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, every list
                 fails, or the journal's file cannot be used.

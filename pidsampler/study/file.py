@@ -39,6 +39,9 @@ def read_study(path: str | Path) -> Study:
     Args:
         path: File to read.
 
+    Returns:
+        The study.
+
     Raises:
         PidSamplerError: The file cannot be read, is larger than 1 MB, or is no study.
     """

@@ -87,6 +87,9 @@ def run_study(
         on_progress: Called after each run.
         engine: "local" for this machine, or "ray" for a cluster, see `jobs.ray.cluster`.
 
+    Returns:
+        All runs with their measures.
+
     Raises:
         PidSamplerError: The study cannot begin or be written. A run or a measure that fails is a result, and the rest
             goes on.
@@ -140,6 +143,9 @@ def estimate(study: Plan, folder: str | Path, *, device: str = "auto", processes
         folder: Output folder.
         device: "auto", "cpu" or "cuda".
         processes: Number of worker processes.
+
+    Returns:
+        Runs, time, and what is known to fail.
 
     Raises:
         PidSamplerError: The study cannot begin.

@@ -41,6 +41,9 @@ class Study(Plan):
             on_progress: Function called after each run.
             engine: "local" for this machine, or "ray" for a cluster.
 
+        Returns:
+            All runs with their measures.
+
         Raises:
             PidSamplerError: The study cannot begin or be written. A run or a measure that fails is a result.
         """
@@ -53,6 +56,9 @@ class Study(Plan):
             folder: Output folder.
             device: "auto", "cpu" or "cuda".
             processes: Number of worker processes.
+
+        Returns:
+            Runs, time, and what is known to fail.
 
         Raises:
             PidSamplerError: The study cannot begin.

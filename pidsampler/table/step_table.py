@@ -181,6 +181,9 @@ class StepTable:
 
         The deviations of a biased table are computed anew.
 
+        Returns:
+            The table.
+
         Raises:
             PidSamplerError: The text is no such JSON, or the table fails its checks.
         """

@@ -115,6 +115,9 @@ def subset(times: TimesLike, steps: int) -> Times:
         times: Descending times that end in 0.
         steps: Number of steps, 1..n.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
     Raises:
         PidSamplerError: There are fewer steps in the list, or it is not as described.
 
@@ -169,6 +172,9 @@ def resample(times: TimesLike, steps: int) -> Times:
     Args:
         times: Descending times that end in 0.
         steps: Number of steps, from 2.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
 
     Raises:
         PidSamplerError: The list is not as described, or has other ends.

@@ -81,6 +81,9 @@ class Tiling:
             overlap: Pixels that neighbouring tiles share at least; None for 128, or half of a smaller tile.
             max_memory: Most memory to use; None for what is free.
 
+        Returns:
+            The tiling.
+
         Raises:
             PidSamplerError: One cannot be read.
         """

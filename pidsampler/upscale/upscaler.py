@@ -165,6 +165,9 @@ class Upscaler:
             accept_license: Whether a model of Hugging Face may be downloaded; without it, its license is said.
             tiling: How large results are cut up, and by how much memory; None as what is free asks for.
 
+        Returns:
+            The upscaler.
+
         Raises:
             PidSamplerError: The folder breaks the contract, onnxruntime is missing, or the device cannot be had.
         """
@@ -204,6 +207,9 @@ class Upscaler:
             on_step: As in `sample`.
             progress: Called after each call of the network, of which tiles need several a step, with its share of all.
             **options: Those of `Options`.
+
+        Returns:
+            The picture and its record; of a list of inputs, a list of these.
 
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
@@ -248,6 +254,9 @@ class Upscaler:
             pair: Bind a `Pair` of networks, for a sampler that guides by its rows (`StepTable.asks_both`).
             on_tile: Called as on_tile(done, total) after each tile of each step, where there are several.
             **options: Those of `Options` that matter here: `CONDITIONS`, where seed is that of the latent's noise.
+
+        Returns:
+            The input's tensors and the network, for a loop of one's own.
 
         Raises:
             PidSamplerError: An argument is not as described, it does not fit into memory, or the encoder failed.

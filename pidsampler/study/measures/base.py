@@ -119,6 +119,9 @@ def measure(
         needs: Fields of `Sample` that must be there.
         imports: Modules that it imports and that may be missing.
 
+    Returns:
+        A decorator of a function of a `Sample`.
+
     Raises:
         PidSamplerError: `better` is none of its words, or `needs` names what a Sample has not.
     """
