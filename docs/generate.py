@@ -32,8 +32,18 @@ def _api() -> dict[str, str]:
         title = _heading(module.removeprefix("pidsampler."))
         text = f"{title}.. automodule:: {module}\n   :no-members:\n   :no-index:\n\n"
         pages[f"api/{module}.rst"] = text + "\n".join(map(_entry, listed))
+    pages["api/pidsampler.interop.diffusers.rst"] = _heading("interop.diffusers") + _DIFFUSERS
     return {"api.rst": _heading("API") + _INTRODUCTION + _toctree(pages), **pages}
 
+
+# Sphinx reads it in place of PyTorch and diffusers, which the site is built without.
+_DIFFUSERS = """.. automodule:: pidsampler.interop.diffusers
+   :no-members:
+   :no-index:
+
+.. autoclass:: pidsampler.interop.diffusers.scheduler.TableScheduler
+   :members:
+"""
 
 _INTRODUCTION = """The public names, a page for each module that holds some. Each page is made of the docstrings.
 A name that the package has too, such as ``pidsampler.Row``, is described there and not once more.
