@@ -20,6 +20,7 @@ from referencing import Registry, Resource
 
 import pidsampler as ps
 from pidsampler.cli.main import build_parser
+from pidsampler.errors import ConfigError
 from pidsampler.io.records import read_record
 from pidsampler.onnx.manifest import Manifest
 from pidsampler.study.file import read_study
@@ -255,6 +256,28 @@ def described(path, thing):
         gives = inspect.unwrap(thing).__annotations__.get("return", "None")
         if gives not in ("None", None) and not re.search(r"\b(?:return|yield)s?\b", docstring, re.IGNORECASE):
             yield f"{path} does not say what it returns"
+
+
+def untold(x: int, y: int) -> int:
+    """Sum of two.
+
+    Args:
+        y: One of them.
+        z: The other one.
+    """
+    if y:
+        raise ConfigError("no")
+    return y
+
+
+def test_what_a_docstring_lacks_is_found():
+    assert [*described("untold", untold)] == [
+        "untold does not say what x is",
+        "untold describes z, which it does not take",
+        "the Args of untold lack x",
+        "untold does not say when it raises an error",
+        "untold does not say what it returns",
+    ]
 
 
 @pytest.mark.parametrize("path", ENTRIES)
