@@ -105,7 +105,12 @@ def _folded(name: str) -> str:
 
 
 def missing_extra(module: str, extra: str) -> MissingDependencyError:
-    """Return the error for an optional package that is not installed; it names the extra to install."""
+    """Return the error for an optional package that is not installed; it names the extra to install.
+
+    Args:
+        module: Package that is missing.
+        extra: Extra that brings it.
+    """
     return MissingDependencyError(f"{module} is not installed: pip install 'pidsampler[{extra}]'")
 
 
@@ -116,6 +121,9 @@ def optional(module: str, package: str, *, extra: str = "study") -> ModuleType:
         module: Such as "scipy.special".
         package: What to install for it, such as "scipy".
         extra: The extra of pidsampler that brings it.
+
+    Returns:
+        The module.
 
     Raises:
         PidSamplerError: The package is not installed.

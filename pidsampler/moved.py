@@ -223,7 +223,7 @@ def attribute(old: str, new: str) -> Any:
         _deprecated(f"the attribute {old} of {type(self).__name__} is called {new} now")
         return attrgetter(new)(self)
 
-    return property(read)
+    return property(read, doc=f"Old name of `{new}`, until version 0.3.")
 
 
 def _as_before(function: F, renamed: Mapping[str, str]) -> F:

@@ -34,6 +34,11 @@ class Run:
     `run.advance(net)` is one row of this, `run.finish(net)` all that are left. All state of a run is in this object:
     two runs can interleave, and a loop can be left at any row.
 
+    Args:
+        seeds: Seed of each image.
+        backend: Owner of x, which does the rows.
+        noise: Function of (seed, draw, shape) that makes the noise; None for Philox.
+
     Attributes:
         table: The StepTable, with the draws of the noise asked for.
         x: (B, ...) array, the state; changed in place by each step.
@@ -288,6 +293,9 @@ def start(
             where draw 0 is the initial noise.
         inplace: Use x's own memory as the state instead of a copy.
         backend: Backend of x, by name or as an object; None is that which owns it, see `backend_of`.
+
+    Returns:
+        The run, before its first row.
 
     Raises:
         PidSamplerError: The sampler is none; x is of another type or shape, or in place and not contiguous; a seed is

@@ -160,7 +160,10 @@ def test_pillow_opens_only_named_formats():
 
 def test_the_upscaler_is_a_short_composition():
     (upscaler,) = (node for node in TREES["upscale/upscaler.py"].body if getattr(node, "name", "") == "Upscaler")
-    assert upscaler.end_lineno - upscaler.lineno + 1 < 128
+    strings = (node.body[0] for node in ast.walk(upscaler) if isinstance(node, (*FUNCTIONS, ast.ClassDef)))
+    docstrings = [s for s in strings if isinstance(s, ast.Expr) and isinstance(getattr(s.value, "value", 0), str)]
+    lines = upscaler.end_lineno - upscaler.lineno + 1 - sum(s.end_lineno - s.lineno + 1 for s in docstrings)
+    assert lines <= 80
 
 
 def _decorators(node):

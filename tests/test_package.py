@@ -99,6 +99,7 @@ def test_changelog_and_version_agree(repository):
     changelog = (repository / "CHANGELOG.md").read_text()
     releases = [name for name in re.findall(r"^## (.*)$", changelog, re.M) if name != "Unreleased"]
     assert releases[0] == pidsampler.__version__
+    assert f"\nversion: {pidsampler.__version__}\n" in (repository / "CITATION.cff").read_text()
 
 
 def test_every_module_has_a_docstring():
@@ -133,13 +134,15 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
             "diffusers",
             "completion",
             "test",
+            "docs",
             "dev",
         ),
     }
 
 
-def test_the_readmes_tour_runs(readme, repository, tmp_path):
-    tour = blocks(readme)[0]
+@pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md"])
+def test_the_tours_run(name, repository, tmp_path):
+    tour = blocks((repository / name).read_text(encoding="utf-8"))[0]
     assert len([line for line in tour.splitlines() if line.strip()]) <= 20
     (tmp_path / "examples").mkdir()
     with Image.open(repository / "examples" / "chameleon.jpg") as photo:

@@ -4,36 +4,14 @@ import difflib
 import importlib
 import inspect
 import re
+import sys
 import types
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1] / "docs"))
+from reference import MODULES, public
+
 STORED = Path(__file__).with_name("signatures.txt")
-MODULES = (
-    "timesteps",
-    "noise",
-    "schedulers",
-    "denoiser",
-    "study",
-    "study.plan",
-    "study.run",
-    "study.measures",
-    "search",
-    "learn",
-    "bench",
-    "interop",
-    "export",
-)
-
-
-def public(module):
-    """The names of a module's `__all__`, or of what it or its submodules define."""
-    if hasattr(module, "__all__"):
-        return sorted(module.__all__)
-    return sorted(
-        name
-        for name, value in vars(module).items()
-        if not name.startswith("_") and f"{getattr(value, '__module__', None)}.".startswith(f"{module.__name__}.")
-    )
 
 
 def signature(thing):
@@ -65,7 +43,7 @@ def described(name, thing):
 
 def signatures():
     lines = []
-    for path in ("", *MODULES):
+    for path in MODULES:
         module = importlib.import_module(f"pidsampler.{path}".rstrip("."))
         for name in public(module):
             lines += described(f"{path}.{name}".lstrip("."), getattr(module, name))

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 
 from ..table import Row
 
-Array = Any  # numpy.ndarray, cupy.ndarray, or that of another library
+Array = Any
+"""An array of numpy, CuPy, or another library."""
 
 DLPACK_CPU = 1  # DLPack's device types
 DLPACK_CUDA = (2, 13)  # the card's own memory, and managed
@@ -41,7 +42,11 @@ class Device(Protocol):
         ...
 
     def active(self) -> AbstractContextManager[Any]:
-        """Make its stream the current one: what array operations do inside is ordered with its own work."""
+        """Make its stream the current one: what array operations do inside is ordered with its own work.
+
+        Returns:
+            A context, to be entered by `with`.
+        """
         ...
 
     def free_memory(self) -> int | None:
@@ -61,7 +66,15 @@ class Device(Protocol):
         ...
 
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
-        """Allocate an array of an element type of numpy, or of that of one of its arrays."""
+        """Allocate an array of an element type of numpy, or of that of one of its arrays.
+
+        Args:
+            shape: Shape of the array.
+            dtype: Element type.
+
+        Returns:
+            The array, with whatever its memory holds.
+        """
         ...
 
     def adopt(self, x: Any) -> Array:
@@ -73,7 +86,11 @@ class Device(Protocol):
         ...
 
     def to_host(self, x: Array) -> NDArray[Any]:
-        """Return an array as one of numpy: a view where the memory is the host's, else a copy."""
+        """Return an array as one of numpy: a view where the memory is the host's, else a copy.
+
+        Args:
+            x: Array of the device.
+        """
         ...
 
     def write(self, x: Array, out: Array) -> None:
@@ -81,15 +98,27 @@ class Device(Protocol):
         ...
 
     def dtype(self, x: Array) -> Any:
-        """Return numpy's element type for that of an array."""
+        """Return numpy's element type for that of an array.
+
+        Args:
+            x: Array of the device.
+        """
         ...
 
     def writable(self, x: Array) -> bool:
-        """Return whether an array is C-contiguous and may be written to."""
+        """Return whether an array is C-contiguous and may be written to.
+
+        Args:
+            x: Array of the device.
+        """
         ...
 
     def pointer(self, x: Array) -> int:
-        """Return the address of the first element, for IO binding."""
+        """Return the address of the first element, for IO binding.
+
+        Args:
+            x: Array of the device.
+        """
         ...
 
 
@@ -112,7 +141,16 @@ class Stepper(Protocol):
         keep: float = 0.0,
         scale: float = 1.0,
     ) -> None:
-        """x = keep*x + scale*N(seed of the image, draw, stream), in place."""
+        """x = keep*x + scale*N(seed of the image, draw, stream), in place.
+
+        Args:
+            x: (B, ...) array, changed in place.
+            seeds: Seed of each image.
+            draw: Number of the draw.
+            stream: Number of the stream.
+            keep: Weight of x as it was.
+            scale: Weight of the noise.
+        """
         ...
 
     def step(
@@ -121,11 +159,26 @@ class Stepper(Protocol):
         """Do one row of a table: x and the saved tensors it names change in place.
 
         `copy`, of any floating type, becomes the new x too: what a network of another type reads next.
+
+        Args:
+            row: Row to do.
+            x: (B, ...) array, the state.
+            m: Output of the network, like x.
+            saved: Saved tensors, one a slot.
+            seeds: Seed of each image.
+            copy: Array like x that becomes the new x too; None for none.
         """
         ...
 
     def predict_x0(self, row: Row, x: Array, *, m: Array, out: Array) -> None:
-        """out = clip(p*x + q*m)."""
+        """out = clip(p*x + q*m).
+
+        Args:
+            row: Row that says p, q and clip.
+            x: (B, ...) array, the state.
+            m: Output of the network, like x.
+            out: Array like x, which is written.
+        """
         ...
 
 

@@ -51,14 +51,22 @@ class HostDevice(ABC):
 
     @abstractmethod
     def empty(self, shape: Sequence[int], dtype: Any) -> Array:
-        """Allocate."""
+        """Allocate.
+
+        Returns:
+            The array, with whatever its memory holds.
+        """
 
     @abstractmethod
     def adopt(self, x: Any) -> Array:
         """Return x as this backend's array."""
 
     def active(self) -> AbstractContextManager[Any]:
-        """Nothing to make current: work is done in order."""
+        """Nothing to make current: work is done in order.
+
+        Returns:
+            A context that does nothing.
+        """
         return nullcontext()
 
     def free_memory(self) -> int | None:

@@ -20,6 +20,7 @@ Factory = Callable[[], Backend]
 BACKENDS: Registry[Factory] = Registry(
     "backend", "pidsampler.backends", names=lambda factory: (getattr(factory, "name", None) or factory.__name__,)
 )
+"""The backends by name: functions or classes without arguments that make one."""
 
 
 def _numpy() -> Backend:

@@ -76,6 +76,9 @@ def steps(
         rounds: Samples of each, at least 6; None is 20, and with a model 6.
         backend: Backend that does the rows.
 
+    Returns:
+        A timing for each sampler and kind, in order.
+
     Raises:
         PidSamplerError: An argument is not as described, a row does not do what its formula says, or the model failed.
     """

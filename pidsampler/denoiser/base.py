@@ -32,8 +32,10 @@ class Denoiser(Protocol):
 
 
 NetworkLike = Denoiser | Callable[[Any, float], Any]
-# Or (conditional, unconditional), for tables whose rows ask both.
+"""A `Denoiser`, or any function net(x, t) -> m."""
+
 DenoiserLike = NetworkLike | tuple[NetworkLike, NetworkLike]
+"""A network, or (conditional, unconditional), for tables whose rows ask both."""
 
 
 def as_denoiser(network: DenoiserLike) -> Denoiser:
@@ -60,6 +62,10 @@ def as_denoiser(network: DenoiserLike) -> Denoiser:
 
 def network_of(denoiser: DenoiserLike, net: int) -> Denoiser:
     """Return the one of a denoiser's networks that a row asks: 0 the conditional, 1 the unconditional.
+
+    Args:
+        denoiser: Network, or a pair of two.
+        net: Network that is asked, 0 or 1.
 
     Raises:
         PidSamplerError: As `as_denoiser`; or the unconditional one is asked, and there is one network only.

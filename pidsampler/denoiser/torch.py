@@ -36,7 +36,11 @@ class TorchNetwork:
         self._device, self._dtype = device, dtype
 
     def predict(self, x: Array, t: float, out: Array) -> None:
-        """Write the module's output at x, t in (0, 1]."""
+        """Write the module's output at x, t in (0, 1].
+
+        Raises:
+            PidSamplerError: t is outside its range, or the module's output is no tensor of x's shape.
+        """
         torch, t = self._torch, number("t", t, low=0, high=1, above=True)
         parameters = list(self._module.parameters()) if isinstance(self._module, torch.nn.Module) else []
         floating = [p for p in parameters if p.is_floating_point()]

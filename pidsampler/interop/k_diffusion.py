@@ -57,7 +57,13 @@ def sampler(spec: SamplerLike, *, space: str | None = None, noise: str | NoiseFu
 
 @attrs.frozen
 class KSampler:
-    """A sampler as k-diffusion and ComfyUI call it, made by `sampler`."""
+    """A sampler as k-diffusion and ComfyUI call it, made by `sampler`.
+
+    Args:
+        spec: Sampler, as in `sampler`.
+        space: "flow", "ve" or None, as in `sampler`.
+        noise: Noise of the rows, as in `sampler`.
+    """
 
     spec: Any
     space: str | None = attrs.field(kw_only=True)

@@ -56,6 +56,9 @@ def find_record(path: Path) -> dict[str, Any] | None:
     """Return the record in a PNG that we wrote, or None where a file is none such.
 
     The chunks before the pixels are read as they are: Pillow opens no picture that it finds too large.
+
+    Args:
+        path: File to look into.
     """
     path = file_path("path", path)
     try:

@@ -16,6 +16,12 @@ MOST_BYTES = 64_000_000
 def read_table(path: str | Path) -> StepTable:
     """Read a table that `StepTable.to_json` wrote, such as the command `table` prints as JSON.
 
+    Args:
+        path: File to read.
+
+    Returns:
+        The table.
+
     Raises:
         PidSamplerError: The file cannot be read, is larger than 64 MB, or holds no such table.
     """
@@ -29,6 +35,11 @@ def read_table(path: str | Path) -> StepTable:
 
 def write_table(path: str | Path, table: StepTable, *, overwrite: bool = False) -> None:
     """Write a table for `read_table`, whole or not at all.
+
+    Args:
+        path: File to write.
+        table: Table to write.
+        overwrite: Whether a file that is there is replaced.
 
     Raises:
         PidSamplerError: The file exists and `overwrite` is false, or cannot be written.

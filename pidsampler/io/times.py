@@ -18,6 +18,12 @@ _MOST_BYTES = 2_000_000
 def read_list(path: str | Path) -> Times:
     """Read a list of times from a text file, bit for bit: one a line, but for empty lines and those that begin with #.
 
+    Args:
+        path: File to read.
+
+    Returns:
+        float64 (n,), descending.
+
     Raises:
         PidSamplerError: The file cannot be read or is larger than 2 MB, a line is no number, or the times are no list,
             see `custom`.
@@ -40,6 +46,12 @@ def read_list(path: str | Path) -> Times:
 @moved.keywords()
 def write_list(path: str | Path, times: TimesLike, *, comments: Sequence[str] = (), overwrite: bool = False) -> None:
     """Write a list of times for `read_list`, below lines of comment, whole or not at all.
+
+    Args:
+        path: File to write.
+        times: Descending times.
+        comments: Lines to put first, each behind a "#".
+        overwrite: Whether a file that is there is replaced.
 
     Raises:
         PidSamplerError: The times are no list; or the file exists and `overwrite` is false, or cannot be written.

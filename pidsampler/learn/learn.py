@@ -147,6 +147,9 @@ class Learning:
     def extent(self, problem: Problem) -> Extent:
         """Return what `run` would take; nothing is run.
 
+        Args:
+            problem: Model and pictures or noise to fit on.
+
         Raises:
             PidSamplerError: There would be fewer than two runs to compare on, or more than a history can name; or the
                 measure does not apply.
@@ -196,6 +199,9 @@ class Learning:
     def seconds(self, problem: Problem) -> float:
         """Return about how many seconds `run` would take: three calls are timed, on the first image.
 
+        Args:
+            problem: Model and pictures or noise to fit on.
+
         Raises:
             PidSamplerError: As `extent`, or the network fails.
         """
@@ -221,6 +227,9 @@ class Learning:
                 many calls there will be; an exception cancels.
             journal: Where numbers are kept, so that a run that was killed goes on from there, and ends the same to the
                 bit. A network without hashes is told from others by the problem's name alone.
+
+        Returns:
+            The table, and how it compares.
 
         Raises:
             PidSamplerError: There would be fewer than two runs to compare on; the measure does not apply; the network

@@ -128,7 +128,15 @@ class LinearSolver:
         return [[*row, *bias] for row, bias in zip(self.weights, biases, strict=True)]
 
     def with_numbers(self, times: Sequence[float], found: Sequence[float]) -> LinearSolver:
-        """Return the solver of other times, and of other `numbers`, all in one row."""
+        """Return the solver of other times, and of other `numbers`, all in one row.
+
+        Args:
+            times: Descending times.
+            found: Values of `numbers`, all in one row.
+
+        Raises:
+            PidSamplerError: There are more or fewer values than the solver has.
+        """
         wanted, flat = sum(map(len, self.numbers)), numbers("found", found)
         if len(flat) != wanted:
             raise ConfigError(f"found has {len(flat)} numbers, expected {wanted}")

@@ -18,8 +18,11 @@ from ..schedulers.exact import log_snr
 from ..table import Combination, Row, StepTable, Terms, combined
 from ..values import instance
 
-# (seed, draw, shape of one image) -> its float32 noise, such as `noise.normal`. Draw 0 is the initial noise.
 NoiseFunction = Callable[[int, int, tuple[int, ...]], Any]
+"""A function (seed, draw, shape of one image) -> its float32 noise, such as `noise.normal`.
+
+Draw 0 is the initial noise.
+"""
 
 # The Brownian path runs over log-SNR from -32 to 32, and is halved 22 times: to 2^-16.
 _BOUND, _CELL, _LEVELS = 32.0, 2.0**-16, 22

@@ -25,7 +25,11 @@ from ..moved import keywords
 from ..values import instance, items, whole, word
 from ..values import shape as shape_
 
-SAMPLER, DEGRADE = 0, 1  # streams
+SAMPLER = 0
+"""The stream of the sampler's noise."""
+
+DEGRADE = 1
+"""The stream of the noise that is added to a latent, see `degrade_sigma`."""
 
 _MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 _WEYL = 0x9E3779B9, 0xBB67AE85
@@ -75,6 +79,13 @@ def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) ->
 def fill(out: NDArray[np.floating], seed: int, *, draw: int, stream: int = SAMPLER, start: int = 0) -> None:
     """Write the noise of flat positions start..start+len(out)-1 of one image into `out`, a 1-D array.
 
+    Args:
+        out: float32 or float64 (n,), which is written.
+        seed: Seed of the image, 64 bits.
+        draw: Number of the draw, 32 bits.
+        stream: Number of the stream, 32 bits.
+        start: First flat position.
+
     Raises:
         PidSamplerError: A number is outside its range, see `normal`.
     """
@@ -113,6 +124,11 @@ def check_seeds(seed: int | Sequence[int], batch: int) -> tuple[int, ...]:
 @keywords()
 def check_number(name: str, value: int, *, bits: int) -> int:
     """Return a whole number of so many bits.
+
+    Args:
+        name: What an error calls the number.
+        value: Number to check.
+        bits: Most bits that it may have.
 
     Raises:
         PidSamplerError: The value is no whole number, or has more bits.

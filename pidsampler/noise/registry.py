@@ -13,9 +13,11 @@ from ..values import instance, shown
 from . import coupling
 from .coupling import NoiseFunction
 
-# A kind is a function of a scheduler's table. It returns the table with other draws; or (table, noise function), where
-# the values are not those of `noise.normal`.
 NOISES: Registry[Callable[[StepTable], Any]] = Registry("noise", "pidsampler.noises")
+"""The kinds of noise by name: functions of a scheduler's table.
+
+Each returns the table with other draws; or (table, noise function), where the values are not those of `noise.normal`.
+"""
 
 
 @NOISES.register

@@ -74,6 +74,14 @@ class Model:
     def load(cls, model: str | Path, backend: Backend, *, options: CudaOptions | None = None) -> Model:
         """Load a bundled model by name, or a folder.
 
+        Args:
+            model: Bundled name, or a folder with the graphs.
+            backend: Device that the graphs run on.
+            options: Options of the CUDA provider; None for its defaults.
+
+        Returns:
+            The model, ready to run.
+
         Raises:
             PidSamplerError: There is no such model, or the folder breaks the contract.
         """

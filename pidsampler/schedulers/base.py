@@ -123,7 +123,11 @@ class TimesScheduler:
         return made
 
     def ascending(self, t_min: float) -> Self:
-        """Return the same method over the list the other way: t_min, then the times above it, for inversion."""
+        """Return the same method over the list the other way: t_min, then the times above it, for inversion.
+
+        Args:
+            t_min: Noise level that the list begins at, above 0.
+        """
         t_min = number("t_min", t_min, low=0, high=1, above=True)
         made = copy.copy(self)
         object.__setattr__(made, "_times", (t_min, *(t for t in reversed(self._times) if t > t_min)))
@@ -234,19 +238,40 @@ X0 = Combination(b=1.0)
 
 
 def x0(t: float) -> Combination:
-    """x0 itself."""
+    """x0 itself.
+
+    Args:
+        t: Noise level of x.
+
+    Returns:
+        Weights of x and x0.
+    """
     _evaluated(t)
     return X0
 
 
 def velocity(t: float) -> Combination:
-    """v = (x - x0) / t."""
+    """v = (x - x0) / t.
+
+    Args:
+        t: Noise level of x, above 0.
+
+    Returns:
+        Weights of x and x0.
+    """
     t = _evaluated(t)
     return Combination(a=1.0 / t, b=-1.0 / t)
 
 
 def eps(t: float) -> Combination:
-    """eps = (x - (1 - t)*x0) / t."""
+    """eps = (x - (1 - t)*x0) / t.
+
+    Args:
+        t: Noise level of x, above 0.
+
+    Returns:
+        Weights of x and x0.
+    """
     t = _evaluated(t)
     return Combination(a=1.0 / t, b=-(1.0 - t) / t)
 

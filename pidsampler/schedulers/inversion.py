@@ -20,6 +20,9 @@ def inverted(sampler: Scheduler, t_min: float = 0.001) -> StepTable:
         sampler: A scheduler of a list that draws no noise, such as "heun@uniform:8".
         t_min: Noise level to begin at, in (0, 1), below the list's first time.
 
+    Returns:
+        The table from t_min up.
+
     Raises:
         PidSamplerError: The sampler has no list, draws noise, guides by its rows, or begins at or below t_min; or its
             formula has no step up to 1, as those in log-SNR.

@@ -68,6 +68,9 @@ class Restart(TimesScheduler):
     def ascending(self, t_min: float) -> Self:
         """Raise an error: a step up is one of its returns.
 
+        Args:
+            t_min: Noise level that the list would begin at.
+
         Raises:
             PidSamplerError: Always.
         """

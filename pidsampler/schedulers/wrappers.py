@@ -134,6 +134,9 @@ def detail(
         exponent: Power of the rise and the fall, 0..10.
         smooth: Whether they are half a cosine, and not straight.
 
+    Returns:
+        The wrapped sampler's table.
+
     Raises:
         PidSamplerError: An option is out of its range, or a row does not read x0 of a velocity at the time told.
 
@@ -172,6 +175,9 @@ def lying(sampler: Scheduler, factor: float = -0.05, *, start: float = 0.1, end:
         start: Where it begins, as a share of the way from t = 1 to 0, 0..1.
         end: Where it ends, 0..1.
 
+    Returns:
+        The wrapped sampler's table.
+
     Raises:
         PidSamplerError: As `detail`.
 
@@ -209,6 +215,9 @@ def decoupled(sampler: Scheduler, at: Any = None) -> StepTable:
         sampler: Scheduler or table.
         at: One time for each row, in (0, 1]: a list, or a text such as "0.98/0.6/0.3" in a spec. None changes nothing.
 
+    Returns:
+        The wrapped sampler's table.
+
     Raises:
         PidSamplerError: A time is out of its range, or they are not as many as the rows.
 
@@ -242,6 +251,9 @@ def time_shift(sampler: Scheduler, by: float = -0.01, *, cutoff: float = 0.0) ->
         by: What is added to the time told, -1..1; it stays in (0, 1]: a row for which it would not is left as it is.
         cutoff: Noise level down to which times are shifted, 0..1.
 
+    Returns:
+        The wrapped sampler's table.
+
     Raises:
         PidSamplerError: An option is out of its range.
 
@@ -265,6 +277,9 @@ def s_noise(sampler: Scheduler, factor: float = 1.003) -> StepTable:
     Args:
         sampler: Scheduler or table; of one that draws none, nothing changes.
         factor: From 0. EDM has 1.003 to 1.007 to make up for detail that networks lose.
+
+    Returns:
+        The wrapped sampler's table.
 
     Raises:
         PidSamplerError: The factor is out of its range.
@@ -295,6 +310,9 @@ def epsilon_scaling(
             next to nothing of x0 there: give `t_max`.
         t_max: Rows above this noise level are left as they are, 0..1.
 
+    Returns:
+        The wrapped sampler's table.
+
     Raises:
         PidSamplerError: An option is out of its range; the divisor at a row is not above 0; or eps is scaled at t = 1.
 
@@ -324,6 +342,9 @@ def dcw(sampler: Scheduler, scale: float = 0.02) -> StepTable:
     Args:
         sampler: Scheduler or table; of a table, which does not tell its steps, each time that a row ends at ends one.
         scale: -1..1.
+
+    Returns:
+        The wrapped sampler's table.
 
     Raises:
         PidSamplerError: The scale is out of its range.

@@ -146,6 +146,9 @@ class Search:
             journal: Where the costs of lists are kept, so that a search that was killed goes on from there, and ends
                 the same to the bit. A network without hashes is told from others by the problem's name alone.
 
+        Returns:
+            The list of times, and how it compares.
+
         Raises:
             PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, every list
                 fails, or the journal's file cannot be used.
@@ -175,6 +178,9 @@ class Search:
     def most_calls(self, problem: Problem) -> int:
         """Return the most model calls that `run` would make; nothing is run.
 
+        Args:
+            problem: Pictures or noise to search on.
+
         Raises:
             PidSamplerError: The measure does not apply, there would be fewer than two runs to compare on, or too many.
         """
@@ -200,6 +206,9 @@ class Search:
 
     def seconds(self, problem: Problem) -> float:
         """Return about how many seconds `run` would take at most: a few calls are timed, on the first image.
+
+        Args:
+            problem: Pictures or noise to search on.
 
         Raises:
             PidSamplerError: As `most_calls`, or the network fails.

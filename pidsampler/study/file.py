@@ -36,6 +36,12 @@ def read_study(path: str | Path) -> Study:
 
     Paths in it are relative to its folder.
 
+    Args:
+        path: File to read.
+
+    Returns:
+        The study.
+
     Raises:
         PidSamplerError: The file cannot be read, is larger than 1 MB, or is no study.
     """

@@ -87,6 +87,9 @@ def run_study(
         on_progress: Called after each run.
         engine: "local" for this machine, or "ray" for a cluster, see `jobs.ray.cluster`.
 
+    Returns:
+        All runs with their measures.
+
     Raises:
         PidSamplerError: The study cannot begin or be written. A run or a measure that fails is a result, and the rest
             goes on.
@@ -134,6 +137,15 @@ def run_study(
 @moved.keywords()
 def estimate(study: Plan, folder: str | Path, *, device: str = "auto", processes: int = 1) -> Estimate:
     """Say what `run_study` with the same arguments would take; a run of each model is made three times, to time it.
+
+    Args:
+        study: Study to time.
+        folder: Output folder.
+        device: "auto", "cpu" or "cuda".
+        processes: Number of worker processes.
+
+    Returns:
+        Runs, time, and what is known to fail.
 
     Raises:
         PidSamplerError: The study cannot begin.

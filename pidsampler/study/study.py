@@ -34,6 +34,16 @@ class Study(Plan):
     ) -> Results:
         """Carry it out, or go on where it was stopped, and write its report; see `run.run_study`.
 
+        Args:
+            folder: Output folder.
+            device: "auto", "cpu" or "cuda".
+            processes: Number of worker processes; None is one a slot, with Ray.
+            on_progress: Function called after each run.
+            engine: "local" for this machine, or "ray" for a cluster.
+
+        Returns:
+            All runs with their measures.
+
         Raises:
             PidSamplerError: The study cannot begin or be written. A run or a measure that fails is a result.
         """
@@ -41,6 +51,14 @@ class Study(Plan):
 
     def estimate(self, folder: str | Path, *, device: str = "auto", processes: int = 1) -> Estimate:
         """Say what a run would take, and what is known to fail; see `run.estimate`.
+
+        Args:
+            folder: Output folder.
+            device: "auto", "cpu" or "cuda".
+            processes: Number of worker processes.
+
+        Returns:
+            Runs, time, and what is known to fail.
 
         Raises:
             PidSamplerError: The study cannot begin.

@@ -11,9 +11,13 @@ from ..errors import ConfigError
 from ..values import field, flag, instance, number, pairs, whole, word
 
 Terms = tuple[tuple[int, float], ...]
+"""Weights by slot or draw, as pairs: what a row holds."""
+
 TermsLike = Mapping[int, float] | Iterable[tuple[int, float]]
+"""Weights by slot or draw, as a mapping or as pairs: what a row is given."""
 
 PREDICTIONS = ("velocity", "x0", "eps")
+"""What a network may predict: the velocity eps - x0, the clean image x0, or the noise eps."""
 
 _MOST = 2**32 - 1  # of a slot or draw
 
@@ -157,6 +161,9 @@ class Row(Combination):
 def check_prediction(prediction: str) -> str:
     """Return what a network predicts, checked: "velocity" (eps - x0), "x0" or "eps".
 
+    Args:
+        prediction: Name to check.
+
     Raises:
         PidSamplerError: The name is unknown.
     """
@@ -165,6 +172,10 @@ def check_prediction(prediction: str) -> str:
 
 def x0_weights(prediction: str, t: float) -> tuple[float, float]:
     """Return (p, q) of x0 = p*x + q*m, where x has the noise level t and the network predicts m.
+
+    Args:
+        prediction: "velocity", "x0" or "eps".
+        t: Noise level of x, above 0.
 
     Raises:
         PidSamplerError: The name is unknown, t is not in (0, 1], or eps is predicted at 1, where x tells nothing of x0.

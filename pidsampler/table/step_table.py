@@ -168,7 +168,11 @@ class StepTable:
         return {"format": _FORMAT, "rows": [row(i, r) for i, r in enumerate(self.rows)], **history}
 
     def to_json(self, indent: int | None = None) -> str:
-        """Return JSON that `from_json` reads back to an equal table: floats are written to round-trip."""
+        """Return JSON that `from_json` reads back to an equal table: floats are written to round-trip.
+
+        Args:
+            indent: Spaces a level, 0..99; None writes one line.
+        """
         return json.dumps(self.to_dict(), indent=None if indent is None else whole("indent", indent, low=0, high=99))
 
     @classmethod
@@ -176,6 +180,9 @@ class StepTable:
         """Read a table that `to_json` wrote, of this or an earlier version, and check it as any other.
 
         The deviations of a biased table are computed anew.
+
+        Returns:
+            The table.
 
         Raises:
             PidSamplerError: The text is no such JSON, or the table fails its checks.
@@ -210,7 +217,11 @@ class StepTable:
         return self.html(repr(self)[1:-1])
 
     def html(self, title: str) -> str:
-        """Return the table for a notebook: a drawing of its times and weights, and its first fifty rows."""
+        """Return the table for a notebook: a drawing of its times and weights, and its first fifty rows.
+
+        Args:
+            title: Heading.
+        """
         lines = {"t": self.times, "a: x": [row.a for row in self.rows], "b: x0": [row.b for row in self.rows]}
         for slot in range(min(self.slots, 3)):
             lines[f"h: S{slot}"] = [dict(row.h).get(slot, 0.0) for row in self.rows]

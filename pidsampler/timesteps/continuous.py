@@ -161,6 +161,9 @@ def log_snr(steps: int, t_max: float = 0.999, *, t_min: float = 0.001) -> Times:
 def cosine(steps: int) -> Times:
     """Return the cosine schedule in flow time, sin(u) / (sin(u) + cos(u)) for u from pi/2 to 0.
 
+    Args:
+        steps: Number of steps, from 1.
+
     Source: Nichol and Dhariwal (arXiv 2102.09672); in flow time it is CosMap of SD3 (arXiv 2403.03206), equation 21.
     """
     u = uniform(steps) * (math.pi / 2)

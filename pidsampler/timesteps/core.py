@@ -111,6 +111,16 @@ def custom(times: TimesLike, partial: bool = False) -> Times:
 def subset(times: TimesLike, steps: int) -> Times:
     """Choose `steps` steps, 1 to n, from a list of n: the times at indices round(linspace(0, n, steps + 1)).
 
+    Args:
+        times: Descending times that end in 0.
+        steps: Number of steps, 1..n.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: There are fewer steps in the list, or it is not as described.
+
     Source: PiD's inference code, which applies this rule to its own list of four steps.
     """
     full, steps = custom(times, partial=True), whole("steps", steps)
@@ -142,6 +152,10 @@ def shift(times: TimesLike, shift: float) -> Times:
 
     It multiplies the ratio t/(1 - t) of noise to signal by `shift`; 0 and 1 stay.
 
+    Args:
+        times: Descending times in 0..1.
+        shift: Factor, above 0.
+
     Source: SD3 (arXiv 2403.03206), equation 23; FLUX's mu is log(shift).
     """
     t, shift = custom(times, partial=True), checked("shift", shift)
@@ -154,6 +168,16 @@ def resample(times: TimesLike, steps: int) -> Times:
 
     This is how a trained list such as PiD's is taken to another length: the first time, the last one and 0 stay. The
     list has at least two steps, starts below 1, where log-SNR is infinite, and ends in 0.
+
+    Args:
+        times: Descending times that end in 0.
+        steps: Number of steps, from 2.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: The list is not as described, or has other ends.
 
     Source: the log-linear interpolation of "Align your steps" (arXiv 2404.14507), in log-SNR.
     """

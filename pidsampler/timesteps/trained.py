@@ -20,6 +20,10 @@ from .core import shift as shifted_by
 def simple(steps: int, shift: float = 1.0) -> Times:
     """Return every (1000/steps)-th of the 1000 discrete times of a flow model, from 1 down, then 0; 1 to 1000 steps.
 
+    Args:
+        steps: Number of steps, 1..1000.
+        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+
     Source: ComfyUI, simple_scheduler over ModelSamplingDiscreteFlow.
     """
     steps = count(steps, 1000)
@@ -29,6 +33,10 @@ def simple(steps: int, shift: float = 1.0) -> Times:
 
 def normal(steps: int, shift: float = 1.0) -> Times:
     """Return `steps` equally spaced times from 1 to the smallest, each shifted, then 0.
+
+    Args:
+        steps: Number of steps, from 1.
+        shift: Shift of the times, above 0; above 1 it moves them towards noise.
 
     Source: ComfyUI, normal_scheduler over ModelSamplingDiscreteFlow, whose smallest time, the shifted 1/1000, is
     shifted once more, as in `sgm_uniform`; "discrete" of stable-diffusion.cpp but for that.
@@ -55,6 +63,10 @@ def ddim_uniform(steps: int, shift: float = 1.0) -> Times:
 
     The list has the ceiling of 999 / (1000 // steps) steps, which is not always `steps`, 1 to 999.
 
+    Args:
+        steps: Number of steps asked for, 1..999.
+        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+
     Source: ComfyUI, ddim_scheduler over ModelSamplingDiscreteFlow.
     """
     indices = np.arange(1, 1000, 1000 // count(steps, 999))
@@ -67,6 +79,12 @@ def beta(steps: int, a: float = 0.6, *, b: float = 0.6, shift: float = 1.0) -> T
 
     The shape parameters are above 0: below 1, `a` crowds times near 0 and `b` near 1. Quantiles that round to the same
     time count once, so from about 500 of the at most 1000 steps on the list is shorter. Needs SciPy (extra `beta`).
+
+    Args:
+        steps: Number of steps, 1..1000.
+        a: First shape parameter, above 0.
+        b: Second shape parameter, above 0.
+        shift: Shift of the times, above 0; above 1 it moves them towards noise.
 
     Source: "Beta sampling is all you need" (arXiv 2407.12173), as in ComfyUI's beta_scheduler.
     """
@@ -82,6 +100,10 @@ def beta(steps: int, a: float = 0.6, *, b: float = 0.6, shift: float = 1.0) -> T
 def beta57(steps: int, shift: float = 1.0) -> Times:
     """Return `beta` with a = 0.5 and b = 0.7: more times near 0, and fewer near 1, than with its own 0.6 and 0.6.
 
+    Args:
+        steps: Number of steps, 1..1000.
+        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+
     Source: RES4LYF, __init__.py.
     """
     return beta(steps, 0.5, b=0.7, shift=shift)
@@ -91,6 +113,10 @@ def smoothstep(steps: int, shift: float = 1.0) -> Times:
     """Return discrete times at u^2*(3 - 2*u) for equally spaced u from 1, shifted, then 0; 1 to 1000 steps.
 
     Those that round to the same time count once, so from 78 steps on the list is shorter.
+
+    Args:
+        steps: Number of steps, 1..1000.
+        shift: Shift of the times, above 0; above 1 it moves them towards noise.
 
     Source: stable-diffusion.cpp, SmoothStepScheduler.
     """
@@ -119,7 +145,11 @@ def lcm(steps: int, original_steps: int = 50, *, shift: float = 1.0) -> Times:
 def discrete(steps: int, spacing: str = "trailing", *, shift: float = 1.0) -> Times:
     """Return `steps`, 1 to 1000, of the discrete times k/1000, spaced as diffusers names it, then 0.
 
-    `spacing` is "trailing" (from 1000 down in equal steps), "leading" (whole steps up from 1), "linspace" (both ends).
+    Args:
+        steps: Number of steps, 1..1000.
+        spacing: "trailing" (from 1000 down in equal steps), "leading" (whole steps up from 1), or "linspace" (both
+            ends).
+        shift: Shift of the times, above 0; above 1 it moves them towards noise.
 
     Source: "Common diffusion noise schedules and sample steps are flawed" (arXiv 2305.08891), table 2.
     """

@@ -195,6 +195,9 @@ def make_again(
         caption: The caption's embedding, where the record says that one was given.
         negative: The negative's embedding, likewise.
 
+    Returns:
+        The picture and its new record.
+
     Raises:
         PidSamplerError: The record does not hold all that is needed; the input, the model or an embedding is not the
             record's; or as `Upscaler.__call__`.

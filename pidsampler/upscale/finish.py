@@ -51,7 +51,12 @@ class Finish:
         return self.color or ("match" if drifts else "off")
 
     def described(self, source: Source, drifts: bool) -> dict[str, Any]:
-        """Return what the record says, as plain JSON data."""
+        """Return what the record says, as plain JSON data.
+
+        Args:
+            source: Input of the result.
+            drifts: Whether the model's colours are known to drift.
+        """
         method = self.method(source, drifts)
         return {
             "color": method,

@@ -76,6 +76,14 @@ class Tiling:
     def parse(cls, tile: str, overlap: int | None, *, max_memory: str | None) -> Tiling:
         """Read a tiling from text: a tile "auto", "off" or "1024", and memory such as "4G", "1.5GB", "800MiB".
 
+        Args:
+            tile: Side of a tile in pixels of the result, "auto" or "off".
+            overlap: Pixels that neighbouring tiles share at least; None for 128, or half of a smaller tile.
+            max_memory: Most memory to use; None for what is free.
+
+        Returns:
+            The tiling.
+
         Raises:
             PidSamplerError: One cannot be read.
         """

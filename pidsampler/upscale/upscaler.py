@@ -53,6 +53,9 @@ class Result:
             table, noise, seed, sigma, texts, guidance, finish, device and versions; and what came of it: how it was cut
             into tiles, whether memory ran out, and how its colors had drifted.
         plan: How it was cut up; of smaller tiles than asked for where memory ran out.
+        icc: Colour profile of the input; None for sRGB.
+        dpi: Resolution of the input in dots per inch, (x, y); None where it says none.
+        cicp: Four code points (ITU-T H.273) that name the colours of the input; None without.
     """
 
     array: NDArray[np.uint8]
@@ -127,7 +130,14 @@ def _new_planner(up: Upscaler) -> Planner:
 @moved.keywords()
 @attrs.frozen(eq=False)
 class Upscaler:
-    """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`. No call changes it."""
+    """A loaded model, ready to enlarge pictures; make one with `Upscaler.load`. No call changes it.
+
+    Args:
+        model: Loaded model.
+        backend: Device that samples.
+        tiling: How large pictures are cut up.
+        planner: Maker of the plans; by default one of the model, the backend and the tiling.
+    """
 
     model: Model = field(instance, kind=Model, words="a Model", repr=lambda model: model.contract.name)
     backend: Backend = field(_backend, repr=lambda backend: backend.name)
@@ -155,6 +165,9 @@ class Upscaler:
             accept_license: Whether a model of Hugging Face may be downloaded; without it, its license is said.
             tiling: How large results are cut up, and by how much memory; None as what is free asks for.
 
+        Returns:
+            The upscaler.
+
         Raises:
             PidSamplerError: The folder breaks the contract, onnxruntime is missing, or the device cannot be had.
         """
@@ -164,7 +177,11 @@ class Upscaler:
         return cls(Model.load(model, backend, options=options), backend, tiling=tiling or Tiling())
 
     def with_tiling(self, tiling: Tiling) -> Upscaler:
-        """Return an upscaler with the same loaded model that cuts results up in another way."""
+        """Return an upscaler with the same loaded model that cuts results up in another way.
+
+        Args:
+            tiling: How large pictures are cut up.
+        """
         return attrs.evolve(self, tiling=instance("tiling", tiling, kind=Tiling, words="a Tiling"))
 
     @overload
@@ -191,6 +208,9 @@ class Upscaler:
             progress: Called after each call of the network, of which tiles need several a step, with its share of all.
             **options: Those of `Options`.
 
+        Returns:
+            The picture and its record; of a list of inputs, a list of these.
+
         Raises:
             PidSamplerError: An argument is not as described, or the model failed.
         """
@@ -207,7 +227,12 @@ class Upscaler:
         return Result(array, record, plan=plan, icc=source.icc, dpi=source.dpi, cicp=source.cicp)
 
     def plan(self, source: Source, tensors: int = 2) -> TilePlan:
-        """Return how a result is cut up, see `Planner.plan`."""
+        """Return how a result is cut up, see `Planner.plan`.
+
+        Args:
+            source: Input of the result.
+            tensors: Number of tensors of the result's size that the sampler holds.
+        """
         return self._planner.plan(source, tiling=self.tiling, tensors=tensors)
 
     @moved.keywords()
@@ -230,6 +255,9 @@ class Upscaler:
             on_tile: Called as on_tile(done, total) after each tile of each step, where there are several.
             **options: Those of `Options` that matter here: `CONDITIONS`, where seed is that of the latent's noise.
 
+        Returns:
+            The input's tensors and the network, for a loop of one's own.
+
         Raises:
             PidSamplerError: An argument is not as described, it does not fit into memory, or the encoder failed.
         """
@@ -239,13 +267,23 @@ class Upscaler:
         return bind(source, asked, model=self.model, backend=self.backend, plan=plan, pair=pair, on_tile=on_tile)
 
     def output_size(self, source: Source, size: Size | None = None) -> tuple[int, int]:
-        """Return the (height, width) of a result, see `sizes.output_size`."""
+        """Return the (height, width) of a result, see `sizes.output_size`.
+
+        Args:
+            source: Input of the result.
+            size: Size or scale asked for; None for the model's own scale.
+        """
         return sizes.output_size(source, self.model, size=size)
 
     @moved.keywords(scheduler="sampler")
     @listed()
     def record(self, source: Source, sampler: SamplerLike | None = None, **options: Any) -> dict[str, Any]:
         """Return the record that `__call__` gives with these arguments, but for what shows in computing it.
+
+        Args:
+            source: Input of the result.
+            sampler: As in `Options`.
+            **options: Those of `Options`.
 
         Raises:
             PidSamplerError: The sampler, the noise, or the source's shape does not suit the model.

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import re
 import shutil
 from functools import cache
 
@@ -405,3 +406,15 @@ def test_files_of_strangers(tmp_path):
     onnx.save(model, path)
     with pytest.raises(PidSamplerError, match="it is no whole sampler: make one by"):
         WholeSampler(path, "cpu")
+
+
+def test_the_example_of_docs_one_graph(repository, photo, tmp_path, monkeypatch):
+    text = (repository / "docs" / "one-graph.md").read_text(encoding="utf-8")
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    height, width = (4 * n for n in photo.shape[:2])
+    compile("tiny", "flow-sde@pid:2", size=(height, width), output="sampler.onnx")
+    names = {"photo": photo}
+    exec(example, names)
+    assert names["pixels"].shape == (height, width, 3)
+    assert names["pixels"].std() > 1

@@ -46,6 +46,9 @@ def from_diffusers(
     Warns:
         PidSamplerWarning: The config sets keys that are not honoured; the message names them.
 
+    Returns:
+        The scheduler, with its times.
+
     Raises:
         PidSamplerError: The config cannot be read, its class is unknown, a setting has no equivalent, or an argument
             does not fit it.

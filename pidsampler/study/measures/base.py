@@ -112,6 +112,16 @@ def measure(
 ) -> Callable[[Callable[[Sample], float]], Measure]:
     """Make a Measure of the function below; for the arguments see `Measure`.
 
+    Args:
+        unit: Unit, such as "dB"; "" for a plain number.
+        better: "higher", "lower", "zero" (nearest to 0 is best) or "" (neither).
+        source: Formula, paper or package, in one line.
+        needs: Fields of `Sample` that must be there.
+        imports: Modules that it imports and that may be missing.
+
+    Returns:
+        A decorator of a function of a `Sample`.
+
     Raises:
         PidSamplerError: `better` is none of its words, or `needs` names what a Sample has not.
     """

@@ -22,6 +22,7 @@ MEASURES: Registry[Measure] = Registry(
     beside="or file.py:function of your own",
     where="list(study.measures.MEASURES)",
 )
+"""The measures by name, those of plug-ins too."""
 for _module in (pictures, flows):
     for _found in vars(_module).values():
         if isinstance(_found, Measure):

@@ -1,0 +1,296 @@
+"""README and docs/: links, examples, commands; the site's navigation; the reference, and the schemas of files."""
+
+import contextlib
+import dataclasses
+import inspect
+import io
+import json
+import re
+import shlex
+import sys
+import tomllib
+from functools import cache
+
+import numpy as np
+import pytest
+from jsonschema.validators import validator_for
+from markdown_it import MarkdownIt
+from paths import REPOSITORY
+from referencing import Registry, Resource
+
+import pidsampler as ps
+from pidsampler.cli.main import build_parser
+from pidsampler.errors import ConfigError
+from pidsampler.io.records import read_record
+from pidsampler.onnx.manifest import Manifest
+from pidsampler.study.file import read_study
+from pidsampler.study.settings import SETTINGS
+
+sys.path.append(str(REPOSITORY / "docs"))
+import reference
+
+DOCS = REPOSITORY / "docs"
+NAV = {title: group["pages"] for title, group in tomllib.loads((DOCS / "nav.toml").read_text("utf-8")).items()}
+PAGES = sorted({"README.md", *(page for pages in NAV.values() for page in pages if page.endswith(".md"))})
+# Each page with examples in Python, and the test that runs them. Those of two pages need PyTorch: .ci/run has it in an
+# environment of its own, elsewhere they are skipped.
+RUN_BY = {
+    "README.md": "tests/test_package.py",
+    "docs/benchmarks.md": "tests/bench/test_page.py",
+    "docs/comfyui.md": "tests/interop/test_k_diffusion.py",
+    "docs/diffusers.md": "tests/interop/test_pipelines.py",
+    "docs/getting-started.md": "tests/test_package.py",
+    "docs/notebooks.md": "tests/test_doors.py",
+    "docs/one-graph.md": "tests/export/test_one_graph.py",
+    "docs/own-scheduler.md": "tests/test_package.py",
+    "docs/records.md": "tests/test_doors.py",
+    "docs/studies.md": "tests/study/test_python.py",
+}
+
+
+@cache
+def tokens(page):
+    return MarkdownIt("commonmark").enable("table").parse((REPOSITORY / page).read_text("utf-8"))
+
+
+@cache
+def anchors(page):
+    """The anchors of a page's headings, as GitHub makes them."""
+    found = []
+    for opened, inline in zip(tokens(page), tokens(page)[1:], strict=False):
+        if opened.type == "heading_open":
+            text = "".join(part.content for part in inline.children if part.type in ("text", "code_inline"))
+            found.append(re.sub(r"[^\w\- ]", "", text.lower()).replace(" ", "-"))
+    return [f"{a}-{found[:i].count(a)}" if a in found[:i] else a for i, a in enumerate(found)]
+
+
+def links(page):
+    for token in tokens(page):
+        for part in token.children or ():
+            if (link := part.attrs.get("href") or part.attrs.get("src")) is not None:
+                yield link
+            if part.type == "html_inline":
+                yield from re.findall(r"(?:href|src)=\"([^\"]*)\"", part.content)
+        if token.type == "html_block":
+            yield from re.findall(r"(?:href|src)=\"([^\"]*)\"", token.content)
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_links_and_anchors_lead_somewhere(page):
+    for link in links(page):
+        if re.match(r"https?:|mailto:", link):
+            continue
+        path, _, anchor = link.partition("#")
+        target = (REPOSITORY / page).parent / path if path else REPOSITORY / page
+        assert target.exists(), f"{page} links to {link}"
+        assert target.resolve().is_relative_to(REPOSITORY), f"{page} links to {link}"
+        if anchor:
+            assert anchor in anchors(target.resolve().relative_to(REPOSITORY).as_posix()), f"{page} links to {link}"
+
+
+def test_the_navigation_has_each_page_of_docs_once():
+    listed = [page for pages in NAV.values() for page in pages]
+    assert len(set(listed)) == len(listed)
+    assert {path.relative_to(REPOSITORY).as_posix() for path in DOCS.glob("*.md")} <= {*listed}
+    assert [page for page in listed if page.endswith(".md") and not (REPOSITORY / page).is_file()] == []
+
+
+def test_every_example_is_run_by_a_test():
+    fences = {page: [t.content for t in tokens(page) if t.type == "fence" and t.info == "python"] for page in PAGES}
+    for page, examples in fences.items():
+        for example in examples:
+            compile(example, page, "exec")
+    assert [page for page, examples in fences.items() if examples] == list(RUN_BY)
+    for page, test in RUN_BY.items():
+        name = page.rpartition("/")[2].removesuffix(".md")
+        assert re.search(rf"\b{name}\b", (REPOSITORY / test).read_text("utf-8"), re.IGNORECASE), (page, test)
+
+
+def commands(page):
+    """Each command line of ours in a page's code, without remarks and the rest of the pipe; "..." is a checkpoint."""
+    for token in tokens(page):
+        if token.type not in ("code_block", "fence") or token.info not in ("", "bash", "sh", "console"):
+            continue
+        for line in re.sub(r" *\\\n *", " ", token.content).splitlines():
+            for command in re.split(r" (?:&&|\|) ", line):
+                if command.startswith("pidsampler "):
+                    yield re.split(r" {3,}| > ", command.replace(" ... ", " --checkpoint C "))[0]
+
+
+def test_the_commands_of_the_pages_are_ours():
+    found = [(page, command) for page in PAGES for command in commands(page)]
+    assert len(found) > 40
+    wrong = {}
+    for page, command in found:
+        said = io.StringIO()
+        try:
+            with contextlib.redirect_stderr(said):
+                build_parser().parse_args(shlex.split(re.sub(r"\bN\b", "4", command), comments=True)[1:])
+        except SystemExit as ended:
+            if ended.code:
+                wrong[page, command] = said.getvalue()
+    assert wrong == {}
+
+
+SCHEMAS = {path.name: json.loads(path.read_text("utf-8")) for path in (DOCS / "schemas").glob("*.json")}
+REGISTRY = Registry().with_resources((name, Resource.from_contents(schema)) for name, schema in SCHEMAS.items())
+
+
+def complaints(kind, data):
+    schema = SCHEMAS[f"{kind}.schema.json"]
+    found = validator_for(schema)(schema, registry=REGISTRY).iter_errors(json.loads(json.dumps(data)))
+    return [f"{error.json_path}: {error.message}" for error in found]
+
+
+def test_the_schemas_are_schemas():
+    assert sorted(SCHEMAS) == [f"{kind}.schema.json" for kind in ("manifest", "record", "study", "table")]
+    for schema in SCHEMAS.values():
+        validator_for(schema).check_schema(schema)
+
+
+@pytest.mark.parametrize("info", ps.list_schedulers(), ids=lambda info: info.name)
+def test_tables_are_as_their_schema_says(info):
+    table = ps.get_scheduler(info.name, [0.9, 0.6, 0.3, 0]).table()
+    assert complaints("table", table.clipped(1.0).to_dict()) == []
+
+
+def test_tables_that_are_biased_or_learnt_are_as_their_schema_says():
+    biased = ps.get_scheduler("flow-sde.s_noise(1.1)@uniform:4").table().to_dict()
+    assert "bias" in biased["rows"][0]
+    assert complaints("table", biased) == []
+    learnt = REPOSITORY / "pidsampler/models/tiny-teacher/tables/learnt-4.json"
+    assert complaints("table", json.loads(learnt.read_text("utf-8"))) == []
+
+
+def changed(data, path, value):
+    """Data in which the entry at a path has another value, or is gone where that is None."""
+    data = json.loads(json.dumps(data))
+    *above, last = path
+    place = data
+    for key in above:
+        place = place[key]
+    if value is None:
+        del place[last]
+    else:
+        place[last] = value
+    return data
+
+
+@pytest.mark.parametrize(
+    ("path", "value"),
+    [
+        (("format",), "pidsampler.StepTable/3"),
+        (("rows",), []),
+        (("rows", 0, "t"), 0),
+        (("rows", 0, "h"), [[0]]),
+        (("rows", 0, "clip"), "1"),
+        (("rows", 0, "saves", 0, "slot"), None),
+    ],
+)
+def test_what_is_no_table_is_none_to_the_schema_and_to_the_reader(path, value):
+    data = changed(ps.get_scheduler("unipc@uniform:3").table().to_dict(), path, value)
+    assert complaints("table", data)
+    with pytest.raises(ps.PidSamplerError):
+        ps.StepTable.from_json(json.dumps(data))
+
+
+def test_records_are_as_their_schema_says(tmp_path):
+    up, picture = ps.Upscaler.load("tiny"), np.zeros((8, 8, 3), np.uint8)
+    for name, options in {"a.png": {"seed": 2**64 - 1}, "b.jpg": {"start": 0.6, "finish": ps.Finish("match")}}.items():
+        up(picture, **options).save(tmp_path / name)
+        assert complaints("record", read_record(tmp_path / name)) == []
+    learnt = ps.Upscaler.load("tiny-teacher", tiling=ps.Tiling(64, 16))(np.zeros((32, 32, 3), np.uint8), "@learnt-4")
+    assert learnt.record["tiles"] is not None
+    assert complaints("record", learnt.record) == []
+    assert complaints("record", changed(learnt.record, ("seed",), None))
+    assert complaints("record", changed(learnt.record, ("table", "rows", 0, "t"), 2))
+
+
+def test_manifests_are_as_their_schema_says():
+    schema = SCHEMAS["manifest.schema.json"]
+    assert {*schema["properties"]} == {field.name for field in dataclasses.fields(Manifest)} | {"licence"}
+    for path in (REPOSITORY / "pidsampler/models").glob("*/pidsampler.json"):
+        assert complaints("manifest", json.loads(path.read_text("utf-8"))) == []
+    rule = {"shift": {"base": 6, "size": 2048}, "steps": 25}
+    assert complaints("manifest", {"timesteps": rule}) == []
+    assert complaints("manifest", {"timesteps": {**rule, "steps": 0}})
+    assert complaints("manifest", {"license": "MIT", "licence": "MIT"})
+
+
+@pytest.mark.parametrize("path", sorted((REPOSITORY / "examples/studies").glob("*.toml")), ids=lambda path: path.name)
+def test_studies_are_as_their_schema_says(path):
+    assert complaints("study", tomllib.loads(path.read_text("utf-8"))) == []
+
+
+def test_the_schema_of_studies_has_the_keys_that_are_read(tmp_path):
+    schema = SCHEMAS["study.schema.json"]
+    assert {*schema["$defs"]["settings"]["properties"]} == {*SETTINGS}
+    assert complaints("study", tomllib.loads((REPOSITORY / "pidsampler/study/init.toml").read_text("utf-8"))) == []
+    (tmp_path / "no.toml").write_text("colour = 1")
+    with pytest.raises(ps.PidSamplerError, match="known are") as said:
+        read_study(tmp_path / "no.toml")
+    assert {*str(said.value).rpartition("known are ")[2].split(", ")} == {*schema["properties"]}
+    assert complaints("study", {"colour": 1})
+
+
+ENTRIES = {entry.path: entry for entry in reference.entries()}
+ERRORS = ("ConfigError", "FileError", "ModelError", "DeviceError", "MissingDependencyError", "UsageError")
+
+
+def described(path, thing):
+    """Yield what the docstring of a class, function or method lacks, or has too much."""
+    docstring = inspect.getdoc(thing) or ""
+    if not docstring:
+        yield f"{path} has no docstring"
+    takes, told = reference.parameters(thing), reference.inherited(thing)
+    for name in takes:
+        if name not in told and not re.search(rf"\b{name}\b", docstring):
+            yield f"{path} does not say what {name} is"
+    own = re.findall(r"^(\w+):", reference.section(docstring, "Args"), re.MULTILINE)
+    yield from (f"{path} describes {name}, which it does not take" for name in own if name not in takes)
+    if own:
+        yield from (f"the Args of {path} lack {name}" for name in takes if name not in told)
+    if inspect.isfunction(thing) or inspect.ismethod(thing):
+        raised = re.findall(r"^ +raise (?:errors\.)?(\w+)", inspect.getsource(inspect.unwrap(thing)), re.MULTILINE)
+        if {*raised} & {*ERRORS} and "Raises:" not in docstring:
+            yield f"{path} does not say when it raises an error"
+        gives = inspect.unwrap(thing).__annotations__.get("return", "None")
+        if gives not in ("None", None) and not re.search(r"\b(?:return|yield)s?\b", docstring, re.IGNORECASE):
+            yield f"{path} does not say what it returns"
+
+
+def untold(x: int, y: int) -> int:
+    """Sum of two.
+
+    Args:
+        y: One of them.
+        z: The other one.
+    """
+    if y:
+        raise ConfigError("no")
+    return y
+
+
+def test_what_a_docstring_lacks_is_found():
+    assert [*described("untold", untold)] == [
+        "untold does not say what x is",
+        "untold describes z, which it does not take",
+        "the Args of untold lack x",
+        "untold does not say when it raises an error",
+        "untold does not say what it returns",
+    ]
+
+
+@pytest.mark.parametrize("path", ENTRIES)
+def test_every_public_name_is_described(path):
+    entry = ENTRIES[path]
+    if entry.is_value:
+        assert reference.value_docstring(entry)
+        return
+    lacking = [*described(path, entry.thing)]
+    for name, member in reference.members(entry.thing) if inspect.isclass(entry.thing) else ():
+        if callable(member):
+            lacking += described(f"{path}.{name}", member)
+        elif not inspect.getdoc(member):
+            lacking.append(f"{path}.{name} has no docstring")
+    assert not lacking, "\n".join(lacking)
