@@ -10,7 +10,7 @@ from ..errors import optional
 
 __all__ = ["compile"]
 
-_moved = moved.names(__name__)
+_moved = moved.names(__name__, within=1)
 
 
 def __getattr__(name: str) -> Any:

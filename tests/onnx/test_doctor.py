@@ -153,7 +153,7 @@ def test_extras_are_said():
 
 def test_extras_are_those_of_the_project(repository):
     project = tomllib.loads((repository / "pyproject.toml").read_text())["project"]["optional-dependencies"]
-    others = {"cpu", "cuda12", "cuda13", "test", "dev"}
+    others = {"cpu", "cuda12", "cuda13", "test", "docs", "dev"}
     named = {key: tuple(re.match(r"[\w-]+", need)[0] for need in project[key]) for key in project if key not in others}
     assert named == doctor.EXTRAS
 
