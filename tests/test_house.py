@@ -231,14 +231,16 @@ def test_arguments_are_few_and_named(name):
 
 
 def _entries(name):
-    """The entries of all docstrings of a file: (name, text) of each argument, attribute and error."""
+    """The (name, text) of each argument, attribute and error in a file's docstrings, and of each option's help."""
     for node in ast.walk(TREES[name]):
         if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTIONS)):
             yield from re.findall(r"^ +(\*{0,2}\w+): (.+)", ast.get_docstring(node) or "", re.MULTILINE)
+        elif isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):
+            yield "help", node.value.value
 
 
 @pytest.mark.parametrize("name", FILES)
 def test_an_argument_is_told_by_its_noun(name):
     """ "Seed of the noise", not "Of the noise": a reader sees the entry alone."""
-    found = [entry for entry in _entries(name) if re.match(r"(Of|Whose|It|Likewise)\b", entry[1])]
+    found = [entry for entry in _entries(name) if re.match(r"(Of|Whose|It|Likewise)\b", entry[1], re.IGNORECASE)]
     assert found == []

@@ -77,7 +77,7 @@ def write_card(arguments: argparse.Namespace, parameters: int) -> None:
     """Measure the model folder `arguments.output` on `arguments.dev` and write its MODEL_CARD.md.
 
     Args:
-        arguments: Of train.py.
+        arguments: Arguments of train.py.
         parameters: How many the network has.
     """
     schedulers = ["flow-sde", "flow-ode@uniform:32"]

@@ -32,9 +32,9 @@ class Patches:
     """Random patches of the photographs of a folder.
 
     Args:
-        folder: Of pictures, searched for those with the usual suffixes.
+        folder: Folder of pictures, searched for those with the usual suffixes.
         factors: Each photograph is used reduced by each of these.
-        seed: Of the choice. The n-th batch is a function of (seed, n), so that a run can be resumed.
+        seed: Seed of the choice. The n-th batch is a function of (seed, n), so that a run can be resumed.
     """
 
     def __init__(self, folder: Path, factors: tuple[int, ...] = (2, 3), seed: int = 0) -> None:

@@ -135,8 +135,8 @@ def write(net: TinyPiD, folder: Path, name: str, description: str) -> None:
     Args:
         net: The trained network.
         folder: Where to, made if it is not there.
-        name: Of the manifest.
-        description: Of the manifest.
+        name: Name for the manifest.
+        description: Description for the manifest.
     """
     folder.mkdir(parents=True, exist_ok=True)
     encoder(folder / "vae_encoder.onnx")

@@ -64,7 +64,7 @@ def losses_of(
         batch: As of `fresh`: `flow` pictures for flow matching, then a quarter of the rest for each student's time.
         flow: How many.
         top: The largest t of flow matching.
-        generator: Of t and the noise.
+        generator: Source of t and the noise.
     """
     large, picture, sigma, x0 = batch
     t = 0.02 + (top - 0.02) * torch.rand(flow, generator=generator)

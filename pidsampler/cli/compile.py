@@ -29,7 +29,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="see 'pidsampler schedulers', FILE.py:NAME, @FILE.json or @NAME (default: the model's, or flow-sde)",
     )
     add_times(parser, noise=False)
-    parser.add_argument("--size", required=True, metavar="WxH", help="of the result, in pixels")
+    parser.add_argument("--size", required=True, metavar="WxH", help="size of the result in pixels")
     parser.add_argument(
         "--noise",
         default="input",
@@ -40,7 +40,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--output-type",
         default="uint8",
         metavar="TYPE",
-        help="of the result: uint8, pixels; float32, as sampled (default: %(default)s)",
+        help="type of the result: uint8, pixels; float32, as sampled (default: %(default)s)",
     )
     parser.add_argument(
         "--caption",

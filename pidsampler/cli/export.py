@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="the new model folder")
     parser.add_argument("--vae", type=Path, metavar="PATH", help="its encoder's weights; without them latents only")
     accept = ("--accept-license", "--accept-licence")
-    parser.add_argument(*accept, action="store_true", help="of what --from-hub downloads")
+    parser.add_argument(*accept, action="store_true", help="accept the licence of what --from-hub downloads")
     parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
     parser.add_argument(
         "--target",
@@ -62,9 +62,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--dtype", help="float32, float16 or bfloat16 (default: float32, on a GPU bfloat16)")
     parser.add_argument(
-        "--float32-residual", action="store_true", help="of a bfloat16 network: sums over its blocks stay in float32"
+        "--float32-residual", action="store_true", help="keep a bfloat16 network's sums over its blocks in float32"
     )
-    parser.add_argument("--size", metavar="WxH", help="of the result, fixed (default: any)")
+    parser.add_argument("--size", metavar="WxH", help="fixed size of the result (default: any)")
     parser.add_argument("--whole", action="store_true", help="the latent's projection inside the network, at each step")
     parser.add_argument(
         "--caption", type=Path, metavar="FILE", help="its embedding's .npy, or 'input' (default: zeros)"

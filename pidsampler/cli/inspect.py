@@ -26,7 +26,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         metavar="FOLDER|FILE",
         help="model folder, or a bundled name; a picture that upscale made; or a .onnx that compile made",
     )
-    parser.add_argument("--json", action="store_true", help="of a picture: its record as JSON")
+    parser.add_argument("--json", action="store_true", help="print a picture's record as JSON")
     parser.add_argument(
         "--verify",
         action="store_true",

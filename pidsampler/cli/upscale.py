@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--accept-licence",
         dest="accept_license",
         action="store_true",
-        help="of an hf: model, and download it (extra 'hub')",
+        help="accept the licence of an hf: model, and download it (extra 'hub')",
     )
     parser.add_argument(
         "--scheduler",
@@ -87,7 +87,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="noise level to begin at, from the enlarged input (default: pure noise)",
     )
     parser.add_argument("--scale", metavar="S", help="result over input, at most the model's own (default)")
-    parser.add_argument("--size", metavar="WxH", help="of the result, likewise; one side may be left out")
+    parser.add_argument("--size", metavar="WxH", help="size of the result, by one reduction; one side may be left out")
     parser.add_argument("--fit", action="store_true", help="the largest inside --size that keeps the picture's shape")
     parser.add_argument(
         "--color", help="match or adain: the input's colours; off (default: match for models that drift)"
@@ -97,7 +97,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--tile", default="auto", metavar="N", help="auto, off, or pixels a side (default: %(default)s)"
     )
-    parser.add_argument("--overlap", type=int, metavar="N", help="of tiles, in pixels (default: 128, or half a tile)")
+    parser.add_argument(
+        "--overlap", type=int, metavar="N", help="pixels that tiles share (default: 128, or half a tile)"
+    )
     parser.add_argument("--max-memory", metavar="BYTES", help="such as 4G, to cut tiles by (default: what is free)")
     parser.add_argument(
         "--caption", type=Path, metavar="FILE", help=".npy of its embedding, for a model that takes one"

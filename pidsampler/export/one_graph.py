@@ -198,7 +198,7 @@ class _Maker:
 
     def _noises(self, draws: Sequence[int]) -> None:
         if self.noise == "philox":
-            self.philox = Philox(self.g, self._input("seed", np.uint64, (1,), "of the noise"))
+            self.philox = Philox(self.g, self._input("seed", np.uint64, (1,), "seed of the noise"))
             return
         for draw in draws:
             what = "standard normal: x begins as it" if draw == 0 else "standard normal"

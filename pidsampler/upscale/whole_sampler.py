@@ -36,6 +36,13 @@ from .upscaler import Result
 _FIXED = ("sampler", "noise", "guidance", "negative", "steps", "start")  # options that the graph has in it
 _SEED, _SIGMA, _LATENT, _PICTURE = "seed", "degrade_sigma", "latent", "picture"
 _NOISE, _LATENT_NOISE = "noise_", "noise_latent"
+_AGAIN = "compile a graph for this one"
+_TYPES = {
+    **dict.fromkeys((_SIGMA, _LATENT, _LATENT_NOISE, CAPTION), "float32"),
+    _PICTURE: "uint8",
+    _SEED: "uint64",
+}
+_AXES = {"uint8": 3, "float32": 4}
 
 
 class WholeSampler:
@@ -244,15 +251,6 @@ class WholeSampler:
             "device": self.backend.device,
             "versions": versions(str(import_onnxruntime().__version__)),
         }
-
-
-_AGAIN = "compile a graph for this one"
-_TYPES = {
-    **dict.fromkeys((_SIGMA, _LATENT, _LATENT_NOISE, CAPTION), "float32"),
-    _PICTURE: "uint8",
-    _SEED: "uint64",
-}
-_AXES = {"uint8": 3, "float32": 4}
 
 
 def _no_need() -> memory.Need:

@@ -34,44 +34,24 @@ def _photo():
     return np.stack([16 * x, 16 * y, 255 - 8 * (x + y)], axis=2).astype(np.uint8)
 
 
+def exported(folder, words):
+    """Export a reduced network of random weights, of 64x64 results."""
+    words += " --random-weights 3 --reduced --size 64x64 --quiet"
+    assert main(["export", *words.split(), "-o", str(folder)]) == 0
+    return folder
+
+
 @pytest.fixture(name="teacher", scope="module")
 def _teacher(tmp_path_factory):
-    """A reduced teacher that takes captions, of random weights."""
-    folder = tmp_path_factory.mktemp("exported") / "teacher"
-    options = (
-        "--random-weights",
-        "3",
-        "--reduced",
-        "--target",
-        "onnx",
-        "--caption",
-        "input",
-        "--size",
-        "64x64",
-        "--quiet",
-    )
-    model = ("--backbone", "flux", "--type", "2kto4k_v1pt5_undistilled")
-    assert main(["export", *model, *options, "-o", str(folder)]) == 0
-    return folder
+    """A teacher that takes captions."""
+    words = "--backbone flux --type 2kto4k_v1pt5_undistilled --target onnx --caption input"
+    return exported(tmp_path_factory.mktemp("exported") / "teacher", words)
 
 
 @pytest.fixture(name="student", scope="module")
 def _student(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("exported") / "student"
-    options = (
-        "--random-weights",
-        "3",
-        "--reduced",
-        "--target",
-        "tensorrt",
-        "--dtype",
-        "float32",
-        "--size",
-        "64x64",
-        "--quiet",
-    )
-    assert main(["export", "--backbone", "sdxl", "--type", "2kto4k", *options, "-o", str(folder)]) == 0
-    return folder
+    words = "--backbone sdxl --type 2kto4k --target tensorrt --dtype float32"
+    return exported(tmp_path_factory.mktemp("exported") / "student", words)
 
 
 def evaluated(path, image, *, seed=SEED, sigma=0.1, **given):
@@ -325,7 +305,7 @@ def test_the_command_and_upscale_and_inspect(photo, tmp_path, monkeypatch, capsy
     capsys.readouterr()
     assert main(["inspect", "s.onnx"]) == 0
     out = capsys.readouterr().out
-    assert "seed uint64 [1]: of the noise" in out
+    assert "seed uint64 [1]: seed of the noise" in out
     assert "Apache-2.0" in out
     for options, message in (
         ("--model s.onnx --eta 0.5", "--eta is in the graph s.onnx already"),
