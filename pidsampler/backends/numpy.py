@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..noise import philox
 from ..table import Row
 from ..threads import CHUNK, in_parts
 from .base import DLPACK_CPU
-from .compiled import CompiledRow, quiet
+from .compiled import compiled_row, quiet
 from .plain import HostDevice
 
 Array = NDArray[Any]
@@ -78,14 +78,12 @@ class NumpyBackend(HostDevice):
         self, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
-        work: Callable[[int, int], None]
         for b, seed in enumerate(seeds):
             xs, ms = x[b].reshape(-1), m[b].reshape(-1)
             slots = [s[b].reshape(-1) for s in saved]
-            library, work = native.built(), partial(_step, row, xs, ms, slots, seed)
-            if library is not None and CompiledRow.takes(row, xs, m=ms, saved=slots):
-                work = CompiledRow(library, row, x=xs, m=ms, saved=slots, seed=seed)
-            in_parts(work, xs.size)
+            library = native.built()
+            work = library and compiled_row(library, row, x=xs, m=ms, saved=slots, seed=seed)
+            in_parts(work or partial(_step, row, xs, ms, slots, seed), xs.size)
         if copy is not None:
             self.write(x, copy)
 

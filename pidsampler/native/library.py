@@ -91,10 +91,19 @@ class Library:
         self._fill(self._number, address(out), len(out), start, seed, draw, stream)
         return True
 
-    def step(self, row: HostRow, m: NDArray[np.floating], *, start: int) -> None:
-        """Do elements start..start+len(m)-1 of a row, of which m is the network's output, in the state's type."""
-        wide = m.dtype == np.float64
-        self._step(self._number, wide, ctypes.addressof(row), address(m), start, start + len(m))
+    def step(
+        self, row: NDArray[np.uint64], m: NDArray[np.floating], *, span: tuple[int, int], m_start: int = 0
+    ) -> None:
+        """Do elements span[0]..span[1]-1 of a row, given as the words of a `HostRow`.
+
+        Args:
+            row: The words, whose addresses are those of whole arrays.
+            m: Network's output from element `m_start` on, in the state's type.
+            span: First element, and the one after the last.
+            m_start: Which element m[0] is.
+        """
+        at = address(m) + (span[0] - m_start) * m.itemsize
+        self._step(self._number, m.itemsize == 8, address(row), at, *span)
 
     def torch(self, out: NDArray[np.float32], *, skipped: int, seed: int) -> bool:
         """Write PyTorch's noise, after so many words of its generator; False where numpy is to do it.

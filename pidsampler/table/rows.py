@@ -101,7 +101,7 @@ def _time_told(at: float | None) -> float:
     return math.nan if at is None else number("at", at, low=0, high=1, above=True)
 
 
-@attrs.frozen
+@attrs.frozen(cache_hash=True)  # backends keep what they make of a row
 class Row(Combination):
     """One network evaluation of x at the noise level `t`, and the update of x to the noise level `t_next`.
 
