@@ -23,7 +23,7 @@ def as_size(size: object) -> tuple[int, int] | None:
     """Return the (height, width) of a result; None for "any".
 
     Raises:
-        PidSamplerError: It is neither.
+        PidSamplerError: The size is neither.
     """
     if isinstance(size, str):
         word("size", size, choices=(ANY,))

@@ -306,7 +306,7 @@ def test_the_command_and_upscale_and_inspect(photo, tmp_path, monkeypatch, capsy
         assert main(["upscale", "photo.png", "-o", "x.png", *options.split()]) != 0
         assert message in capsys.readouterr().err
     assert main(["compile", "tiny", "--size", "64", "-o", "t.onnx"]) == 2
-    assert "--size '64' is not WIDTHxHEIGHT" in capsys.readouterr().err
+    assert "--size '64' is neither WIDTHxHEIGHT" in capsys.readouterr().err
 
 
 def test_a_rule_of_times_is_for_what_is_sampled(teacher, tmp_path, monkeypatch):

@@ -15,7 +15,7 @@ import wholes
 from pidsampler.export.one_graph import compile, described
 
 WEB = os.environ.get("ORT_WEB", "")  # folder of the npm package onnxruntime-web
-CASES = ["tiny heun@uniform:2", "student dpmpp-2m@uniform:3", "student flow-sde@pid:2"]
+CASES = ["tiny heun@uniform:2", "student dpmpp-2m@uniform:3", "student flow-sde@pid:2", "any flow-sde@pid:2"]
 
 
 @pytest.fixture(name="case", params=CASES, scope="module")
@@ -25,8 +25,11 @@ def _case(request, tmp_path_factory):
     folder = tmp_path_factory.mktemp("other")
     if model == "student":
         model = wholes.exported(folder / "m", "--backbone sdxl --type 2kto4k --target tensorrt --dtype float32")
-    path = compile(model, sampler, size=(64, 64), output=folder / "s.onnx", output_type="float32")
-    feeds = wholes.feeds(described(path).inputs, wholes.photo())
+    size, image = (64, 64), wholes.photo()
+    if model == "any":
+        model, size, image = "tiny", "any", image[:5, :13]
+    path = compile(model, sampler, size=size, output=folder / "s.onnx", output_type="float32")
+    feeds = wholes.feeds(described(path).at(*image.shape[:2]).inputs, image)
     (made,) = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"]).run(None, feeds)
     assert made.std() > 0.1
     return path, feeds, made

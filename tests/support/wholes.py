@@ -14,9 +14,9 @@ def photo():
     return np.stack([16 * x, 16 * y, 255 - 8 * (x + y)], axis=2).astype(np.uint8)
 
 
-def exported(folder, words):
-    """Export a reduced network of random weights, of 64x64 results."""
-    words += " --random-weights 3 --reduced --size 64x64 --quiet"
+def exported(folder, words, size=" --size 64x64"):
+    """Export a reduced network of random weights, of 64x64 results or of any."""
+    words += f" --random-weights 3 --reduced --quiet{size}"
     assert main(["export", *words.split(), "-o", str(folder)]) == 0
     return folder
 
