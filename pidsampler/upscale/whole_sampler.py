@@ -42,7 +42,8 @@ _TYPES = {
     _PICTURE: "uint8",
     _SEED: "uint64",
 }
-_AXES = {"uint8": 3, "float32": 4}
+_AXES = {"uint8": 3, "float32": 4}  # of the result
+_INPUT_AXES = {_PICTURE: 3, _LATENT: 4, CAPTION: 3}
 
 
 class WholeSampler:
@@ -155,7 +156,7 @@ class WholeSampler:
         for port in self.whole.inputs:
             is_noise = port.name.startswith(_NOISE) and port.name.removeprefix(_NOISE).isdecimal()
             expected = _TYPES.get(port.name, "float32" if is_noise else None)
-            if port.type != expected:
+            if port.type != expected or len(port.shape) != _INPUT_AXES.get(port.name, len(port.shape)):
                 raise ModelError(f"{self.path}: its input is {port}, which no whole sampler takes")
         if (_PICTURE in self._inputs) == (_LATENT in self._inputs) or _SIGMA not in self._inputs:
             raise ModelError(f"{self.path}: its inputs are {', '.join(self._inputs)}: a picture or a latent is missing")

@@ -151,3 +151,27 @@ def test_sizes_of_strangers(tmp_path):
         described(compile("tiny", size="any", output=path, overwrite=True)).at(1 << 20, 1 << 20)
     with pytest.raises(PidSamplerError, match="is of any height, where one size was expected"):
         _ = described(path).inputs[0].sizes
+
+
+def test_a_picture_of_two_axes(tmp_path):
+    path = compile("tiny", "flow-ode@uniform:1", size=(4, 4), output=tmp_path / "s.onnx")
+    said = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    facts = json.loads(said["pidsampler.sampler"])
+    picture, sigma = {**facts["inputs"][0], "shape": [4, 4]}, facts["inputs"][1]
+    facts |= {"inputs": [picture, sigma], "outputs": [{**facts["outputs"][0], "shape": [4, 4, 1]}]}
+    helper, uint8 = onnx.helper, onnx.TensorProto.UINT8
+    graph = helper.make_graph(
+        [helper.make_node("Unsqueeze", ["picture", "axis"], ["result"])],
+        "gray",
+        [
+            helper.make_tensor_value_info("picture", uint8, [4, 4]),
+            helper.make_tensor_value_info("degrade_sigma", onnx.TensorProto.FLOAT, [1]),
+        ],
+        [helper.make_tensor_value_info("result", uint8, [4, 4, 1])],
+        [onnx.numpy_helper.from_array(np.array([2]), "axis")],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)
+    helper.set_model_props(model, {**said, "pidsampler.sampler": json.dumps(facts)})
+    onnx.save(model, path)
+    with pytest.raises(PidSamplerError, match=r"its input is picture uint8 \[4, 4\].*, which no whole sampler takes"):
+        WholeSampler(path, "cpu")
