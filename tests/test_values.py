@@ -529,9 +529,11 @@ CALLS |= {
         "inputs": Takes(WHOLE.whole.inputs),
         "outputs": Takes(WHOLE.whole.outputs),
         "scale": Takes(4),
+        "vae_factor": Takes(8),
         "drifts": flag(),
         "domains": Takes(("com.microsoft",)),
     },
+    "onnx.whole.Whole.at": {"height": Takes(4), "width": Takes(4)},
     "onnx.whole.Whole.from_metadata": {"metadata": Takes(WHOLE.whole.to_metadata())},
     "onnx.whole.read_whole": {
         "metadata": Takes(WHOLE.whole.to_metadata()),

@@ -1,6 +1,6 @@
 // Enlarges a picture by a whole sampler in one ONNX file, see docs/one-graph.md. Pictures are PPM (P6, 8 bits).
 //
-//     pidsampler compile tiny --size 512x512 --noise philox -o sampler.onnx
+//     pidsampler compile tiny --size any --noise philox -o sampler.onnx
 //     enlarge sampler.onnx small.ppm large.ppm [seed]
 
 #include <onnxruntime_cxx_api.h>
@@ -82,7 +82,12 @@ static void enlarge(const char *model, const std::string &in, const std::string 
         const std::string name = session.GetInputNameAllocated(i, allocator).get();
         const auto type = session.GetInputTypeInfo(i);
         const auto info = type.GetTensorTypeAndShapeInfo();
-        const std::vector<int64_t> shape = info.GetShape();
+        std::vector<int64_t> shape = info.GetShape();  // -1 where the sampler takes any size
+        if (name == "picture" && shape[0] < 0) {
+            shape = {picture.height, picture.width, 3};
+        } else if (std::count_if(shape.begin(), shape.end(), [](int64_t n) { return n < 0; }) > 0) {
+            throw std::runtime_error("the sampler takes " + name + " of any size: compile it with --noise philox");
+        }
         Ort::Value value = Ort::Value::CreateTensor(allocator, shape.data(), shape.size(), info.GetElementType());
         if (name == "picture") {
             if (shape != std::vector<int64_t>{picture.height, picture.width, 3}) {

@@ -29,7 +29,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         help="see 'pidsampler schedulers', FILE.py:NAME, @FILE.json or @NAME (default: the model's, or flow-sde)",
     )
     add_times(parser, noise=False)
-    parser.add_argument("--size", required=True, metavar="WxH", help="size of the result in pixels")
+    parser.add_argument(
+        "--size", required=True, metavar="WxH", help="size of the result in pixels, or 'any': each picture's own"
+    )
     parser.add_argument(
         "--noise",
         default="input",
@@ -66,7 +68,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     manifest = model_manifest(arguments.model)
     with checking():
-        height, width = size = _size(arguments.size)
+        size = _size(arguments.size)
         own = manifest.own_timesteps
         arguments.scheduler = arguments.scheduler or manifest.own_sampler
         sampler = chosen_scheduler(
@@ -92,7 +94,8 @@ def run(arguments: argparse.Namespace) -> int:
         return OK
     whole = described(path)
     calls = whole.calls
-    say(f"{path}: {width}x{height}, {calls} model call{'s' * (calls > 1)}, {path.stat().st_size / 1e6:.1f} MB")
+    made = "any size" if isinstance(size, str) else f"{size[1]}x{size[0]}"
+    say(f"{path}: {made}, {calls} model call{'s' * (calls > 1)}, {path.stat().st_size / 1e6:.1f} MB")
     say(*(f"  in   {port}" for port in whole.inputs), *(f"  out  {port}" for port in whole.outputs))
     if whole.domains:
         tell(
@@ -102,8 +105,10 @@ def run(arguments: argparse.Namespace) -> int:
     return OK
 
 
-def _size(text: str) -> tuple[int, int]:
+def _size(text: str) -> tuple[int, int] | str:
+    if text == "any":
+        return text
     found = _SIZE.fullmatch(text)
     if found is None:
-        raise ConfigError(f"--size {shown(text)} is not WIDTHxHEIGHT in pixels, such as 512x512")
+        raise ConfigError(f"--size {shown(text)} is neither WIDTHxHEIGHT in pixels, such as 512x512, nor 'any'")
     return int(found[2]), int(found[1])

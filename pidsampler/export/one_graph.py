@@ -11,7 +11,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ConfigError
-from ..image.host import MOST_SIDE
 from ..io import captions
 from ..noise.philox import DEGRADE
 from ..onnx.contract import CAPTION, LATENT
@@ -22,8 +21,9 @@ from ..upscale.guidance import negative_for
 from ..upscale.options import Options
 from ..upscale.record import sampler_record
 from ..upscale.resolve import Resolved, resolve
-from ..values import file_path, flag, shown, wholes, word
+from ..values import file_path, flag, shown, word
 from .build import FLOAT, Graph, Value, data_type
+from .frame import AnyFrame, Axes, FixedFrame, Frame, as_size
 from .model_files import LEAST_OPSET, GraphFile, ModelFiles, loaded, tensor
 from .one_file import check_target, write
 from .philox import Philox
@@ -36,14 +36,12 @@ INPUT = "input"  # in place of a caption: it is given to each run
 _MOST_ROWS = 250
 _MOST_DRAWS = 8  # that a row mixes: more are a Brownian path's
 
-Shape = tuple[int, ...]
-
 
 def compile(
     model: str | Path,
     sampler: SamplerLike | None = None,
     *,
-    size: Sequence[int],
+    size: Sequence[int] | str,
     output: str | Path,
     noise: str = "input",
     output_type: str = "uint8",
@@ -56,7 +54,8 @@ def compile(
     Args:
         model: Bundled name, model folder, or "hf:OWNER/NAME".
         sampler: A sampler that ends at 0, in any form of `get_scheduler`; None is the model's own.
-        size: (height, width) of the result in pixels, multiples of the model's scale; the graph makes no other.
+        size: (height, width) of the result in pixels, multiples of the model's scale; the graph makes no other. "any":
+            each picture's own, by a model whose graphs are of any size.
         output: The file. In the model's own folder it refers to the weights there. Elsewhere they are copied to
             OUTPUT.data, or into the file itself up to 128 MB.
         noise: "input": each draw is an input. "philox": the seed is an input, and the graph makes the noise, by bit
@@ -78,32 +77,31 @@ def compile(
     path, overwrite = file_path("output", output), flag("overwrite", overwrite)
     word("noise", noise, choices=NOISES)
     word("output_type", output_type, choices=OUTPUT_TYPES)
-    wanted = _size(size)
+    wanted = as_size(size)
     if isinstance(caption, str) and caption != INPUT:
         raise ConfigError(f"caption={shown(caption)} must be an embedding (tokens, width), or {INPUT!r}")
     is_input = isinstance(caption, str)
     options = Options(sampler, caption=None if isinstance(caption, str) else caption, guidance=guidance)
     files = ModelFiles(model)
     check_target(path, files, overwrite=overwrite)
-    maker = _Maker(files, wanted, noise=noise, output_type=output_type)
+    maker = _Maker(files, _frame(files, wanted), noise=noise, output_type=output_type)
     graph = maker.made(options, is_input=is_input)
     write(graph, path, files=files)
     return path
 
 
-def sampled_size(model: str | Path, *, size: Sequence[int]) -> tuple[int, int]:
+def sampled_size(model: str | Path, *, size: Sequence[int] | str) -> tuple[int, int] | None:
     """Return the (height, width) that is sampled for a result: padded to what the model's graphs take.
 
     Args:
         model: As in `compile`, and so is the size.
-        size: (height, width) of the result.
+        size: (height, width) of the result; for "any" there is none.
 
     Raises:
         PidSamplerError: The model cannot make that size at once.
     """
-    contract = (files := ModelFiles(model)).contract
-    _, (height, width) = _sizes(files, _size(size))
-    return height * contract.scale, width * contract.scale
+    frame = _frame(ModelFiles(model), as_size(size))
+    return frame.sampled if isinstance(frame, FixedFrame) else None
 
 
 def described(path: str | Path) -> Whole:
@@ -117,17 +115,21 @@ def described(path: str | Path) -> Whole:
     return read_whole(model.metadata_props, path=path, inputs=inputs, outputs=outputs)
 
 
-class _Maker:
-    """Makes the graph of one model for one size."""
+def _frame(files: ModelFiles, size: tuple[int, int] | None) -> Frame:
+    encodes = files.encoder is not None
+    return (
+        AnyFrame(files.contract, encodes=encodes) if size is None else FixedFrame(files.contract, size, encodes=encodes)
+    )
 
-    def __init__(self, files: ModelFiles, size: tuple[int, int], *, noise: str, output_type: str) -> None:
-        self.files, self.contract, self.size = files, files.contract, size
+
+class _Maker:
+    """Makes the graph of one model, for one size or any."""
+
+    def __init__(self, files: ModelFiles, frame: Frame, *, noise: str, output_type: str) -> None:
+        self.files, self.contract, self.frame = files, files.contract, frame
         self.noise, self.output_type = noise, output_type
-        self.small, self.padded = _sizes(files, size)
-        padded = self.padded
-        self.shape: Shape = (1, 3, padded[0] * self.contract.scale, padded[1] * self.contract.scale)
-        factor = self.contract.vae_factor
-        self.latent_shape: Shape = (1, self.contract.latent_channels, padded[0] // factor, padded[1] // factor)
+        self.shape: Axes = (1, 3, *frame.sampled)
+        self.latent_shape: Axes = (1, self.contract.latent_channels, *frame.latent)
         opset = max(LEAST_OPSET, *(graph.opset for graph in files.graphs))
         for file in files.graphs:
             file.check_opset(opset)
@@ -142,13 +144,14 @@ class _Maker:
             options = attrs.evolve(options, caption=np.zeros(contract.caption, np.float32))
         if is_input or options.caption is not None:
             self._check_caption(options.caption)
-        resolved = resolve(options, contract, size=(self.shape[2], self.shape[3]))
+        resolved = resolve(options, contract, size=self.frame.sampled if isinstance(self.frame, FixedFrame) else None)
         table = resolved.table
         _check(table)
         if self.files.encoder is not None:
-            source = self._input("picture", np.uint8, (*self.small, 3), _PIXELS)
+            source = self._input("picture", np.uint8, (*self.frame.picture, 3), _PIXELS)
         else:
             source = self._input("latent", FLOAT, self.latent_shape, "with the noise of degrade_sigma in it already")
+        self.frame.measure(g, source, axis=2 if self.files.encoder is None else 0)
         sigma = self._input("degrade_sigma", FLOAT, (1,), "noise level of the latent, 0..0.8")
         texts = self._captions(options, resolved, is_input=is_input)
         self._noises(sorted({0, *(draw for row in table for draw in row.draws)}))
@@ -163,12 +166,12 @@ class _Maker:
             told = self._call(x, row, conditions, texts[0])
             return g("Add", g("Mul", g("Sub", told, untold), g.constant(resolved.guidance, FLOAT)), untold)
 
-        x = unrolled(g, table, network=network, noise=lambda draw: self._normal(draw, self.shape))
+        x = unrolled(g, table, network=network, noise=self._normal)
         self._picture(x)
         self._describe(options, resolved, is_input=is_input)
         return g
 
-    def _input(self, name: str, dtype: Any, shape: Shape, what: str) -> Value:
+    def _input(self, name: str, dtype: Any, shape: Axes, what: str) -> Value:
         self.inputs.append(Port(name, type=np.dtype(dtype).name, shape=shape, what=what))
         return self.g.input(name, np.dtype(dtype), shape=shape)
 
@@ -191,7 +194,7 @@ class _Maker:
             return [first]
         return [first, self._embedding(negative_for(options, self.files), shape)]
 
-    def _embedding(self, values: NDArray[Any] | None, shape: Shape) -> Value:
+    def _embedding(self, values: NDArray[Any] | None, shape: tuple[int, int]) -> Value:
         if values is None:
             return self.g("Expand", self.g.constant(0.0, FLOAT), self.g.constant([1, *shape]))
         return self.g.constant(values[None], FLOAT)
@@ -207,9 +210,11 @@ class _Maker:
             what = "standard normal, times degrade_sigma: zeros where that is 0"
             self.drawn[DEGRADE, 0] = self._input("noise_latent", FLOAT, self.latent_shape, what)
 
-    def _normal(self, draw: int, shape: Shape, stream: int = 0) -> Value:
+    def _normal(self, draw: int, stream: int = 0) -> Value:
         if (stream, draw) not in self.drawn:
             assert self.philox is not None
+            latent = stream == DEGRADE
+            shape = self.frame.extent(self.g, self.contract.latent_channels if latent else 3, latent=latent)
             self.drawn[stream, draw] = self.philox.normal(draw, shape, stream=stream)
         return self.drawn[stream, draw]
 
@@ -235,9 +240,7 @@ class _Maker:
         pixels = g("Mul", self._cast(picture, FLOAT, np.uint8), g.constant(np.float32(2.0 / 255.0), FLOAT))
         x = g("Sub", pixels, g.constant(1.0, FLOAT))
         x = g("Unsqueeze", g("Transpose", x, perm=[2, 0, 1]), g.constant([0]))
-        for axis, (n, wanted) in enumerate(zip(self.small, self.padded, strict=True), start=2):
-            if n != wanted:  # what lies outside is read back in reverse, as `image.pixels.to_tensor` does
-                x = g("Gather", x, g.constant(np.pad(np.arange(n), (0, wanted - n), mode="reflect")), axis=axis)
+        x = self.frame.padded(g, x)
         (latent,) = g.call(encoder.graph, {image.name: self._cast(x, image.dtype)}, name="encoder")
         latent = self._cast(latent, FLOAT, made.dtype)
         one = g.constant(1.0, FLOAT)
@@ -245,7 +248,7 @@ class _Maker:
             keep = g("Sub", one, sigma)
         else:
             keep = g("Sqrt", g("Sub", one, g("Mul", sigma, sigma)))
-        noise = self._normal(0, self.latent_shape, DEGRADE)
+        noise = self._normal(0, DEGRADE)
         return g("Add", g("Mul", latent, keep), g("Mul", noise, sigma))
 
     def _call(self, x: Value, row: Row, conditions: Mapping[str, Value], caption: Value | None) -> Value:
@@ -265,9 +268,8 @@ class _Maker:
         return self._cast(m, FLOAT, network.outputs[0].dtype)
 
     def _picture(self, x: Value) -> None:
-        g, (height, width) = self.g, self.size
-        if self.shape[2:] != self.size:
-            x = g("Slice", x, g.constant([0, 0]), g.constant([height, width]), g.constant([2, 3]))
+        g, (height, width) = self.g, self.frame.size
+        x = self.frame.cropped(g, x)
         if self.output_type == "float32":
             g.output("result", x, dtype=FLOAT, shape=(1, 3, height, width))
             return
@@ -289,7 +291,7 @@ class _Maker:
         del record["table"]
         if is_input:
             record |= {"caption": None, "caption_source": "input"}
-        height, width = self.size
+        height, width = self.frame.size
         if self.output_type == "uint8":
             result = Port("result", type="uint8", shape=(height, width, 3), what=_PIXELS)
         else:
@@ -300,34 +302,10 @@ class _Maker:
             inputs=tuple(self.inputs),
             outputs=(result,),
             scale=self.contract.scale,
+            vae_factor=self.contract.vae_factor,
             drifts=self.contract.drifts,
             domains=tuple(sorted({domain for graph in self.files.graphs for domain in graph.domains})),
         ).to_metadata()
-
-
-def _size(size: Sequence[int]) -> tuple[int, int]:
-    wanted = wholes("size", size, low=1, high=MOST_SIDE)
-    if len(wanted) != 2:
-        raise ConfigError(f"size={shown(size)} must be (height, width) of the result in pixels")
-    return wanted[0], wanted[1]
-
-
-def _sizes(files: ModelFiles, size: tuple[int, int]) -> tuple[tuple[int, int], tuple[int, int]]:
-    """The size of the picture that becomes a result, or that the latent stands for; and the size that is encoded."""
-    contract = files.contract
-    unit = contract.unit if files.encoder is None else contract.scale
-    if any(n % unit for n in size):
-        what = f"{contract.name} makes sides of multiples of {unit} pixels"
-        near = "x".join(str(max(unit, round(n / unit) * unit)) for n in reversed(size))
-        raise ConfigError(f"the result's size is {size[1]}x{size[0]}, but {what}: pass {near}, say")
-    small = (size[0] // contract.scale, size[1] // contract.scale)
-    padded = contract.padded_size(*small)
-    if contract.fixed_size not in (None, padded):
-        height, width = (n * contract.scale for n in contract.fixed_size or padded)
-        raise ConfigError(
-            f"{contract.name} makes {width}x{height} at once, and one graph has no tiles: pass a size of at most that"
-        )
-    return small, padded
 
 
 def _check(table: StepTable) -> None:

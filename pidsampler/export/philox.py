@@ -37,18 +37,19 @@ class Philox:
         self._keys = [
             (self._plus(low, k * _WEYL[0] & _LOW), self._plus(high, k * _WEYL[1] & _LOW)) for k in range(_ROUNDS)
         ]
-        self._counters: dict[int, Value] = {}
+        self._counters: dict[int | Value, Value] = {}
 
-    def normal(self, draw: int, shape: Sequence[int], *, stream: int = 0) -> Value:
+    def normal(self, draw: int, shape: Sequence[int] | Value, *, stream: int = 0) -> Value:
         """Return float32 noise of one image, as `noise.normal` makes it, of the shape given.
 
         Args:
             draw: 0..2^32-1.
-            shape: Shape with the batch axis of 1, of fewer than 2^34 elements.
+            shape: Shape with the batch axis of 1, of fewer than 2^34 elements; or int64 values of the graph.
             stream: 0 for the sampler, 1 for the latent's noise.
         """
-        g, size = self._g, math.prod(shape)
-        words = self._words(-(-size // 4), draw, stream)
+        g = self._g
+        size, whole = self._size(shape)
+        words = self._words(size, draw, stream)
         columns = []
         for first, second in ((0, 1), (2, 3)):
             u, turn = self._unit(words[first]), self._unit(words[second])
@@ -58,17 +59,28 @@ class Philox:
             columns += [g("Cast", g("Mul", radius, g("Sin", a)), to=data_type(FLOAT)) for a in (angle, later)]
         columns = [g("Unsqueeze", column, g.constant([1])) for column in columns]
         values = g("Concat", *columns, axis=1)
-        if size % 4:
-            values = g("Slice", g("Reshape", values, g.constant([-1])), g.constant([0]), g.constant([size]))
-        return g("Reshape", values, g.constant(list(shape)))
+        if not whole:
+            size = size if isinstance(size, Value) else g.constant([size])
+            values = g("Slice", g("Reshape", values, g.constant([-1])), g.constant([0]), size)
+        return g("Reshape", values, shape if isinstance(shape, Value) else g.constant(list(shape)))
 
-    def _words(self, count: int, draw: int, stream: int) -> list[Value]:
-        """The four output words of the counters 0..count-1, each in the low half of a uint64."""
+    def _size(self, shape: Sequence[int] | Value) -> tuple[int | Value, bool]:
+        """The number of elements, a number or int64 (1,), and whether it is known to be a multiple of 4."""
+        if isinstance(shape, Value):
+            return self._g("ReduceProd", shape, keepdims=1), False
+        return (size := math.prod(shape)), size % 4 == 0
+
+    def _words(self, size: int | Value, draw: int, stream: int) -> list[Value]:
+        """The four output words of the counters that `size` elements take, each in the low half of a uint64."""
         g = self._g
-        if count not in self._counters:
-            numbers = g("Range", g.constant(0), g.constant(count), g.constant(1))
-            self._counters[count] = g("Cast", numbers, to=data_type(_WORD))
-        c0, c1, c2, c3 = self._counters[count], self._word(0), self._word(draw), self._word(stream)
+        if size not in self._counters:
+            if isinstance(size, Value):
+                count = g("Div", g("Add", g("Squeeze", size), g.constant(3)), g.constant(4))
+            else:
+                count = g.constant(-(-size // 4))
+            numbers = g("Range", g.constant(0), count, g.constant(1))
+            self._counters[size] = g("Cast", numbers, to=data_type(_WORD))
+        c0, c1, c2, c3 = self._counters[size], self._word(0), self._word(draw), self._word(stream)
         for key0, key1 in self._keys:
             product0 = g("Mul", c0, self._word(_MULTIPLIERS[0]))
             product1 = g("Mul", c2, self._word(_MULTIPLIERS[1]))

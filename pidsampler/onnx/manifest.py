@@ -75,8 +75,14 @@ class TeacherRule:
         """Return the rule as the file has it."""
         return {"shift": {"base": self.base, "size": self.size}, "steps": self.steps}
 
-    def at(self, size: tuple[int, int], steps: int | None = None) -> tuple[float, ...]:
-        """Return the times for a result of `size`, (height, width) in pixels of the whole picture, tiled or not."""
+    def at(self, size: tuple[int, int] | None, steps: int | None = None) -> tuple[float, ...]:
+        """Return the times for a result of `size`, (height, width) in pixels of the whole picture, tiled or not.
+
+        Raises:
+            PidSamplerError: The size is None: any.
+        """
+        if size is None:
+            raise ConfigError("the model's timesteps depend on the result's size: give one size, or timesteps")
         shift = timesteps.pid_shift(*size, base=self.base, size=self.size)
         return tuple(timesteps.teacher(self.steps if steps is None else steps, shift).tolist())
 

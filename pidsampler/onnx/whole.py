@@ -17,7 +17,18 @@ from .session import Tensor
 RECORD, TABLE, LICENSE = "pidsampler.sampler", "pidsampler.table", "license"  # keys of the file's metadata
 _FORMAT = "pidsampler.sampler/1"
 _MOST_SCALE = 64
+_MOST_FACTOR = 256
+# Names of sizes that a run decides: of the picture, of its latent, of what is sampled, and of the result.
+PICTURE_SIDES, LATENT_SIDES = ("height", "width"), ("latent_height", "latent_width")
+SAMPLED_SIDES, RESULT_SIDES = ("sampled_height", "sampled_width"), ("result_height", "result_width")
+_SIDES = (*PICTURE_SIDES, *LATENT_SIDES, *SAMPLED_SIDES, *RESULT_SIDES)
 _ENTRIES = ("model", "scheduler", "timesteps", "caption", "guidance", "negative", "noise_frame")
+
+
+def _shape(name: str, value: object) -> tuple[int | str, ...]:
+    sizes = items(name, value, words="sizes")
+    shape(name, [n for n in sizes if not isinstance(n, str)])
+    return tuple(word(name, n, choices=_SIDES) if isinstance(n, str) else int(n) for n in sizes)
 
 
 @attrs.frozen
@@ -27,14 +38,25 @@ class Port:
     Args:
         name: Name in the graph.
         type: numpy's name of the element type.
-        shape: Sizes of its axes.
+        shape: Sizes of its axes; a name, such as "height", where a run decides.
         what: What it is, in words.
     """
 
     name: str = field(word)
     type: str = field(word, kw_only=True)
-    shape: tuple[int, ...] = field(shape, kw_only=True)
+    shape: tuple[int | str, ...] = field(_shape, kw_only=True)
     what: str = field(word, kw_only=True)
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """The shape in numbers; see `Whole.at` for those of names.
+
+        Raises:
+            PidSamplerError: A size has a name still.
+        """
+        if named := [n for n in self.shape if isinstance(n, str)]:
+            raise ModelError(f"the tensor {self} is of any {named[0]}, where one size was expected")
+        return tuple(n for n in self.shape if isinstance(n, int))
 
     def __str__(self) -> str:
         return f"{self.name} {self.type} [{', '.join(map(str, self.shape))}]: {self.what}"
@@ -61,6 +83,7 @@ class Whole:
         inputs: What it takes.
         outputs: What it makes.
         scale: Pixels of the result for each of the input, along a side.
+        vae_factor: Pixels of the input for each of its latent, along a side.
         drifts: Whether the model's colours are known to drift.
         domains: Operator domains beside ONNX's own that the model's graphs use.
     """
@@ -70,6 +93,7 @@ class Whole:
     inputs: tuple[Port, ...] = field(_ports)
     outputs: tuple[Port, ...] = field(_ports)
     scale: int = field(whole, low=1, high=_MOST_SCALE)
+    vae_factor: int = field(whole, low=1, high=_MOST_FACTOR)
     drifts: bool = field(flag)
     domains: tuple[str, ...] = field(words)
 
@@ -77,6 +101,27 @@ class Whole:
     def calls(self) -> int:
         """Calls of the network."""
         return len(self.table) * (1 if self.record.get("guidance") in (None, 0) else 2)
+
+    def at(self, height: int, width: int) -> Whole:
+        """Return it with the sizes of one run in place of names.
+
+        Args:
+            height: Height in pixels of the picture, or of the one that the latent stands for.
+            width: Its width.
+
+        Raises:
+            PidSamplerError: A tensor would have more than 2^40 elements.
+        """
+        small = (whole("height", height, low=1), whole("width", width, low=1))
+        latent = [-(-n // self.vae_factor) for n in small]
+        sides = dict(zip(PICTURE_SIDES, small, strict=True)) | dict(zip(LATENT_SIDES, latent, strict=True))
+        sides |= {name: n * self.vae_factor * self.scale for name, n in zip(SAMPLED_SIDES, latent, strict=True)}
+        sides |= {name: n * self.scale for name, n in zip(RESULT_SIDES, small, strict=True)}
+
+        def sized(port: Port) -> Port:
+            return attrs.evolve(port, shape=tuple(sides[n] if isinstance(n, str) else n for n in port.shape))
+
+        return attrs.evolve(self, inputs=tuple(map(sized, self.inputs)), outputs=tuple(map(sized, self.outputs)))
 
     def check_tensors(self, inputs: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Check that a graph's inputs and outputs are those that its file describes.

@@ -62,13 +62,14 @@ class Resolved:
         return 2 + (self.guidance is not None) + self.table.slots + draws
 
 
-def resolve(options: Options, contract: Contract, *, size: tuple[int, int]) -> Resolved:
+def resolve(options: Options, contract: Contract, *, size: tuple[int, int] | None) -> Resolved:
     """Make the sampler that options ask for.
 
     Args:
         options: As asked for.
         contract: The model's.
         size: (height, width) of what is sampled, the whole picture: a rule of the model's makes its timesteps for it.
+            None is any, which has no such rule.
 
     Raises:
         PidSamplerError: The sampler or the noise is unknown, they do not suit each other, the table does not end at 0,

@@ -42,11 +42,12 @@ _TYPES = {
     _PICTURE: "uint8",
     _SEED: "uint64",
 }
-_AXES = {"uint8": 3, "float32": 4}
+_AXES = {"uint8": 3, "float32": 4}  # of the result
+_INPUT_AXES = {_PICTURE: 3, _LATENT: 4, CAPTION: 3}
 
 
 class WholeSampler:
-    """A whole sampler, loaded: it enlarges pictures of one size, or decodes latents of one, by one sampler.
+    """A whole sampler, loaded: it enlarges pictures or decodes latents by one sampler, of one size or of any.
 
     Args:
         path: File that `export.compile` or `pidsampler compile` made.
@@ -84,7 +85,7 @@ class WholeSampler:
         """Enlarge one picture, or decode one latent.
 
         Args:
-            image: As in `Upscaler.__call__`, of the size that the graph takes. 16-bit pictures are rounded to 8 bits.
+            image: As in `Upscaler.__call__`, of a size that the graph takes. 16-bit pictures are rounded to 8 bits.
             sampler: None: the graph has its own.
             progress: Called with 1.0 at the end.
             **options: seed, degrade_sigma, finish, and caption where the graph takes one; see `Options`.
@@ -94,13 +95,14 @@ class WholeSampler:
         """
         callback("progress", progress, takes="(share)")
         asked, source = self._asked({"sampler": sampler, **options}), read(image)
-        native = self.output_size(source)
+        whole = self._sized(source)
+        native = _native(whole)
         warn_if_stretched(*self.output_size(source, asked.finish.size), native=native)
         with self.backend.active():
-            (port,) = self.whole.outputs
-            result = self.backend.empty(port.shape, port.type)
+            (port,) = whole.outputs
+            result = self.backend.empty(port.sizes, port.type)
             binding = self._session.bind()
-            for name, array in self._arrays(source, asked).items():
+            for name, array in self._arrays(source, asked, whole).items():
                 binding.input(name, array)
             binding.output(port.name, result)
             binding.run()
@@ -118,7 +120,7 @@ class WholeSampler:
         if progress is not None:
             progress(1.0)
         record = self._record(source, asked) | {"tiles": None, "drift": drift, "ran_out_of_memory": False}
-        return Result(array, record, plan=self._plan, icc=source.icc, dpi=source.dpi, cicp=source.cicp)
+        return Result(array, record, plan=_plan(native, whole.scale), icc=source.icc, dpi=source.dpi, cicp=source.cicp)
 
     def with_tiling(self, tiling: Tiling) -> WholeSampler:
         """Return the sampler itself: one graph has no tiles."""
@@ -134,19 +136,7 @@ class WholeSampler:
         instance("source", source, kind=Source, words="a Source")
         if size is not None:
             instance("size", size, kind=Size, words="a Size")
-        if (port := self._inputs.get(_PICTURE)) is not None:
-            height, width = port.shape[:2]
-            if source.latent is not None or source.rgb.shape[:2] != (height, width):
-                found = (
-                    "a latent" if source.latent is not None else f"one of {source.rgb.shape[1]}x{source.rgb.shape[0]}"
-                )
-                raise ConfigError(f"{self.path} takes pictures of {width}x{height}, found {found}: {_AGAIN}")
-        else:
-            shape = self._inputs[_LATENT].shape
-            if source.latent is None or source.latent.shape != shape:
-                found = "a picture" if source.latent is None else f"one of shape {source.latent.shape}"
-                raise ConfigError(f"{self.path} takes latents of shape {shape}, found {found}: {_AGAIN}")
-        return resolve(size, self._native, native_scale=self.whole.scale)
+        return resolve(size, _native(self._sized(source)), native_scale=self.whole.scale)
 
     def record(self, source: Source, sampler: None = None, **options: Any) -> dict[str, Any]:
         """Return the record that `__call__` gives with these arguments, but for what shows in computing it.
@@ -166,24 +156,29 @@ class WholeSampler:
         for port in self.whole.inputs:
             is_noise = port.name.startswith(_NOISE) and port.name.removeprefix(_NOISE).isdecimal()
             expected = _TYPES.get(port.name, "float32" if is_noise else None)
-            if port.type != expected:
+            if port.type != expected or len(port.shape) != _INPUT_AXES.get(port.name, len(port.shape)):
                 raise ModelError(f"{self.path}: its input is {port}, which no whole sampler takes")
         if (_PICTURE in self._inputs) == (_LATENT in self._inputs) or _SIGMA not in self._inputs:
             raise ModelError(f"{self.path}: its inputs are {', '.join(self._inputs)}: a picture or a latent is missing")
         if len(self.whole.outputs) != 1 or len(self.whole.outputs[0].shape) != _AXES.get(self.whole.outputs[0].type):
             raise ModelError(f"{self.path}: its output is no picture")
 
-    @property
-    def _native(self) -> tuple[int, int]:
-        (port,) = self.whole.outputs
-        height, width = port.shape[:2] if port.type == "uint8" else port.shape[2:]
-        return height, width
-
-    @property
-    def _plan(self) -> TilePlan:
-        return memory.plan(
-            Tiling(), self._native, unit=1, scale=self.whole.scale, fixed=None, budget=None, tensors=1, need=_no_need
-        )
+    def _sized(self, source: Source) -> Whole:
+        """What the file says of itself, for one source that it takes."""
+        if (port := self._inputs.get(_PICTURE)) is not None:
+            if source.latent is not None:
+                raise ConfigError(f"{self.path} takes pictures{_of(port)}, found a latent: {_AGAIN}")
+            height, width = source.rgb.shape[:2]
+            if not _fits(port.shape, (height, width, 3)):
+                raise ConfigError(f"{self.path} takes pictures{_of(port)}, found one of {width}x{height}: {_AGAIN}")
+            return self.whole.at(height, width)
+        shape = self._inputs[_LATENT].shape
+        if source.latent is None or not _fits(shape, source.latent.shape):
+            found = "a picture" if source.latent is None else f"one of shape {source.latent.shape}"
+            said = ", ".join(map(str, shape))
+            raise ConfigError(f"{self.path} takes latents of shape ({said}), found {found}: {_AGAIN}")
+        height, width = source.latent.shape[2:]
+        return self.whole.at(height * self.whole.vae_factor, width * self.whole.vae_factor)
 
     def _asked(self, given: dict[str, Any]) -> Options:
         options = Options.of(given)
@@ -198,10 +193,10 @@ class WholeSampler:
         if port is not None:
             if options.caption is None:
                 raise ConfigError(f"{self.path} takes a caption, but none is given: pass a caption")
-            captions.check_shape(options.caption, (port.shape[1], port.shape[2]))
+            captions.check_shape(options.caption, (port.sizes[1], port.sizes[2]))
         return options
 
-    def _arrays(self, source: Source, asked: Options) -> dict[str, Any]:
+    def _arrays(self, source: Source, asked: Options, whole: Whole) -> dict[str, Any]:
         """What the graph takes, by name, on the device."""
         backend = self.backend
         made: dict[str, NDArray[Any]] = {_SIGMA: np.array([asked.degrade_sigma], np.float32)}
@@ -215,16 +210,16 @@ class WholeSampler:
         if asked.caption is not None:
             made[CAPTION] = asked.caption[None]
         arrays = {}
-        for name, port in self._inputs.items():
-            if name in made:
-                array = np.require(made[name], requirements="C")
-                arrays[name] = array if name in self._session.on_host else backend.adopt(array)
+        for port in whole.inputs:
+            if port.name in made:
+                array = np.require(made[port.name], requirements="C")
+                arrays[port.name] = array if port.name in self._session.on_host else backend.adopt(array)
             else:
-                arrays[name] = self._noise(port, asked)
+                arrays[port.name] = self._noise(port, asked)
         return arrays
 
     def _noise(self, port: Port, asked: Options) -> Any:
-        x, name = self.backend.empty(port.shape, np.float32), port.name.removeprefix(_NOISE)
+        x, name = self.backend.empty(port.sizes, np.float32), port.name.removeprefix(_NOISE)
         if port.name != _LATENT_NOISE:
             self.backend.noise(x, [asked.seed], draw=int(name))
         elif asked.degrade_sigma > 0.0:
@@ -251,6 +246,28 @@ class WholeSampler:
             "device": self.backend.device,
             "versions": versions(str(import_onnxruntime().__version__)),
         }
+
+
+def _native(whole: Whole) -> tuple[int, int]:
+    """The (height, width) of the result, of sizes that are numbers."""
+    (port,) = whole.outputs
+    height, width = port.sizes[:2] if port.type == "uint8" else port.sizes[2:]
+    return height, width
+
+
+def _plan(native: tuple[int, int], scale: int) -> TilePlan:
+    return memory.plan(Tiling(), native, unit=1, scale=scale, fixed=None, budget=None, tensors=1, need=_no_need)
+
+
+def _fits(taken: tuple[int | str, ...], found: tuple[int, ...]) -> bool:
+    """Whether a shape is one that a port takes."""
+    return len(taken) == len(found) and all(isinstance(n, str) or n == m for n, m in zip(taken, found, strict=True))
+
+
+def _of(port: Port) -> str:
+    """Of which size the pictures are, in words; nothing where they are of any."""
+    height, width = port.shape[:2]
+    return "" if isinstance(height, str) else f" of {width}x{height}"
 
 
 def _no_need() -> memory.Need:

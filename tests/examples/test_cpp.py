@@ -31,17 +31,21 @@ def test_the_program_makes_pythons_picture(tmp_path, repository):
         ["cmake", "--build", build],
     ):
         subprocess.run(command, check=True, capture_output=True)
-    sampler = compile("tiny", size=(64, 96), output=tmp_path / "s.onnx", noise="philox")
     y, x = np.mgrid[:16, :24]
     photo = np.stack([10 * x, 16 * y, 255 - 8 * x], axis=2).astype(np.uint8)
     Image.fromarray(photo).save(tmp_path / "in.ppm")
-    enlarge = [build / "enlarge", sampler]
-    subprocess.run([*enlarge, tmp_path / "in.ppm", tmp_path / "out.ppm", "7"], check=True)
-    found = np.asarray(Image.open(tmp_path / "out.ppm")).astype(int)
-    off = np.abs(found - Upscaler.load("tiny", "cpu")(photo, seed=7).array)
-    assert off.max() <= 1
-    assert (off > 0).mean() <= 0.001
+    expected = Upscaler.load("tiny", "cpu")(photo, seed=7).array
+    for size in ("any", (64, 96)):
+        sampler = compile("tiny", size=size, output=tmp_path / "s.onnx", noise="philox", overwrite=True)
+        enlarge = [build / "enlarge", sampler]
+        subprocess.run([*enlarge, tmp_path / "in.ppm", tmp_path / "out.ppm", "7"], check=True)
+        off = np.abs(np.asarray(Image.open(tmp_path / "out.ppm")).astype(int) - expected)
+        assert off.max() <= 1
+        assert (off > 0).mean() <= 0.001
     (tmp_path / "short.ppm").write_bytes((tmp_path / "in.ppm").read_bytes()[:-1])
     for wrong, message in ((tmp_path / "out.ppm", "takes pictures of 24x16"), (tmp_path / "short.ppm", "ends early")):
         ended = subprocess.run([*enlarge, wrong, tmp_path / "x.ppm"], capture_output=True, text=True)
         assert (ended.returncode, message in ended.stderr) == (1, True)
+    compile("tiny", size="any", output=sampler, overwrite=True)
+    ended = subprocess.run([*enlarge, tmp_path / "in.ppm", tmp_path / "x.ppm"], capture_output=True, text=True)
+    assert (ended.returncode, "compile it with --noise philox" in ended.stderr) == (1, True)

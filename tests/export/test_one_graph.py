@@ -10,8 +10,10 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import wholes
 from models import write_encoder, write_network
 from PIL import Image
+from wholes import SEED
 
 import pidsampler as ps
 from pidsampler import PidSamplerError, StepTable, Upscaler
@@ -23,51 +25,35 @@ from pidsampler.export.philox import Philox
 from pidsampler.noise import normal
 from pidsampler.upscale.whole_sampler import WholeSampler
 
-SEED = 2**63 + 5
 KINDS = ("flow-sde", "flow-ode", "heun@uniform:3", "dpmpp-2m@uniform:5", "unipc@uniform:5", "seeds-3@uniform:2")
 RESTART = "restart@uniform:6"
 
 
 @pytest.fixture(name="photo", scope="module")
 def _photo():
-    y, x = np.mgrid[:16, :16]
-    return np.stack([16 * x, 16 * y, 255 - 8 * (x + y)], axis=2).astype(np.uint8)
-
-
-def exported(folder, words):
-    """Export a reduced network of random weights, of 64x64 results."""
-    words += " --random-weights 3 --reduced --size 64x64 --quiet"
-    assert main(["export", *words.split(), "-o", str(folder)]) == 0
-    return folder
+    return wholes.photo()
 
 
 @pytest.fixture(name="teacher", scope="module")
 def _teacher(tmp_path_factory):
     """A teacher that takes captions."""
     words = "--backbone flux --type 2kto4k_v1pt5_undistilled --target onnx --caption input"
-    return exported(tmp_path_factory.mktemp("exported") / "teacher", words)
+    return wholes.exported(tmp_path_factory.mktemp("exported") / "teacher", words)
 
 
 @pytest.fixture(name="student", scope="module")
 def _student(tmp_path_factory):
     words = "--backbone sdxl --type 2kto4k --target tensorrt --dtype float32"
-    return exported(tmp_path_factory.mktemp("exported") / "student", words)
+    return wholes.exported(tmp_path_factory.mktemp("exported") / "student", words)
 
 
-def evaluated(path, image, *, seed=SEED, sigma=0.1, **given):
-    """Run a file as a program in another language would: by its inputs' names and shapes alone."""
+def evaluated(path, image, *, without=(), **given):
+    """Run a file as a program in another language would, without some of ONNX Runtime's optimizers."""
     onnx.checker.check_model(str(path), full_check=True)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads, options.log_severity_level = 1, 4
-    session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"])
-    feeds = {"degrade_sigma": np.array([sigma], np.float32), "seed": np.array([seed], np.uint64)}
-    feeds |= {"picture": image, "latent": image, **given}
-    for tensor in session.get_inputs():
-        if tensor.name.startswith("noise_"):
-            name = tensor.name.removeprefix("noise_")
-            stream, draw = (1, 0) if name == "latent" else (0, int(name))
-            feeds[tensor.name] = normal(seed, draw, tensor.shape[1:], stream)[None]
-    (found,) = session.run(None, {tensor.name: feeds[tensor.name] for tensor in session.get_inputs()})
+    session = onnxruntime.InferenceSession(path, options, ["CPUExecutionProvider"], disabled_optimizers=list(without))
+    (found,) = session.run(None, wholes.feeds(session.get_inputs(), image, **given))
     return found
 
 
@@ -125,7 +111,10 @@ def test_captions_and_guidance(teacher, photo, tmp_path):
         path = compile(teacher, sampler, size=size, caption="input", guidance=guidance, **out)
         given = {"pair": True} if guidance is None else {"guidance": guidance}
         x, _ = looped(teacher, sampler, photo, caption=caption, **given)
-        np.testing.assert_allclose(evaluated(path, photo, caption=caption[None]), x, rtol=0, atol=3e-5)
+        np.testing.assert_allclose(evaluated(path, photo, caption=caption[None]), x, rtol=0, atol=1e-5)
+        # What differs is ONNX Runtime's: it folds the times' embeddings to constants by other kernels.
+        found = evaluated(path, photo, caption=caption[None], without=["ConstantFolding"])
+        np.testing.assert_array_equal(found, x)
     given = {"caption": caption, "guidance": 1.0}  # in the graph
     path = compile(teacher, "flow-ode@uniform:1", size=size, **given, **out)
     x, _ = looped(teacher, "flow-ode@uniform:1", photo, **given)
@@ -317,7 +306,7 @@ def test_the_command_and_upscale_and_inspect(photo, tmp_path, monkeypatch, capsy
         assert main(["upscale", "photo.png", "-o", "x.png", *options.split()]) != 0
         assert message in capsys.readouterr().err
     assert main(["compile", "tiny", "--size", "64", "-o", "t.onnx"]) == 2
-    assert "--size '64' is not WIDTHxHEIGHT" in capsys.readouterr().err
+    assert "--size '64' is neither WIDTHxHEIGHT" in capsys.readouterr().err
 
 
 def test_a_rule_of_times_is_for_what_is_sampled(teacher, tmp_path, monkeypatch):
