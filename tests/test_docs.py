@@ -132,6 +132,17 @@ def test_the_commands_of_the_pages_are_ours():
     assert wrong == {}
 
 
+def test_the_forms_for_issues_name_what_there_is():
+    text = "\n".join(path.read_text("utf-8") for path in (REPOSITORY / ".github").rglob("*.*"))
+    asked = re.findall(r"(?:`|placeholder: )pidsampler (.+?)(?:`|$)", text, re.MULTILINE)
+    assert {"doctor", "--version", "schedulers NAME"} <= {*asked}
+    for command in asked:
+        if command != "--version":
+            build_parser().parse_args(command.replace("NAME", "heun").split())
+    for name in re.findall(r"[\w/-]+\.md\b", text):
+        assert (REPOSITORY / name).is_file(), name
+
+
 SCHEMAS = {path.name: json.loads(path.read_text("utf-8")) for path in (DOCS / "schemas").glob("*.json")}
 REGISTRY = Registry().with_resources((name, Resource.from_contents(schema)) for name, schema in SCHEMAS.items())
 
