@@ -27,6 +27,7 @@ from pidsampler.study.file import read_study
 from pidsampler.study.settings import SETTINGS
 
 sys.path.append(str(REPOSITORY / "docs"))
+import drawings
 import reference
 
 DOCS = REPOSITORY / "docs"
@@ -130,6 +131,12 @@ def test_the_commands_of_the_pages_are_ours():
             if ended.code:
                 wrong[page, command] = said.getvalue()
     assert wrong == {}
+
+
+def test_the_drawings_are_those_that_the_script_makes():
+    made = drawings.drawings()
+    assert {path.name: path.read_text("utf-8") for path in drawings.FOLDER.iterdir()} == made
+    assert {link.partition("/")[2] for link in links("docs/how-it-works.md") if link.endswith(".svg")} == {*made}
 
 
 def test_the_forms_for_issues_name_what_there_is():
