@@ -49,9 +49,18 @@ RUN_BY = {
 }
 
 
+GALLERY = sorted(page for pages in NAV.values() for page in pages if page.endswith(".ipynb"))
+
+
+def cells(page, kind):
+    book = json.loads((REPOSITORY / page).read_text("utf-8"))
+    return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == kind]
+
+
 @cache
 def tokens(page):
-    return MarkdownIt("commonmark").enable("table").parse((REPOSITORY / page).read_text("utf-8"))
+    text = "\n\n".join(cells(page, "markdown")) if page in GALLERY else (REPOSITORY / page).read_text("utf-8")
+    return MarkdownIt("commonmark").enable("table").parse(text)
 
 
 @cache
@@ -76,7 +85,7 @@ def links(page):
             yield from re.findall(r"(?:href|src)=\"([^\"]*)\"", token.content)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *GALLERY])
 def test_links_and_anchors_lead_somewhere(page):
     for link in links(page):
         if re.match(r"https?:|mailto:", link):
@@ -92,8 +101,9 @@ def test_links_and_anchors_lead_somewhere(page):
 def test_the_navigation_has_each_page_of_docs_once():
     listed = [page for pages in NAV.values() for page in pages]
     assert len(set(listed)) == len(listed)
-    assert {path.relative_to(REPOSITORY).as_posix() for path in DOCS.glob("*.md")} <= {*listed}
-    assert [page for page in listed if page.endswith(".md") and not (REPOSITORY / page).is_file()] == []
+    pages = [*DOCS.glob("*.md"), *DOCS.glob("gallery/*")]
+    assert {path.relative_to(REPOSITORY).as_posix() for path in pages} <= {*listed}
+    assert [page for page in listed if page.endswith((".md", ".ipynb")) and not (REPOSITORY / page).is_file()] == []
 
 
 def test_every_example_is_run_by_a_test():
@@ -105,6 +115,14 @@ def test_every_example_is_run_by_a_test():
     for page, test in RUN_BY.items():
         name = page.rpartition("/")[2].removesuffix(".md")
         assert re.search(rf"\b{name}\b", (REPOSITORY / test).read_text("utf-8"), re.IGNORECASE), (page, test)
+
+
+@pytest.mark.parametrize("page", GALLERY)
+def test_notebooks_are_kept_without_results(page):
+    """The site's build runs them, and fails where one does."""
+    code = [cell for cell in json.loads((REPOSITORY / page).read_text("utf-8"))["cells"] if "outputs" in cell]
+    assert [cell["outputs"] for cell in code] == [[]] * len(code) != []
+    assert {cell["execution_count"] for cell in code} == {None}
 
 
 def commands(page):
