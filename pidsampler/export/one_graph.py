@@ -49,7 +49,7 @@ def compile(
     guidance: float | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """A model and a sampler become one ONNX file, which any ONNX runtime can run: docs/one-graph.md has its tensors.
+    """Compile a model and a sampler into one ONNX file for any ONNX runtime; docs/one-graph.md has its tensors.
 
     Args:
         model: Bundled name, model folder, or "hf:OWNER/NAME".

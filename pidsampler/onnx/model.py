@@ -139,7 +139,7 @@ class Model:
         if least and any(n < m for n, m in zip(latent.shape[2:], least, strict=True)):
             raise ConfigError(f"the latent is {latent.shape[2:]} in size, but {c.name} takes {least} at least")
         if not np.isfinite(latent).all():
-            raise ConfigError("the latent holds NaN or infinity")
+            raise ConfigError("the latent holds NaN or infinity, expected finite numbers: make it again")
 
     def check_caption(self, caption: Array | None) -> None:
         """Check that the network takes a caption's embedding (tokens, width); it can do without one.

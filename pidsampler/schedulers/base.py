@@ -238,7 +238,7 @@ X0 = Combination(b=1.0)
 
 
 def x0(t: float) -> Combination:
-    """x0 itself.
+    """Return the weights of x0, which is what steps extrapolate.
 
     Args:
         t: Noise level of x.
@@ -251,7 +251,7 @@ def x0(t: float) -> Combination:
 
 
 def velocity(t: float) -> Combination:
-    """v = (x - x0) / t.
+    """Return the weights of the velocity v = (x - x0) / t, which is what steps extrapolate.
 
     Args:
         t: Noise level of x, above 0.
@@ -264,7 +264,7 @@ def velocity(t: float) -> Combination:
 
 
 def eps(t: float) -> Combination:
-    """eps = (x - (1 - t)*x0) / t.
+    """Return the weights of eps = (x - (1 - t)*x0) / t, which is what steps extrapolate.
 
     Args:
         t: Noise level of x, above 0.

@@ -64,8 +64,8 @@ class StepTable:
     kinds and JSON keep it, and two tables that differ by nothing else are equal.
 
     Raises:
-        PidSamplerError: No rows, times that don't join, a slot that is read before it is saved, a row that fails that
-            check, or one that makes errors more than 2^17 times larger; the message names the row.
+        PidSamplerError: There is no row, times do not join, or a slot is read before it is saved. Or a row fails that
+            check, or makes errors more than 2^17 times larger. The message names the row.
     """
 
     rows: tuple[Row, ...] = attrs.field(converter=_rows)

@@ -22,7 +22,7 @@ def pid(steps: int = 4) -> Times:
     One step is [0.999, 0] by this rule. NVIDIA's code does not use its list for one step: see `pid_one_step`.
 
     Args:
-        steps: 1 to 4: fewer than 4 are a `subset`, and above 4 its rule would repeat times.
+        steps: Number of steps, 1 to 4: fewer than 4 are a `subset`, and above 4 its rule would repeat times.
 
     Source: PiD (arXiv 2605.23902) and its published inference code.
     """
@@ -35,7 +35,7 @@ def pid_one_step(steps: int = 1) -> Times:
     `pid(1)`, the published rule, tells it t = 0.999.
 
     Args:
-        steps: 1, no other number.
+        steps: Number of steps: 1, no other.
 
     Source: nv-tlabs/PiD, pid_distill_model_infer.py (generate_samples_from_batch, student_timestep).
     """
@@ -70,7 +70,7 @@ def flux2(steps: int, tokens: int = 4096) -> Times:
     """Return FLUX.2's list: `uniform(steps)` shifted by e^mu, where mu depends on the steps too, see `flux2_mu`.
 
     Args:
-        steps: At most 10,000, beyond what the line was fitted to.
+        steps: Number of steps, at most 10,000, beyond what the line was fitted to.
         tokens: Number of latent tokens of the image, 1 to 2^21: 4096 is 1024x1024 pixels.
 
     Source: black-forest-labs/flux2, sampling.py (get_schedule).

@@ -697,10 +697,14 @@ def test_what_is_not_finite_is_kept(name):
         (
             ((1, 3, 4, 5), (4,), (4,), (1, 3, 8, 8)),
             (0, 0),
-            r"shapes \(4,\) and \(4,\) for a tile of 4 rows and 5 columns",
+            r"weights have shapes \(4,\) and \(4,\), expected \(4,\) and \(5,\) as the tile",
         ),
-        (((1, 3, 4, 5), (5,), (5,), (1, 3, 8, 8)), (0, 0), r"for a tile of 4 rows and 5 columns"),
-        (((1, 3, 4, 4), (4,), (4,), (1, 3, 8, 8)), (5, 0), "a tile of 4x4 at row 5, column 0 reaches out of 8x8"),
+        (((1, 3, 4, 5), (5,), (5,), (1, 3, 8, 8)), (0, 0), r"expected \(4,\) and \(5,\) as the tile"),
+        (
+            ((1, 3, 4, 4), (4,), (4,), (1, 3, 8, 8)),
+            (5, 0),
+            "a tile of 4x4 at row 5, column 0 reaches out of a picture of 8x8",
+        ),
         (((1, 3, 4, 4), (4,), (4,), (1, 3, 8, 8)), (0, -1), "reaches out"),
     ],
 )
