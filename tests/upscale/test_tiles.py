@@ -503,7 +503,7 @@ def test_latents_of_half_precision_are_blended_in_float32():
 
 def test_encoding_refuses():
     image, grid = np.zeros((1, 3, 8, 24), np.float32), Grid(along(8, 8, 0, 4), along(24, 16, 8, 4))
-    with pytest.raises(PidSamplerError, match=r"shape \(1, 3, 8, 24\), but the grid is of 24x24"):
+    with pytest.raises(PidSamplerError, match=r"shape \(1, 3, 8, 24\), expected 24x24 as the grid"):
         encode_in_tiles(means, image, grid=Grid(grid.columns, grid.columns), factor=4, channels=3, backend=NUMPY)
     with pytest.raises(PidSamplerError, match="not a multiple of 16"):
         encode_in_tiles(means, image, grid=grid, factor=16, channels=3, backend=NUMPY)
