@@ -19,12 +19,14 @@ from paths import REPOSITORY
 from referencing import Registry, Resource
 
 import pidsampler as ps
+from pidsampler import values
 from pidsampler.cli.main import build_parser
 from pidsampler.errors import ConfigError
 from pidsampler.io.records import read_record
 from pidsampler.onnx.manifest import Manifest
 from pidsampler.study.file import read_study
 from pidsampler.study.settings import SETTINGS
+from pidsampler.values import whole
 
 sys.path.append(str(REPOSITORY / "docs"))
 import drawings
@@ -270,6 +272,9 @@ def test_the_schema_of_studies_has_the_keys_that_are_read(tmp_path):
 
 
 ENTRIES = {entry.path: entry for entry in reference.entries()}
+# The functions of pidsampler.values that refuse a value.
+CHECKS = {name for name, thing in vars(values).items() if getattr(thing, "__module__", "") == values.__name__}
+CHECKS -= {"field", "items", "shown", "T", "F"}
 ERRORS = ("ConfigError", "FileError", "ModelError", "DeviceError", "MissingDependencyError", "UsageError")
 
 
@@ -278,6 +283,9 @@ def described(path, thing):
     docstring = inspect.getdoc(thing) or ""
     if not docstring:
         yield f"{path} has no docstring"
+    for title in ("Args:", "Returns:", "Raises:"):
+        if docstring.count(f"\n{title}\n") > 1:
+            yield f"{path} has {title} twice"
     takes, told = reference.parameters(thing), reference.inherited(thing)
     for name in takes:
         if name not in told and not re.search(rf"\b{name}\b", docstring):
@@ -287,8 +295,10 @@ def described(path, thing):
     if own:
         yield from (f"the Args of {path} lack {name}" for name in takes if name not in told)
     if inspect.isfunction(thing) or inspect.ismethod(thing):
-        raised = re.findall(r"^ +raise (?:errors\.)?(\w+)", inspect.getsource(inspect.unwrap(thing)), re.MULTILINE)
-        if {*raised} & {*ERRORS} and "Raises:" not in docstring:
+        source = inspect.getsource(inspect.unwrap(thing))
+        raised = re.findall(r"^ +raise (?:errors\.)?(\w+)", source, re.MULTILINE)
+        checked = re.findall(r"(?<![\w.])(\w+)\(", source)  # by a function that raises such an error
+        if ({*raised} & {*ERRORS} or {*checked} & CHECKS) and "Raises:" not in docstring:
             yield f"{path} does not say when it raises an error"
         gives = inspect.unwrap(thing).__annotations__.get("return", "None")
         if gives not in ("None", None) and not re.search(r"\b(?:return|yield)s?\b", docstring, re.IGNORECASE):
@@ -307,7 +317,13 @@ def untold(x: int, y: int) -> int:
     return y
 
 
+def checked(x: int) -> None:
+    """Check x, a whole number."""
+    whole("x", x)
+
+
 def test_what_a_docstring_lacks_is_found():
+    assert [*described("checked", checked)] == ["checked does not say when it raises an error"]
     assert [*described("untold", untold)] == [
         "untold does not say what x is",
         "untold describes z, which it does not take",

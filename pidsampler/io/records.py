@@ -59,6 +59,9 @@ def find_record(path: Path) -> dict[str, Any] | None:
 
     Args:
         path: File to look into.
+
+    Raises:
+        PidSamplerError: The path is no path.
     """
     path = file_path("path", path)
     try:

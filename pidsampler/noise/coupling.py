@@ -34,6 +34,9 @@ def fixed(table: StepTable) -> StepTable:
     What a row adds is scaled so that the noise level stays exact, now that old and new noise are the same: FlowSDE's
     x' = (1 - t')*x0 + t'*N(0) at eta = 1, and (1 - t')*x0 + t'*(keep*eps_hat + (1 - keep)*N(0)) in between. A row that
     misses its noise level on purpose misses it by as much as before.
+
+    Raises:
+        PidSamplerError: The table is no `StepTable`.
     """
     rows = []
     held: dict[int, float] = {}  # slot -> how much of N(0) it holds where the network is exact

@@ -117,7 +117,11 @@ class TimesScheduler:
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def with_spec(self, spec: Spec) -> Self:
-        """Return the same scheduler with the spec that it was made from, which `str` then gives."""
+        """Return the same scheduler with the spec that it was made from, which `str` then gives.
+
+        Raises:
+            PidSamplerError: The spec is no `Spec`.
+        """
         made = copy.copy(self)
         object.__setattr__(made, "spec", instance("spec", spec, kind=Spec, words="a Spec"))
         return made
@@ -127,6 +131,9 @@ class TimesScheduler:
 
         Args:
             t_min: Noise level that the list begins at, above 0.
+
+        Raises:
+            PidSamplerError: t_min is not in (0, 1].
         """
         t_min = number("t_min", t_min, low=0, high=1, above=True)
         made = copy.copy(self)

@@ -65,7 +65,11 @@ class Flow:
     interval: tuple[float, float] = field(_interval, default=(1.0, 0.0))
 
     def at(self, t: float) -> GaussianMixture:
-        """Return the law of the noisy elements at noise level t."""
+        """Return the law of the noisy elements at noise level t.
+
+        Raises:
+            PidSamplerError: t is outside 0..1.
+        """
         t = number("t", t, low=0.0, high=1.0)
         stds = np.hypot((1.0 - t) * self.law.stds, t)
         return GaussianMixture(((1.0 - t) * self.law.means).tolist(), stds.tolist(), self.law.weights.tolist())

@@ -228,7 +228,11 @@ class Plan:
         return {("model", name): flow_of(name, values) for name, values in self.flows.items()}
 
     def named(self, cell: Cell, setting: str) -> Any:
-        """Return what the name in a cell's setting stands for in this study, or None where it is no such name."""
+        """Return what the name in a cell's setting stands for in this study, or None where it is no such name.
+
+        Raises:
+            PidSamplerError: The setting is no text.
+        """
         return self._objects.get((word("setting", setting), str(_of(cell)[setting])))
 
     def source(self, cell: Cell) -> Flow | Network | None:
@@ -306,7 +310,11 @@ class Plan:
         return with_noise(self.predicting(cell, self.scheduler(cell).table()), cell.settings["noise"])
 
     def predicting(self, cell: Cell, table: StepTable) -> StepTable:
-        """Return a table for the prediction of a cell's model."""
+        """Return a table for the prediction of a cell's model.
+
+        Raises:
+            PidSamplerError: The table is no `StepTable`, or the model's manifest is not valid.
+        """
         from ..onnx import model_manifest
 
         instance("table", table, kind=StepTable, words="a StepTable")

@@ -71,7 +71,11 @@ class Combination:
 
 
 def combined(parts: Iterable[tuple[float, Combination]]) -> Combination:
-    """Return the sum of weight * combination: how a scheduler puts parts of a row together."""
+    """Return the sum of weight * combination: how a scheduler puts parts of a row together.
+
+    Raises:
+        PidSamplerError: A weight is not finite, or a part is no `Combination`.
+    """
     a, b = 0.0, 0.0
     h: dict[int, float] = {}
     noise: dict[int, float] = {}

@@ -172,6 +172,9 @@ class StepTable:
 
         Args:
             indent: Spaces a level, 0..99; None writes one line.
+
+        Raises:
+            PidSamplerError: The indent is outside 0..99.
         """
         return json.dumps(self.to_dict(), indent=None if indent is None else whole("indent", indent, low=0, high=99))
 

@@ -61,6 +61,9 @@ def flux(steps: int, mu: float = 1.15) -> Times:
 def flux_mu(tokens: int) -> float:
     """Return FLUX's mu for an image of so many latent tokens: the line through (256, 0.5) and (4096, 1.15).
 
+    Raises:
+        PidSamplerError: The number of tokens is outside 1..2^40.
+
     Source: black-forest-labs/flux, sampling.py (get_schedule).
     """
     return 0.5 + (1.15 - 0.5) * (whole("tokens", tokens, low=1, high=1 << 40) - 256) / (4096 - 256)
@@ -84,6 +87,9 @@ def flux2_mu(tokens: int, steps: int) -> float:
 
     Above 4300 tokens the line of 200 steps counts alone, so that mu jumps down there.
 
+    Raises:
+        PidSamplerError: The number of tokens or of steps is out of its range.
+
     Source: black-forest-labs/flux2, sampling.py (compute_empirical_mu).
     """
     tokens, steps = checked("tokens", tokens), checked("steps", steps)
@@ -99,6 +105,9 @@ def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> f
 
     `base`, the shift at a square of `size` pixels a side, is 4 at 1024 for v1 and 6 at 2048 for v1.5. A side has 1 to
     2^31-1 pixels.
+
+    Raises:
+        PidSamplerError: A side or `size` is out of its range, or `base` is not above 0.
 
     Source: nv-tlabs/PiD, pid_model.py and pixeldit_model.py (dynamic_shift).
     """

@@ -44,6 +44,9 @@ class Finish:
         Args:
             source: Input of the result.
             drifts: Whether the model's colors are known to drift.
+
+        Raises:
+            PidSamplerError: The source or `drifts` is of a wrong kind.
         """
         if instance("source", source, kind=Source, words="a Source").latent is not None:
             return "off"

@@ -181,6 +181,9 @@ class Upscaler:
 
         Args:
             tiling: How large pictures are cut up.
+
+        Raises:
+            PidSamplerError: The tiling is no `Tiling`.
         """
         return attrs.evolve(self, tiling=instance("tiling", tiling, kind=Tiling, words="a Tiling"))
 

@@ -83,7 +83,11 @@ class Measure:
     imports: tuple[str, ...] = ()
 
     def applies(self, sample: Sample) -> bool:
-        """Return whether the sample has all that the measure needs."""
+        """Return whether the sample has all that the measure needs.
+
+        Raises:
+            PidSamplerError: The sample is no `Sample`.
+        """
         instance("sample", sample, kind=Sample, words="a Sample")
         return all(getattr(sample, need) is not None for need in self.needs)
 
