@@ -119,6 +119,16 @@ def test_every_example_is_run_by_a_test():
         assert re.search(rf"\b{name}\b", (REPOSITORY / test).read_text("utf-8"), re.IGNORECASE), (page, test)
 
 
+def test_every_page_is_two_clicks_from_the_readme():
+    def linked(page):
+        paths = ((REPOSITORY / page).parent / link.partition("#")[0] for link in links(page) if "://" not in link)
+        return {path.resolve().relative_to(REPOSITORY).as_posix() for path in paths if path.is_file()}
+
+    first = linked("README.md")
+    second = {page for each in first & {*PAGES, *GALLERY} for page in linked(each)}
+    assert {*PAGES, *GALLERY} - {"README.md"} - first - second == set()
+
+
 @pytest.mark.parametrize("page", GALLERY)
 def test_notebooks_are_kept_without_results(page):
     """The site's build runs them, and fails where one does."""

@@ -178,7 +178,7 @@ class _Maker:
     def _check_caption(self, caption: NDArray[Any] | None) -> None:
         name, taken = self.contract.name, self.contract.caption
         if taken is None or caption is None:
-            raise ConfigError(f"{name} takes no caption: a folder that does is exported with caption=input")
+            raise ConfigError(f"{name} takes no caption: leave it out, or export the model with caption=input")
         captions.check_shape(caption, taken, taker=name)
 
     def _captions(self, options: Options, resolved: Resolved, *, is_input: bool) -> list[Value]:

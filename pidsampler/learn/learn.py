@@ -130,9 +130,9 @@ class Learning:
             raise ConfigError(f"calls={self.calls} cannot come in pairs: pass an even number, or paired=False")
         if self.measure is not None:
             changed = {"paired": self.paired, "ridge": self.ridge != _RIDGE, "joint": self.joint is not None}
-            for name, is_changed in changed.items():
-                if is_changed:
-                    raise ConfigError(f"{name} is of a fit to runs, but the target is a measure: leave one of them out")
+            for name in (name for name, is_changed in changed.items() if is_changed):
+                what = f"{name}={getattr(self, name)} is of a fit to runs, but the target is a measure"
+                raise ConfigError(f"{what}: leave one of them out")
         if self.timesteps is not None and (steps := len(self.timesteps) - 1) != self.calls:
             raise ConfigError(f"the list has {steps} steps, but calls={self.calls}: pass one of as many")
         if self.timesteps is not None and self.joint:

@@ -152,7 +152,7 @@ class Model:
             return
         if c.caption is None:
             what = f"the caption has shape {tuple(caption.shape)}, but {c.name} takes none"
-            raise ConfigError(f"{what}: a folder that does is exported with caption=input")
+            raise ConfigError(f"{what}: leave it out, or export the model with caption=input")
         captions.check_shape(caption, c.caption, taker=c.name)
 
     @moved.keywords()
