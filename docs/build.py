@@ -1,8 +1,8 @@
 """Builds the site in build/site of the pages that docs/nav.toml names: `python docs/build.py`, with the extra docs.
 
 The Markdown is written for GitHub too. So a copy is made below build/, in which links to the README lead to the site's
-first page, and the files that pages link to lie beside them. Notebooks are run. Every warning
-is an error, and so is a cell that fails.
+first page, and the files that pages link to lie beside them. Notebooks are run. Every
+warning is an error, and so is a cell that fails.
 """
 
 from __future__ import annotations
