@@ -93,7 +93,7 @@ class Graph:
                     made = np.require(array.astype(dtype, copy=False), requirements="C")
                 if not np.isfinite(made).all():
                     raise ModelError(
-                        f"the weights {name} are not finite in {dtype}, which cannot hold them: pass dtype='float32'"
+                        f"the weights {name} are not finite in {dtype}, which cannot hold them: pass another dtype"
                     )
                 return ir.Tensor(made, name=name)
 

@@ -67,9 +67,8 @@ def check_fits(caption: NDArray[Any], dtype: np.dtype[Any]) -> None:
         fits = np.isfinite(caption.astype(dtype)).all()
     if not fits:
         largest = float(np.abs(caption).max())
-        raise ConfigError(
-            f"the caption holds numbers up to {largest:.3g}, too large for {dtype}: export the network in another type"
-        )
+        way = "make it again" if dtype == np.float32 else "export the network in float32"
+        raise ConfigError(f"the caption holds numbers up to {largest:.3g}, too large for {dtype}: {way}")
 
 
 def check_shape(caption: Any, shape: tuple[int, int], *, taker: str = "the network") -> None:
