@@ -1,7 +1,8 @@
 """Builds the site in build/site of the pages that docs/nav.toml names: `python docs/build.py`, with the extra docs.
 
 The Markdown is written for GitHub too. So a copy is made below build/, in which links to the README lead to the site's
-first page, and the files that pages link to lie beside them. Every warning is an error.
+first page, and the files that pages link to lie beside them. Notebooks are run. Every
+warning is an error, and so is a cell that fails.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def main() -> int:
     groups = {title: group["pages"] for title, group in tomllib.loads((ROOT / "docs/nav.toml").read_text()).items()}
     for folder in (SOURCE, SITE):
         shutil.rmtree(folder, ignore_errors=True)
-    pages = {page for listed in groups.values() for page in listed if page.endswith(".md")}
-    left_out = {path.relative_to(ROOT).as_posix() for path in (ROOT / "docs").glob("*.md")} - pages
+    pages = {page for listed in groups.values() for page in listed if page.endswith((".md", ".ipynb"))}
+    left_out = {path.relative_to(ROOT).as_posix() for path in _pages()} - pages
     if left_out:
         sys.exit(f"docs/nav.toml does not name {', '.join(sorted(left_out))}: put each into a group")
     for page in pages:
@@ -44,8 +45,12 @@ def main() -> int:
     return build_main(["-W", "--keep-going", "-q", "-j", "auto", *map(str, folders)])
 
 
+def _pages() -> list[Path]:
+    return [*(ROOT / "docs").glob("*.md"), *(ROOT / "docs").glob("gallery/*.ipynb")]
+
+
 def _tree(title: str, pages: list[str]) -> str:
-    listed = "\n".join(page.removesuffix(".md") for page in pages)
+    listed = "\n".join(page.removesuffix(".md").removesuffix(".ipynb") for page in pages)
     return f"\n```{{toctree}}\n:caption: {title}\n:hidden:\n:maxdepth: 1\n\n{listed}\n```\n"
 
 

@@ -16,7 +16,7 @@ import pidsampler
 project = "pidsampler"
 author = "the pidsampler authors"
 version = release = pidsampler.__version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_nb", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
 exclude_patterns = []
 
 html_theme = "furo"
@@ -32,6 +32,11 @@ highlight_language = "text"
 myst_enable_extensions = ["deflist"]
 myst_heading_anchors = 4
 myst_url_schemes = ["http", "https", "mailto"]
+
+nb_execution_mode = "force"  # the notebooks in the repository have no outputs
+nb_execution_raise_on_error = True
+nb_execution_timeout = 60
+nb_merge_streams = True
 
 add_module_names = False
 python_maximum_signature_line_length = 80

@@ -118,8 +118,8 @@ def optional(module: str, package: str, *, extra: str = "study") -> ModuleType:
     """Import a module of an optional package.
 
     Args:
-        module: Such as "scipy.special".
-        package: What to install for it, such as "scipy".
+        module: Module to import, such as "scipy.special".
+        package: Package to install for it, such as "scipy".
         extra: The extra of pidsampler that brings it.
 
     Returns:

@@ -34,10 +34,10 @@ def register(kind: str, thing: Any = None, *, name: str | None = None, aliases: 
     of the groups pidsampler.schedulers, .timesteps, .wrappers, .noises, .measures and .backends.
 
     Args:
-        kind: "scheduler": a class that has a `SchedulerInfo` as `info`, or any other class or function of timesteps
-            that makes a table, of which order 1 is said; "timesteps": a function of the number of steps; "wrapper": one
-            of a sampler; "noise": one of a table; "measure": what @measure made; "backend": a class or function without
-            arguments.
+        kind: Kind of the thing. "scheduler" is a class or function of timesteps that makes a table; what has no
+            `SchedulerInfo` as `info` is said to be of order 1. "timesteps" is a function of the number of steps,
+            "wrapper" one of a sampler, and "noise" one of a table. "measure" is what @measure made, and "backend" a
+            class or function without arguments.
         thing: What is added; None for a decorator.
         name: Name to find it by; None takes its own.
         aliases: Other names for it.

@@ -287,10 +287,10 @@ def start(
             array or any CPU tensor that numpy can view; float32, float16 or bfloat16 as a CuPy array or CUDA tensor,
             which the run then stays with.
         seed: Seed of the noise that rows add: one for each image, or a single one s for s, s+1, ...
-        noise: How the noise of a run hangs together: "independent" draws, "fixed" (the initial noise each time),
-            "brownian" (increments of one path, see `noise.brownian`), "torch" (PyTorch's CPU noise, see
-            `noise.torch`), another name of `noise.NOISES`, or a function (seed, draw, shape of one image) -> array,
-            where draw 0 is the initial noise.
+        noise: Kind of the noise. "independent" draws anew each time, "fixed" takes the initial noise again,
+            "brownian" takes increments of one path (`noise.brownian`). "torch" is PyTorch's noise on the CPU. Others
+            are the names of `noise.NOISES`, or a function (seed, draw, shape of one image) -> array. Draw 0 is the
+            initial noise.
         inplace: Use x's own memory as the state instead of a copy.
         backend: Backend of x, by name or as an object; None is that which owns it, see `backend_of`.
 
@@ -338,7 +338,7 @@ def sample(
         sampler: A spec such as "heun@uniform:8", a scheduler, a StepTable, or any other form of `get_scheduler`. One
             that names no times takes `timesteps.pid()`.
         shape: (B, 3, H, W) of the result; needed where x is not given.
-        seed: One for each image, or a single one s for s, s+1, ... An image depends on its own seed only, not
+        seed: Seed of each image, or a single one s for s, s+1, ... An image depends on its own seed only, not
             on the batch.
         x: Where to start, at the noise level of the table's first row; it is copied. None starts from pure
             noise, draw 0, which suits tables that begin near t = 1.

@@ -19,14 +19,17 @@ from paths import REPOSITORY
 from referencing import Registry, Resource
 
 import pidsampler as ps
+from pidsampler import values
 from pidsampler.cli.main import build_parser
 from pidsampler.errors import ConfigError
 from pidsampler.io.records import read_record
 from pidsampler.onnx.manifest import Manifest
 from pidsampler.study.file import read_study
 from pidsampler.study.settings import SETTINGS
+from pidsampler.values import whole
 
 sys.path.append(str(REPOSITORY / "docs"))
+import drawings
 import reference
 
 DOCS = REPOSITORY / "docs"
@@ -48,9 +51,18 @@ RUN_BY = {
 }
 
 
+GALLERY = sorted(page for pages in NAV.values() for page in pages if page.endswith(".ipynb"))
+
+
+def cells(page, kind):
+    book = json.loads((REPOSITORY / page).read_text("utf-8"))
+    return ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == kind]
+
+
 @cache
 def tokens(page):
-    return MarkdownIt("commonmark").enable("table").parse((REPOSITORY / page).read_text("utf-8"))
+    text = "\n\n".join(cells(page, "markdown")) if page in GALLERY else (REPOSITORY / page).read_text("utf-8")
+    return MarkdownIt("commonmark").enable("table").parse(text)
 
 
 @cache
@@ -75,7 +87,7 @@ def links(page):
             yield from re.findall(r"(?:href|src)=\"([^\"]*)\"", token.content)
 
 
-@pytest.mark.parametrize("page", PAGES)
+@pytest.mark.parametrize("page", [*PAGES, *GALLERY])
 def test_links_and_anchors_lead_somewhere(page):
     for link in links(page):
         if re.match(r"https?:|mailto:", link):
@@ -91,8 +103,9 @@ def test_links_and_anchors_lead_somewhere(page):
 def test_the_navigation_has_each_page_of_docs_once():
     listed = [page for pages in NAV.values() for page in pages]
     assert len(set(listed)) == len(listed)
-    assert {path.relative_to(REPOSITORY).as_posix() for path in DOCS.glob("*.md")} <= {*listed}
-    assert [page for page in listed if page.endswith(".md") and not (REPOSITORY / page).is_file()] == []
+    pages = [*DOCS.glob("*.md"), *DOCS.glob("gallery/*")]
+    assert {path.relative_to(REPOSITORY).as_posix() for path in pages} <= {*listed}
+    assert [page for page in listed if page.endswith((".md", ".ipynb")) and not (REPOSITORY / page).is_file()] == []
 
 
 def test_every_example_is_run_by_a_test():
@@ -104,6 +117,24 @@ def test_every_example_is_run_by_a_test():
     for page, test in RUN_BY.items():
         name = page.rpartition("/")[2].removesuffix(".md")
         assert re.search(rf"\b{name}\b", (REPOSITORY / test).read_text("utf-8"), re.IGNORECASE), (page, test)
+
+
+def test_every_page_is_two_clicks_from_the_readme():
+    def linked(page):
+        paths = ((REPOSITORY / page).parent / link.partition("#")[0] for link in links(page) if "://" not in link)
+        return {path.resolve().relative_to(REPOSITORY).as_posix() for path in paths if path.is_file()}
+
+    first = linked("README.md")
+    second = {page for each in first & {*PAGES, *GALLERY} for page in linked(each)}
+    assert {*PAGES, *GALLERY} - {"README.md"} - first - second == set()
+
+
+@pytest.mark.parametrize("page", GALLERY)
+def test_notebooks_are_kept_without_results(page):
+    """The site's build runs them, and fails where one does."""
+    code = [cell for cell in json.loads((REPOSITORY / page).read_text("utf-8"))["cells"] if "outputs" in cell]
+    assert [cell["outputs"] for cell in code] == [[]] * len(code) != []
+    assert {cell["execution_count"] for cell in code} == {None}
 
 
 def commands(page):
@@ -130,6 +161,23 @@ def test_the_commands_of_the_pages_are_ours():
             if ended.code:
                 wrong[page, command] = said.getvalue()
     assert wrong == {}
+
+
+def test_the_drawings_are_those_that_the_script_makes():
+    made = drawings.drawings()
+    assert {path.name: path.read_text("utf-8") for path in drawings.FOLDER.iterdir()} == made
+    assert {link.partition("/")[2] for link in links("docs/how-it-works.md") if link.endswith(".svg")} == {*made}
+
+
+def test_the_forms_for_issues_name_what_there_is():
+    text = "\n".join(path.read_text("utf-8") for path in (REPOSITORY / ".github").rglob("*.*"))
+    asked = re.findall(r"(?:`|placeholder: )pidsampler (.+?)(?:`|$)", text, re.MULTILINE)
+    assert {"doctor", "--version", "schedulers NAME"} <= {*asked}
+    for command in asked:
+        if command != "--version":
+            build_parser().parse_args(command.replace("NAME", "heun").split())
+    for name in re.findall(r"[\w/-]+\.md\b", text):
+        assert (REPOSITORY / name).is_file(), name
 
 
 SCHEMAS = {path.name: json.loads(path.read_text("utf-8")) for path in (DOCS / "schemas").glob("*.json")}
@@ -234,6 +282,9 @@ def test_the_schema_of_studies_has_the_keys_that_are_read(tmp_path):
 
 
 ENTRIES = {entry.path: entry for entry in reference.entries()}
+# The functions of pidsampler.values that refuse a value.
+CHECKS = {name for name, thing in vars(values).items() if getattr(thing, "__module__", "") == values.__name__}
+CHECKS -= {"field", "items", "shown", "T", "F"}
 ERRORS = ("ConfigError", "FileError", "ModelError", "DeviceError", "MissingDependencyError", "UsageError")
 
 
@@ -242,6 +293,9 @@ def described(path, thing):
     docstring = inspect.getdoc(thing) or ""
     if not docstring:
         yield f"{path} has no docstring"
+    for title in ("Args:", "Returns:", "Raises:"):
+        if docstring.count(f"\n{title}\n") > 1:
+            yield f"{path} has {title} twice"
     takes, told = reference.parameters(thing), reference.inherited(thing)
     for name in takes:
         if name not in told and not re.search(rf"\b{name}\b", docstring):
@@ -251,8 +305,10 @@ def described(path, thing):
     if own:
         yield from (f"the Args of {path} lack {name}" for name in takes if name not in told)
     if inspect.isfunction(thing) or inspect.ismethod(thing):
-        raised = re.findall(r"^ +raise (?:errors\.)?(\w+)", inspect.getsource(inspect.unwrap(thing)), re.MULTILINE)
-        if {*raised} & {*ERRORS} and "Raises:" not in docstring:
+        source = inspect.getsource(inspect.unwrap(thing))
+        raised = re.findall(r"^ +raise (?:errors\.)?(\w+)", source, re.MULTILINE)
+        checked = re.findall(r"(?<![\w.])(\w+)\(", source)  # by a function that raises such an error
+        if ({*raised} & {*ERRORS} or {*checked} & CHECKS) and "Raises:" not in docstring:
             yield f"{path} does not say when it raises an error"
         gives = inspect.unwrap(thing).__annotations__.get("return", "None")
         if gives not in ("None", None) and not re.search(r"\b(?:return|yield)s?\b", docstring, re.IGNORECASE):
@@ -271,7 +327,13 @@ def untold(x: int, y: int) -> int:
     return y
 
 
+def checked(x: int) -> None:
+    """Check x, a whole number."""
+    whole("x", x)
+
+
 def test_what_a_docstring_lacks_is_found():
+    assert [*described("checked", checked)] == ["checked does not say when it raises an error"]
     assert [*described("untold", untold)] == [
         "untold does not say what x is",
         "untold describes z, which it does not take",

@@ -26,6 +26,9 @@ def test_tables_and_schedulers_are_drawn(spec):
     assert len(rows) == min(len(table), 50)
     assert [cell.text for cell in rows[1]][:2] == ["1", f"{table[1].t:.6g}"]
     drawings = page.findall("{*}svg")
+    for drawing in drawings:  # made smaller, not cut off, where the page is narrow
+        assert drawing.get("viewBox") == f"0 0 {drawing.get('width')} {drawing.get('height')}"
+        assert "max-width: 100%" in drawing.get("style")
     assert len(drawings[0].find("{*}polyline").get("points").split()) == len(table.times)
     assert table._repr_html_().startswith(f"<div><p><code>StepTable of {len(table)} rows")
     assert repr(table) == f"<StepTable of {len(table)} rows, t = {table.times[0]:.6g} to 0>"

@@ -239,8 +239,30 @@ def _entries(name):
             yield "help", node.value.value
 
 
+# What is no noun: a reader sees the entry alone.
+NO_NOUN = (
+    r"(?:Of|Whose|It|Likewise|Such as|At most|At least|Above|Below|Within|One for)\b|From \d|In [(\[]|-?\d+\b(?! hex)"
+)
+
+
 @pytest.mark.parametrize("name", FILES)
 def test_an_argument_is_told_by_its_noun(name):
-    """ "Seed of the noise", not "Of the noise": a reader sees the entry alone."""
-    found = [entry for entry in _entries(name) if re.match(r"(Of|Whose|It|Likewise)\b", entry[1], re.IGNORECASE)]
-    assert found == []
+    """ "Seed of the noise, 0..2^64-1", not "Of the noise" and not "0..2^64-1"."""
+    assert [entry for entry in _entries(name) if re.match(NO_NOUN, entry[1], re.IGNORECASE)] == []
+
+
+@pytest.mark.parametrize(
+    ("entry", "fails"),
+    [
+        ("Of the noise.", True),
+        ("such as 4G, to cut tiles by", True),
+        ("0..2^64-1.", True),
+        ("In (0, 1].", True),
+        ("One for each image.", True),
+        ("Seed of the noise, 0..2^64-1.", False),
+        ("(height, width) of the picture.", False),
+        ("Items to show.", False),
+    ],
+)
+def test_what_is_no_noun_is_found(entry, fails):
+    assert bool(re.match(NO_NOUN, entry, re.IGNORECASE)) == fails

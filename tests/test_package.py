@@ -1,6 +1,7 @@
 import inspect
 import json
 import os
+import pkgutil
 import re
 import subprocess
 import sys
@@ -98,8 +99,21 @@ def test_the_command_says_its_version(capsys):
 def test_changelog_and_version_agree(repository):
     changelog = (repository / "CHANGELOG.md").read_text()
     releases = [name for name in re.findall(r"^## (.*)$", changelog, re.M) if name != "Unreleased"]
-    assert releases[0] == pidsampler.__version__
-    assert f"\nversion: {pidsampler.__version__}\n" in (repository / "CITATION.cff").read_text()
+    version, _, date = releases[0].partition(" (")
+    assert version == pidsampler.__version__
+    cited = f"\nversion: {version}\ndate-released: {date.removesuffix(')')}\n"
+    assert cited in (repository / "CITATION.cff").read_text()
+
+
+def test_the_changelog_says_first_what_breaks(repository):
+    changelog = (repository / "CHANGELOG.md").read_text()
+    section = changelog.partition(f"\n## {pidsampler.__version__}")[2].partition("\n## ")[0]
+    assert re.findall(r"^### (.*)$", section, re.M)[0].startswith("What breaks")
+    now = "".join(re.findall(r"^\| .* \| (.*) \|$", section, re.M))
+    names = re.findall(r"`((?:schedulers|study|values|image)(?:\.\w+)+)", now.replace("image.filled", ""))
+    assert len(names) > 5
+    for name in names:
+        assert pkgutil.resolve_name(f"pidsampler.{name}") is not None
 
 
 def test_every_module_has_a_docstring():

@@ -842,6 +842,7 @@ CALLS |= {
     "io.atomic.temporary_folder": {"path": text("out")},
     "io.atomic.temporary_path": {"path": text("out.png")},
     "io.atomic.real_path": {"path": text("out.png")},
+    "io.atomic.unwritable": {"path": text("out.png"), "error": Takes(OSError("no"))},
     "io.files.read_bytes": {"path": Takes("times.txt"), "most": Takes(1000, (None,))},
     "io.files.read_text": {"path": Takes("times.txt"), "expected": text("times"), "most": Takes(1000)},
     "io.data.parse_json": {

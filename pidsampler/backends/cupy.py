@@ -251,12 +251,14 @@ class CupyBackend:
             if not isinstance(x, self._cupy.ndarray):
                 raise ConfigError(f"expected a CuPy array, found {type(x).__name__}: pass it through adopt()")
             if k < len(tensors) and x.shape != tensors[0].shape:
-                raise ConfigError(f"arrays of shapes {x.shape} and {tensors[0].shape} in one row")
+                raise ConfigError(f"one row takes arrays of one shape, found {x.shape} and {tensors[0].shape}")
             if not x.flags.c_contiguous:
                 raise ConfigError(f"an array of shape {x.shape} is not contiguous: pass cupy.ascontiguousarray(x)")
             self._check_place(x)
             if x.data.ptr % x.dtype.itemsize:
-                raise ConfigError(f"an array of {x.dtype} begins at {x.data.ptr:#x}, not at a whole element")
+                raise ConfigError(
+                    f"an array of {x.dtype} begins at {x.data.ptr:#x}, not at a whole element: pass a copy"
+                )
             spans.append((x.data.ptr, x.data.ptr + x.nbytes))
         spans.sort()
         for (start, stop), (other, other_stop) in pairwise(spans):

@@ -59,13 +59,13 @@ class BenchPlan:
         variants: Rows to measure.
         types: Pairs (of the state and the saved tensors, of the network's output), by name.
         sides: Pixels a side of the square pictures.
-        peers: To measure beside it, where they have the row and both types are one, float64 apart.
-        missing: Names of others, and why they are not to be had here.
+        peers: Implementations of others, measured where they have the row and both types are equal and not float64.
+        missing: Peers that cannot be had here, by name, and why.
         effort: Time spent on each.
         upscale: Whether to time a whole upscale by the bundled model, and its sampler alone, too.
 
     Raises:
-        PidSamplerError: One is not as described.
+        PidSamplerError: A value is not as described.
     """
 
     backend: Backend = field(_backend)

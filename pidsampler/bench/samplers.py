@@ -104,7 +104,7 @@ class CostliestRow:
     """The costliest row of a sampler, checked against the formula and ready to be timed.
 
     Args:
-        name: Such as "heun@uniform:8, row 2 of 15".
+        name: Name, such as "heun@uniform:8, row 2 of 15".
         bytes: What it moves.
         launches: Functions that do it, each on other tensors; together they hold four times what all caches do.
         backend: Backend that does them, in its `active()`; on a GPU a launch is done after `synchronize()`.

@@ -16,7 +16,7 @@ class StepTiming:
 
     Args:
         sampler: The sampler's name: its spec, or that of its class or function.
-        part: Such as "row 3 of 8", "run of 8 rows" or "run with tiny".
+        part: Part that is timed, such as "row 3 of 8", "run of 8 rows" or "run with tiny".
         about: What was timed, by the names of `rows.COLUMNS`.
         samples: Milliseconds of one launch of the row, or of one run, and on a GPU those of the host, round by round.
         copy: Milliseconds of a plain copy, taken in turn with it; None of a run by a model.

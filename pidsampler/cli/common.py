@@ -63,7 +63,8 @@ def fail(error: object, code: int = FAILED, arguments: argparse.Namespace | None
 def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
     """Return a message of the library with its parameters as options: overwrite=True as --overwrite.
 
-    A parameter with a value is an option where the user gave that option, or is told to pass it.
+    A parameter with a value is an option where the user gave that option, or is told to pass it. False is to leave a
+    flag out.
     """
     text = text.replace("list_schedulers()", "'pidsampler schedulers'").replace(_IN_PYTHON, "")
     text = text.replace("list_timesteps()", "'pidsampler timesteps'")
@@ -74,6 +75,7 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
         name, option = action.dest, action.option_strings[-1]
         if action.nargs in (0, "?"):  # it may stand without a value
             text = re.sub(rf"\b{name}=True\b", option, text)
+            text = re.sub(rf"\b{name}=False\b", f"leave {option} out", text)
         if "_" in name:
             text = re.sub(rf"(?<![\w./\\]){name}\b(?!=|\.\w)", option, text)
         given = getattr(arguments, name) != action.default

@@ -36,11 +36,13 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """Print the contract, the graphs' tensors and the files' hashes; or a picture's record."""
+    from ..io.pictures import SUFFIXES
+
     if whole.is_whole(arguments.model):
         if arguments.json or arguments.verify:
             raise UsageError("--json is for a picture's record, and --verify for a model folder")
         return whole.inspect(Path(arguments.model))
-    if os.path.isfile(arguments.model):
+    if os.path.isfile(arguments.model) or Path(arguments.model).suffix.lower() in SUFFIXES:  # a picture, there or not
         return _run_picture(arguments)
     if arguments.json:
         raise UsageError("--json is for a picture's record")

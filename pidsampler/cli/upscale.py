@@ -65,14 +65,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--scheduler",
         metavar="SPEC",
-        help="see 'pidsampler schedulers', FILE.py:NAME, or @FILE.json, a table, or @NAME, a table of the model's "
-        "own (default: the model's, or flow-sde)",
+        help="sampler: a name, see 'pidsampler schedulers'; FILE.py:NAME; @FILE.json, a table; or @NAME, a table of "
+        "the model's own (default: the model's, or flow-sde)",
     )
     parser.add_argument(
         "--like", type=Path, metavar="PICTURE", help="make it as this one was made, by its record; of its input: again"
     )
     add_times(parser)
-    parser.add_argument("--seed", type=int, default=0, help="0..2^64-1 (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise, 0..2^64-1 (default: %(default)s)")
     parser.add_argument(
         "--degrade-sigma",
         type=float,
@@ -90,9 +90,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--size", metavar="WxH", help="size of the result, by one reduction; one side may be left out")
     parser.add_argument("--fit", action="store_true", help="the largest inside --size that keeps the picture's shape")
     parser.add_argument(
-        "--color", help="match or adain: the input's colours; off (default: match for models that drift)"
+        "--color", help="match or adain: the input's colors; off (default: match for models that drift)"
     )
-    parser.add_argument("--color-strength", type=float, default=1.0, metavar="S", help="0..1 (default: %(default)s)")
+    parser.add_argument(
+        "--color-strength", type=float, default=1.0, metavar="S", help="share of it, 0..1 (default: %(default)s)"
+    )
     parser.add_argument("--despeckle", type=float, nargs="?", const=DESPECKLE, metavar="LEVELS", help=_DESPECKLE)
     parser.add_argument(
         "--tile", default="auto", metavar="N", help="auto, off, or pixels a side (default: %(default)s)"
@@ -100,7 +102,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--overlap", type=int, metavar="N", help="pixels that tiles share (default: 128, or half a tile)"
     )
-    parser.add_argument("--max-memory", metavar="BYTES", help="such as 4G, to cut tiles by (default: what is free)")
+    parser.add_argument(
+        "--max-memory", metavar="BYTES", help="most memory for tiles, such as 4G (default: what is free)"
+    )
     parser.add_argument(
         "--caption", type=Path, metavar="FILE", help=".npy of its embedding, for a model that takes one"
     )

@@ -96,7 +96,7 @@ class Pair:
         self.networks = (as_denoiser(conditional), as_denoiser(unconditional))
 
     def predict(self, x: Array, t: float, out: Array) -> None:
-        """Write the conditional network's output, for who asks no row's network."""
+        """Write the conditional network's output, for a caller that names neither."""
         self.networks[0].predict(x, t, out)
 
 

@@ -19,12 +19,12 @@ from .base import Array, time_of
 class Gaussian:
     """Exact velocity of the flow whose clean images are N(mean, std^2), independently per element.
 
-    With variance D = (1 - t)^2*std^2 + t^2 of x_t and r = (x - (1 - t)*mean) / D,
-    E[x0] = mean + (1 - t)*std^2*r and E[eps] = t*r, so v = (t - (1 - t)*std^2)*r - mean.
+    The variance of x_t is D = (1 - t)^2*std^2 + t^2. With r = (x - (1 - t)*mean) / D the expected x0 is
+    mean + (1 - t)*std^2*r, and the expected eps is t*r. So v = (t - (1 - t)*std^2)*r - mean.
 
     Args:
         mean: A number, or an array that broadcasts against x.
-        std: Above or equal to 0, in x's unit; a number or an array like mean.
+        std: Standard deviation from 0, in x's unit; a number or an array like mean.
 
     Raises:
         PidSamplerError: std is negative or something is not finite.
@@ -54,9 +54,9 @@ class GaussianMixture:
     carry out themselves.
 
     Args:
-        means: K numbers.
-        stds: K numbers, above or equal to 0.
-        weights: K numbers above 0; they are normalised to sum to 1.
+        means: Means, K numbers.
+        stds: Standard deviations, K numbers from 0.
+        weights: Weights, K numbers above 0; they are normalised to sum to 1.
 
     Raises:
         PidSamplerError: The lengths differ, a std is negative, a weight is not above 0, or one is not finite.

@@ -114,7 +114,7 @@ class Architecture:
         if self.position_limit is not None:
             whole("position_limit", self.position_limit, low=1, high=1 << 20)  # as in pidsampler.json
         if wrong:
-            raise ConfigError(f"no such network: {'; '.join(wrong)}")
+            raise ConfigError(f"the sizes are of no PiD network: {'; '.join(wrong)}")
 
     @property
     def feed_forward(self) -> int:
@@ -241,7 +241,7 @@ def random_tensors(architecture: Architecture, seed: int) -> dict[str, Stored]:
 
     Args:
         architecture: Sizes of the network.
-        seed: 0..2^64-1.
+        seed: Seed, 0..2^64-1.
 
     Raises:
         PidSamplerError: The seed is outside its range.

@@ -92,7 +92,9 @@ class Graph:
                 with np.errstate(over="ignore"):
                     made = np.require(array.astype(dtype, copy=False), requirements="C")
                 if not np.isfinite(made).all():
-                    raise ModelError(f"the weights {name} are not finite in {dtype}")
+                    raise ModelError(
+                        f"the weights {name} are not finite in {dtype}, which cannot hold them: pass another dtype"
+                    )
                 return ir.Tensor(made, name=name)
 
             lazy = ir.LazyTensor(load, dtype=_DATA_TYPES[dtype], shape=ir.Shape(shape), name=name)

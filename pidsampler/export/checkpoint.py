@@ -74,7 +74,7 @@ def read_checkpoint(path: Path, *, note: Callable[[str], object] = str) -> Check
     file = path
     try:
         if not path.exists():
-            raise FileError("there is no such file")
+            raise FileError("there is no such file or folder")
         if path.is_dir():
             file = find_checkpoint(path)
             note(f"{printable(file.name)} is taken of this folder")
@@ -86,7 +86,7 @@ def read_checkpoint(path: Path, *, note: Callable[[str], object] = str) -> Check
             check_whole(file)
             tensors = _read(file, note)
         if not tensors:
-            raise FileError("it holds no tensors")
+            raise FileError("it holds no tensors, expected a network's weights")
         for name in tensors:
             if len(name) > _NAME_LENGTH or not name.isprintable():
                 raise FileError(f"a tensor's name is {name[:40]!r}, expected printable characters")

@@ -95,7 +95,7 @@ class GraphFile:
             raise ModelError(f"{self.path} {_DAMAGED}")
         for value in self.graph.initializers.values():
             if value.const_value is None:
-                raise ModelError(f"{self.path}: the weight {value.name!r} has no values")
+                raise ModelError(f"{self.path}: the weight {value.name!r} has no values: export the folder again")
             if isinstance(value.const_value, ir.ExternalTensor):
                 self._check_data(value.const_value)
 

@@ -49,7 +49,7 @@ def compile(
     guidance: float | None = None,
     overwrite: bool = False,
 ) -> Path:
-    """A model and a sampler become one ONNX file, which any ONNX runtime can run: docs/one-graph.md has its tensors.
+    """Compile a model and a sampler into one ONNX file for any ONNX runtime; docs/one-graph.md has its tensors.
 
     Args:
         model: Bundled name, model folder, or "hf:OWNER/NAME".
@@ -178,7 +178,7 @@ class _Maker:
     def _check_caption(self, caption: NDArray[Any] | None) -> None:
         name, taken = self.contract.name, self.contract.caption
         if taken is None or caption is None:
-            raise ConfigError(f"{name} takes no caption: a folder that does is exported with caption=input")
+            raise ConfigError(f"{name} takes no caption: leave it out, or export the model with caption=input")
         captions.check_shape(caption, taken, taker=name)
 
     def _captions(self, options: Options, resolved: Resolved, *, is_input: bool) -> list[Value]:

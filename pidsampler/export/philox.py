@@ -43,9 +43,9 @@ class Philox:
         """Return float32 noise of one image, as `noise.normal` makes it, of the shape given.
 
         Args:
-            draw: 0..2^32-1.
+            draw: Number of the draw, 0..2^32-1.
             shape: Shape with the batch axis of 1, of fewer than 2^34 elements; or int64 values of the graph.
-            stream: 0 for the sampler, 1 for the latent's noise.
+            stream: Number of the stream: 0 for the sampler, 1 for the latent's noise.
         """
         g = self._g
         size, whole = self._size(shape)

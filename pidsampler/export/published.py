@@ -93,7 +93,7 @@ class Published:
 
     @property
     def drifts(self) -> bool:
-        """Whether its colours are known to: those of the v1 students of SDXL and SD3 go green or pink, and lighter.
+        """Whether its colors are known to: those of the v1 students of SDXL and SD3 go green or pink, and lighter.
 
         So do those of FLUX.2's first one for 2k to 4k, which "2kto4k_2606" repaired.
         """
@@ -176,7 +176,7 @@ def get_published(backbone: str, kind: str) -> Published:
     """Return a published checkpoint.
 
     Args:
-        backbone: Such as "sdxl", or an alias such as "zimage".
+        backbone: Name, such as "sdxl", or an alias such as "zimage".
         kind: One of `TYPES`.
 
     Raises:

@@ -93,8 +93,7 @@ def _loaded(folder: Path) -> ir.Model:
         raise ModelError(f"{folder / NETWORK} is not an ONNX graph: it is damaged or not downloaded whole") from error
     if not {ARCHITECTURE, DTYPE} <= network.metadata_props.keys():
         raise ModelError(
-            f"{folder / NETWORK} does not say what network it is, so there is nothing to compare it with: it was not "
-            "made by this version of pidsampler export"
+            f"{folder / NETWORK} does not say what network it is, so it cannot be compared: export it by this version"
         )
     return network
 

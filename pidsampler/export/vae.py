@@ -54,10 +54,10 @@ def _check_size(encoder: Encoder, height: int | None, width: int | None) -> None
     if height is None and width is None:
         return
     if height is None or width is None:
-        raise ConfigError(f"height={height}, width={width}: fix both or none")
+        raise ConfigError(f"height={height}, width={width}: give both, or neither for any size")
     if min(height, width) < 1 or height % encoder.factor or width % encoder.factor:
         raise ConfigError(
-            f"height={height}, width={width}: VAE encoder {encoder.name!r} takes multiples of {encoder.factor}"
+            f"height={height}, width={width} must be multiples of {encoder.factor} for VAE encoder {encoder.name!r}"
         )
 
 

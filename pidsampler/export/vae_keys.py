@@ -76,7 +76,7 @@ class Encoder:
         if self.kind != "wan":
             wrong += [f"width {n} is no multiple of {self.groups} groups" for n in self.widths if n % self.groups]
         if wrong:
-            raise ConfigError(f"no such VAE encoder: {'; '.join(wrong)}")
+            raise ConfigError(f"the sizes are of no VAE encoder: {'; '.join(wrong)}")
 
     def reduced(self) -> Encoder:
         """Return a small encoder of the same kind."""
@@ -320,7 +320,7 @@ def random_encoder(encoder: Encoder, seed: int) -> dict[str, Stored]:
 
     Args:
         encoder: The encoder.
-        seed: 0..2^64-1.
+        seed: Seed, 0..2^64-1.
 
     Raises:
         PidSamplerError: The seed is outside its range.

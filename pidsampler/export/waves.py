@@ -30,7 +30,7 @@ def sine(g: Graph, angles: Value, *, quarters: int = 0) -> Value:
     Args:
         g: The graph.
         angles: In radians, float32.
-        quarters: 0 for the sine, 1 for the cosine.
+        quarters: Quarters of a turn: 0 for the sine, 1 for the cosine.
     """
 
     def of(op: str, value: Value, number: float) -> Value:

@@ -62,9 +62,11 @@ def _check(tile: Array, rows: Array, columns: Array, out: Array, top: int, left:
         )
     (h, w), (height, width) = tile.shape[2:], out.shape[2:]
     if rows.shape != (h,) or columns.shape != (w,):
-        raise ConfigError(f"weights of shapes {rows.shape} and {columns.shape} for a tile of {h} rows and {w} columns")
+        raise ConfigError(
+            f"weights have shapes {rows.shape} and {columns.shape}, expected {(h,)} and {(w,)} as the tile"
+        )
     if not (0 <= top <= height - h and 0 <= left <= width - w):
-        raise ConfigError(f"a tile of {h}x{w} at row {top}, column {left} reaches out of {height}x{width}")
+        raise ConfigError(f"a tile of {h}x{w} at row {top}, column {left} reaches out of a picture of {height}x{width}")
 
 
 def _launch(

@@ -86,7 +86,7 @@ def block_means(x: Array, blocks: Blocks, *, powers: int = 1, backend: str | Bac
     Args:
         x: (1, 3, H, W), of which the top left (scale*height, scale*width) of `blocks` is the picture.
         blocks: How it is divided.
-        powers: 1, or 2 for the means of v*v too.
+        powers: Number of powers: 1, or 2 for the means of v*v too.
         backend: Backend of x.
 
     Returns:

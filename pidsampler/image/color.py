@@ -1,9 +1,9 @@
-"""Bring the colours of an enlarged picture back to those of its input, and say how far they had drifted.
+"""Bring the colors of an enlarged picture back to those of its input, and say how far they had drifted.
 
 "match" moves the result's low frequencies to the input's, channel by channel, and leaves the detail above them alone:
 the difference of block means, input less result, over blocks of 8x8 input pixels, is added as a smooth surface. This is
 the split of a Laplacian pyramid (Burt and Adelson 1983) with the input's lowest level in place of the result's, as is
-the wavelet colour fix of StableSR (Wang et al. 2023), whose low frequencies are those below a blur of 13 result pixels;
+the wavelet color fix of StableSR (Wang et al. 2023), whose low frequencies are those below a blur of 13 result pixels;
 a block of 32 result pixels has a standard deviation of 9, and its spline one of 16.
 
 The surface is a quadratic spline of a grid. Its block means are a blur of that grid, by L = (2 + cos u)(2 + cos v)/9
@@ -48,7 +48,7 @@ _XYZ = np.array(
 def match(
     x: Any, source_rgb: NDArray[Any], *, scale: int, method: str, strength: float, backend: str | Backend
 ) -> dict[str, Any]:
-    """Correct the colours of x in place, or with method "off" only measure them.
+    """Correct the colors of x in place, or with method "off" only measure them.
 
     "match" and "adain" read the picture once, and then read and write it once; memory is needed for the blocks only.
     With strength 0 nothing is written.
@@ -59,7 +59,7 @@ def match(
         source_rgb: The input, uint8 or uint16 (h, w, 3) on the host.
         scale: Pixels of the result that one of the input became, on each axis.
         method: "match", "adain" or "off".
-        strength: 0..1, the share of the correction that is made.
+        strength: Share, 0..1, of the correction that is made.
         backend: Backend of x.
 
     Returns:
@@ -97,10 +97,10 @@ def check_method(method: str, strength: float) -> None:
     Raises:
         PidSamplerError: The name is unknown, or the strength is not a number in 0..1.
     """
-    word("colour method", method, choices=METHODS)
+    word("color method", method, choices=METHODS)
     if not isinstance(strength, Real) or isinstance(strength, bool) or not 0.0 <= strength <= 1.0:
         raise ConfigError(
-            f"colour strength {strength!r} is not a number in 0..1: 0 leaves colours as they are, 1 corrects in full"
+            f"color strength {strength!r} is not a number in 0..1: 0 leaves colors as they are, 1 corrects in full"
         )
 
 
@@ -141,7 +141,7 @@ def _blocks(x: Any, source_rgb: NDArray[Any], scale: int) -> Blocks:
     if x.shape[2] < scale * height or x.shape[3] < scale * width:
         raise ConfigError(
             f"x has shape {x.shape}, smaller than the input's {height}x{width} pixels at scale {scale}: "
-            "correct colours before the result is reduced"
+            "correct colors before the result is reduced"
         )
     return Blocks.of(height, width, scale=scale, size=BLOCK)
 

@@ -33,7 +33,8 @@ class Size:
             the picture's shape. Without it both are exact, and the shape may change.
 
     Raises:
-        PidSamplerError: Not one of scale and (width, height), one is no such number, or `fit` has no box.
+        PidSamplerError: Neither a scale nor a side is given, or both; a value is no such number; or `fit` has no
+            box.
     """
 
     scale: float | None = field(number, low=0, above=True, default=None, optional=True)

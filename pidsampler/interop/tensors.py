@@ -23,7 +23,7 @@ class TorchBackend(PlainBackend):
     """Rows as PyTorch's own operations, on any device of PyTorch; noise is made on the host.
 
     Args:
-        device: Such as "cuda:0", "mps" or "cpu".
+        device: Name of the device, such as "cuda:0", "mps" or "cpu".
     """
 
     name = "torch"

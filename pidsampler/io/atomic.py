@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import FileError, PidSamplerError, reason
-from ..values import file_path, flag, function
+from ..values import file_path, flag, function, instance
 
 _TEMPORARY = ".pidsampler-{}.tmp"
 _FOLDER = ".folder"  # ends the name of a temporary folder; the file of the same name that ends in .tmp is its lock
@@ -57,7 +57,7 @@ def place(path: Path, write: Callable[[IO[bytes]], object], *, overwrite: bool) 
         except FileExistsError as error:
             raise FileError(f"{path} exists already: pass overwrite=True to replace it") from error
         except OSError as error:
-            raise FileError(f"cannot write {path}: {reason(error)}") from error
+            raise unwritable(path, error) from error
 
 
 def remove_leftovers(folder: Path) -> None:
@@ -171,6 +171,18 @@ def claim(path: Path) -> Callable[[], None] | None:
 def temporary_path(path: Path) -> Path:
     """Return a name beside `path` that no file has, and that `remove_leftovers` knows."""
     return file_path("path", path).with_name(_TEMPORARY.format(os.urandom(8).hex()))
+
+
+def unwritable(path: Path, error: OSError) -> FileError:
+    """Return the error for a file that cannot be written: the system's reason, and which folder is missing.
+
+    Args:
+        path: File that was to be written.
+        error: Error of the system.
+    """
+    path, error = file_path("path", path), instance("error", error, kind=OSError, words="an OSError")
+    missing = isinstance(error, FileNotFoundError) and not path.parent.is_dir()
+    return FileError(f"cannot write {path}: {reason(error)}" + f": make the folder {path.parent} first" * missing)
 
 
 def real_path(path: Path) -> Path:

@@ -51,7 +51,7 @@ def checked(array: Any) -> NDArray[np.float32]:
     if array.dtype.kind != "f" or array.ndim not in (2, 3) or (array.ndim == 3 and len(array) != 1):
         raise ConfigError(f"the caption is {array.dtype} {array.shape}, expected floats (tokens, width)")
     if not np.isfinite(array).all():
-        raise ConfigError("the caption holds NaN or infinity")
+        raise ConfigError("the caption holds NaN or infinity, expected finite numbers: make it again")
     check_fits(array, np.dtype(np.float32))
     return np.ascontiguousarray(array.reshape(array.shape[-2:]), np.float32)
 
@@ -67,7 +67,8 @@ def check_fits(caption: NDArray[Any], dtype: np.dtype[Any]) -> None:
         fits = np.isfinite(caption.astype(dtype)).all()
     if not fits:
         largest = float(np.abs(caption).max())
-        raise ConfigError(f"the caption holds numbers up to {largest:.3g}, too large for {dtype}")
+        way = "make it again" if dtype == np.float32 else "export the network in float32"
+        raise ConfigError(f"the caption holds numbers up to {largest:.3g}, too large for {dtype}: {way}")
 
 
 def check_shape(caption: Any, shape: tuple[int, int], *, taker: str = "the network") -> None:

@@ -55,8 +55,8 @@ def pixels_of(image: Any, icc: bytes | None) -> tuple[NDArray[Any], bytes | None
         pixels = np.array(image if image.mode == mode else image.convert(mode))
     else:
         raise FileError(
-            f"has pixels of type {image.mode!r}: convert it to 8 or 16 bits per channel, or pass an array of uint8, "
-            "uint16 or floats of 0..1, since its type does not say what is white"
+            f"has pixels of type {image.mode!r}, which does not say what is white: convert it to 8 or 16 bits per "
+            "channel, or pass an array of uint8, uint16 or floats of 0..1"
         )
     pixels = pixels[:, :, None] if pixels.ndim == 2 else pixels
     return (with_key(pixels, np.ravel(key)) if key is not None else pixels), icc

@@ -20,7 +20,7 @@ from ..errors import ConfigError, FileError, PidSamplerError, reason
 from ..image.host import sides
 from ..values import array, file_path, flag, instance, word
 from . import exif, jpeg, kinds, modes, png, png_out, profiles, tiff
-from .atomic import place, temporary_path
+from .atomic import place, temporary_path, unwritable
 from .files import opened
 
 MAX_PIXELS = 1 << 26  # of an input: its 4x result has a thousand million pixels, 26 GB while sampled
@@ -155,7 +155,7 @@ def check_output(path: Path, overwrite: bool) -> None:
         probe.touch(exist_ok=False)
         probe.unlink()
     except OSError as error:
-        raise FileError(f"cannot write {path}: {reason(error)}") from error
+        raise unwritable(path, error) from error
 
 
 def check_fits(path: Path, size: tuple[int, int], *, alpha: bool, cicp: bool = False) -> None:

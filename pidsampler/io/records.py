@@ -38,7 +38,9 @@ def read_record(path: str | Path) -> dict[str, Any]:
     form = kinds.picture_format(head)
     if form == "PNG":
         if (found := find_record(path)) is None:
-            raise FileError(f"{path} holds no record of how it was made, or a damaged one")
+            raise FileError(
+                f"{path} holds no record of how it was made, or a damaged one: pass what `pidsampler upscale` wrote"
+            )
         return found
     beside = path if form is None else sidecar(path)
     if form is None and not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{"):
@@ -59,6 +61,9 @@ def find_record(path: Path) -> dict[str, Any] | None:
 
     Args:
         path: File to look into.
+
+    Raises:
+        PidSamplerError: The path is no path.
     """
     path = file_path("path", path)
     try:

@@ -30,7 +30,7 @@ class Flight:
     Args:
         problem: What is sampled.
         subject: One of its subjects.
-        seeds: One for each image of the batch.
+        seeds: Seed of each image of the batch.
         on_call: Called with each model call.
     """
 

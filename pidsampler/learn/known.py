@@ -105,7 +105,7 @@ def best_known(
         errors: What was measured of what was found.
         held_out: The runs, those of an image together.
         known: See `known_samplers`. One that fails, as its results are not finite, is left out.
-        sign: -1 where higher is better.
+        sign: Sign of the measure: -1 where higher is better.
         journal: Where numbers are kept.
     """
     journal = Journal() if journal is None else journal
@@ -168,7 +168,7 @@ def best_searched(
         best: The sampler, with its known list.
         seen: The runs to search on.
         evaluations: Most lists to try.
-        sign: -1 where higher is better.
+        sign: Sign of the measure: -1 where higher is better.
         below: Move the first time too, below this.
         journal: Where numbers are kept.
     """

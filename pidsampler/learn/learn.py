@@ -96,9 +96,9 @@ class Learning:
         evaluations: Most lists that are tried beyond the known ones.
         free_start: Where the times move, move the first one too, downwards. Runs begin with pure noise all the same.
             None does so for a fit to runs, and not where a measure is the target.
-        joint: From how many of the best known lists, and from the moved one, times and weights are refined together at
-            the end, where the times move. 0 leaves that out; None is 2, or 8 of a closed-form flow, whose calls cost
-            little.
+        joint: Number of the best known lists from which, and from the moved one, times and weights are refined
+            together at the end. It counts where the times move. 0 leaves that out; None is 2, or 8 of a closed-form
+            flow, whose calls cost little.
         most_amplified: The largest amplification that is not refused. The ridge is raised fourfold, six times at most,
             until there is no more; a ridge of 0 stays.
         target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
@@ -130,9 +130,9 @@ class Learning:
             raise ConfigError(f"calls={self.calls} cannot come in pairs: pass an even number, or paired=False")
         if self.measure is not None:
             changed = {"paired": self.paired, "ridge": self.ridge != _RIDGE, "joint": self.joint is not None}
-            for name, is_changed in changed.items():
-                if is_changed:
-                    raise ConfigError(f"{name} is of a fit to runs, but the target is a measure: leave one of them out")
+            for name in (name for name, is_changed in changed.items() if is_changed):
+                what = f"{name}={getattr(self, name)} is of a fit to runs, but the target is a measure"
+                raise ConfigError(f"{what}: leave one of them out")
         if self.timesteps is not None and (steps := len(self.timesteps) - 1) != self.calls:
             raise ConfigError(f"the list has {steps} steps, but calls={self.calls}: pass one of as many")
         if self.timesteps is not None and self.joint:

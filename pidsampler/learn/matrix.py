@@ -34,9 +34,9 @@ class Tried:
         distance: Mean RMS distance to the ODE's solution.
         best: The best known sampler of as many calls there.
         best_distance: Its mean distance.
-        share: The one over the other; below 1 the table is better.
+        share: The table's distance over the best sampler's; below 1 the table is better.
         low: Lower end of the 95 % interval of the paired difference to it, and `high` the upper one.
-        high: Above 0 the table is not shown to be better.
+        high: Upper end; above 0 the table is not shown to be better.
         reference_error: As that of `Fit`.
     """
 

@@ -51,7 +51,7 @@ def searched(
     Args:
         ones: The runs, those of an image together.
         starts: Solvers to begin with, by name.
-        sign: -1 where a higher measure is better.
+        sign: Sign of the measure: -1 where a higher measure is better.
         evaluations: The most solvers to try beyond the starts.
         moves: Move the times too.
         below: Move the first time too, below this.

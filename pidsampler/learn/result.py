@@ -33,7 +33,7 @@ class Fit:
             about 2.
         bfloat16: The held-out mean if the network's outputs are rounded to bfloat16.
         measure: What is measured, in words.
-        sign: -1 where higher is better.
+        sign: Sign of the measure: -1 where higher is better.
         consistency: Where the target is the ODE's solution, and inputs are pictures: how well held-out results are
             their inputs, in dB, of the "solution", of what was "found", and of the model's "own" sampler.
         provenance: Where it comes from: the model, the pictures, the settings, the versions.

@@ -132,7 +132,9 @@ def mean_square(solved: Sequence[Ending], ends: Sequence[Array]) -> float:
     sizes = [one.end.size for one in solved]
     found: float = sum(a * n for a, n in zip(total, sizes, strict=True)) / sum(sizes)
     if not math.isfinite(found):
-        raise ModelError("the network returned NaN or infinity")
+        raise ModelError(
+            "the network returned NaN or infinity, expected finite numbers: check it at the times of the list"
+        )
     return found
 
 

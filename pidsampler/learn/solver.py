@@ -115,7 +115,11 @@ class LinearSolver:
         return max((abs(w) for row in self.weights for w in row), default=0.0)
 
     def update(self, i: int) -> Update:
-        """Return what row i does, beside its weights."""
+        """Return what row i does, beside its weights.
+
+        Raises:
+            PidSamplerError: There is no row i.
+        """
         i = whole("i", i, low=0, high=len(self.weights) - 1)
         eta = self.etas[i] if self.etas else 0.0
         bias = self.biases[i] if self.biases else EXACT
@@ -149,7 +153,11 @@ class LinearSolver:
         return attrs.evolve(self, times=_times("times", times), weights=tuple(weights), biases=tuple(biases))
 
     def with_etas(self, etas: Sequence[float]) -> LinearSolver:
-        """Return the solver of other etas."""
+        """Return the solver of other etas.
+
+        Raises:
+            PidSamplerError: A share is outside 0..1, or they are not as many as the rows.
+        """
         return attrs.evolve(self, etas=numbers("etas", etas))
 
     def table(self) -> StepTable:

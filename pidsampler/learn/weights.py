@@ -39,7 +39,8 @@ def least_squares(
         pairs: Flights, and where they should go.
         times: A valid list.
         history: The most predictions before its own that a row weighs.
-        ridge: From 0 on. 0 fits the flights best, and explodes where predictions are nearly the same.
+        ridge: Penalty of large weights, from 0. 0 fits the flights best, and explodes where predictions are nearly
+            the same.
         biased: Fit biases too.
         paired: Rows come in pairs, see `LinearSolver`.
 
@@ -81,7 +82,9 @@ def _solved(factor: NDArray[np.float64], ridge: float, count: int) -> NDArray[np
     if not (columns := matrix.shape[1]):
         return np.zeros(0)
     if not np.isfinite(factor).all():
-        raise ModelError("the network returned NaN or infinity")
+        raise ModelError(
+            "the network returned NaN or infinity, expected finite numbers: check it at the times of the list"
+        )
     squares = np.square(matrix).sum(axis=0)
     means = [np.full(len(part), part.mean()) for part in (squares[:count], squares[count:]) if len(part)]
     rows = np.concatenate([matrix, np.diag(np.sqrt(ridge * np.concatenate(means)))])

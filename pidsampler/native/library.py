@@ -110,8 +110,8 @@ class Library:
 
         Args:
             out: float32 (N,) of at least 16 elements, contiguous.
-            skipped: Below 2^64.
-            seed: Below 2^32.
+            skipped: Numbers to skip, below 2^64.
+            seed: Seed, below 2^32.
         """
         return skipped < 1 << 64 and bool(self._torch(self._number, out.ctypes.data, len(out), skipped, seed))
 

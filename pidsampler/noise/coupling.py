@@ -34,6 +34,9 @@ def fixed(table: StepTable) -> StepTable:
     What a row adds is scaled so that the noise level stays exact, now that old and new noise are the same: FlowSDE's
     x' = (1 - t')*x0 + t'*N(0) at eta = 1, and (1 - t')*x0 + t'*(keep*eps_hat + (1 - keep)*N(0)) in between. A row that
     misses its noise level on purpose misses it by as much as before.
+
+    Raises:
+        PidSamplerError: The table is no `StepTable`.
     """
     rows = []
     held: dict[int, float] = {}  # slot -> how much of N(0) it holds where the network is exact
@@ -60,8 +63,8 @@ def brownian(table: StepTable) -> StepTable:
     """Return the table with each draw made the increment of one Brownian path over its row's step in log-SNR.
 
     The path is a function of the seed alone. So runs of one seed with different numbers of steps, or by different
-    methods, follow the same noise: for a method of a stochastic differential equation the results converge to one
-    picture as steps grow (strongly, with order 1), and not only in law.
+    methods, follow the same noise. With more steps a stochastic differential equation's results converge to one
+    picture, strongly and with order 1, and not only in law.
 
     The path W is Levy's construction over log-SNR -32..32, halved 22 times. W's end is draw 1; what the j-th interval
     of level l adds at its middle is draw 2^l + 1 + j; and the last level's stands for all that lies inside an interval
@@ -71,8 +74,8 @@ def brownian(table: StepTable) -> StepTable:
     Raises:
         PidSamplerError: A row that draws noise goes back up, as Restart's, or over less than the path resolves.
 
-    Source: the virtual Brownian tree of torchsde (Li et al., arXiv 2001.01328, section 4) and k-diffusion, over
-    log-SNR and with noise that needs no tree in memory.
+    Source: the virtual Brownian tree of torchsde (Li et al., arXiv 2001.01328, section 4) and k-diffusion. Here it is
+    over log-SNR, and its noise needs no tree in memory.
     """
     # Of each draw, the nodes it is made of: it is the increment over the step of the row that has it first. A row that
     # goes on from a saved state, as the last of a step's stages may, begins where that state has its noise from.

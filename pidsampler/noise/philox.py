@@ -59,13 +59,13 @@ def normal(seed: int, draw: int, shape: Sequence[int], stream: int = SAMPLER) ->
     """Return standard normal noise for one image.
 
     Args:
-        seed: 0..2^64-1.
-        draw: 0..2^32-1; 0 is the initial noise, k the k-th re-noise.
+        seed: Seed, 0..2^64-1.
+        draw: Number of the draw, 0..2^32-1; 0 is the initial noise, k the k-th re-noise.
         shape: Shape of one image, (C, H, W), without a batch axis. Any shape is accepted.
-        stream: 0 for the sampler, 1 for the latent degradation; 0..2^32-1.
+        stream: Number of the stream, 0..2^32-1: 0 for the sampler, 1 for the latent degradation.
 
     Returns:
-        float32 array of `shape`, within 4 ulp or 1e-6 of the formula above, whichever is larger.
+        float32 array of `shape`, within 4 ulp or 1e-6 of the exact value, whichever is larger.
 
     Raises:
         PidSamplerError: A number is outside its range.

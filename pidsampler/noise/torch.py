@@ -40,7 +40,7 @@ def normal(seed: int, draw: int, shape: Sequence[int]) -> F32:
     """Return the standard normal noise that PyTorch's CPU generator gives for the (draw + 1)-th randn(shape).
 
     Args:
-        seed: 0..2^64-1; PyTorch's generator takes the lower 32 bits.
+        seed: Seed, 0..2^64-1; PyTorch's generator takes the lower 32 bits.
         draw: How many tensors of this shape were drawn before, 0..2^32-1.
         shape: Shape of the tensor. PyTorch fills a batch that is drawn at once in one go: give its shape with the batch
             axis to get the same.

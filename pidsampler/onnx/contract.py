@@ -69,7 +69,7 @@ class Contract:
         stored_caption: SHA-256 of the embedding that the network holds, or None where the manifest says of none.
         position_limit: Pixels a side beyond which the network scales pixel positions down, or None where it scales
             none.
-        drifts: Whether its colours are known to drift.
+        drifts: Whether its colors are known to drift.
         network_bytes: Memory of the network for each pixel of the result, or None where the manifest does not say.
         encoder_bytes: Memory of the encoder for each pixel of the input, or None where the manifest does not say.
         tables: Files of the model's own step tables, by the names that follow @ in a sampler.

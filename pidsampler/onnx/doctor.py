@@ -39,7 +39,7 @@ class Card:
     """A GPU as the driver names it.
 
     Args:
-        name: Such as "NVIDIA H200".
+        name: Name of the card, such as "NVIDIA H200".
         architecture: Compute capability times ten: 90 for sm_90.
     """
 

@@ -43,7 +43,7 @@ class TeacherRule:
         steps: Number of steps, 1..1000, unless told otherwise.
 
     Raises:
-        PidSamplerError: One is not as described.
+        PidSamplerError: A value is not as described.
     """
 
     base: float = field(number, low=0, high=1000, above=True)
@@ -115,7 +115,7 @@ class Manifest:
             where it holds zeros, or is given one. It decides nothing, and goes into the record.
         position_limit: Pixels a side beyond which the network scales pixel positions down, see
             `export.architecture.Architecture`; None where it scales none.
-        drifts: Whether its colours are known to drift: results then get those of their input, unless told otherwise.
+        drifts: Whether its colors are known to drift: results then get those of their input, unless told otherwise.
         network_bytes: Memory of the network for each pixel of the result. None: it is measured where it matters.
         encoder_bytes: Memory of the encoder for each pixel of the input. None: it is measured where it matters.
         tables: Names of the model's own step tables: "@NAME" is tables/NAME.json of the folder, see `own_tables`.

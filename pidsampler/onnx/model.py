@@ -139,7 +139,7 @@ class Model:
         if least and any(n < m for n, m in zip(latent.shape[2:], least, strict=True)):
             raise ConfigError(f"the latent is {latent.shape[2:]} in size, but {c.name} takes {least} at least")
         if not np.isfinite(latent).all():
-            raise ConfigError("the latent holds NaN or infinity")
+            raise ConfigError("the latent holds NaN or infinity, expected finite numbers: make it again")
 
     def check_caption(self, caption: Array | None) -> None:
         """Check that the network takes a caption's embedding (tokens, width); it can do without one.
@@ -152,7 +152,7 @@ class Model:
             return
         if c.caption is None:
             what = f"the caption has shape {tuple(caption.shape)}, but {c.name} takes none"
-            raise ConfigError(f"{what}: a folder that does is exported with caption=input")
+            raise ConfigError(f"{what}: leave it out, or export the model with caption=input")
         captions.check_shape(caption, c.caption, taker=c.name)
 
     @moved.keywords()

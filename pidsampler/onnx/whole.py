@@ -84,7 +84,7 @@ class Whole:
         outputs: What it makes.
         scale: Pixels of the result for each of the input, along a side.
         vae_factor: Pixels of the input for each of its latent, along a side.
-        drifts: Whether the model's colours are known to drift.
+        drifts: Whether the model's colors are known to drift.
         domains: Operator domains beside ONNX's own that the model's graphs use.
     """
 

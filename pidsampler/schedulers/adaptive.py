@@ -88,7 +88,7 @@ def solve(
         tolerance: Largest difference of two solutions, absolute, in x's unit.
         x: (B, ...) array to start from, at noise level t_start.
         shape: (B, ...), to start from noise, draw 0 of `seed`, where x is not given.
-        seed: One for each image, or a single one s for s, s+1, ...; of that noise alone.
+        seed: Seed of each image, or a single one s for s, s+1, ...; of that noise alone.
         t_start: Noise level to start at, in (0, 1].
         t_end: Noise level to stop at, below t_start.
         t_last: Lowest time that the network is asked at, where t_end is 0: its x0 there is the result. None goes as low
@@ -178,7 +178,9 @@ class _Solver:
             off = (t_next - t) * sum(w * v for w, v in zip(_DIFFERENCE, velocities, strict=True))
             error = max(float(np.abs(off).max(initial=0.0)) / allowed, 1e-10)
             if not math.isfinite(error):
-                raise ModelError(f"the network's output between t={t!r} and {t_next!r} is not finite")
+                raise ModelError(
+                    f"the network's output between t={t!r} and {t_next!r} is not finite: check the network there"
+                )
             if error > 1.0:
                 length *= max(_NEAR, _SAFETY * error ** (-1 / 5))
             else:

@@ -117,7 +117,11 @@ class TimesScheduler:
         return {name: getattr(self, name) for name in names if hasattr(self, name)}
 
     def with_spec(self, spec: Spec) -> Self:
-        """Return the same scheduler with the spec that it was made from, which `str` then gives."""
+        """Return the same scheduler with the spec that it was made from, which `str` then gives.
+
+        Raises:
+            PidSamplerError: The spec is no `Spec`.
+        """
         made = copy.copy(self)
         object.__setattr__(made, "spec", instance("spec", spec, kind=Spec, words="a Spec"))
         return made
@@ -127,6 +131,9 @@ class TimesScheduler:
 
         Args:
             t_min: Noise level that the list begins at, above 0.
+
+        Raises:
+            PidSamplerError: t_min is not in (0, 1].
         """
         t_min = number("t_min", t_min, low=0, high=1, above=True)
         made = copy.copy(self)
@@ -238,7 +245,7 @@ X0 = Combination(b=1.0)
 
 
 def x0(t: float) -> Combination:
-    """x0 itself.
+    """Return the weights of x0, which is what steps extrapolate.
 
     Args:
         t: Noise level of x.
@@ -251,7 +258,7 @@ def x0(t: float) -> Combination:
 
 
 def velocity(t: float) -> Combination:
-    """v = (x - x0) / t.
+    """Return the weights of the velocity v = (x - x0) / t, which is what steps extrapolate.
 
     Args:
         t: Noise level of x, above 0.
@@ -264,7 +271,7 @@ def velocity(t: float) -> Combination:
 
 
 def eps(t: float) -> Combination:
-    """eps = (x - (1 - t)*x0) / t.
+    """Return the weights of eps = (x - (1 - t)*x0) / t, which is what steps extrapolate.
 
     Args:
         t: Noise level of x, above 0.

@@ -71,7 +71,11 @@ class ExponentialTableau:
             )
 
     def at(self, z: float) -> list[list[float]]:
-        """Return the weights of the stages after the first at z, of each stage after it and of the step."""
+        """Return the weights of the stages after the first at z, of each stage after it and of the step.
+
+        Raises:
+            PidSamplerError: z is not finite.
+        """
         z = number("z", z)
         return [[math.fsum(w * phi(k, c * z) for w, k, c in phis) for phis in row] for row in (*self.a, self.b)]
 

@@ -140,7 +140,7 @@ class DPMSolverPP2M(_Multistep):
 
     Args:
         timesteps: A valid list of times.
-        order: 1 or 2.
+        order: Order, 1 or 2.
         variable: What the steps are measured in: "log-snr", the paper's and diffusers', or "log-sigma", -log(t), which
             ComfyUI's dpmpp_2m takes for flows too.
 
@@ -188,7 +188,7 @@ class DPMSolverPP2MSDE(_Multistep):
         eta: Strength of the noise, at least 0, or a list of one for each step: 0 is the ODE, 1 the SDE of the paper.
             Over a step h in log-SNR the share exp(-eta*h) of the implied noise is kept.
         kind: "midpoint" or "heun": how the change of x0 is weighted.
-        order: 1 or 2.
+        order: Order, 1 or 2.
 
     Source: DPM-Solver++ (arXiv 2211.01095), SDE-DPM-Solver++(2M); k-diffusion's dpmpp_2m_sde for eta and kind.
     """
@@ -300,7 +300,7 @@ class RES(_Multistep):
 
     Args:
         timesteps: A valid list of times.
-        order: 1 to 3.
+        order: Order, 1 to 3.
         variable: What the steps are measured in: "log-snr", or "log-sigma", -log(t), which ComfyUI's res_multistep (of
             order 2) takes for flows too.
 

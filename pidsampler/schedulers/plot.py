@@ -25,7 +25,7 @@ def plot_table(table: StepTable, path: Path, *, title: str = "", overwrite: bool
     Args:
         table: Any table.
         path: Where; the extension chooses the format, such as .png, .svg or .pdf.
-        title: Above the picture.
+        title: Title above the picture.
         overwrite: Replace an existing file.
 
     Raises:

@@ -139,7 +139,7 @@ class Spec:
             raise ConfigError(f"cannot read {shown(text)}: expected {form}")
         steps = found["steps"]
         if steps is not None and not (steps.isdecimal() and len(steps) < 19):
-            raise ConfigError(f"{shown(steps)} in {shown(text)} is not a number of steps")
+            raise ConfigError(f"{shown(steps)} in {shown(text)} is not a number of steps, such as 8")
         options, list_options = (_options(text, found[key]) for key in ("name_options", "list_options"))
         wrappers = [Call(w["name"], _options(text, w["name_options"])) for w in _WRAPPER.finditer(found["wrappers"])]
         made = cls(found["name"], options, wrappers=wrappers, list=found["list"], list_options=list_options, file=file)

@@ -37,7 +37,7 @@ class STORK(TimesScheduler):
 
     Args:
         timesteps: A valid list of times.
-        order: 2 or 4.
+        order: Order, 2 or 4.
         form: "exact", or "published", which does as the authors' code. For order 2 its sub-steps lie at other times,
             which leaves order 1. For order 4 it drops the first sub-step, which leaves none: a constant velocity counts
             0.99895 times, so that rows are biased. Its D1 takes the last two steps as equal.

@@ -171,7 +171,7 @@ def lying(sampler: Scheduler, factor: float = -0.05, *, start: float = 0.1, end:
 
     Args:
         sampler: Scheduler or table of a velocity.
-        factor: Above -1; below 0 the network is told less noise than x has.
+        factor: Change of the time told, above -1; below 0 the network is told less noise than x has.
         start: Where it begins, as a share of the way from t = 1 to 0, 0..1.
         end: Where it ends, 0..1.
 
@@ -276,7 +276,7 @@ def s_noise(sampler: Scheduler, factor: float = 1.003) -> StepTable:
 
     Args:
         sampler: Scheduler or table; of one that draws none, nothing changes.
-        factor: From 0. EDM has 1.003 to 1.007 to make up for detail that networks lose.
+        factor: Factor of the noise, from 0. EDM has 1.003 to 1.007 to make up for detail that networks lose.
 
     Returns:
         The wrapped sampler's table.
@@ -304,7 +304,7 @@ def epsilon_scaling(
 
     Args:
         sampler: Scheduler or table.
-        factor: Above 0, at most 2. Above 1 less noise is taken away.
+        factor: Divisor, above 0 and at most 2. Above 1 less noise is taken away.
         slope: What the noise level adds to it, -1..1: the linear schedule of the paper, over t.
         of: "velocity", as ComfyUI's node does for flows, or "eps", the paper's. Near t = 1 that is wild, since x tells
             next to nothing of x0 there: give `t_max`.
@@ -341,7 +341,7 @@ def dcw(sampler: Scheduler, scale: float = 0.02) -> StepTable:
 
     Args:
         sampler: Scheduler or table; of a table, which does not tell its steps, each time that a row ends at ends one.
-        scale: -1..1.
+        scale: Share of x - x0 that is added, -1..1.
 
     Returns:
         The wrapped sampler's table.

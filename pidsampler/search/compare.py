@@ -118,7 +118,7 @@ def rivals(
         found: The measure of each run.
         known: Names and lists.
         values: Returns the measure of each run of one of them. One for which it raises a PidSamplerError is no rival.
-        sign: -1 where higher is better.
+        sign: Sign of the measure: -1 where higher is better.
     """
     from ..study.statistics import difference, interval
 

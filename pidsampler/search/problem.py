@@ -199,7 +199,7 @@ class Problem:
 
         Args:
             subject: One of `subjects`.
-            seed: 0..2^64-1.
+            seed: Seed, 0..2^64-1.
             table: For a network that predicts the velocity.
             converged: The ODE's solution from the same noise, where it is wanted.
             on_call: Called with each model call.
@@ -225,7 +225,7 @@ class Problem:
 
         Args:
             subject: One of `subjects`.
-            seed: 0..2^64-1.
+            seed: Seed, 0..2^64-1.
             on_call: Called with each of 64 model calls.
         """
         instance("subject", subject, kind=Subject, words="one of the subjects")
@@ -336,7 +336,7 @@ def cheapest(costs: NDArray[np.float64], steps: int) -> list[int]:
 
     Args:
         costs: (n, n), of the step from i to j; infinite where there is none.
-        steps: 1 to n - 1.
+        steps: Number of steps, 1 to n - 1.
 
     Source: dynamic programming over a grid of times, as Watson et al. 2021 (arXiv 2106.03802, section 3).
     """

@@ -373,8 +373,8 @@ def from_gaps(first: float, gaps: NDArray[np.float64]) -> Times:
     """Return the list from `first` to 0 whose gaps, as multiples of the last one, have these logarithms.
 
     Args:
-        first: In (0, 1].
-        gaps: (n,), within -12..12, of a list of n + 1 steps.
+        first: First time, in (0, 1].
+        gaps: Logarithms (n,), within -12..12, of a list of n + 1 steps.
 
     Raises:
         PidSamplerError: An argument is not as described.

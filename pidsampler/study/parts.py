@@ -57,7 +57,7 @@ class Flow:
             0, where the velocity has no bounded derivatives.
 
     Raises:
-        PidSamplerError: One is not as described.
+        PidSamplerError: A value is not as described.
     """
 
     law: GaussianMixture = field(instance, kind=GaussianMixture, words="a GaussianMixture")
@@ -65,7 +65,11 @@ class Flow:
     interval: tuple[float, float] = field(_interval, default=(1.0, 0.0))
 
     def at(self, t: float) -> GaussianMixture:
-        """Return the law of the noisy elements at noise level t."""
+        """Return the law of the noisy elements at noise level t.
+
+        Raises:
+            PidSamplerError: t is outside 0..1.
+        """
         t = number("t", t, low=0.0, high=1.0)
         stds = np.hypot((1.0 - t) * self.law.stds, t)
         return GaussianMixture(((1.0 - t) * self.law.means).tolist(), stds.tolist(), self.law.weights.tolist())
@@ -83,7 +87,7 @@ class Network:
         name: What a study calls it; None takes the function's or the class' name.
 
     Raises:
-        PidSamplerError: One is not as described.
+        PidSamplerError: A value is not as described.
     """
 
     net: DenoiserLike = field(_network, repr=shown)
@@ -98,7 +102,7 @@ class Truth:
 
     Args:
         converged: The spec that stands for the exact ODE solution of a network.
-        reduce: The images are references: each is reduced by the model's scale first.
+        reduce: Whether the images are references, each of which is reduced by the model's scale first.
         references: Folder of high-resolution pictures of the images' names, or None.
 
     Raises:
@@ -125,8 +129,8 @@ class ReportOptions:
     """What a report says and holds.
 
     Args:
-        title: A word or two.
-        question: The question to answer, one sentence.
+        title: Title, a word or two.
+        question: Question to answer, one sentence.
         pictures: "first" keeps the pictures of each image's first seed, "all" those of every one.
         album: Megabytes of pictures in the report.
 

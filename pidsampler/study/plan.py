@@ -44,7 +44,7 @@ class Cell:
 
     Args:
         settings: Every setting of `SETTINGS`, with the name of the scheduler where that is the model's own.
-        id: 12 hex digits, a function of the settings alone.
+        id: Name of 12 hex digits, a function of the settings alone.
         label: The settings of the axes, short.
         axes: The text of each axis' setting.
     """
@@ -113,11 +113,15 @@ def _measures(name: str, value: object) -> tuple[str | Measure, ...]:
 class Plan:
     """What a study compares, and with what: see `Study`, which can be run.
 
-    A setting is one of: model (a bundled name, a folder, one of `flows`, a `Flow` or a `Network`), scheduler (a spec,
-    "FILE.py:NAME", "@FILE.json", or a scheduler, table or class of one's own; None for the model's own), timesteps (a
-    list's name, such as "karras(rho=5)", "FILE.py:NAME", "@FILE", or a list of times; None for the model's own), steps,
-    eta, noise, degrade_sigma, images (a pattern such as "photos/*.png", or a list of them) and seeds (how many, or a
-    list). None has a caption: a model that takes one gets its null caption, or zeros, and no guidance.
+    The settings are model, scheduler, timesteps, steps, eta, noise, degrade_sigma, images and seeds:
+
+    - model: a bundled name, a folder, one of `flows`, a `Flow` or a `Network`.
+    - scheduler: a spec, "FILE.py:NAME", "@FILE.json", or a scheduler, table or class. None is the model's own.
+    - timesteps: a list's name such as "karras(rho=5)", "FILE.py:NAME", "@FILE", or times. None is the model's own.
+    - images: a pattern such as "photos/*.png", or a list of them.
+    - seeds: how many, or a list.
+
+    No run has a caption: a model that takes one gets its null caption, or zeros, and no guidance.
 
     Args:
         preset: The settings that all is compared with; others are `SETTINGS`' own.
@@ -224,7 +228,11 @@ class Plan:
         return {("model", name): flow_of(name, values) for name, values in self.flows.items()}
 
     def named(self, cell: Cell, setting: str) -> Any:
-        """Return what the name in a cell's setting stands for in this study, or None where it is no such name."""
+        """Return what the name in a cell's setting stands for in this study, or None where it is no such name.
+
+        Raises:
+            PidSamplerError: The setting is no text.
+        """
         return self._objects.get((word("setting", setting), str(_of(cell)[setting])))
 
     def source(self, cell: Cell) -> Flow | Network | None:
@@ -302,7 +310,11 @@ class Plan:
         return with_noise(self.predicting(cell, self.scheduler(cell).table()), cell.settings["noise"])
 
     def predicting(self, cell: Cell, table: StepTable) -> StepTable:
-        """Return a table for the prediction of a cell's model."""
+        """Return a table for the prediction of a cell's model.
+
+        Raises:
+            PidSamplerError: The table is no `StepTable`, or the model's manifest is not valid.
+        """
         from ..onnx import model_manifest
 
         instance("table", table, kind=StepTable, words="a StepTable")

@@ -66,7 +66,7 @@ class StudyInput:
         source: The flow or network that is sampled without an image, or None.
         image: Name of the image.
         path: Picture or latent file; None for a source.
-        seed: 0..2^64-1.
+        seed: Seed, 0..2^64-1.
         degrade_sigma: Noise level of the latent.
         noise: Noise function, or None for the package's own.
         reduce: Whether the picture is the reference, to be reduced first.

@@ -64,10 +64,10 @@ def check(rows: Sequence[Row]) -> tuple[Bias, ...]:
         try:
             x = _after(row, i, x, saved, column)
         except (OverflowError, ValueError) as error:  # of fsum
-            raise ConfigError(f"{where}: its weights are too large to be summed") from error
+            raise ConfigError(f"{where}: its weights are too large to be summed in float64") from error
         tolerance, std = _TOLERANCE * x.magnitude, x.std
         if not math.isfinite(tolerance + std):
-            raise ConfigError(f"{where}: its weights are too large to be summed")
+            raise ConfigError(f"{where}: its weights are too large to be summed in float64")
         if not (row.biased or abs(x.mean - (1.0 - row.t_next)) <= tolerance):
             raise ConfigError(
                 f"{where}: a constant image comes out {x.mean:.9g} times itself, expected "
@@ -94,7 +94,7 @@ def check(rows: Sequence[Row]) -> tuple[Bias, ...]:
     try:
         totals = _totals(rows, column)
     except (OverflowError, ValueError) as error:  # of fsum
-        raise ConfigError("the weights of all rows together are too large to be summed") from error
+        raise ConfigError("the weights of all rows together are too large to be summed in float64") from error
     return tuple(
         Bias(mean=mean, noise=noise, total_mean=total_mean, total_noise=total_noise)
         for (mean, noise), (total_mean, total_noise) in zip(alone, totals, strict=True)

@@ -58,5 +58,7 @@ def _drawing(lines: Sequence[tuple[str, Sequence[float]]]) -> str:
         parts.append(f'<text x="{_LEFT - 4}" y="{float(y) + 4:.1f}" text-anchor="end" fill="gray">{value:.4g}</text>')
     zero = at(0, 0.0).partition(",")[2]
     parts.append(f'<path d="M{_LEFT} {zero}H{_WIDTH - 8}" stroke="gray" stroke-width="0.5"/>')
-    box = f'width="{_WIDTH}" height="{_HEIGHT + _TOP + 10}" font-size="12" font-family="sans-serif"'
+    height = _HEIGHT + _TOP + 10
+    box = f'width="{_WIDTH}" height="{height}" viewBox="0 0 {_WIDTH} {height}" style="max-width: 100%; height: auto"'
+    box += ' font-size="12" font-family="sans-serif"'
     return f'<svg xmlns="http://www.w3.org/2000/svg" {box}>{"".join(parts)}</svg>'

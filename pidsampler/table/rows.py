@@ -45,7 +45,7 @@ def _draws(noise: TermsLike) -> Terms:
 
 @attrs.frozen(kw_only=True)
 class Combination:
-    """a*x + b*x0 + sum_k h[k]*S[k] + sum_j c[j]*N(draw[j]), all coefficients float64.
+    """Weighted sum a*x + b*x0 + sum_k h[k]*S[k] + sum_j c[j]*N(draw[j]), all coefficients float64.
 
     Args:
         a: Weight of x, as it was when the row began.
@@ -71,7 +71,11 @@ class Combination:
 
 
 def combined(parts: Iterable[tuple[float, Combination]]) -> Combination:
-    """Return the sum of weight * combination: how a scheduler puts parts of a row together."""
+    """Return the sum of weight * combination: how a scheduler puts parts of a row together.
+
+    Raises:
+        PidSamplerError: A weight is not finite, or a part is no `Combination`.
+    """
     a, b = 0.0, 0.0
     h: dict[int, float] = {}
     noise: dict[int, float] = {}
@@ -108,12 +112,12 @@ class Row(Combination):
     Args:
         t: Noise level of x, in (0, 1].
         t_next: Noise level of x after the row, in [0, 1]. The next row's t.
-        a: Weight of the old x; likewise b, h and noise, see `Combination`.
+        a: Weight of the old x, see `Combination`.
         b: Weight of x0.
         h: Weights of saved tensors.
         noise: Weights of noise draws.
-        p: x0 = p*x + q*m. Default 1, the velocity's.
-        q: Default -t, the velocity's. Not 0, which would ignore the network.
+        p: Weight of x in x0 = p*x + q*m. Default 1, the velocity's.
+        q: Weight of the network's output m there. Default -t, the velocity's. Not 0, which would ignore the network.
         at: Time that the network is told, in (0, 1]. Default t. The self-check cannot judge another one.
         net: Which network answers: 0 the conditional one, 1 the unconditional one.
         clip: Bound: x0 is clipped to -clip..clip. None leaves it.

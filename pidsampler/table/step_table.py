@@ -64,8 +64,8 @@ class StepTable:
     kinds and JSON keep it, and two tables that differ by nothing else are equal.
 
     Raises:
-        PidSamplerError: No rows, times that don't join, a slot that is read before it is saved, a row that fails that
-            check, or one that makes errors more than 2^17 times larger; the message names the row.
+        PidSamplerError: There is no row, times do not join, or a slot is read before it is saved. Or a row fails that
+            check, or makes errors more than 2^17 times larger. The message names the row.
     """
 
     rows: tuple[Row, ...] = attrs.field(converter=_rows)
@@ -172,6 +172,9 @@ class StepTable:
 
         Args:
             indent: Spaces a level, 0..99; None writes one line.
+
+        Raises:
+            PidSamplerError: The indent is outside 0..99.
         """
         return json.dumps(self.to_dict(), indent=None if indent is None else whole("indent", indent, low=0, high=99))
 

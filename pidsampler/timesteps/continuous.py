@@ -22,7 +22,7 @@ def pid(steps: int = 4) -> Times:
     One step is [0.999, 0] by this rule. NVIDIA's code does not use its list for one step: see `pid_one_step`.
 
     Args:
-        steps: 1 to 4: fewer than 4 are a `subset`, and above 4 its rule would repeat times.
+        steps: Number of steps, 1 to 4: fewer than 4 are a `subset`, and above 4 its rule would repeat times.
 
     Source: PiD (arXiv 2605.23902) and its published inference code.
     """
@@ -35,7 +35,7 @@ def pid_one_step(steps: int = 1) -> Times:
     `pid(1)`, the published rule, tells it t = 0.999.
 
     Args:
-        steps: 1, no other number.
+        steps: Number of steps: 1, no other.
 
     Source: nv-tlabs/PiD, pid_distill_model_infer.py (generate_samples_from_batch, student_timestep).
     """
@@ -61,6 +61,9 @@ def flux(steps: int, mu: float = 1.15) -> Times:
 def flux_mu(tokens: int) -> float:
     """Return FLUX's mu for an image of so many latent tokens: the line through (256, 0.5) and (4096, 1.15).
 
+    Raises:
+        PidSamplerError: The number of tokens is outside 1..2^40.
+
     Source: black-forest-labs/flux, sampling.py (get_schedule).
     """
     return 0.5 + (1.15 - 0.5) * (whole("tokens", tokens, low=1, high=1 << 40) - 256) / (4096 - 256)
@@ -70,7 +73,7 @@ def flux2(steps: int, tokens: int = 4096) -> Times:
     """Return FLUX.2's list: `uniform(steps)` shifted by e^mu, where mu depends on the steps too, see `flux2_mu`.
 
     Args:
-        steps: At most 10,000, beyond what the line was fitted to.
+        steps: Number of steps, at most 10,000, beyond what the line was fitted to.
         tokens: Number of latent tokens of the image, 1 to 2^21: 4096 is 1024x1024 pixels.
 
     Source: black-forest-labs/flux2, sampling.py (get_schedule).
@@ -83,6 +86,9 @@ def flux2_mu(tokens: int, steps: int) -> float:
     """Return FLUX.2's mu: linear in the steps between lines in the tokens, fitted at 10 and at 200 steps.
 
     Above 4300 tokens the line of 200 steps counts alone, so that mu jumps down there.
+
+    Raises:
+        PidSamplerError: The number of tokens or of steps is out of its range.
 
     Source: black-forest-labs/flux2, sampling.py (compute_empirical_mu).
     """
@@ -99,6 +105,9 @@ def pid_shift(height: int, width: int, base: float = 4.0, size: int = 1024) -> f
 
     `base`, the shift at a square of `size` pixels a side, is 4 at 1024 for v1 and 6 at 2048 for v1.5. A side has 1 to
     2^31-1 pixels.
+
+    Raises:
+        PidSamplerError: A side or `size` is out of its range, or `base` is not above 0.
 
     Source: nv-tlabs/PiD, pid_model.py and pixeldit_model.py (dynamic_shift).
     """

@@ -75,7 +75,7 @@ def custom(times: TimesLike, partial: bool = False) -> Times:
     """Check a list of times and return it bit for bit: never shifted, rounded, reordered or shortened.
 
     Args:
-        times: At least two finite numbers in [0, 1], strictly descending, the last one 0.
+        times: Two or more finite numbers in [0, 1], strictly descending, the last one 0.
         partial: Allow the list to end above 0, for work that stops at a noise level.
 
     Raises:

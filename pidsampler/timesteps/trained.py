@@ -129,9 +129,10 @@ def lcm(steps: int, original_steps: int = 50, *, shift: float = 1.0) -> Times:
     """Return `steps`, evenly spaced by index, of the `original_steps` discrete times of an LCM's training, then 0.
 
     Args:
-        steps: At most `original_steps`.
-        original_steps: How many steps the LCM was distilled with, 1 to 1000: every (1000 // original_steps)-th time.
-        shift: The model's own.
+        steps: Number of steps, at most `original_steps`.
+        original_steps: Number of steps that the LCM was distilled with, 1 to 1000: every
+            (1000 // original_steps)-th time.
+        shift: Shift of the model's times, above 0.
 
     Source: diffusers, LCMScheduler.set_timesteps, in the discrete times of a flow; stable-diffusion.cpp, LCMScheduler.
     """

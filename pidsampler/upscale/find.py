@@ -41,7 +41,7 @@ class LeftOut:
 
     Args:
         path: File or folder.
-        why: Such as "a link to a folder".
+        why: Reason, such as "a link to a folder".
         failed: Whether it could not be looked into, and inputs may be missing.
     """
 

@@ -23,14 +23,14 @@ class Finish:
 
     Args:
         color: "match", "adain" or "off", see `image.color`; None is the model's own: "match" where its manifest says
-            that its colours drift. A latent has no colours to go by.
-        color_strength: 0..1, the share of the correction that is made.
+            that its colors drift. A latent has no colors to go by.
+        color_strength: Share of the correction, 0..1, that is made.
         size: Less than the model's own size, by one reduction; None is the model's.
         despeckle: Levels of 255 by which an isolated pixel stands out that is taken for a speck, see
             `image.despeckle`; None leaves all in place.
 
     Raises:
-        PidSamplerError: One is not as described.
+        PidSamplerError: A value is not as described.
     """
 
     color: str | None = field(word, choices=color.METHODS, default=None, optional=True)
@@ -39,11 +39,14 @@ class Finish:
     despeckle: float | None = field(number, low=0, default=None, optional=True, kw_only=True)
 
     def method(self, source: Source, drifts: bool) -> str:
-        """Return how the colours of a result are corrected.
+        """Return how the colors of a result are corrected.
 
         Args:
             source: Input of the result.
-            drifts: Whether the model's colours do.
+            drifts: Whether the model's colors are known to drift.
+
+        Raises:
+            PidSamplerError: The source or `drifts` is of a wrong kind.
         """
         if instance("source", source, kind=Source, words="a Source").latent is not None:
             return "off"
@@ -55,7 +58,7 @@ class Finish:
 
         Args:
             source: Input of the result.
-            drifts: Whether the model's colours are known to drift.
+            drifts: Whether the model's colors are known to drift.
         """
         method = self.method(source, drifts)
         return {
@@ -84,7 +87,7 @@ def finished(
         finish: What to do.
         native: (height, width) of the picture, the model's own.
         scale: Pixels of the picture for each of the source, along a side.
-        drifts: Whether the model's colours do.
+        drifts: Whether the model's colors are known to drift.
         backend: Owner of x.
 
     Returns:

@@ -36,7 +36,9 @@ def guidance_for(options: Options, contract: Contract, *, pair: bool = False) ->
     """
     if contract.caption is None and (flag("pair", pair) or options.guidance not in (None, 1.0)):
         what = "the sampler guides towards a caption by its rows" if pair else "guidance needs a network with a caption"
-        raise ConfigError(f"{what}, but {contract.name} takes none: a folder that does is exported with caption=input")
+        raise ConfigError(
+            f"{what}, but {contract.name} takes none: leave it out, or export the model with caption=input"
+        )
     return guidance_scale(options, contract.guidance, null_caption=contract.null_caption, pair=pair)
 
 

@@ -43,7 +43,7 @@ def _tile(tile: str | int) -> str | int:
 @moved.keywords()
 @attrs.frozen
 class Tiling:
-    """How results are cut up where memory asks for it. They hardly depend on it: see `tiles`.
+    """How results are cut up where memory asks for it. They hardly depend on it, see `upscale.tiles`.
 
     Args:
         tile: "auto": as memory allows; "off": whole, or an error; or the most pixels that a side of a tile may have, of
@@ -53,7 +53,7 @@ class Tiling:
         encoder: Whether a number of `tile` is the encoder's too, whose tiles see less than the whole would.
 
     Raises:
-        PidSamplerError: One is not as described.
+        PidSamplerError: A value is not as described.
     """
 
     tile: str | int = attrs.field(converter=_tile, default="auto")
@@ -85,7 +85,7 @@ class Tiling:
             The tiling.
 
         Raises:
-            PidSamplerError: One cannot be read.
+            PidSamplerError: A text cannot be read.
         """
         most = None if max_memory is None else _bytes(word("max_memory", max_memory))
         return cls(

@@ -57,7 +57,7 @@ class Options:
     Args:
         sampler: A sampler that ends at 0, in any form of `get_scheduler`, over the model's own timesteps where it names
             none. None takes the model's own, FlowSDE where its manifest says none.
-        seed: 0..2^64-1.
+        seed: Seed, 0..2^64-1.
         degrade_sigma: Noise level of the latent, 0..1; PiD is trained for 0..0.8. For a picture this much noise is
             added to its latent, in the model's frame. A latent is taken to have it already.
         noise: Noise of the sampler, as in `start`: "independent", "fixed", "brownian", "torch" or a function.
@@ -75,7 +75,7 @@ class Options:
         finish: Post-processing: color, size and specks of the result; None is `Finish()` too.
 
     Raises:
-        PidSamplerError: One is not as described.
+        PidSamplerError: A value is not as described.
     """
 
     sampler: SamplerLike | None = field(_sampler, optional=True, default=None)

@@ -92,9 +92,8 @@ class Source:
         if array.dtype not in (np.uint8, np.uint16) or pixels.ndim != 3 or not 1 <= pixels.shape[2] <= 4:
             kind = f"a {type(image).__name__}" if array.dtype == object else f"{array.dtype} of shape {array.shape}"
             raise ConfigError(
-                f"the image is {kind}, expected uint8 or uint16 of shape (height, width) or (height, width, 1..4), "
-                "floats of 0..1 of these shapes, a PIL image, a picture file's bytes, or floats (channels, height, "
-                "width) for a latent"
+                f"the image is {kind}, expected uint8, uint16 or floats of 0..1 of shape (height, width) or (height, "
+                "width, 1..4); a PIL image or a picture file's bytes; or for a latent floats (channels, height, width)"
             )
         if 0 in pixels.shape or pixels.shape[0] * pixels.shape[1] > pictures.MAX_PIXELS:
             raise ConfigError(f"the image has shape {array.shape}, expected 1 to {pictures.MAX_PIXELS} pixels")

@@ -213,7 +213,7 @@ class Tiled:
 
         Args:
             x: (B, C, H, W) of a state's type, H and W those of the grid.
-            t: In (0, 1].
+            t: Time, in (0, 1].
             out: Array like x; not the same memory.
 
         Raises:
@@ -305,7 +305,7 @@ def encode_in_tiles(
     channels, backend = whole("channels", channels, low=1, high=1 << 16), get_backend(backend)
     if array("image", image).shape[2:] != (grid.rows.length, grid.columns.length):
         raise ConfigError(
-            f"an image of shape {image.shape}, but the grid is of {grid.rows.length}x{grid.columns.length}"
+            f"the image has shape {image.shape}, expected {grid.rows.length}x{grid.columns.length} as the grid"
         )
     small = grid.reduced(factor)
     blender = _Blender(small, backend)

@@ -53,9 +53,9 @@ class Result:
             table, noise, seed, sigma, texts, guidance, finish, device and versions; and what came of it: how it was cut
             into tiles, whether memory ran out, and how its colors had drifted.
         plan: How it was cut up; of smaller tiles than asked for where memory ran out.
-        icc: Colour profile of the input; None for sRGB.
+        icc: Color profile of the input; None for sRGB.
         dpi: Resolution of the input in dots per inch, (x, y); None where it says none.
-        cicp: Four code points (ITU-T H.273) that name the colours of the input; None without.
+        cicp: Four code points (ITU-T H.273) that name the colors of the input; None without.
     """
 
     array: NDArray[np.uint8]
@@ -181,6 +181,9 @@ class Upscaler:
 
         Args:
             tiling: How large pictures are cut up.
+
+        Raises:
+            PidSamplerError: The tiling is no `Tiling`.
         """
         return attrs.evolve(self, tiling=instance("tiling", tiling, kind=Tiling, words="a Tiling"))
 
@@ -267,7 +270,7 @@ class Upscaler:
         return bind(source, asked, model=self.model, backend=self.backend, plan=plan, pair=pair, on_tile=on_tile)
 
     def output_size(self, source: Source, size: Size | None = None) -> tuple[int, int]:
-        """Return the (height, width) of a result, see `sizes.output_size`.
+        """Return the (height, width) of a result, see `upscale.sizes.output_size`.
 
         Args:
             source: Input of the result.

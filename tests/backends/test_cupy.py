@@ -301,7 +301,7 @@ def test_the_launch_wrapper_refuses(cupy):
     x, m, saved = arrays(cupy, (1, 8), (1, 8), (1, 8))
     with pytest.raises(PidSamplerError, match="expected a CuPy array, found ndarray: pass it through adopt"):
         step(x, np.ones((1, 8), np.float32), saved)
-    with pytest.raises(PidSamplerError, match=r"arrays of shapes \(1, 9\) and \(1, 8\) in one row"):
+    with pytest.raises(PidSamplerError, match=r"one row takes arrays of one shape, found \(1, 9\) and \(1, 8\)"):
         step(x, *arrays(cupy, (1, 9)), saved)
     with pytest.raises(PidSamplerError, match=r"is not contiguous: pass cupy\.ascontiguousarray"):
         step(x, arrays(cupy, (1, 16))[0][:, ::2], saved)

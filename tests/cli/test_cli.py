@@ -554,7 +554,10 @@ def test_a_terminal_gets_one(here):
 def test_no_traceback_from_a_real_process_and_a_closed_pipe():
     done = subprocess.run([*COMMAND, "upscale", "no.png", "-o", "/nowhere/a.png"], capture_output=True, text=True)
     assert done.returncode == 2
-    assert done.stderr == "pidsampler: error: cannot write /nowhere/a.png: No such file or directory\n"
+    assert (
+        done.stderr
+        == "pidsampler: error: cannot write /nowhere/a.png: No such file or directory: make the folder /nowhere first\n"
+    )
     command = " ".join(COMMAND) + " table flow-ode@uniform:2000 | head -1"
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""

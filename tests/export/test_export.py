@@ -291,7 +291,7 @@ def test_what_was_published():
     ],
 )
 def test_sizes_that_cannot_be(options, message):
-    with pytest.raises(PidSamplerError, match="no such network") as found:
+    with pytest.raises(PidSamplerError, match="the sizes are of no PiD network") as found:
         Architecture(**options)
     assert message in str(found.value)
 

@@ -275,7 +275,7 @@ def test_true_sizes(name):
 @pytest.mark.parametrize("size", [(None, 32), (32, None), (0, 32), (32, 12), (-8, 32)], ids=str)
 def test_sizes_that_do_not_fit_are_refused(size):
     encoder = narrow("flux")
-    with pytest.raises(PidSamplerError, match=r"fix both or none|takes multiples of 8"):
+    with pytest.raises(PidSamplerError, match=r"give both, or neither|must be multiples of 8"):
         build_encoder(encoder, random_encoder(encoder, SEED), height=size[0], width=size[1])
 
 

@@ -442,9 +442,9 @@ def test_errors(inputs):
         with pytest.raises(PidSamplerError, match=message):
             match(x, small, scale=scale, method=method, strength=strength, backend=NUMPY)
 
-    refused("unknown colour method 'macth': did you mean 'match'", method="macth")
+    refused("unknown color method 'macth': did you mean 'match'", method="macth")
     for strength in (-0.1, 1.1, np.nan, "1"):
-        refused(r"colour strength .* is not a number in 0\.\.1", strength=strength)
+        refused(r"color strength .* is not a number in 0\.\.1", strength=strength)
     refused(r"input is float64 of shape .* expected uint8 or uint16 \(h, w, 3\)", small=small / 2)
     refused(r"input is uint8 of shape \(64, 64\)", small=small[:, :, 0])
     refused(r"input is uint8 of shape \(0, 64, 3\)", small=small[:0])

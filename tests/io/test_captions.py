@@ -216,7 +216,7 @@ def test_captions_where_there_are_none(capsys):
     for name, message in (("none.npy", "cannot read none.npy"), ("broken.npy", "broken.npy cannot be read as .npy")):
         assert main(["upscale", "x.png", "-o", "o.png", "--caption", name]) == 2
         assert message in capsys.readouterr().err
-    with pytest.raises(PidSamplerError, match=r"tiny takes none: a folder that does is exported with caption=input"):
+    with pytest.raises(PidSamplerError, match=r"tiny takes none: leave it out, or export the model with caption=input"):
         Upscaler.load("tiny", "cpu")(np.zeros((4, 4, 3), np.uint8), caption=np.zeros((2, 2)))
 
 

@@ -231,7 +231,9 @@ def test_a_profile_for_rgb_stays_with_luma_and_chroma():
 
 @pytest.mark.parametrize("mode", ["I", "F"])
 def test_pil_images_whose_white_is_unknown_are_refused(mode):
-    with pytest.raises(PidSamplerError, match=f"the image has pixels of type '{mode}': convert it to 8 or 16 bits"):
+    with pytest.raises(
+        PidSamplerError, match=f"the image has pixels of type '{mode}', which does not say what is white: convert"
+    ):
         Source.of(Image.fromarray(RGB).convert(mode))
 
 

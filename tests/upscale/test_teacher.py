@@ -342,7 +342,7 @@ def test_guidance_that_cannot_be(up, options, message):
 
 def test_guidance_of_a_network_that_takes_no_caption(tmp_path):
     plain = Upscaler.load(write_model(tmp_path / "m"), "cpu")
-    with pytest.raises(PidSamplerError, match=r"m takes none: a folder that does is exported with caption=input"):
+    with pytest.raises(PidSamplerError, match=r"m takes none: leave it out, or export the model with caption=input"):
         plain(np.zeros((8, 8, 3), np.uint8), caption=CAPTION, guidance=5)
     with pytest.raises(PidSamplerError, match="m takes no caption"):
         plain.model.denoisers(np.zeros((1, 4, 1, 1), np.float32), 0.0, captions=[None, None])

@@ -503,7 +503,7 @@ def test_latents_of_half_precision_are_blended_in_float32():
 
 def test_encoding_refuses():
     image, grid = np.zeros((1, 3, 8, 24), np.float32), Grid(along(8, 8, 0, 4), along(24, 16, 8, 4))
-    with pytest.raises(PidSamplerError, match=r"shape \(1, 3, 8, 24\), but the grid is of 24x24"):
+    with pytest.raises(PidSamplerError, match=r"shape \(1, 3, 8, 24\), expected 24x24 as the grid"):
         encode_in_tiles(means, image, grid=Grid(grid.columns, grid.columns), factor=4, channels=3, backend=NUMPY)
     with pytest.raises(PidSamplerError, match="not a multiple of 16"):
         encode_in_tiles(means, image, grid=grid, factor=16, channels=3, backend=NUMPY)
@@ -697,10 +697,14 @@ def test_what_is_not_finite_is_kept(name):
         (
             ((1, 3, 4, 5), (4,), (4,), (1, 3, 8, 8)),
             (0, 0),
-            r"shapes \(4,\) and \(4,\) for a tile of 4 rows and 5 columns",
+            r"weights have shapes \(4,\) and \(4,\), expected \(4,\) and \(5,\) as the tile",
         ),
-        (((1, 3, 4, 5), (5,), (5,), (1, 3, 8, 8)), (0, 0), r"for a tile of 4 rows and 5 columns"),
-        (((1, 3, 4, 4), (4,), (4,), (1, 3, 8, 8)), (5, 0), "a tile of 4x4 at row 5, column 0 reaches out of 8x8"),
+        (((1, 3, 4, 5), (5,), (5,), (1, 3, 8, 8)), (0, 0), r"expected \(4,\) and \(5,\) as the tile"),
+        (
+            ((1, 3, 4, 4), (4,), (4,), (1, 3, 8, 8)),
+            (5, 0),
+            "a tile of 4x4 at row 5, column 0 reaches out of a picture of 8x8",
+        ),
         (((1, 3, 4, 4), (4,), (4,), (1, 3, 8, 8)), (0, -1), "reaches out"),
     ],
 )

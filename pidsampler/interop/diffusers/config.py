@@ -32,8 +32,8 @@ def from_diffusers(
 
     Known are FlowMatchEulerDiscreteScheduler, FlowMatchHeunDiscreteScheduler, FlowMatchLCMScheduler, and
     DPMSolverMultistepScheduler and UniPCMultistepScheduler with use_flow_sigmas. The times are diffusers' own, also
-    where it shifts a list twice (Euler, Heun and LCM shift the ends of the list that they shift again), but not rounded
-    to float32, nor to whole timesteps for the network as DPMSolverMultistep's and UniPC's are.
+    where it shifts a list twice: Euler, Heun and LCM shift the ends of the list that they shift again. They are not
+    rounded to float32, nor to whole timesteps for the network as DPMSolverMultistep's and UniPC's are.
 
     Args:
         config: A scheduler_config.json, a folder that holds one, or its content.

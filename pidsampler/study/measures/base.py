@@ -64,12 +64,12 @@ class Measure:
     """A measure: call it with a Sample.
 
     Args:
-        name: The function's, with hyphens.
-        unit: Such as "dB"; "" for a plain number.
+        name: Name of the measure: the function's, with hyphens.
+        unit: Unit, such as "dB"; "" for a plain number.
         better: "higher", "lower", "zero" (nearest to 0 is best) or "" (neither).
         source: Formula, paper or package, in one line.
         needs: Fields of Sample that must be there; where one is None, the measure does not apply.
-        function: Computes it.
+        function: Function that computes it.
         imports: Modules that it imports and that may be missing, which a study looks for before it begins.
     """
 
@@ -83,7 +83,11 @@ class Measure:
     imports: tuple[str, ...] = ()
 
     def applies(self, sample: Sample) -> bool:
-        """Return whether the sample has all that the measure needs."""
+        """Return whether the sample has all that the measure needs.
+
+        Raises:
+            PidSamplerError: The sample is no `Sample`.
+        """
         instance("sample", sample, kind=Sample, words="a Sample")
         return all(getattr(sample, need) is not None for need in self.needs)
 
@@ -110,7 +114,7 @@ class Measure:
 def measure(
     *, unit: str, better: str, source: str, needs: tuple[str, ...], imports: tuple[str, ...] = ()
 ) -> Callable[[Callable[[Sample], float]], Measure]:
-    """Make a Measure of the function below; for the arguments see `Measure`.
+    """Make a `Measure` of the function that it decorates.
 
     Args:
         unit: Unit, such as "dB"; "" for a plain number.

@@ -116,7 +116,7 @@ def _values(x: ArrayLike) -> Floats:
 def _components(flow: GaussianMixture, t: float, ndim: int) -> tuple[Floats, Floats, Floats]:
     """Means, stds and weights at time t, each (K, 1, ..., 1)."""
     if not 0.0 <= t <= 1.0:
-        raise ConfigError(f"noise level t={t!r} is outside 0..1")
+        raise ConfigError(f"t={t!r} must be a noise level in 0..1")
     shape = (-1,) + (1,) * ndim
     means, stds = (1.0 - t) * flow.means, np.hypot((1.0 - t) * flow.stds, t)
     return means.reshape(shape), stds.reshape(shape), flow.weights.reshape(shape)

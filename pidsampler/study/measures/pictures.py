@@ -161,7 +161,7 @@ def drift_l(sample: Sample) -> float:
     imports=("skimage",),
 )
 def drift_a(sample: Sample) -> float:
-    """Drift of the mean colour between green and pink."""
+    """Drift of the mean color between green and pink."""
     return _drift(sample, 1)
 
 
@@ -173,7 +173,7 @@ def drift_a(sample: Sample) -> float:
     imports=("skimage",),
 )
 def drift_b(sample: Sample) -> float:
-    """Drift of the mean colour between blue and yellow."""
+    """Drift of the mean color between blue and yellow."""
     return _drift(sample, 2)
 
 

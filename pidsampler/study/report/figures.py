@@ -18,7 +18,7 @@ from ...errors import FileError, missing_extra, reason
 from ...io.atomic import place
 from .plots import plots_of
 
-# Told apart by most colour-blind eyes: after Okabe and Ito, "Color universal design" (2008), as in the page.
+# Told apart by most color-blind eyes: after Okabe and Ito, "Color universal design" (2008), as in the page.
 _COLORS = ("#0072b2", "#d55e00", "#00916b", "#b8588f", "#d18f00", "#3aa0dc", "#55585e", "#8f8200")
 _SHAPES = "os^DvPhX"
 _DASHES: tuple[Any, ...] = ("-", (0, (6, 3)), (0, (2, 3)), (0, (8, 3, 2, 3)))

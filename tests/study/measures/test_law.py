@@ -169,8 +169,8 @@ def test_a_narrow_component_tends_to_an_atom(p):
         (lambda: law.quantile(MIXTURE, [0.0, 0.5]), r"above 0 and below 1, found \[0\.0, 0\.5\]"),
         (lambda: law.quantile(MIXTURE, 1.0), "found 1.0"),
         (lambda: law.quantile(MIXTURE, np.nan), "found nan"),
-        (lambda: law.cdf(MIXTURE, 0.0, t=1.5), r"t=1\.5 is outside 0\.\.1"),
-        (lambda: law.solution(MIXTURE, 0.0, t=-0.1), r"t=-0\.1 is outside"),
+        (lambda: law.cdf(MIXTURE, 0.0, t=1.5), r"t=1\.5 must be a noise level in 0\.\.1"),
+        (lambda: law.solution(MIXTURE, 0.0, t=-0.1), r"t=-0\.1 must be a noise level"),
     ],
 )
 def test_bad_input(call, message):
