@@ -90,7 +90,7 @@ def everything() -> dict[str, Any]:
 
 
 def tables() -> Iterator[tuple[str, ps.StepTable]]:
-    """Yield each table with its spec, learnt ones as MODEL/NAME. What a scheduler cannot do in so few steps is left out."""
+    """Yield each table with its spec, or MODEL/NAME of a learnt one. What a scheduler cannot do is left out."""
     for model in MODELS:
         for name in _manifest(model).get("tables", ()):
             yield f"{model}/{name}", ps.StepTable.from_json((_model(model) / "tables" / f"{name}.json").read_text())

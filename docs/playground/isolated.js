@@ -1,6 +1,7 @@
 /** @file Isolates the page from other origins where the server does not: only so may ONNX Runtime use several threads. */
 
 const TRIED = "isolation was tried";
+const PATIENCE = 5000; // milliseconds
 
 /** Resolve once the page is isolated, or cannot be. It may load the page anew, once. */
 export async function isolated() {
@@ -9,7 +10,8 @@ export async function isolated() {
   try {
     sessionStorage.setItem(TRIED, "yes");
     await navigator.serviceWorker.register("service.js");
-    await navigator.serviceWorker.ready;
+    const late = new Promise((_, reject) => setTimeout(reject, PATIENCE));
+    await Promise.race([navigator.serviceWorker.ready, late]);
   } catch {
     return; // such as in a private window: one thread will do
   }

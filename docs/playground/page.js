@@ -59,6 +59,7 @@ let input = null;
 /** @type {Running | null} */
 let running = null;
 let runs = 0;
+let reads = 0;
 /** @type {Picture[]} */
 let shown = []; // results of the last run
 
@@ -105,15 +106,17 @@ const chosen = () => ({ name: model.value, facts: catalogue.models[model.value],
  * @param {string | null} path of one that the server has
  */
 async function take(blob, name, path) {
+  const number = ++reads;
   const read = await readPhoto(blob, name, Number(side.value));
+  if (number !== reads) return; // another one was asked for meanwhile
   cancel();
   photo = { blob, name, path };
   input = read;
   shown = [];
   stage.reset(read);
   for (const button of saveButtons) button.hidden = true;
-  const reduced = Math.max(read.width, read.height) === Number(side.value) ? " at most" : "";
-  say(`${name}, ${read.width}x${read.height}${reduced}. The result is ${read.width * 4}x${read.height * 4}.`);
+  const { scale } = catalogue.models[model.value];
+  say(`${name} at ${read.width}x${read.height}. The result will be ${read.width * scale}x${read.height * scale}.`);
   describe();
 }
 
@@ -147,11 +150,11 @@ function run() {
   running = { id: ++runs, start: performance.now(), ...facts };
   describe();
   remember();
-  form.classList.add("running");
   cancelButton.disabled = false;
   bar.hidden = false;
   bar.value = 0;
   say("Loading the model");
+  stage.frame.scrollIntoView({ block: "nearest" });
   worker.postMessage({ kind: "run", id: runs, model: chosen(), picture: input, seed: BigInt(seed.value), tables });
 }
 
@@ -168,7 +171,6 @@ function remember() {
 /** The page is no longer waiting. */
 function end() {
   running = null;
-  form.classList.remove("running");
   cancelButton.disabled = true;
   bar.hidden = true;
 }

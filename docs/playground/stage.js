@@ -95,7 +95,7 @@ export class Stage {
     row.append(step);
     this.press(step);
     this.show(side, picture, label);
-    step.scrollIntoView({ block: "nearest", inline: "nearest" });
+    row.scrollLeft = row.scrollWidth;
   }
 
   /** @param {HTMLElement} step */
