@@ -6,8 +6,8 @@ const PATIENCE = 5000; // milliseconds
 /** Resolve once the page is isolated, or cannot be. It may load the page anew, once. */
 export async function isolated() {
   if (crossOriginIsolated || !isSecureContext || !("serviceWorker" in navigator)) return;
-  if (sessionStorage.getItem(TRIED)) return;
   try {
+    if (sessionStorage.getItem(TRIED)) return;
     sessionStorage.setItem(TRIED, "yes");
     await navigator.serviceWorker.register("service.js");
     const late = new Promise((_, reject) => setTimeout(reject, PATIENCE));

@@ -63,9 +63,14 @@ let reads = 0;
 /** @type {Picture[]} */
 let shown = []; // results of the last run
 
-/** @param {Result | null} result */
+/**
+ * Say what came of a run, to scripts: in `window.result`, and its state on the page's root.
+ * @param {Result | null} result null while a run goes on
+ */
 function publish(result) {
   /** @type {any} */ (window).result = result;
+  if (result) document.documentElement.dataset.state = result.state;
+  else delete document.documentElement.dataset.state;
 }
 
 /**
@@ -91,8 +96,9 @@ const wanted = () => forms.slice(0, both.checked ? 2 : 1);
 
 /** Say the command that makes the same picture. */
 function describe() {
+  const name = /^\w[\w.-]*$/.test(photo.name) ? photo.name : `'./${photo.name.replaceAll("'", "'\\''")}'`;
   const line = (/** @type {SamplerForm} */ { spec }) =>
-    `pidsampler upscale ${photo.name} --model ${model.value} --scheduler '${spec}' --seed ${seed.value} -o out.png`;
+    `pidsampler upscale ${name} --model ${model.value} --scheduler '${spec}' --seed ${seed.value} -o out.png`;
   command.textContent = wanted().map(line).join("\n");
 }
 
@@ -111,6 +117,7 @@ async function take(blob, name, path) {
   if (number !== reads) return; // another one was asked for meanwhile
   cancel();
   photo = { blob, name, path };
+  examples.value = path && catalogue.examples.includes(path) ? path : "";
   input = read;
   shown = [];
   stage.reset(read);
@@ -124,13 +131,11 @@ async function take(blob, name, path) {
 async function takeFromServer(path) {
   const example = catalogue.examples.includes(path);
   await take(await fetchPhoto(example ? `examples/${path}` : path), path.split("/").at(-1) ?? path, path);
-  examples.value = example ? path : "";
 }
 
 /** @param {File | undefined} chosenFile */
 function takeFile(chosenFile) {
   if (!chosenFile) return;
-  examples.value = "";
   take(chosenFile, chosenFile.name, null).catch(fail);
 }
 
@@ -168,16 +173,16 @@ function remember() {
   history.replaceState(null, "", `?${address}`);
 }
 
-/** The page is no longer waiting. */
+/** Nothing is waited for any more. */
 function end() {
   running = null;
+  worker.postMessage({ kind: "cancel" });
   cancelButton.disabled = true;
   bar.hidden = true;
 }
 
 function cancel() {
   if (!running) return;
-  worker.postMessage({ kind: "cancel", id: running.id });
   publish({ state: "cancelled", message: "The run was cancelled." });
   end();
   say("Cancelled.");

@@ -57,6 +57,7 @@ export class Stage {
    */
   show(side, picture, label) {
     draw(this.canvases[side], picture);
+    this.canvases[side].setAttribute("aria-label", label);
     this.labels[side].textContent = label;
   }
 

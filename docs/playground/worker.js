@@ -7,7 +7,7 @@ import { Run } from "./table.js";
 /**
  * @typedef {import("./pixels.js").Picture} Picture
  * @typedef {{name: string, facts: import("./model.js").Facts, tile: {size: number, overlap: number}}} Chosen
- * @typedef {{kind: "load", model: Chosen} | {kind: "cancel", id: number}
+ * @typedef {{kind: "load", model: Chosen} | {kind: "cancel"}
  *   | {kind: "run", id: number, model: Chosen, picture: Picture, seed: bigint, tables: import("./table.js").Row[][]}} Order
  * @typedef {{kind: "step", id: number, table: number, row: number, picture: Picture}
  *   | {kind: "progress", id: number, share: number}

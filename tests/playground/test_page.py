@@ -16,8 +16,6 @@ import pidsampler as ps
 from pidsampler.upscale.memory import Tiling
 
 PATIENCE = 120  # seconds, for a machine that does much else
-STATE = "() => window.result?.state"
-SAID = "(words) => document.getElementById('status').textContent.includes(words)"
 SMALL = {"image": "small.png", "list": "uniform", "steps": 2}
 LONG = {**SMALL, "image": "half.png", "scheduler": "heun", "steps": 8}
 DROP = """([bytes, name, type]) => {
@@ -117,7 +115,7 @@ def _visit(browser, origin):
 
 
 def result(page, state="done"):
-    page.wait_for_function(STATE)
+    page.locator(":root[data-state]").wait_for(state="attached")
     found = page.evaluate(
         "() => ({ ...window.result, samplers: window.result.samplers?.map(({ picture, ...rest }) => rest) })"
     )
@@ -143,7 +141,7 @@ def near(page, expected, i=0):
 
 def said(page, words):
     """Wait until the page says so."""
-    page.wait_for_function(SAID, arg=words)
+    page.locator("#status").filter(has_text=words).wait_for()
 
 
 @pytest.mark.parametrize(
@@ -260,11 +258,12 @@ def test_a_photo_is_dropped(visit):
     image.putalpha(255)
     image.save(file := io.BytesIO(), "PNG")
     png = base64.b64encode(file.getvalue()).decode()
-    assert page.evaluate(DROP, [png, "mine.png", "image/png"]) == [True, False]
-    said(page, "mine.png at 24x16. The result will be 96x64.")
+    assert page.evaluate(DROP, [png, "it's mine.png", "image/png"]) == [True, False]
+    said(page, "it's mine.png at 24x16. The result will be 96x64.")
     page.locator("#first [name=steps]").select_option("1")
     page.locator("#run").click()
-    assert result(page)["image"] == "mine.png"
+    assert result(page)["image"] == "it's mine.png"
+    assert page.locator("#command").text_content().startswith("pidsampler upscale './it'\\''s mine.png' --model tiny ")
     assert near(page, upscaled(file.getvalue(), "flow-sde@pid:1", seed=0)[..., :3])
     assert "image=" not in page.url
     with page.expect_download() as download:
