@@ -22,7 +22,7 @@ from playwright.sync_api import sync_playwright
 import pidsampler as ps
 
 ROOT = Path(__file__).parent.parent
-SAMPLERS = ("flow-sde(eta=1)@pid:4", "dpmpp-2m@uniform:4", "heun@uniform:4")
+SAMPLERS = ("flow-sde(eta=1)@pid:4", "dpmpp-2m@karras:4", "heun@uniform:4")
 RUNS = 3
 ONE_THREAD = "delete Navigator.prototype.serviceWorker"
 PICTURE = """() => {
