@@ -2,6 +2,7 @@ import getpass
 import importlib.util
 import os
 import platform
+import shutil
 import sys
 import tempfile
 from functools import lru_cache
@@ -81,6 +82,21 @@ def _load_script():
         return module
 
     return load
+
+
+@pytest.fixture(scope="module", name="browser")
+def _browser():
+    """Chromium, without a request of its own."""
+    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    if found is None:
+        pytest.skip("no Chromium on this machine")
+    quiet = ("no-first-run", "disable-background-networking", "disable-component-update", "disable-sync")
+    arguments = [f"--{name}" for name in ("no-sandbox", "disable-gpu", *quiet)]
+    with playwright.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=found, args=arguments)
+        yield browser
+        browser.close()
 
 
 @pytest.fixture(scope="session", name="host_library")

@@ -5,7 +5,6 @@ import io
 import itertools
 import json
 import re
-import shutil
 import time
 import xml.etree.ElementTree as ElementTree
 from html.parser import HTMLParser
@@ -243,28 +242,6 @@ def test_numbers_that_json_has_not_are_refused(tmp_path):
 
 
 # ---- In a browser ----
-
-ARGUMENTS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--no-first-run",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-]
-
-
-@pytest.fixture(scope="module", name="browser")
-def _browser():
-    playwright = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    if found is None:
-        pytest.skip("no Chromium on this machine")
-    with playwright.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=found, args=ARGUMENTS)
-        yield browser
-        browser.close()
-
 
 COUNT_BLOBS = """
 window.live = new Set();
