@@ -22,6 +22,7 @@ Array = NDArray[Any]
 quiet = np.errstate(over="ignore", invalid="ignore")
 
 _WORD = np.dtype(np.uint64)  # of a packed row: an address, a weight, a seed
+_TYPES = (np.dtype(np.float32), np.dtype(np.float64))
 
 
 def compiled_row(
@@ -41,7 +42,7 @@ def compiled_row(
         None where the library does no such row, or takes no such arrays.
     """
     packed = _packed(row)
-    if packed is None or x.dtype.char not in "fd" or m.size != x.size or m.dtype.kind not in "fV":
+    if packed is None or x.dtype not in _TYPES or m.size != x.size or m.dtype.kind not in "fV":
         return None
     places = []
     for array in (x, *(saved[slot] for slot in packed.slots)):

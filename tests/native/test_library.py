@@ -191,6 +191,13 @@ def test_arrays_that_do_not_fit_are_refused_as_before(form):
         BACKEND.step(Row(0.7, 0.4, a=0.3, noise={0: 1.0}), x, m=x, saved=[], seeds=[-1])
 
 
+def test_another_order_of_bytes_is_numpys(form, by_numpy):
+    rng = np.random.default_rng(5)
+    x, m = rng.normal(size=(2, 2, 40)).astype(np.dtype(np.float32).newbyteorder())
+    row = Row(0.7, 0.4, a=0.3, b=0.5)
+    assert same_bits(stepped(row, x, m, [])[0], by_numpy(partial(stepped, row, x, m, []))[0])
+
+
 def test_load_refuses(host_library, tmp_path, monkeypatch):
     other = tmp_path / native.NAME
     with pytest.raises(PidSamplerError, match=r"_host\S+ cannot be loaded"):
