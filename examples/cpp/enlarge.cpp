@@ -6,6 +6,7 @@
 #include <onnxruntime_cxx_api.h>
 
 #include <algorithm>
+#include <cerrno>
 #include <cstdint>
 #include <cstdlib>
 #include <fstream>
@@ -122,13 +123,22 @@ static void enlarge(const char *model, const std::string &in, const std::string 
     write_ppm(out, shape[1], shape[0], made[0].GetTensorData<uint8_t>());
 }
 
+static uint64_t seed_of(const std::string &text) {
+    errno = 0;
+    const uint64_t seed = std::strtoull(text.c_str(), nullptr, 10);
+    if (text.empty() || text.find_first_not_of("0123456789") != std::string::npos || errno == ERANGE) {
+        throw std::runtime_error("SEED is \"" + text + "\", expected a whole number below 2^64");
+    }
+    return seed;
+}
+
 int main(int argc, char **argv) {
     if (argc < 4) {
         std::cerr << "enlarge SAMPLER.onnx IN.ppm OUT.ppm [SEED]\n";
         return 2;
     }
     try {
-        enlarge(argv[1], argv[2], argv[3], argc > 4 ? std::strtoull(argv[4], nullptr, 10) : 0);
+        enlarge(argv[1], argv[2], argv[3], seed_of(argc > 4 ? argv[4] : "0"));
     } catch (const std::exception &error) {
         std::cerr << "enlarge: " << error.what() << "\n";
         return 1;
