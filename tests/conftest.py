@@ -1,3 +1,4 @@
+import gc
 import getpass
 import importlib.util
 import os
@@ -38,6 +39,17 @@ def pytest_xdist_auto_num_workers(config):
     """For folders as many workers as cores, up to four, which take a gigabyte each; for files, and on a GPU, none."""
     alone = config.option.markexpr or not all(Path(name).is_dir() for name in config.args)
     return 0 if alone or _WORKERS == 1 else _WORKERS
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Without Python's search for circles, which would go through nine thousand tests again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.fixture(name="no_gpu")
