@@ -76,6 +76,14 @@ def _random_weights():
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk():
+    """Files are not forced to the disk, five milliseconds each: only a machine that loses its power would tell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
+        yield
+
+
 @pytest.fixture(scope="session", name="repository")
 def _repository():
     """The repository's root."""
