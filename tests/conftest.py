@@ -1,3 +1,4 @@
+import gc
 import getpass
 import importlib.util
 import os
@@ -41,6 +42,17 @@ def pytest_xdist_auto_num_workers(config):
     return 0 if alone or _WORKERS == 1 else _WORKERS
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection():
+    """Without Python's search for circles, which would go through nine thousand tests again and again."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
+
+
 @pytest.fixture(name="no_gpu")
 def _no_gpu(monkeypatch):
     """As on a machine without CuPy, whatever this one has."""
@@ -62,6 +74,14 @@ def _random_weights():
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(architecture, "_random", remembered)
+        yield
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_wait_for_the_disk():
+    """Files are not forced to the disk, five milliseconds each: only a machine that loses its power would tell."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda file: None)
         yield
 
 

@@ -1,6 +1,7 @@
 """The rules of the house, computed from the source: who imports whom, what is private, how large things may be."""
 
 import ast
+import functools
 import re
 from graphlib import CycleError, TopologicalSorter
 
@@ -9,7 +10,6 @@ from paths import REPOSITORY
 
 ROOT = REPOSITORY / "pidsampler"
 FILES = {path.relative_to(ROOT).as_posix(): path for path in sorted(ROOT.rglob("*.py"))}
-TREES = {name: ast.parse(path.read_text(encoding="utf-8"), name) for name, path in FILES.items()}
 FUNCTIONS = (ast.FunctionDef, ast.AsyncFunctionDef)
 
 # What may take more than two arguments by position: the arguments' order is the field's own.
@@ -36,6 +36,16 @@ def _module(name):
     """Such as "schedulers.base" for "schedulers/base.py", "schedulers" for its __init__, "" for the root."""
     parts = name.removesuffix(".py").split("/")
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+@functools.cache
+def tree_of(name):
+    """The syntax tree of a file."""
+    return ast.parse(FILES[name].read_text(encoding="utf-8"), name)
+
+
+def trees():
+    return [(name, tree_of(name)) for name in FILES]
 
 
 MODULES = {_module(name): name for name in FILES}
@@ -71,7 +81,7 @@ def _imports(name):
         for child in ast.iter_child_nodes(node):
             yield from visit(child)
 
-    return set(visit(TREES[name])) - {module}
+    return set(visit(tree_of(name))) - {module}
 
 
 def test_no_circle_of_imports():
@@ -131,7 +141,7 @@ def _intrusions(tree):
 
 @pytest.mark.parametrize("name", FILES)
 def test_no_module_reaches_into_another(name):
-    assert list(_intrusions(TREES[name])) == []
+    assert list(_intrusions(tree_of(name))) == []
 
 
 def test_the_root_is_small():
@@ -149,17 +159,17 @@ def test_pillow_opens_only_named_formats():
     """Without a list it tries all readers, and that of PostScript starts a program."""
     opened = [
         (name, ast.unparse(call))
-        for name, tree in TREES.items()
+        for name, tree in trees()
         for call in ast.walk(tree)
         if isinstance(call, ast.Call) and ast.unparse(call.func).endswith("Image.open")
     ]
     assert opened
     assert [call for call in opened if "formats=[" not in call[1]] == []
-    assert [name for name, tree in TREES.items() if "imread" in ast.unparse(tree)] == []
+    assert [name for name, tree in trees() if "imread" in ast.unparse(tree)] == []
 
 
 def test_the_upscaler_is_a_short_composition():
-    (upscaler,) = (node for node in TREES["upscale/upscaler.py"].body if getattr(node, "name", "") == "Upscaler")
+    (upscaler,) = (node for node in tree_of("upscale/upscaler.py").body if getattr(node, "name", "") == "Upscaler")
     strings = (node.body[0] for node in ast.walk(upscaler) if isinstance(node, (*FUNCTIONS, ast.ClassDef)))
     docstrings = [s for s in strings if isinstance(s, ast.Expr) and isinstance(getattr(s.value, "value", 0), str)]
     lines = upscaler.end_lineno - upscaler.lineno + 1 - sum(s.end_lineno - s.lineno + 1 for s in docstrings)
@@ -203,7 +213,7 @@ def _fields(node):
 def _public(name):
     """Each public function, method and constructor of a file: its name, what it takes by position, what in all."""
     module = _module(name)
-    for node in TREES[name].body:
+    for node in tree_of(name).body:
         if isinstance(node, FUNCTIONS) and not node.name.startswith("_"):
             yield f"{module}.{node.name}", *_signature(node, method=False)
         if not isinstance(node, ast.ClassDef) or node.name.startswith("_"):
@@ -232,7 +242,7 @@ def test_arguments_are_few_and_named(name):
 
 def _entries(name):
     """The (name, text) of each argument, attribute and error in a file's docstrings, and of each option's help."""
-    for node in ast.walk(TREES[name]):
+    for node in ast.walk(tree_of(name)):
         if isinstance(node, (ast.Module, ast.ClassDef, *FUNCTIONS)):
             yield from re.findall(r"^ +(\*{0,2}\w+): (.+)", ast.get_docstring(node) or "", re.MULTILINE)
         elif isinstance(node, ast.keyword) and node.arg == "help" and isinstance(node.value, ast.Constant):

@@ -72,6 +72,12 @@ def other_names() -> tuple[Name, ...]:
     return tuple(Name(row[0], tuple(row[1].split()), here=row[2], note="".join(row[3:])) for row in rows)
 
 
+@cache
+def names_known(*, lists: bool) -> tuple[str, ...]:
+    """Return other projects' names of what is here too: of timestep lists, or of samplers."""
+    return tuple(row.name for row in other_names() if row.is_list == lists and row.known)
+
+
 def folded(name: str) -> str:
     """Return a name without what does not count in it: case, spaces, "_" and "-"; "+" is p."""
     return re.sub(r"[\s_-]", "", word("name", name)).casefold().replace("+", "p")

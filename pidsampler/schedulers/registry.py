@@ -33,7 +33,7 @@ from .making import (
     table_of,
     unchanged,
 )
-from .names import list_as_here, other_names, sampler_as_here, wrappers_as_here
+from .names import list_as_here, names_known, sampler_as_here, wrappers_as_here
 from .spec import Spec, names_file, parse_times, reference
 from .wrappers import WRAPPERS, Wrapped, wrapped
 
@@ -366,15 +366,11 @@ def _first_named(
 
 
 def _found_scheduler(name: str) -> Any:
-    return SCHEDULERS.find(name, others=_others(lists=False))
+    return SCHEDULERS.find(name, others=names_known(lists=False))
 
 
 def _found_list(name: str) -> Callable[..., Any]:
-    return LISTS.find(name, others=_others(lists=True))
-
-
-def _others(*, lists: bool) -> list[str]:
-    return [row.name for row in other_names() if row.is_list == lists and row.known]
+    return LISTS.find(name, others=names_known(lists=True))
 
 
 def without_list(text: str) -> str:

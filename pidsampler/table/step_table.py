@@ -123,7 +123,7 @@ class StepTable:
         return StepTable(rows, history=self.history)
 
     def predicting(self, prediction: str) -> StepTable:
-        """Return the same table for a network of another output.
+        """Return the same table for a network of another output; itself, where it is for that one already.
 
         x0 is read from a row's output at the noise level t. Where the network is told another time `at`, that holds for
         q = -t; q = -at, as Detail Daemon's, says that x0 is read at `at`.
@@ -146,6 +146,8 @@ class StepTable:
             return x0_weights(prediction, row.at if row.q == -row.at else row.t)
 
         pq = [weights(row) for row in self.rows]
+        if pq == [(row.p, row.q) for row in self.rows]:
+            return self
         return self.with_rows(attrs.evolve(row, p=p, q=q) for row, (p, q) in zip(self.rows, pq, strict=True))
 
     def clipped(self, clip: float | None) -> StepTable:

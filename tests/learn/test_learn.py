@@ -228,7 +228,7 @@ def test_a_journal_of_others(tmp_path):
 
 def test_an_edited_measure_begins_anew(tmp_path):
     """The numbers of the file before are not mixed with those of the new one."""
-    file, path = tmp_path / "mine.py", tmp_path / "journal"
+    file = tmp_path / "mine.py"
     source = (
         "import numpy as np\nfrom pidsampler.study.measures import measure\n"
         "@measure(unit='', better='lower', source='a mean', needs=())\n"
@@ -240,22 +240,18 @@ def test_an_edited_measure_begins_anew(tmp_path):
         Search("flow-ode", 2, measure=f"{file}:near", evaluations=0, seeds=2),
     )
     for work in (learning, search):
+        path = tmp_path / type(work).__name__
         work.run(PROBLEM, journal=Journal(path))
         again = Journal(path)
         work.run(PROBLEM, journal=again)
         assert (again.replaced, again.skipped > 0) == (False, True)
-        path.unlink()
-    learning.run(PROBLEM, journal=Journal(path))
     file.write_text(source.format(4))
     os.utime(file, ns=(0, 1))
-    again = Journal(path)
-    learning.run(PROBLEM, journal=again)
-    assert again.replaced
     changed = Search("flow-ode", 2, measure=f"{file}:near", evaluations=0, seeds=2)
-    path.unlink()
-    search.run(PROBLEM, journal=Journal(path))
-    changed.run(PROBLEM, journal=(again := Journal(path)))
-    assert again.replaced
+    for work in (learning, changed):
+        again = Journal(tmp_path / type(work).__name__)
+        work.run(PROBLEM, journal=again)
+        assert again.replaced
 
 
 def test_a_journal_stops_before_it_is_too_large_to_be_read(tmp_path, monkeypatch):
