@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -19,21 +20,39 @@ from .runs import Told
 from .solved import Followed, mean_square
 from .solver import LinearSolver
 
-Found = list[tuple[LinearSolver, str | None]]
+
+class Found(NamedTuple):
+    """A solver that was fitted.
+
+    Args:
+        off: RMS distance of the ends of its runs to where they should end.
+        solver: The solver.
+        start: Known list that its times were moved from, if any.
+        ridge: Ridge that it was fitted with.
+    """
+
+    off: float
+    solver: LinearSolver
+    start: str | None
+    ridge: float
+
+
+_Begin = tuple[float, Times, str, float]  # mean squared error, list, the known list that it was moved from, ridge
 
 _BELOW = 0.95  # where a first time that may move begins, as a share of where it was
 _FEW_STEPS = 3  # of Gauss and Newton from each list, before the best of them are chosen
 _MORE_STEPS = 7  # that there often are after those
+_FINALISTS = 8  # the most lists from which all steps are taken
 _LIGHTER = 0.1  # ridge of times and weights together, relative to that of weights alone
 
 
 def rounds_of(joint: int) -> int:
-    """Return about how many steps of Gauss and Newton there are, from so many lists and the moved one."""
+    """Return about how many steps of Gauss and Newton there are with a ridge, from so many lists and the moved one."""
     return _FEW_STEPS * (joint + 1) + _MORE_STEPS * _finalists(joint + 1) if joint else 0
 
 
 def _finalists(lists: int) -> int:
-    return -(-lists // 3)
+    return min(-(-lists // 3), _FINALISTS)
 
 
 @attrs.frozen(kw_only=True, eq=False)
@@ -63,15 +82,23 @@ class Fitting:
     below: float | None
     joint: int
 
-    def solvers(self, *, ridge: float) -> Found:
-        """Return solvers, the best first, each with the known list that its times were moved from, if any.
+    def solvers(self, *, ridges: Sequence[float]) -> list[Found]:
+        """Return solvers that were fitted with some of the ridges, the best first.
 
         Raises:
             PidSamplerError: The network fails.
         """
-        self.told.what = "weights"
         if self.timesteps is not None:
-            return [(self._over(np.array(self.timesteps), ridge)[0], None)]
+            found = [self._alone(np.array(self.timesteps), None, ridge) for ridge in ridges]
+            return sorted(found, key=lambda one: one.off)
+        begins = [self._begins(ridge) for ridge in ridges]
+        if not self.joint or (self.calls == 1 and self.below is None):
+            return sorted((self._alone(*of[0][1:]) for of in begins), key=lambda one: one.off)
+        return sorted((one for of in begins for one in self._together(of)), key=lambda one: one.off)
+
+    def _begins(self, ridge: float) -> list[_Begin]:
+        """The list that was moved, and known ones."""
+        self.told.what = "weights"
         share = 1.0 if self.below is None else _BELOW
         lists = {name: times * share for name, times in known_lists(self.problem, self.calls).items()}
         best = math.inf
@@ -87,10 +114,13 @@ class Fitting:
         order = sorted(costs, key=costs.__getitem__)
         tried = refine(lists[order[0]], cost, evaluations=self.evaluations, below=self.below)
         least, moved = min([(costs[order[0]], lists[order[0]]), *tried], key=lambda one: one[0])
-        if not self.joint or (self.calls == 1 and self.below is None):
-            return [(self._over(moved, ridge)[0], order[0])]
-        others = [(costs[name], lists[name], name) for name in order[: self.joint] if costs[name] > least]
-        return self._together([(least, moved, order[0]), *others], ridge)
+        others = [(costs[name], lists[name], name, ridge) for name in order[: self.joint] if costs[name] > least]
+        return [(least, moved, order[0], ridge), *others]
+
+    def _alone(self, times: Times, start: str | None, ridge: float) -> Found:
+        """The solver over a list, whose times stay."""
+        solver, ends = self._over(times, ridge)
+        return Found(math.sqrt(mean_square(self.seen, ends)), solver, start, ridge)
 
     def _over(self, times: Times, ridge: float) -> tuple[LinearSolver, list[Array]]:
         """The solver over a list, and where the runs end."""
@@ -105,10 +135,10 @@ class Fitting:
 
         return self.told.journal.kept(f"{ridge!r} over {times.tobytes().hex()}", work, count=1)[0]
 
-    def _together(self, begins: Sequence[tuple[float, Times, str]], ridge: float) -> Found:
-        """What times and weights together become, of several lists, the best first; and the name of the list.
+    def _together(self, begins: Sequence[_Begin]) -> list[Found]:
+        """What times and weights together become, of several lists.
 
-        A few steps are taken from each list, and all steps from the best third.
+        A few steps are taken from each list, and all steps from the best third, or the best eight of many.
         """
         ends = Ends(
             flights=[one.flight for one in self.seen],
@@ -135,11 +165,10 @@ class Fitting:
             )
 
         few = []
-        for cost, times, name in begins:
+        for cost, times, name, ridge in begins:
             penalty = _LIGHTER * ridge * cost
             off, solver = further(self._over(times, ridge)[0], penalty, _FEW_STEPS)
-            few.append((off, name, solver, penalty))
+            few.append((off, solver, penalty, name, ridge))
         few.sort(key=lambda one: one[0])
         best_few = few[: _finalists(len(few))]
-        done = [(*further(solver, penalty, MOST_STEPS), name) for _, name, solver, penalty in best_few]
-        return [(solver, name) for _, solver, name in sorted(done, key=lambda one: one[0])]
+        return [Found(*further(one, penalty, MOST_STEPS), name, ridge) for _, one, penalty, name, ridge in best_few]

@@ -49,7 +49,8 @@ _MOST_SEEDS = 1024  # of an image, all in memory at once
 _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
 _TIMED = 3  # calls, for an estimate
-_JOINT, _FLOW_JOINT = 2, 8  # lists
+_JOINT, _FLOW_JOINT = 2, 30  # lists
+_FLOW_RIDGES = 1.0, 0.1, 0.01  # shares of the ridge
 _RIDGE = 1e-2
 _LETTERS_A_RUN, _OTHER_LETTERS = 32, 20_000  # of a history: each run's error, and all beside the runs
 _RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
@@ -97,8 +98,8 @@ class Learning:
         free_start: Where the times move, move the first one too, downwards. Runs begin with pure noise all the same.
             None does so for a fit to runs, and not where a measure is the target.
         joint: Number of the best known lists from which, and from the moved one, times and weights are refined
-            together at the end. It counts where the times move. 0 leaves that out; None is 2, or 8 of a closed-form
-            flow, whose calls cost little.
+            together at the end. It counts where the times move. 0 leaves that out; None is 2, or 30 of a closed-form
+            flow, whose calls cost little. That is also fitted with a tenth and a hundredth of the ridge.
         most_amplified: The largest amplification that is not refused. The ridge is raised fourfold, six times at most,
             until there is no more; a ridge of 0 stays.
         target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
@@ -179,6 +180,7 @@ class Learning:
         by_weights = sum((min(i, self.history) + 2 * self.biased) * (more - i) for i in range(self.calls))
         by_times = more * (more + 1) // 2
         rounds = rounds_of(self._joint(problem)) * (by_weights + by_times + more) if moves else 0
+        ridges = len(self._ridges(problem))
         first = sum(len(table) - 1 for _, table in known.values())
         if isinstance(target, Measured):
             lists, rounds = FEW + 1 + self.evaluations, 0
@@ -188,7 +190,9 @@ class Learning:
             fitted=len(seen),
             held_out=len(unseen),
             known=len(known),
-            calls=target.calls(fits, compared=others) + fits * ((lists + self._lists) * more + rounds) + compared,
+            calls=target.calls(fits, compared=others)
+            + fits * ((ridges * lists + self._lists) * more + ridges * rounds)
+            + compared,
         )
 
     @property
@@ -316,18 +320,19 @@ class Learning:
             below=self._below(problem),
             joint=self._joint(problem),
         )
-        ridge = self.ridge
+        ridges = self._ridges(problem)
         for _ in range(_MOST_RAISED + 1):
             before = told.journal.calls + told.journal.skipped
-            for solver, start in fitting.solvers(ridge=ridge):
-                amplified = _amplified(fitted_to, held_out, solver)
+            for one in fitting.solvers(ridges=ridges):
+                amplified = _amplified(fitted_to, held_out, one.solver)
                 if amplified <= self.most_amplified:
-                    return solver, amplified, {"times_moved_from": start, "ridge": ridge}
-            if not ridge:
+                    return one.solver, amplified, {"times_moved_from": one.start, "ridge": one.ridge}
+            if not self.ridge:
                 break
-            ridge *= _RAISED
+            ridges = [_RAISED * max(ridges)]
             told.about += told.journal.calls + told.journal.skipped - before
-        raise self._too_amplified(amplified, f", with a ridge of {ridge / _RAISED:g} too" if ridge > self.ridge else "")
+        raised = max(ridges) / _RAISED
+        raise self._too_amplified(amplified, f", with a ridge of {raised:g} too" if raised > self.ridge else "")
 
     def _too_amplified(self, amplified: float, though: str = "") -> ConfigError:
         return ConfigError(
@@ -339,6 +344,12 @@ class Learning:
         if self.joint is not None:
             return self.joint
         return _JOINT if any(subject.seen.flow is None for subject in problem.subjects) else _FLOW_JOINT
+
+    def _ridges(self, problem: Problem) -> list[float]:
+        """The ridges to begin with: each leads to other solvers, for which a closed-form flow has the time."""
+        several = self.timesteps is None and self.joint is None and self._joint(problem) == _FLOW_JOINT
+        shares = _FLOW_RIDGES if several else (1.0,)
+        return list(dict.fromkeys(share * self.ridge for share in shares))
 
     def _below(self, problem: Problem) -> float | None:
         moves = self.measure is None if self.free_start is None else self.free_start
