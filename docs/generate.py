@@ -86,9 +86,10 @@ def _commands() -> dict[str, str]:
 
 
 def _command(name: str, parser: argparse.ArgumentParser) -> str:
-    usage = parser.format_usage().removeprefix("usage: ").strip()
+    usage = " ".join(parser.format_usage().removeprefix("usage: ").split())  # the page breaks it
     words = parser.description or ""
-    text = f"# pidsampler {name}\n\n{_plain(words[:1].upper() + words[1:])}.\n\n```text\n{usage}\n```\n"
+    text = f"# pidsampler {name}\n\n{_plain(words[:1].upper() + words[1:])}.\n\n"
+    text += f"```{{code-block}} text\n:class: usage\n\n{usage}\n```\n"
     for group in parser._action_groups:
         actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS]
         if actions:
