@@ -5,6 +5,8 @@ from __future__ import annotations
 import argparse
 import inspect
 import json
+import re
+import textwrap
 from collections.abc import Iterable
 from itertools import groupby
 from pathlib import Path
@@ -86,14 +88,22 @@ def _commands() -> dict[str, str]:
 
 
 def _command(name: str, parser: argparse.ArgumentParser) -> str:
-    usage = parser.format_usage().removeprefix("usage: ").strip()
     words = parser.description or ""
-    text = f"# pidsampler {name}\n\n{_plain(words[:1].upper() + words[1:])}.\n\n```text\n{usage}\n```\n"
+    text = f"# pidsampler {name}\n\n{_plain(words[:1].upper() + words[1:])}.\n\n"
+    text += f"```text\n{_usage(parser)}\n```\n"
     for group in parser._action_groups:
         actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS]
         if actions:
             text += f"\n## {(group.title or '').capitalize()}\n\n" + "\n".join(map(_argument, actions))
     return text + f"\n## Examples\n\n```text\n{inspect.cleandoc((parser.epilog or '').partition(':')[2])}\n```\n"
+
+
+def _usage(parser: argparse.ArgumentParser) -> str:
+    """Return the usage in lines that a phone shows whole, broken between options only."""
+    words = " ".join(parser.format_usage().removeprefix("usage: ").split())
+    together = re.sub(r"\[(?:[^\[\]]|\[[^\]]*\])*\]|-\w+ [A-Z]+", lambda part: part[0].replace(" ", "\0"), words)
+    lines = textwrap.wrap(together, 42, subsequent_indent="    ", break_long_words=False, break_on_hyphens=False)
+    return "\n".join(lines).replace("\0", " ")
 
 
 def _argument(action: argparse.Action) -> str:

@@ -54,7 +54,7 @@ def enlarging_kernels() -> np.ndarray:
     """Return (48, 1, 5, 5): the Catmull-Rom weights of each of the 4x4 output phases, for each channel."""
     taps = np.zeros((SCALE, 5))
     for phase in range(SCALE):
-        offset = (phase + 0.5) / SCALE - 0.5  # of the output pixel's centre, in input pixels
+        offset = (phase + 0.5) / SCALE - 0.5  # of the output pixel's center, in input pixels
         d = np.abs(np.arange(-2, 3) - offset)
         near, far = 1.5 * d**3 - 2.5 * d**2 + 1, -0.5 * d**3 + 2.5 * d**2 - 4 * d + 2
         taps[phase] = np.where(d <= 1, near, np.where(d < 2, far, 0))

@@ -103,6 +103,7 @@ def test_changelog_and_version_agree(repository):
     assert version == pidsampler.__version__
     cited = f"\nversion: {version}\ndate-released: {date.removesuffix(')')}\n"
     assert cited in (repository / "CITATION.cff").read_text()
+    assert f"{{Version {version}}},\n      year = {{{date[:4]}}}" in (repository / "docs" / "faq.md").read_text()
 
 
 def test_the_changelog_says_first_what_breaks(repository):
@@ -154,8 +155,8 @@ def test_the_base_depends_on_no_onnxruntime_and_extras_on_one_each(repository):
     }
 
 
-@pytest.mark.parametrize("name", ["README.md", "docs/getting-started.md"])
-def test_the_tours_run(name, repository, tmp_path):
+@pytest.mark.parametrize(("name", "picture"), [("README.md", "photo.png"), ("docs/getting-started.md", "tour.png")])
+def test_the_tours_run(name, picture, repository, tmp_path):
     tour = blocks((repository / name).read_text(encoding="utf-8"))[0]
     assert len([line for line in tour.splitlines() if line.strip()]) <= 20
     (tmp_path / "examples").mkdir()
@@ -165,7 +166,7 @@ def test_the_tours_run(name, repository, tmp_path):
     done = subprocess.run([sys.executable, "-P", "-c", tour], cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("row")
-    with Image.open(tmp_path / "photo.png") as photo:
+    with Image.open(tmp_path / picture) as photo:
         assert photo.size == large
 
 

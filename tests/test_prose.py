@@ -1,4 +1,4 @@
-"""What users read of the code: sentences of at most 25 words, and one color's spelling."""
+"""What users read of the code: sentences of at most 25 words, and one spelling of each word."""
 
 import inspect
 import re
@@ -64,8 +64,27 @@ def test_public_docstrings_are_short_sentences(path):
     assert {name: found for name, found in long.items() if found} == {}
 
 
-def test_color_has_one_spelling():
-    """As its parameter has; but in old names, and in a kernel's own."""
-    pages = [*REPOSITORY.glob("docs/*.md"), REPOSITORY / "README.md", *ROOT.rglob("*.py")]
-    found = [path.name for path in pages if re.search(r"\bcolour", path.read_text("utf-8"), re.IGNORECASE)]
-    assert {*found} <= {"moved.py", "blocks.py"}
+BRITISH = (
+    r"colour|neighbour|honour|favour|behaviour|(?:normal|quant|recogn|minim|optim|general|initial|organ|serial)is(?:e|i|a)"
+    r"|grey|artefact|judgement|\btowards|dynamic programme"
+)
+
+
+def test_words_are_spelled_as_in_the_united_states():
+    """As the parameters are; but in old names, and in a kernel's own."""
+    pages = [*REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("*.md"), *ROOT.rglob("*.py")]
+    found = {}
+    for path in pages:
+        text = path.read_text("utf-8")
+        if path.suffix == ".md":
+            text = re.sub(r"`[^`]*`", "", text)
+        found[path.name] = {word.lower() for word in re.findall(BRITISH, text, re.IGNORECASE)}
+    assert {name: words for name, words in found.items() if words} == {"moved.py": {"colour"}, "blocks.py": {"colour"}}
+
+
+def test_license_is_spelled_so_in_what_is_said():
+    """`licence` stays a key of files, for those of 0.1."""
+    pages = [*REPOSITORY.glob("docs/*.md"), *REPOSITORY.glob("*.md")]
+    texts = {path.name: re.sub(r"`[^`]*`", "", path.read_text("utf-8")) for path in pages}
+    texts |= {message.place: message.text for message in messages() if "both licence and" not in message.text}
+    assert [name for name, text in texts.items() if re.search(r"\blicence", text, re.IGNORECASE)] == []

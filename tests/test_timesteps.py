@@ -305,3 +305,9 @@ def test_named():
         get_timesteps("unifrom", 3)
     with pytest.raises(PidSamplerError, match="needs a number of steps, such as uniform:8"):
         get_timesteps("uniform")
+
+
+@pytest.mark.parametrize(("times", "held"), [(["a", 0], "text"), ([True, False], "True or False")])
+def test_what_is_no_number_is_said_with_what_was_expected(times, held):
+    with pytest.raises(PidSamplerError, match=f"it has {held} where numbers in 0..1 were expected, such as"):
+        timesteps.custom(times)

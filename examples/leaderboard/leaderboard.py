@@ -51,7 +51,7 @@ SUFFIXES = {".jpg", ".jpeg", ".png", ".webp"}
 @measure(
     unit="",
     better="",
-    source="mean squared differences of neighbours over the original's (energy of gradient, Subbarao et al. 1993)",
+    source="mean squared differences of neighbors over the original's (energy of gradient, Subbarao et al. 1993)",
     needs=("picture", "reference"),
 )
 def gradient(sample):

@@ -52,10 +52,10 @@ bicubic filter, by four steps, and by 32 steps of an ODE. PSNR (dB) and SSIM ove
 
 ## Data
 
-{photographs} photographs, each used reduced 2x and 3x if it is large, as it is if it is small. The weights' licence is
+{photographs} photographs, each used reduced 2x and 3x if it is large, as it is if it is small. The weights' license is
 Apache-2.0.
 
-| photograph | author | licence | from |
+| photograph | author | license | from |
 |---|---|---|---|
 {credits}
 """

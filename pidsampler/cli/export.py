@@ -52,7 +52,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="DIR", help="the new model folder")
     parser.add_argument("--vae", type=Path, metavar="PATH", help="its encoder's weights; without them latents only")
     accept = ("--accept-license", "--accept-licence")
-    parser.add_argument(*accept, action="store_true", help="accept the licence of what --from-hub downloads")
+    parser.add_argument(*accept, action="store_true", help="accept the license of what --from-hub downloads")
     parser.add_argument("--reduced", action="store_true", help="a small network of the same kind, of random weights")
     parser.add_argument(
         "--target",
@@ -79,7 +79,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(arguments: argparse.Namespace) -> int:
-    """Write the folder, and print its licence.
+    """Write the folder, and print its license.
 
     Raises:
         PidSamplerError: An argument is wrong, a file cannot be read, or the folder cannot be written.
@@ -118,7 +118,7 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         seconds = time.perf_counter() - began
         say(f"{arguments.output}: {plan.manifest.name}, {plan.size / 1e9:.2f} GB in {seconds:.0f} s")
-        say(f"licence: {plan.manifest.license}")
+        say(f"license: {plan.manifest.license}")
         if plan.form.caption is None and plan.null_caption is None:
             where = "where no caption is given" if plan.form.takes_caption else "in the graph"
             say(f"caption: zeros {where}, which NVIDIA's inference never uses: see examples/caption.py")
@@ -141,7 +141,7 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
     from ..onnx.manifest import Manifest
 
     noted: list[str] = []
-    published, tensors, assumed = _recognised(arguments, noted)
+    published, tensors, assumed = _recognized(arguments, noted)
     architecture = published.architecture
     encoder = ENCODERS[published.encoder] if published.encoder is not None else None
     if arguments.reduced:
@@ -212,7 +212,7 @@ def _plan(arguments: argparse.Namespace) -> tuple[ExportPlan, list[str]]:
     return plan, assumed
 
 
-def _recognised(
+def _recognized(
     arguments: argparse.Namespace, noted: list[str]
 ) -> tuple[Published, Mapping[str, Stored] | None, list[str]]:
     """Which published checkpoint is meant, the tensors of the user's file, and what was assumed of it."""
@@ -281,7 +281,7 @@ def _downloaded(arguments: argparse.Namespace, published: Published) -> tuple[tu
     from ..onnx.hub import current_commit, download_file
 
     if not arguments.accept_license:
-        raise ConfigError(f"{REPOSITORY} has the licence: {LICENSE}; pass --accept-licence if you accept it")
+        raise ConfigError(f"{REPOSITORY} has the license: {LICENSE}; pass --accept-license if you accept it")
     commit, vae = current_commit(REPOSITORY), arguments.vae
     checkpoint = download_file(REPOSITORY, published.file, commit=commit)
     if vae is None and published.encoder is not None:

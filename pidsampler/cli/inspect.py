@@ -53,7 +53,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     model = Model.load(arguments.model, resolve_device("auto"))
     facts = asdict(model.contract).items()
-    rows = [["licence" if name == "license" else name.replace("_", " "), _shown(name, value)] for name, value in facts]
+    rows = [[name.replace("_", " "), _shown(name, value)] for name, value in facts]
     for session in model.sessions:
         rows += [[f"{session.path.name} in", str(t)] for t in session.inputs]
         rows += [[f"{session.path.name} out", str(t)] for t in session.outputs]

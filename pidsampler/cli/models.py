@@ -16,5 +16,5 @@ def run(arguments: argparse.Namespace) -> int:
     from ..onnx import bundled_models
 
     rows = [[name, m.license or "", m.description or ""] for name, m in bundled_models().items()]
-    print_columns(["name", "licence", "description"], rows)
+    print_columns(["name", "license", "description"], rows)
     return OK

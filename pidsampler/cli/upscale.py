@@ -60,7 +60,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--accept-licence",
         dest="accept_license",
         action="store_true",
-        help="accept the licence of an hf: model, and download it (extra 'hub')",
+        help="accept the license of an hf: model, and download it (extra 'hub')",
     )
     parser.add_argument(
         "--scheduler",

@@ -56,7 +56,7 @@ class GaussianMixture:
     Args:
         means: Means, K numbers.
         stds: Standard deviations, K numbers from 0.
-        weights: Weights, K numbers above 0; they are normalised to sum to 1.
+        weights: Weights, K numbers above 0; they are normalized to sum to 1.
 
     Raises:
         PidSamplerError: The lengths differ, a std is negative, a weight is not above 0, or one is not finite.

@@ -27,7 +27,7 @@ ROPE_EXTENT = 16.0  # of a picture's side, whatever its pixels
 _FEW = ("depth", "pixel_depth", "residuals")
 _MOST_BLOCKS = 1000
 _MOST_WIDTH = 1 << 20
-GROUPS = 4  # of the projection's group normalisation
+GROUPS = 4  # of the projection's group normalization
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -114,7 +114,7 @@ def network_tensors(tensors: Mapping[str, Stored], *, note: Callable[[str], obje
 
     Raises:
         PidSamplerError: No prefix leads to the network, two tensors come to the same name, or the weights are
-            integers or quantised in another way than to fp8.
+            integers or quantized in another way than to fp8.
     """
     tensors = unwrapped(tensors)
     prefixes = copies(tensors, _BLOCKS)
@@ -160,7 +160,7 @@ def _check_floats(tensors: Mapping[str, Stored]) -> None:
     scales = [name for name in tensors if name.endswith(SCALES)]
     integers = [f"{name} ({tensor.dtype})" for name, tensor in tensors.items() if tensor.dtype.kind in "biuc"]
     if scales or integers:
-        kind = f"{len(scales)} scales of quantised ones" if scales else f"{len(integers)} that are no floats"
+        kind = f"{len(scales)} scales of quantized ones" if scales else f"{len(integers)} that are no floats"
         raise FileError(
             f"among {len(tensors)} weights are {kind}, such as {(scales or integers)[0]}: take the bf16 or fp32 file"
         )
@@ -215,7 +215,7 @@ def _read(path: Path, note: Callable[[str], object]) -> dict[str, Stored]:
     if head.startswith(_POINTER):
         raise FileError("it is a pointer of Git LFS, not the file: run git lfs pull, or download it")
     if head.startswith(b"GGUF"):
-        raise FileError("it is a GGUF file, quantised for other programs: take the bf16 or fp32 .safetensors")
+        raise FileError("it is a GGUF file, quantized for other programs: take the bf16 or fp32 .safetensors")
     if not is_torch(head) and (path.suffix.lower() in _SAFETENSORS or head[8:9] == b"{"):
         return _safetensors(path)
     return read_torch(path, note=note)

@@ -111,6 +111,6 @@ def _check_format(layer: str, marker: Stored) -> None:
         raise FileError(f"{where} has a {_MARKER} that is no JSON: {_BETTER}") from error
     kind = said.get("format") if isinstance(said, dict) else None
     if kind not in _FORMATS:
-        raise FileError(f"{where} is quantised as {printable(str(kind))}, which is not read: {_BETTER}")
+        raise FileError(f"{where} is quantized as {printable(str(kind))}, which is not read: {_BETTER}")
     if more := sorted(set(said) - _MARKER_KEYS):
-        raise FileError(f"{where} is quantised with {printable(more[0])}, which is not read: {_BETTER}")
+        raise FileError(f"{where} is quantized with {printable(more[0])}, which is not read: {_BETTER}")

@@ -65,7 +65,7 @@ Candidates = tuple[Published, ...]
 
 @attrs.frozen(kw_only=True)
 class Identity:
-    """A checkpoint that was recognised.
+    """A checkpoint that was recognized.
 
     Args:
         published: The published checkpoint that the file is taken for.
@@ -294,7 +294,7 @@ def _said(ones: Iterable[Published]) -> str:
 
 
 def _to_correct(source: str) -> str:
-    """Return what to do where the names, or else the metadata, by which a file was recognised are wrong."""
+    """Return what to do where the names, or else the metadata, by which a file was recognized are wrong."""
     if source.startswith("by the name"):
         return "the name is wrong, rename it, or give a link to it with another name"
     return "its metadata are wrong, save it without them"

@@ -139,7 +139,7 @@ def _check_config(file: Path, config: dict[str, Any], encoder: Encoder) -> None:
             f"{where} is of an {printable(name)}, expected {' or '.join(_CLASSES[encoder.kind])} for {encoder.name}: "
             f"{way}"
         )
-    if encoder.kind == "flux2":  # its normalisation lies with the weights
+    if encoder.kind == "flux2":  # its normalization lies with the weights
         return
     for key, expected in _expected(encoder).items():
         found = config.get(key)

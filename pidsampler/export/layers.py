@@ -137,7 +137,7 @@ class Layers:
         return out if bias is None else self.g("Add", out, self.g.weight(f"{name}.bias", bias, dtype=dtype))
 
     def _norm(self, name: str, x: Value, dtype: np.dtype[Any]) -> Value:
-        """RMS normalisation of x, which is of that type."""
+        """RMS normalization of x, which is of that type."""
         return self._rms(x, self._norm_weight(name, dtype), dtype)
 
     def _norm_weight(self, name: str, dtype: np.dtype[Any], order: NDArray[np.int64] | None = None) -> Value:

@@ -3,7 +3,7 @@
 What differs from the source's own order of work, and not in its result:
 
 - The latent's projection can be a graph of its own: it depends on neither x nor t, and runs once for all steps.
-- A rotary embedding turns pairs of neighbours. Rows of the weights are reordered, so that all firsts of the pairs come
+- A rotary embedding turns pairs of neighbors. Rows of the weights are reordered, so that all firsts of the pairs come
   before all seconds, and the turning needs no strided access; queries and keys are reordered alike.
 - A gate's layer over [x, latent] is two layers, and a pixel block's modulation six: no large tensor is joined or cut.
 - What is one number for all tokens joins a weight first: a modulation's scale that of its norm (for one picture at a

@@ -1,4 +1,4 @@
-"""Group normalisation whose sums stay exact at any size."""
+"""Group normalization whose sums stay exact at any size."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from .build import FLOAT, Graph, Value, data_type
 
 
 def group_norm(g: Graph, x: Value, *, shape: tuple[int, int, int], weight: Value, bias: Value, eps: float) -> Value:
-    """Add a group normalisation in float32.
+    """Add a group normalization in float32.
 
     It is written as reductions over the width first and the rest of a group then: ONNX Runtime's InstanceNormalization
     and GroupNormalization sum a group in one go on the CPU, which at 1024x1024 is 8e-5 off (measured with 1.31.1), and

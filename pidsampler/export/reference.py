@@ -237,7 +237,7 @@ def _text_rotation(head: int, tokens: int) -> Array:
 
 
 def _rotated(x: Array, angles: Array) -> Array:
-    """Turn each pair of neighbours of (B, tokens, heads, head)."""
+    """Turn each pair of neighbors of (B, tokens, heads, head)."""
     turned = (x[..., ::2] + 1j * x[..., 1::2]) * np.exp(1j * angles)[:, None]
     return np.stack([turned.real, turned.imag], axis=-1).reshape(x.shape)
 

@@ -80,7 +80,7 @@ class _Builder:
         x = self._attention("encoder.mid_block.attentions.0", x)
         x = self._residual(Residual(name="encoder.mid_block.resnets.1", inputs=last, outputs=last), x)
         x = self._silu(self.norm("encoder.norm_out" if e.kind == "wan" else "encoder.conv_norm_out", x))
-        x = self._normalised(self._mean(x))
+        x = self._normalized(self._mean(x))
         sides = (height // e.factor, width // e.factor) if height and width else ("latent_height", "latent_width")
         self.g.output("latent", x, dtype=FLOAT, shape=(1, e.channels, *sides))
         return self.g
@@ -92,7 +92,7 @@ class _Builder:
             return self._conv("encoder.conv_out", x, outputs=n)
         return self._conv("quant_conv", self._conv("encoder.conv_out", x), outputs=n)
 
-    def _normalised(self, x: Value) -> Value:
+    def _normalized(self, x: Value) -> Value:
         e, g = self.encoder, self.g
         if e.kind != "flux2":
             x = g("Sub", x, self._per_channel(e.shift)) if e.shift else x

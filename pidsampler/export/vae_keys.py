@@ -43,10 +43,10 @@ class Encoder:
     Args:
         name: For messages, and of the graph.
         latent: Channels of the posterior's mean.
-        scale: One number, or one for each of these channels; FLUX.2's is a batch normalisation stored with the weights.
+        scale: One number, or one for each of these channels; FLUX.2's is a batch normalization stored with the weights.
         shift: One number, or one for each of these channels.
         kind: "kl", diffusers' AutoencoderKL with group norms; "flux2", the same with the mean's 2x2 patches put into
-            channels (channel c, row i, column j of a patch -> channel 4c + 2i + j) and a batch normalisation of them;
+            channels (channel c, row i, column j of a patch -> channel 4c + 2i + j) and a batch normalization of them;
             "wan", Wan's and Qwen-Image's causal 3-D network, which for one frame is one of 2-D convolutions, with RMS
             norms.
         quant_conv: Whether a 1x1 convolution follows the last one.

@@ -152,7 +152,7 @@ def _coefficients(difference: NDArray[np.float64], blocks: Blocks) -> NDArray[np
     for _ in range(_ROUNDS):
         means = grid
         for axis, edges in zip((1, 2), blocks.edges(blocks.scale), strict=True):
-            # A neighbour's share of a block's mean: that of t*t/2 over the middles of n pixels.
+            # A neighbor's share of a block's mean: that of t*t/2 over the middles of n pixels.
             share = (1.0 / 6.0 - 1.0 / (24.0 * np.diff(edges) ** 2)).reshape(-1, *[1] * (2 - axis))
             ends = np.pad(means, [(1, 1) if k == axis else (0, 0) for k in range(3)], mode="edge")
             n = means.shape[axis]

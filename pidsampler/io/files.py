@@ -61,7 +61,7 @@ def read_bytes(path: Path, *, most: int | None = None) -> bytes:
         except OSError as error:
             raise FileError(f"cannot read {path}: {reason(error)}") from error
     if most is not None and len(data) > most:
-        raise FileError(f"{path} is larger than {most / 1e6:g} MB, which no such file is")
+        raise FileError(f"{path} is larger than {most / 1e6:g} MB, too large for such a file")
     return data
 
 

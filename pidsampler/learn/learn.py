@@ -92,7 +92,7 @@ class Learning:
         timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
         history: The most predictions before its own that a row weighs; all there are is `calls`.
         ridge: How much large weights count against the fit, relative to what they weigh. 0 fits the runs best, and
-            generalises least.
+            generalizes least.
         seeds: Number of seeds for each image fitted to, and of others for each held out.
         evaluations: Most lists that are tried beyond the known ones.
         free_start: Where the times move, move the first one too, downwards. Runs begin with pure noise all the same.

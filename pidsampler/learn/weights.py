@@ -32,7 +32,7 @@ def least_squares(
 ) -> tuple[LinearSolver, list[Array]]:
     """Return the solver over `times` whose rows, each after those before it, end nearest to where they should.
 
-    Row i minimises |x'(w) - X(t')|^2 + the sum of lambda*w^2 over all flights, where x' is that of `LinearSolver`. The
+    Row i minimizes |x'(w) - X(t')|^2 + the sum of lambda*w^2 over all flights, where x' is that of `LinearSolver`. The
     lambda of the weights is `ridge` times the mean squared length of what they weigh; that of the two biases likewise.
 
     Args:

@@ -1,4 +1,4 @@
-"""Models and checkpoints from Hugging Face, downloaded when asked for and never before their licence was accepted."""
+"""Models and checkpoints from Hugging Face, downloaded when asked for and never before their license was accepted."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def model_folder(model: str) -> Path:
     It is a folder of real files: ONNX Runtime refuses external data behind the links of the hub's own cache.
 
     Raises:
-        PidSamplerError: The name is none such, or it was not downloaded; the message says its licence.
+        PidSamplerError: The name is none such, or it was not downloaded; the message says its license.
     """
     asked = _asked(model)
     pin = _pin(asked.folder)
@@ -146,7 +146,7 @@ def _license(asked: _Asked) -> str:
     except Exception as error:
         raise _not_had(asked.repository, error) from error
     named = [card.get(key) for key in ("license", "license_name", "license_link")]
-    return f"its licence is {', '.join(str(part) for part in named if part) or 'not stated'}"
+    return f"its license is {', '.join(str(part) for part in named if part) or 'not stated'}"
 
 
 def _not_had(what: str, error: Exception) -> PidSamplerError:

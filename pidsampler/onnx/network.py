@@ -61,7 +61,7 @@ class OnnxDenoiser:
     """The network behind IO binding: `predict` reads x and writes `out` where they lie.
 
     Given arrays of other types than `input_dtype` and `output_dtype`, it goes through buffers of its own, made once.
-    The images of a batch pass one at a time, so that none depends on its neighbours. With a CUDA graph a model has one
+    The images of a batch pass one at a time, so that none depends on its neighbors. With a CUDA graph a model has one
     denoiser at a time for each size, or several of one latent (`told`): a later one takes over their arrays.
 
     Args:

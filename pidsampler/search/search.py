@@ -10,7 +10,7 @@ The first time stays unless `free_start` is set. A run begins with pure noise, w
 time. With few calls that can make good for most of what the solver loses, as solvers contract; but the network then
 sees at its first call what it was not trained for, and the list fits that number of calls only.
 
-Source: GITS (Chen et al. 2024, arXiv 2405.11326) for the errors of Euler's step as costs of a dynamic programme;
+Source: GITS (Chen et al. 2024, arXiv 2405.11326) for the errors of Euler's step as costs of a dynamic program;
 COBYQA (Ragonneau 2022, "Model-based derivative-free optimization methods and software"), as in SciPy.
 """
 

@@ -36,7 +36,7 @@ def reduced(source: Source, scale: int, *, path: Path) -> tuple[Source, NDArray[
 def most_detailed(source: Source, side: int, *, path: Path) -> tuple[Source, tuple[int, int]]:
     """Return the square of a picture with the most detail, and its place (x, y).
 
-    Detail is the sum of the squared differences of neighbouring pixels, of the sum of their colors. Squares begin at
+    Detail is the sum of the squared differences of neighboring pixels, of the sum of their colors. Squares begin at
     every quarter of their side; of several with as much the first one is taken.
 
     Args:

@@ -55,7 +55,7 @@ class Preparation:
                 if table.times[-1] != 0.0 and not isinstance(source, Flow):
                     raise ConfigError(f"its table ends at noise level {table.times[-1]!r}, expected 0")
                 if table.asks_both and source is None:
-                    raise ConfigError("its rows guide towards a caption, and a study gives none: use a flow")
+                    raise ConfigError("its rows guide toward a caption, and a study gives none: use a flow")
                 self.tables[cell.id] = table, noise
             except PidSamplerError as error:
                 self.errors[cell.id] = str(error)

@@ -155,7 +155,7 @@ def corrected(p: Sequence[float]) -> list[float]:
 def order(steps: Sequence[int], errors: Sequence[Runs]) -> Order | None:
     """Return the fitted order of convergence: minus the slope of log(mean error) over log(steps).
 
-    Fitted are three neighbouring step counts. Between neighbours there is a local order; few steps, where the method
+    Fitted are three neighboring step counts. Between neighbors there is a local order; few steps, where the method
     does not follow its order yet, and many, where the error has reached rounding or the reference's own, show by local
     orders that change. So of all triples whose two local orders are at least 1/4, it is the one of the most steps
     whose two differ by less than 15 % of the larger; or, if there is none, the one where they differ least. What a

@@ -83,8 +83,10 @@ def custom(times: TimesLike, partial: bool = False) -> Times:
     """
     partial = flag("partial", partial)
     try:
-        if np.asarray(times).dtype.kind in "bSU":
-            raise TypeError("True, False and texts are none")
+        kind = np.asarray(times).dtype.kind
+        if kind in "bSU":
+            held = "True or False" if kind == "b" else "text"
+            raise TypeError(f"it has {held} where numbers in 0..1 were expected, such as [0.999, 0.5, 0]")
         array = np.array(times, dtype=np.float64)
     except (TypeError, ValueError, OverflowError) as error:
         raise ConfigError(f"timesteps must be a list of numbers, found {shown(times)}: {error}") from error
@@ -148,7 +150,7 @@ def begin(times: TimesLike, start: float) -> Times:
 
 
 def shift(times: TimesLike, shift: float) -> Times:
-    """Return shift*t / (shift*t + 1 - t) for each time: above 1 it moves a list towards noise.
+    """Return shift*t / (shift*t + 1 - t) for each time: above 1 it moves a list toward noise.
 
     It multiplies the ratio t/(1 - t) of noise to signal by `shift`; 0 and 1 stay.
 

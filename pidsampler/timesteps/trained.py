@@ -22,7 +22,7 @@ def simple(steps: int, shift: float = 1.0) -> Times:
 
     Args:
         steps: Number of steps, 1..1000.
-        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+        shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
     Source: ComfyUI, simple_scheduler over ModelSamplingDiscreteFlow.
     """
@@ -36,7 +36,7 @@ def normal(steps: int, shift: float = 1.0) -> Times:
 
     Args:
         steps: Number of steps, from 1.
-        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+        shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
     Source: ComfyUI, normal_scheduler over ModelSamplingDiscreteFlow, whose smallest time, the shifted 1/1000, is
     shifted once more, as in `sgm_uniform`; "discrete" of stable-diffusion.cpp but for that.
@@ -65,7 +65,7 @@ def ddim_uniform(steps: int, shift: float = 1.0) -> Times:
 
     Args:
         steps: Number of steps asked for, 1..999.
-        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+        shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
     Source: ComfyUI, ddim_scheduler over ModelSamplingDiscreteFlow.
     """
@@ -84,7 +84,7 @@ def beta(steps: int, a: float = 0.6, *, b: float = 0.6, shift: float = 1.0) -> T
         steps: Number of steps, 1..1000.
         a: First shape parameter, above 0.
         b: Second shape parameter, above 0.
-        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+        shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
     Source: "Beta sampling is all you need" (arXiv 2407.12173), as in ComfyUI's beta_scheduler.
     """
@@ -102,7 +102,7 @@ def beta57(steps: int, shift: float = 1.0) -> Times:
 
     Args:
         steps: Number of steps, 1..1000.
-        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+        shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
     Source: RES4LYF, __init__.py.
     """
@@ -116,7 +116,7 @@ def smoothstep(steps: int, shift: float = 1.0) -> Times:
 
     Args:
         steps: Number of steps, 1..1000.
-        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+        shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
     Source: stable-diffusion.cpp, SmoothStepScheduler.
     """
@@ -150,7 +150,7 @@ def discrete(steps: int, spacing: str = "trailing", *, shift: float = 1.0) -> Ti
         steps: Number of steps, 1..1000.
         spacing: "trailing" (from 1000 down in equal steps), "leading" (whole steps up from 1), or "linspace" (both
             ends).
-        shift: Shift of the times, above 0; above 1 it moves them towards noise.
+        shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
     Source: "Common diffusion noise schedules and sample steps are flawed" (arXiv 2305.08891), table 2.
     """

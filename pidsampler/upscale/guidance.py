@@ -35,7 +35,7 @@ def guidance_for(options: Options, contract: Contract, *, pair: bool = False) ->
             scale is given; or as `guidance_scale`.
     """
     if contract.caption is None and (flag("pair", pair) or options.guidance not in (None, 1.0)):
-        what = "the sampler guides towards a caption by its rows" if pair else "guidance needs a network with a caption"
+        what = "the sampler guides toward a caption by its rows" if pair else "guidance needs a network with a caption"
         raise ConfigError(
             f"{what}, but {contract.name} takes none: leave it out, or export the model with caption=input"
         )
@@ -52,7 +52,7 @@ def guidance_scale(options: Options, own: float | None, *, null_caption: bool, p
         pair: As in `guidance_for`.
 
     Raises:
-        PidSamplerError: There is no caption to lead towards, a negative is not used, or a pair is given another scale.
+        PidSamplerError: There is no caption to lead toward, a negative is not used, or a pair is given another scale.
     """
     if flag("pair", pair):
         if options.guidance is not None:
@@ -62,7 +62,7 @@ def guidance_scale(options: Options, own: float | None, *, null_caption: bool, p
             )
         if guidance_scale(options, math.inf, null_caption=null_caption) is None:
             raise ConfigError(
-                "the sampler guides towards a caption by its rows, but none is given: pass a caption, to a model that "
+                "the sampler guides toward a caption by its rows, but none is given: pass a caption, to a model that "
                 "takes one"
             )
         return None
@@ -76,7 +76,7 @@ def guidance_scale(options: Options, own: float | None, *, null_caption: bool, p
         return None
     if options.caption is None and not (told and null_caption):
         what = "a negative" if options.guidance is None else f"guidance={scale:g}"
-        raise ConfigError(f"{what} leads towards a caption, but none is given: pass a caption too")
+        raise ConfigError(f"{what} leads toward a caption, but none is given: pass a caption too")
     return scale
 
 

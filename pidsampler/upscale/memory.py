@@ -48,7 +48,7 @@ class Tiling:
     Args:
         tile: "auto": as memory allows; "off": whole, or an error; or the most pixels that a side of a tile may have, of
             the result.
-        overlap: Pixels that neighbouring tiles share at least; None for 128, or half of a smaller tile.
+        overlap: Pixels that neighboring tiles share at least; None for 128, or half of a smaller tile.
         max_memory: Bytes of the process, or on the card, that may be taken; None for what is free.
         encoder: Whether a number of `tile` is the encoder's too, whose tiles see less than the whole would.
 
@@ -78,7 +78,7 @@ class Tiling:
 
         Args:
             tile: Side of a tile in pixels of the result, "auto" or "off".
-            overlap: Pixels that neighbouring tiles share at least; None for 128, or half of a smaller tile.
+            overlap: Pixels that neighboring tiles share at least; None for 128, or half of a smaller tile.
             max_memory: Most memory to use; None for what is free.
 
         Returns:

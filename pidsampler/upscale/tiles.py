@@ -1,7 +1,7 @@
 """Tiles: a network sees a part of the picture at a time, while the sampling loop and the noise stay whole.
 
 Only the velocity of a step is computed in tiles, which overlap and are blended by weights that sum to one. So seed,
-schedule and the state between steps know nothing of tiles, and neighbours cannot drift apart over the steps
+schedule and the state between steps know nothing of tiles, and neighbors cannot drift apart over the steps
 (the idea of MultiDiffusion, Bar-Tal et al., arXiv 2302.08113, with weights of one's own choice).
 """
 
@@ -26,7 +26,7 @@ from ..values import array, callback, field, function, instance, whole, wholes
 
 Array = Any
 
-# Pixels of the result that neighbours share unless said otherwise. `tiny` sees 56 pixels around one. In two by two
+# Pixels of the result that neighbors share unless said otherwise. `tiny` sees 56 pixels around one. In two by two
 # tiles of 512, over the overlaps alone, its four steps differ from the whole by 42 dB without an overlap, 69 with 32,
 # 93 with 64, 137 with 128 (6e-6 at most, of -1..1; 31 % more work), and by float32's rounding from 192 on. Networks
 # that see further than it are why this is not 64.
@@ -83,7 +83,7 @@ class Axis:
         In an overlap of o pixels the outer o//4 of each tile count for nothing, since a network lacks surroundings
         there, and a raised cosine leads from one tile to the other in between. At the picture's own edges the weight
         is 1. Since less than half of an overlap is left out on either side, every pixel keeps a tile, also where more
-        than two overlap; the weights are normalised for those.
+        than two overlap; the weights are normalized for those.
         """
         weights = [np.ones(self.size) for _ in self.starts]
         for overlap, (before, after) in zip(self.overlaps[1:], pairwise(weights), strict=True):
@@ -121,7 +121,7 @@ def axis(length: int, size: int, *, overlap: int, unit: int = 1) -> Axis:
     Args:
         length: Length of the side in pixels, above 0; a multiple of `unit` where it is longer than a tile.
         size: Length of a tile, likewise. A tile as long as the side or longer makes one tile, the side itself.
-        overlap: Least that neighbours have in common, 0..size - unit; it is rounded up to a multiple of `unit`.
+        overlap: Least that neighbors have in common, 0..size - unit; it is rounded up to a multiple of `unit`.
         unit: Number whose multiples tiles begin at: that of the network's patch and the latent's factor.
 
     Raises:

@@ -492,7 +492,7 @@ def test_inspect(here, run):
     code, out, _ = run("inspect", "m")
     assert code == 0
     lines = dict(re.split(r"  +", line, maxsplit=1) for line in out.splitlines())
-    assert lines["licence"] == "CC0-1.0"
+    assert lines["license"] == "CC0-1.0"
     assert lines["fixed size"] == "16, 24"
     assert lines["timesteps"] == "0.999, 0.866, 0.634, 0.342, 0.0"
     assert lines["vae_encoder.onnx in"] == "picture float16 [1, 3, 16, 24]"

@@ -679,12 +679,12 @@ def test_layouts_that_do_not_fit_are_listed():
         network_tensors(stored(below("net.") | NETWORK))
 
 
-def test_quantised_and_integer_weights_are_refused():
+def test_quantized_and_integer_weights_are_refused():
     """As Comfy-Org publishes them beside bf16: int8 and mxfp8, with scales. Of fp8, see test_layouts.py."""
     arrays = stored(below("net."))
     scaled = arrays | {"net.patch_blocks.0.attn.qkv_x.weight_scale": Stored.of(np.ones(1, np.float32))}
     with pytest.raises(
-        PidSamplerError, match=r"7 weights are 1 scales of quantised ones, such as patch_blocks\.0.*bf16"
+        PidSamplerError, match=r"7 weights are 1 scales of quantized ones, such as patch_blocks\.0.*bf16"
     ):
         network_tensors(scaled)
     integers = arrays | {"net.patch_blocks.0.attn.qkv_x.weight": Stored.of(np.ones((6, 2), np.int8))}

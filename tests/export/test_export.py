@@ -331,7 +331,7 @@ RANDOM = ("--random-weights", 3, "--reduced")
 def test_a_folder_of_random_weights_enlarges_a_picture(run, backbone, kind):
     code, out, err = run(*RANDOM, "-o", "m", "--verify", backbone=backbone, kind=kind)
     assert (code, err) == (0, "")
-    assert "licence: none: random weights" in out
+    assert "license: none: random weights" in out
     assert "off its evaluation in float64" in out
     contract = Model.load("m", get_backend("numpy")).contract
     published = get_published(backbone, kind)
@@ -423,7 +423,7 @@ def test_a_checkpoint_and_its_encoder(run, prefix):
     save_file({name: one.load() for name, one in random_encoder(encoder, 1).items()}, "sdxl_vae.safetensors")
     code, out, err = run("--checkpoint", path, "--vae", "sdxl_vae.safetensors", "-o", "m", "--verify")
     assert (code, err) == (0, "pidsampler: c: net.safetensors is taken of this folder\n" * (path == "c"))
-    assert "licence: NVIDIA Source Code License v1 (non-commercial)" in out
+    assert "license: NVIDIA Source Code License v1 (non-commercial)" in out
     assert Upscaler.load("m", "cpu")(np.zeros((8, 8, 3), np.uint8)).array.shape == (32, 32, 3)
 
 
@@ -453,8 +453,8 @@ def test_from_the_hub(run, monkeypatch, tmp_path):
     monkeypatch.setitem(sys.modules, "huggingface_hub", module)
     code, _, err = run("--from-hub", "-o", "m")
     assert (code, asked) == (1, [])
-    assert "nvidia/PiD has the licence: NVIDIA" in err
-    assert "pass --accept-licence if you accept it" in err
+    assert "nvidia/PiD has the license: NVIDIA" in err
+    assert "pass --accept-license if you accept it" in err
     code, _, err = run("--from-hub", "--accept-licence", "-o", "m")
     assert (code, err) == (0, "")
     name = "PiD_res2kto4k_sr4x_official_sdxl_distill_4step"
@@ -632,7 +632,7 @@ def test_a_wrong_graph_is_found_and_stays_nowhere(run, monkeypatch, dtype, bound
     assert code == 1
     assert err.startswith("pidsampler: error: m is 0.00")
     assert f"off its evaluation in float64, more than the {bound} that {dtype} explains" in err
-    assert "licence" not in out
+    assert "license" not in out
     assert list(Path().iterdir()) == []
 
 

@@ -1,7 +1,7 @@
 """Colours of a result brought back to its input's, and specks taken out, on both backends.
 
 Tried mutations, each of which fails here. Match: no rounds of back-projection, one too many, the clamp left out before,
-in or after the correction, blocks of 64, a neighbour's share of a fourth, strength ignored. AdaIN: the variance without
+in or after the correction, blocks of 64, a neighbor's share of a fourth, strength ignored. AdaIN: the variance without
 its mean, the gain of a flat picture, the offset without the gain. Drift: another white, the toe left out, the wrong way
 round, blocks weighed alike. Despeckle: a brim of 3, a brim of three sides, no brim, no runs aslant, half the threshold,
 no clamp, bright specks only. Kernels: weights of top and bottom swapped, the block's column rounded the other way, sums

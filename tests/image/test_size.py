@@ -4,7 +4,7 @@ The kernel is run as test_cupy_backend.py and test_kernels.py run theirs, and co
 
 Tried mutations, each of which fails here. Kernel: rows and columns swapped, a channel of another plane, 32 bits for a
 plane's offset, the padded width forgotten, a tap less, the result's element type, no stride over the grid. Tables: the
-centre without its half, the filter not widened, weights not normalised or of two lobes, a window past the edge. Bands:
+centre without its half, the filter not widened, weights not normalized or of two lobes, a window past the edge. Bands:
 no margin, a place in the band without its fraction, the margin's place forgotten, one band less. Sizes: a side that
 follows the wrong one, a box that enlarges, no least side, width and height swapped, rounding down.
 """

@@ -47,8 +47,8 @@ def test_settings_without_effect_are_silent():
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({**UNIPC, "thresholding": True}, "^UniPCMultistepScheduler: not honoured are thresholding=True$"),
-        ({**UNIPC, "disable_corrector": [0], "new_key": 3}, r"not honoured are disable_corrector=\[0\], new_key=3$"),
+        ({**UNIPC, "thresholding": True}, "^UniPCMultistepScheduler: not honored are thresholding=True$"),
+        ({**UNIPC, "disable_corrector": [0], "new_key": 3}, r"not honored are disable_corrector=\[0\], new_key=3$"),
         ({**UNIPC, "solver_order": 3}, r"lower_order_final=True \(the last step but one keeps order 3 here\)$"),
         (
             {**DPM, "solver_order": 3, "algorithm_type": "sde-dpmsolver++"},
@@ -58,7 +58,7 @@ def test_settings_without_effect_are_silent():
         ({"_class_name": "FlowMatchHeunDiscreteScheduler", "use_karras_sigmas": True}, "use_karras_sigmas=True"),
     ],
 )
-def test_says_what_it_does_not_honour(config, message):
+def test_says_what_it_does_not_honor(config, message):
     with pytest.warns(UserWarning, match=message):
         from_diffusers(config, 8)
 

@@ -132,7 +132,7 @@ def test_files_are_only_as_large_as_such_files_are(tmp_path):
     for name, size, reader in (("t.txt", 2, read_list), ("c.json", 1, from_diffusers), ("s.toml", 1, read_study)):
         with open(tmp_path / name, "wb") as file:
             file.truncate(size * 1_000_000 + 1)
-        with pytest.raises(PidSamplerError, match=f"is larger than {size} MB, which no such file is"):
+        with pytest.raises(PidSamplerError, match=f"is larger than {size} MB, too large for such a file"):
             reader(tmp_path / name)
 
 

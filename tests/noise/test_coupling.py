@@ -96,7 +96,7 @@ log_snrs = st.floats(-20, 20)
 
 @given(st.lists(log_snrs, min_size=2, max_size=6, unique=True))
 def test_increments_are_those_of_a_brownian_path(lams):
-    """Each has variance 1, those of disjoint intervals are independent, and neighbours add up."""
+    """Each has variance 1, those of disjoint intervals are independent, and neighbors add up."""
     places = sorted(lam + 32 for lam in lams)
     if min(b - a for a, b in pairwise(places)) < 1e-4:
         return

@@ -53,7 +53,7 @@ MODEL = "hf:someone/PiD.onnx-1"
 
 
 def test_nothing_is_downloaded_before_its_licence_is_accepted(asked, tmp_path):
-    message = f"{MODEL} is not on this machine; its licence is other, nsclv1: pass accept_license=True to download it"
+    message = f"{MODEL} is not on this machine; its license is other, nsclv1: pass accept_license=True to download it"
     for _ in range(2):
         with pytest.raises(PidSamplerError, match=message):
             Upscaler.load(MODEL, "cpu")
@@ -104,7 +104,7 @@ def test_the_command(asked, tmp_path, capsys, monkeypatch, repository):
     monkeypatch.chdir(tmp_path)
     shutil.copy(repository / "examples" / "chameleon.jpg", "in.jpg")
     assert main(["upscale", "in.jpg", "-o", "out.png", "--model", MODEL]) == 1
-    assert "its licence is other, nsclv1" in capsys.readouterr().err
+    assert "its license is other, nsclv1" in capsys.readouterr().err
     assert main(["upscale", "in.jpg", "-o", "out.png", "--model", MODEL, "--accept-licence"]) == 0
     capsys.readouterr()
     assert main(["inspect", MODEL]) == 0
@@ -121,7 +121,7 @@ def test_the_command(asked, tmp_path, capsys, monkeypatch, repository):
         ("hf:a/b@", "'hf:a/b@' is no model"),
         ("hf:a/b@../c", "'hf:a/b@../c' is no model"),
         ("hf:someone/none", "someone/none cannot be had from Hugging Face: 404"),
-        ("hf:someone/free", "its licence is not stated"),
+        ("hf:someone/free", "its license is not stated"),
     ],
 )
 @pytest.mark.usefixtures("asked")

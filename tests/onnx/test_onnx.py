@@ -159,7 +159,7 @@ def test_contract_with_a_manifest(tmp_path):
             assert getattr(contract, key) == value
 
 
-def test_the_licence_may_be_spelt_in_two_ways(tmp_path):
+def test_the_licence_may_be_spelled_in_two_ways(tmp_path):
     contract = load(write_model(tmp_path / "m", {"license": "CC0-1.0"})).contract
     assert contract.license == "CC0-1.0"
     with pytest.warns(DeprecationWarning, match="licence of Contract is called license now"):
@@ -457,7 +457,7 @@ def test_the_bundled_model_is_its_formula(load_script, sigma, t):
     variance = script.STD**2 + np.mean(tau2 * sigma**2 / spread) / script.LATENT_GAIN**2
     d = (1 - t) ** 2 * variance + t**2
     expected = (t - (1 - t) * variance) / d * (x[0] - (1 - t) * mu) - mu
-    inside = (slice(None), slice(8, -8), slice(8, -8))  # at the border Pillow renormalises its weights
+    inside = (slice(None), slice(8, -8), slice(8, -8))  # at the border Pillow renormalizes its weights
     np.testing.assert_allclose(found[0][inside], expected[inside], rtol=2e-5, atol=2e-5)
 
 

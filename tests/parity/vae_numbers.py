@@ -4,7 +4,7 @@
 
 Weights and image come from pidsampler's own noise (`random_encoder`, `noise.normal`), so that neither is stored. The
 modules run in float64, so that the numbers are not PyTorch's rounding; what PyTorch itself loses in float32 is stored
-as "float32_error", relative to the largest value. Latents are normalised as nv-tlabs/PiD does, `tokenizers/*.py`:
+as "float32_error", relative to the largest value. Latents are normalized as nv-tlabs/PiD does, `tokenizers/*.py`:
 FLUX.2's by its own batch norm of 2x2 patches, the rest by numbers that diffusers and PiD have alike.
 """
 
@@ -66,7 +66,7 @@ def load(module, encoder):
 
 @torch.no_grad()
 def encode(module, encoder, image):
-    """Return the normalised latent."""
+    """Return the normalized latent."""
     if encoder.kind == "wan":
         mean = module.encode(image[:, :, None]).latent_dist.mean[:, :, 0]
         shift, std = (torch.tensor(getattr(module.config, f"latents_{n}"), dtype=image.dtype) for n in ("mean", "std"))

@@ -37,7 +37,7 @@ def name(run):
 def ours(run):
     if run["config"].get("solver_order") != 3:
         return from_diffusers(run["config"], run["steps"], mu=run["mu"], sigmas=run["given"])
-    with pytest.warns(UserWarning, match="not honoured are .*lower_order_final=True"):
+    with pytest.warns(UserWarning, match="not honored are .*lower_order_final=True"):
         return from_diffusers(run["config"], run["steps"], mu=run["mu"], sigmas=run["given"])
 
 

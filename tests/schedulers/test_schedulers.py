@@ -271,7 +271,7 @@ CLOSE = {
     **{f"{gap:g} at 0.6": [0.999, 0.8, 0.6, 0.6 - gap, 0.3, 0.1, 0.0] for gap in GAPS},
     **{f"{gap:g} at the start": [0.9, 0.9 - gap, 0.3, 0.1, 0.0] for gap in GAPS},
     **{f"{gap:g} at 1": [1.0, 1.0 - gap, 0.5, 0.2, 0.0] for gap in GAPS},
-    "neighbours": [math.nextafter(0.5, 1), 0.5, math.nextafter(0.5, 0), 0.0],
+    "neighbors": [math.nextafter(0.5, 1), 0.5, math.nextafter(0.5, 0), 0.0],
     "denormal": [0.999, 1e-310, 1e-315, 0.0],
 }
 

@@ -231,7 +231,7 @@ def whole_and_tiled(folder, tiling, image=PHOTO, **options):
 @pytest.mark.parametrize("write", [write_model, write_split_model])
 @pytest.mark.parametrize("encoder", [True, False])
 def test_a_tiled_picture_is_the_whole_one(tmp_path, write, encoder):
-    """The network looks at no neighbours, so that even tiles without an overlap agree."""
+    """The network looks at no neighbors, so that even tiles without an overlap agree."""
     whole, tiled = whole_and_tiled(write(tmp_path / "m"), Tiling(96, 0, encoder=encoder), degrade_sigma=0.3, seed=4)
     assert np.abs(whole.array.astype(int) - tiled.array).max() <= 1
     assert whole.record["tiles"] is None

@@ -1,7 +1,7 @@
 """Tiles: their geometry and weights, `Tiled` against the whole, the encoder's twin, and the kernel that blends.
 
 Tried mutations, each of which fails here. Geometry: a margin of an eighth, none or half of an overlap, ramps that rise
-on both sides, no normalisation, a tile too many, starts not aligned, an overlap rounded down. Tiled: the first tile's
+on both sides, no normalization, a tile too many, starts not aligned, an overlap rounded down. Tiled: the first tile's
 network or conditions kept for all, one tile not passed straight or in the wrong type, buffers made anew or kept for
 another batch, weights uploaded each time, of float32 for a state of float64, or of the other side, everything fresh, or
 the two sides of what is fresh swapped; a latent's part not contiguous. Blending: what is fresh from one side on is
@@ -557,7 +557,7 @@ def photo_in_tiles(model, photo, size, overlap):
     ],
 )
 def test_a_photo_in_tiles_is_the_photo(photo, bundled, size, overlap, crop, least):
-    """Sizes at which neighbours share just the overlap; 45 dB and ratios of 0.95 to 1.05 would do."""
+    """Sizes at which neighbors share just the overlap; 45 dB and ratios of 0.95 to 1.05 would do."""
     psnr, ratios = photo_in_tiles(Model.load(bundled, NUMPY), photo[: crop[0], : crop[1]], size, overlap)
     assert psnr >= least
     assert len(ratios) == (2 if overlap == 32 else 1)

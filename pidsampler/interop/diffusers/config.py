@@ -44,7 +44,7 @@ def from_diffusers(
             for the flow-match and UniPC schedulers.
 
     Warns:
-        PidSamplerWarning: The config sets keys that are not honoured; the message names them.
+        PidSamplerWarning: The config sets keys that are not honored; the message names them.
 
     Returns:
         The scheduler, with its times.
@@ -68,7 +68,7 @@ def from_diffusers(
             wanted = " or ".join(map(repr, values))
             raise ConfigError(f"{name} with {key}={shown(given.get(key, default))} has no equivalent, only {wanted}")
     try:
-        settings = {key: _setting(key, given.get(key, default)) for key, default in known.honoured.items()}
+        settings = {key: _setting(key, given.get(key, default)) for key, default in known.honored.items()}
     except PidSamplerError as error:
         raise ConfigError(f"{name}: {error}") from error
     _warn_of_others(name, known, given)
@@ -117,7 +117,7 @@ def _read(config: str | Path | Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _warn_of_others(name: str, known: _Class, given: Mapping[str, Any]) -> None:
     """Warn of the settings that change what diffusers does, and not what is done here."""
-    rest = given.keys() - known.honoured.keys() - known.required.keys() - known.without_effect
+    rest = given.keys() - known.honored.keys() - known.required.keys() - known.without_effect
     others = {key: shown(given[key]) for key in sorted(rest) if not key.startswith("_") and given[key]}
     if given.get("solver_order") == 3 and given.get("algorithm_type") == "sde-dpmsolver++":
         others["solver_order"] = "3 (k-diffusion's dpmpp_3m_sde here; diffusers' last term has another sign)"
@@ -125,7 +125,7 @@ def _warn_of_others(name: str, known: _Class, given: Mapping[str, Any]) -> None:
         others["lower_order_final"] = "True (the last step but one keeps order 3 here)"
     if others:
         keys = ", ".join(f"{printable(key)}={value}" for key, value in others.items())
-        warnings.warn(f"{name}: not honoured are {keys}", PidSamplerWarning, stacklevel=3)
+        warnings.warn(f"{name}: not honored are {keys}", PidSamplerWarning, stacklevel=3)
 
 
 def _mu(c: Mapping[str, Any], mu: float | None, tokens: int | None) -> float:
@@ -226,14 +226,14 @@ class _Class:
     Args:
         scheduler: (settings, times) -> ours.
         times: (settings, steps, sigmas) -> the times without the last 0.
-        honoured: The settings that the two read, with diffusers' defaults.
+        honored: The settings that the two read, with diffusers' defaults.
         required: Settings that have an equivalent with some values only: (those, diffusers' default).
         without_effect: Settings that do nothing for a flow there either.
     """
 
     scheduler: Callable[[Mapping[str, Any], Times], TimesScheduler]
     times: Callable[[Mapping[str, Any], int, Times | None], Times]
-    honoured: dict[str, Any]
+    honored: dict[str, Any]
     required: dict[str, tuple[tuple[Any, ...], Any]]
     without_effect: frozenset[str] = frozenset()
 

@@ -4,7 +4,7 @@ An element of x_t = (1 - t)*x0 + t*eps has a mixture of Gaussians for its law at
 variances (1 - t)^2*s^2 + t^2, independent of all others. So everything here is of one dimension, in float64.
 
 A component of std 0 is an atom. At t = 0 the distribution function then jumps, and quantiles and solutions are its
-generalised inverse, inf {x: F(x) >= p}, to rounding: the atom itself for every p within the jump.
+generalized inverse, inf {x: F(x) >= p}, to rounding: the atom itself for every p within the jump.
 
 Arguments that recur: `flow` is a `denoiser.GaussianMixture`; `x` is of any shape, its values within +-1e150; `t` is a
 noise level in 0..1. Anything else raises PidSamplerError.

@@ -213,9 +213,9 @@ def _color(index: int) -> tuple[float, float, float]:
     from matplotlib.colors import to_rgb
 
     turn = index // len(_COLORS) % 3
-    base, towards = to_rgb(_COLORS[index % len(_COLORS)]), float(turn == 2)
+    base, toward = to_rgb(_COLORS[index % len(_COLORS)]), float(turn == 2)
     share = 0.55 if turn else 1.0
-    red, green, blue = (share * part + (1.0 - share) * towards for part in base)
+    red, green, blue = (share * part + (1.0 - share) * toward for part in base)
     return red, green, blue
 
 

@@ -221,7 +221,7 @@ function theme() {
   const dark = matchMedia("(prefers-color-scheme: dark)");
   const show = () => {
     button.textContent = (root.dataset.theme ?? (dark.matches ? "dark" : "light")) === "dark" ? "Light" : "Dark";
-    button.setAttribute("aria-label", `${button.textContent} colours`);
+    button.setAttribute("aria-label", `${button.textContent} colors`);
   };
   try {
     const kept = localStorage.getItem("pidsampler-theme");

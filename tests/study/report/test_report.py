@@ -733,7 +733,7 @@ def test_light_and_dark(show):
     pale, deep = light.evaluate(color), dark.evaluate(color)
     assert sum(map(int, re.findall(r"\d+", pale))) > 600
     assert sum(map(int, re.findall(r"\d+", deep))) < 150
-    light.get_by_role("button", name="Dark colours").click()
+    light.get_by_role("button", name="Dark colors").click()
     assert light.evaluate(color) == deep
     light.reload()
     assert light.evaluate(color) == deep
