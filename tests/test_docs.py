@@ -1,5 +1,6 @@
 """README and docs/: links, examples, commands; the site's navigation; the reference, and the schemas of files."""
 
+import ast
 import contextlib
 import dataclasses
 import inspect
@@ -8,6 +9,7 @@ import json
 import re
 import shlex
 import sys
+import textwrap
 import tomllib
 from functools import cache
 
@@ -35,20 +37,29 @@ import reference
 DOCS = REPOSITORY / "docs"
 NAV = {title: group["pages"] for title, group in tomllib.loads((DOCS / "nav.toml").read_text("utf-8")).items()}
 PAGES = sorted({"README.md", *(page for pages in NAV.values() for page in pages if page.endswith(".md"))})
-# Each page with examples in Python, and the test that runs them. Those of two pages need PyTorch: .ci/run has it in an
-# environment of its own, elsewhere they are skipped.
+# Each page with examples in Python, how many, and the test that runs them all.
 RUN_BY = {
-    "README.md": "tests/test_package.py",
-    "docs/benchmarks.md": "tests/bench/test_page.py",
-    "docs/comfyui.md": "tests/interop/test_k_diffusion.py",
-    "docs/diffusers.md": "tests/interop/test_pipelines.py",
-    "docs/getting-started.md": "tests/test_package.py",
-    "docs/notebooks.md": "tests/test_doors.py",
-    "docs/one-graph.md": "tests/export/test_one_graph.py",
-    "docs/own-scheduler.md": "tests/test_package.py",
-    "docs/records.md": "tests/test_doors.py",
-    "docs/studies.md": "tests/study/test_python.py",
+    "README.md": (1, "tests/test_package.py"),
+    "docs/benchmarks.md": (3, "tests/bench/test_page.py"),
+    "docs/cfg-pp.md": (1, "tests/test_page_blocks.py"),
+    "docs/comfyui.md": (1, "tests/interop/test_k_diffusion.py"),
+    "docs/diffusers.md": (2, "tests/interop/test_pipelines.py"),
+    "docs/getting-started.md": (1, "tests/test_package.py"),
+    "docs/guidance.md": (1, "tests/test_page_blocks.py"),
+    "docs/learn.md": (2, "tests/test_page_blocks.py"),
+    "docs/notebooks.md": (4, "tests/test_doors.py"),
+    "docs/one-graph.md": (1, "tests/export/test_one_graph.py"),
+    "docs/own-scheduler.md": (1, "tests/test_package.py"),
+    "docs/pid.md": (1, "tests/upscale/test_teacher.py"),
+    "docs/records.md": (1, "tests/test_doors.py"),
+    "docs/solvers.md": (2, "tests/test_page_blocks.py"),
+    "docs/start.md": (3, "tests/test_page_blocks.py"),
+    "docs/studies.md": (2, "tests/study/test_python.py"),
+    "docs/tables.md": (1, "tests/test_page_blocks.py"),
+    "docs/wrappers.md": (2, "tests/test_page_blocks.py"),
 }
+# Pages whose test needs what most machines lack: it is skipped there. .ci/run has an environment with PyTorch.
+NEEDS = {"docs/comfyui.md": "PyTorch", "docs/diffusers.md": "PyTorch and diffusers"}
 
 
 GALLERY = sorted(page for pages in NAV.values() for page in pages if page.endswith(".ipynb"))
@@ -113,10 +124,49 @@ def test_every_example_is_run_by_a_test():
     for page, examples in fences.items():
         for example in examples:
             compile(example, page, "exec")
-    assert [page for page, examples in fences.items() if examples] == list(RUN_BY)
-    for page, test in RUN_BY.items():
+    assert {page: len(examples) for page, examples in fences.items() if examples} == {
+        p: n for p, (n, _) in RUN_BY.items()
+    }
+    for page, (_, test) in RUN_BY.items():
         name = page.rpartition("/")[2].removesuffix(".md")
-        assert re.search(rf"\b{name}\b", (REPOSITORY / test).read_text("utf-8"), re.IGNORECASE), (page, test)
+        text = (REPOSITORY / test).read_text("utf-8")
+        assert re.search(rf"\b{name}\b", text, re.IGNORECASE), (page, test)
+        assert bool(re.search(r"^\w+ = pytest.importorskip", text, re.MULTILINE)) == (page in NEEDS), (page, test)
+
+
+def python_in(code):
+    """Yield the parts of a code block that are Python: all of it, or a line with a keyword, an attribute or a loop.
+
+    A formula such as x0 = clip(p*x + q*m) is none, and a spec such as heun.detail(amount=1)@pid is none.
+    """
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.For, ast.With, ast.Attribute, ast.keyword)
+    for part in {code, *code.splitlines()}:
+        try:
+            nodes = [*ast.walk(ast.parse(textwrap.dedent(part)))]
+        except SyntaxError:
+            continue
+        if any(isinstance(node, kinds) for node in nodes) and not any(isinstance(node, ast.MatMult) for node in nodes):
+            yield part
+
+
+@pytest.mark.parametrize(
+    "code", ["import os\nos.sep\n", "run.add_noise()\n", "pidsampler table heun\nup(x, start=1)\n"]
+)
+def test_python_is_found(code):
+    assert [*python_in(code)]
+
+
+@pytest.mark.parametrize(
+    "code", ["x0 = clip(p*x + q*m)\n", "pytest\n", "flow-sde(eta=0.5).detail@pid\n", "pip install x\n"]
+)
+def test_commands_and_formulas_are_no_python(code):
+    assert [*python_in(code)] == []
+
+
+def test_python_stands_in_fences_of_its_name():
+    blocks = [(page, t) for page in PAGES for t in tokens(page) if t.type in ("code_block", "fence")]
+    hidden = [(page, part) for page, t in blocks if t.info != "python" for part in python_in(t.content)]
+    assert hidden == []
 
 
 def test_every_page_is_two_clicks_from_the_readme():
