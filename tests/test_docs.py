@@ -11,6 +11,7 @@ import shlex
 import sys
 import textwrap
 import tomllib
+import types
 from functools import cache
 
 import numpy as np
@@ -26,6 +27,7 @@ from pidsampler.cli.main import build_parser
 from pidsampler.errors import ConfigError
 from pidsampler.io.records import read_record
 from pidsampler.onnx.manifest import Manifest
+from pidsampler.schedulers.registry import LISTS
 from pidsampler.study.file import read_study
 from pidsampler.study.settings import SETTINGS
 from pidsampler.values import whole
@@ -363,6 +365,76 @@ def described(path, thing):
         gives = inspect.unwrap(thing).__annotations__.get("return", "None")
         if gives not in ("None", None) and not re.search(r"\b(?:return|yield)s?\b", docstring, re.IGNORECASE):
             yield f"{path} does not say what it returns"
+
+
+# A shape: of numbers and letters in parentheses, or that of something named.
+SHAPE = r"\((?:[\w +*/-]+,)+[\w +*/ -]*\)|\blike x\b|\b(?:of|same|this) shape\b|\bshape of x\b|\bof `shape`"
+ARRAYS = r"(?<![\w.])(?:NDArray|Array|Times)\b"
+
+
+def undescribed(path, thing):
+    """Yield what the docstring of a function lacks of an array's shape, of errors and of a source."""
+    docstring, function = inspect.getdoc(thing) or "", inspect.unwrap(thing)
+    gives = str(function.__annotations__.get("return", ""))
+    said = reference.section(docstring, "Returns") or docstring.partition("\n")[0]
+    if re.search(ARRAYS, gives) and "Callable" not in gives and not re.search(SHAPE, said):
+        yield f"{path} gives no shape"
+    if "Raises:" not in docstring and reference.parameters(function) and raises(function):
+        yield f"{path} does not say when it raises an error"
+    if function in LISTED and "\nSource: " not in docstring:
+        yield f"{path} names no source"
+
+
+def raises(function, deep=True):
+    """Whether a function checks a value or raises an error of ours, or calls one of its package that does."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {getattr(call, "id", "") for call in calls}
+    called = [function.__globals__.get(name) for name in names]
+    raised = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    errors = {getattr(getattr(error, "func", None), "id", "") for error in raised}
+    if names & CHECKS or errors & {*ERRORS, "unknown_name"} or any(name.startswith("get_") for name in names):
+        return True
+    ours = [f for f in map(inspect.unwrap, filter(inspect.isfunction, called)) if f.__module__.startswith("pidsampler")]
+    return deep and any(raises(each, deep=False) for each in ours)
+
+
+LISTED = {inspect.unwrap(function) for function in LISTS.values()}
+FUNCTIONS = {path: entry.thing for path, entry in ENTRIES.items() if inspect.isfunction(entry.thing)}
+
+
+def zzz(steps: int, t_max: float = 1.0) -> "Times":  # noqa: F821
+    """Return a list of `steps` times that fall from t_max, then 0."""
+    return checked_times(steps)
+
+
+def checked_times(steps):
+    return np.linspace(1.0, 0.0, whole("steps", steps))
+
+
+def test_what_an_array_lacks_is_found(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "LISTED", {zzz})
+    checked_times.__module__ = "pidsampler.timesteps"
+    assert [*undescribed("zzz", zzz)] == [
+        "zzz gives no shape",
+        "zzz does not say when it raises an error",
+        "zzz names no source",
+    ]
+    subset = ps.timesteps.subset
+    shapeless = types.FunctionType(subset.__code__, subset.__globals__, "subset")
+    shapeless.__annotations__ = subset.__annotations__
+    shapeless.__doc__ = subset.__doc__.replace("float64 (steps + 1,), descending to 0.", "Times.")
+    assert [*undescribed("subset", shapeless)] == ["subset gives no shape"]
+
+
+@pytest.mark.parametrize("path", FUNCTIONS)
+def test_functions_say_shapes_errors_and_sources(path):
+    assert [*undescribed(path, FUNCTIONS[path])] == []
+
+
+@pytest.mark.parametrize("info", ps.list_schedulers(), ids=lambda info: info.name)
+def test_every_scheduler_names_its_source(info):
+    assert info.source
 
 
 def untold(x: int, y: int) -> int:

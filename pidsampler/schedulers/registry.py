@@ -116,6 +116,9 @@ def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
         steps: Number of steps; None takes the list's own number, which only "pid" has.
         **options: The function's own, such as rho.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
     Raises:
         PidSamplerError: The name or an option is unknown, or `steps` is missing or out of the list's range.
     """
@@ -163,6 +166,9 @@ def as_times(
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
         stretch: Whether times that are given may be resampled to more steps than they have.
+
+    Returns:
+        float64 (n,), descending.
 
     Raises:
         PidSamplerError: The text cannot be read, a name or file is unknown or fails, or the times are no list.
