@@ -26,8 +26,9 @@ from pidsampler import values
 from pidsampler.cli.main import build_parser
 from pidsampler.errors import ConfigError
 from pidsampler.io.records import read_record
+from pidsampler.onnx import model_tables
 from pidsampler.onnx.manifest import Manifest
-from pidsampler.schedulers.registry import LISTS
+from pidsampler.schedulers.registry import LISTS, as_scheduler
 from pidsampler.study.file import read_study
 from pidsampler.study.settings import SETTINGS
 from pidsampler.values import whole
@@ -213,6 +214,71 @@ def test_the_commands_of_the_pages_are_ours():
             if ended.code:
                 wrong[page, command] = said.getvalue()
     assert wrong == {}
+
+
+# What a page's reader has of his own, or leaves to him: no spec that is known here.
+READERS = {
+    "heun.clipped(bound=1.2)@uniform:8",
+    "S",
+    "A",
+    "B",
+    "SPEC",
+    "NAME",
+    "@table.json",
+    "@table-6.json",
+    "@list.txt",
+}
+
+
+def specs(command):
+    """Yield each sampler that a command names, and the model whose own tables it may name."""
+    words = shlex.split(re.sub(r"\bN\b", "4", command), comments=True)[1:]
+    parsed = build_parser().parse_args(words)
+    model = getattr(parsed, "model", None)
+    for name in ("scheduler", "samplers", "against"):
+        found = getattr(parsed, name, None)
+        for spec in [found] if isinstance(found, str) else found or ():
+            yield spec, model
+
+
+def unresolved(spec, model):
+    """What is wrong with a spec; "" of a right one, and of a file of the reader's own."""
+    if spec in READERS or re.match(r"[\w/]+\.py:", spec):
+        return ""
+    try:
+        bundled = model in ("tiny", "tiny-teacher", "gaussian")
+        tables = model_tables(model if bundled else "tiny-teacher") if model else {}
+        as_scheduler(spec, own=ps.timesteps.pid(), tables=tables)
+    except ps.PidSamplerError as error:
+        return str(error)
+    return ""
+
+
+def test_the_commands_name_samplers_that_there_are():
+    found = [(page, spec, model) for page in PAGES for command in commands(page) for spec, model in specs(command)]
+    assert {"dpmpp-2m", "@learnt-4", "heun@uniform:8"} <= {spec for _, spec, _ in found}
+    assert {(page, spec): wrong for page, spec, model in found if (wrong := unresolved(spec, model))} == {}
+
+
+def named(page):
+    """Yield each sampler with its list and steps, and each table of a model, in the text's code."""
+    for token in tokens(page):
+        for part in token.children or ():
+            if part.type == "code_inline" and re.fullmatch(
+                r"@learnt-\d+|[a-z][\w.()=,-]*@[a-z]\w*(?:\(.*\))?:\d+", part.content
+            ):
+                yield part.content
+
+
+def test_the_texts_name_samplers_that_there_are():
+    found = [(page, spec) for page in PAGES for spec in named(page)]
+    assert len(found) > 30
+    assert {(page, spec): wrong for page, spec in found if (wrong := unresolved(spec, "tiny-teacher"))} == {}
+
+
+@pytest.mark.parametrize("spec", ["dpmpp-22m", "@learnt-44", "heun@uniformm:8"])
+def test_a_sampler_that_is_none_is_found(spec):
+    assert unresolved(spec, "FOLDER")
 
 
 def test_the_drawings_are_those_that_the_script_makes():

@@ -109,15 +109,12 @@ def timestep_list(name: str) -> tuple[str, Callable[..., Times]]:
 
 
 def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
-    """Return a list by its short name, as in the part after @ of a spec, such as "karras".
+    """Return a list, float64 (steps + 1,), by its short name, as after @ in a spec, such as "karras".
 
     Args:
         name: One of `LISTS`, or a list of another package.
         steps: Number of steps; None takes the list's own number, which only "pid" has.
         **options: The function's own, such as rho.
-
-    Returns:
-        float64 (steps + 1,), descending to 0.
 
     Raises:
         PidSamplerError: The name or an option is unknown, or `steps` is missing or out of the list's range.
@@ -154,7 +151,7 @@ def as_times(
     partial: bool = False,
     stretch: bool = False,
 ) -> Times:
-    """Return a list of times, whatever form it was given in.
+    """Return a list of times, float64 (n,) and descending, whatever form it was given in.
 
     Args:
         timesteps: Times; or a text: a list's name and options, such as "karras(rho=5):8"; "FILE.py:NAME", a list or a
@@ -166,9 +163,6 @@ def as_times(
         folder: Folder where relative paths start.
         partial: Whether times that are given may end above 0.
         stretch: Whether times that are given may be resampled to more steps than they have.
-
-    Returns:
-        float64 (n,), descending.
 
     Raises:
         PidSamplerError: The text cannot be read, a name or file is unknown or fails, or the times are no list.
