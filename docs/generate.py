@@ -34,6 +34,10 @@ def _api() -> dict[str, str]:
         title = _heading(module.removeprefix("pidsampler."))
         text = f"{title}.. automodule:: {module}\n   :no-members:\n   :no-index:\n\n"
         pages[f"api/{module}.rst"] = text + "\n".join(map(_entry, listed))
+    for name in reference.SPLIT:  # what their module says of all that their pages list
+        module = f"pidsampler.{name}"
+        shared = f".. automodule:: {module}\n   :no-members:\n   :no-index:\n"
+        pages.setdefault(f"api/{module}.rst", _heading(name) + shared)
     pages["api/pidsampler.interop.diffusers.rst"] = _heading("interop.diffusers") + _DIFFUSERS
     return {"api.rst": _heading("API") + _INTRODUCTION + _toctree(pages), **pages}
 

@@ -169,6 +169,9 @@ class Run:
             denoiser: As in `evaluate`.
             on_step: Called as on_step(run, m) in each row, as in `sample`.
 
+        Returns:
+            `run.x`, of its shape (B, C, H, W).
+
         Raises:
             PidSamplerError: As `evaluate`.
         """
@@ -220,6 +223,9 @@ class Run:
         Args:
             m: The network's output at (run.x, row.at).
             out: Contiguous array like x to write into; None allocates one.
+
+        Returns:
+            Array like x: `out` where it is given.
 
         Raises:
             PidSamplerError: m or out is not like x, or all rows are done.

@@ -1,5 +1,6 @@
 """README and docs/: links, examples, commands; the site's navigation; the reference, and the schemas of files."""
 
+import ast
 import contextlib
 import dataclasses
 import inspect
@@ -8,7 +9,9 @@ import json
 import re
 import shlex
 import sys
+import textwrap
 import tomllib
+import types
 from functools import cache
 
 import numpy as np
@@ -23,7 +26,9 @@ from pidsampler import values
 from pidsampler.cli.main import build_parser
 from pidsampler.errors import ConfigError
 from pidsampler.io.records import read_record
+from pidsampler.onnx import model_tables
 from pidsampler.onnx.manifest import Manifest
+from pidsampler.schedulers.registry import LISTS, as_scheduler
 from pidsampler.study.file import read_study
 from pidsampler.study.settings import SETTINGS
 from pidsampler.values import whole
@@ -35,20 +40,29 @@ import reference
 DOCS = REPOSITORY / "docs"
 NAV = {title: group["pages"] for title, group in tomllib.loads((DOCS / "nav.toml").read_text("utf-8")).items()}
 PAGES = sorted({"README.md", *(page for pages in NAV.values() for page in pages if page.endswith(".md"))})
-# Each page with examples in Python, and the test that runs them. Those of two pages need PyTorch: .ci/run has it in an
-# environment of its own, elsewhere they are skipped.
+# Each page with examples in Python, how many, and the test that runs them all.
 RUN_BY = {
-    "README.md": "tests/test_package.py",
-    "docs/benchmarks.md": "tests/bench/test_page.py",
-    "docs/comfyui.md": "tests/interop/test_k_diffusion.py",
-    "docs/diffusers.md": "tests/interop/test_pipelines.py",
-    "docs/getting-started.md": "tests/test_package.py",
-    "docs/notebooks.md": "tests/test_doors.py",
-    "docs/one-graph.md": "tests/export/test_one_graph.py",
-    "docs/own-scheduler.md": "tests/test_package.py",
-    "docs/records.md": "tests/test_doors.py",
-    "docs/studies.md": "tests/study/test_python.py",
+    "README.md": (1, "tests/test_package.py"),
+    "docs/benchmarks.md": (3, "tests/bench/test_page.py"),
+    "docs/cfg-pp.md": (1, "tests/test_page_blocks.py"),
+    "docs/comfyui.md": (1, "tests/interop/test_k_diffusion.py"),
+    "docs/diffusers.md": (2, "tests/interop/test_pipelines.py"),
+    "docs/getting-started.md": (1, "tests/test_package.py"),
+    "docs/guidance.md": (1, "tests/test_page_blocks.py"),
+    "docs/learn.md": (2, "tests/test_page_blocks.py"),
+    "docs/notebooks.md": (4, "tests/test_doors.py"),
+    "docs/one-graph.md": (1, "tests/export/test_one_graph.py"),
+    "docs/own-scheduler.md": (1, "tests/test_package.py"),
+    "docs/pid.md": (1, "tests/upscale/test_teacher.py"),
+    "docs/records.md": (1, "tests/test_doors.py"),
+    "docs/solvers.md": (2, "tests/test_page_blocks.py"),
+    "docs/start.md": (3, "tests/test_page_blocks.py"),
+    "docs/studies.md": (2, "tests/study/test_python.py"),
+    "docs/tables.md": (1, "tests/test_page_blocks.py"),
+    "docs/wrappers.md": (2, "tests/test_page_blocks.py"),
 }
+# Pages whose test needs what most machines lack: it is skipped there. .ci/run has an environment with PyTorch.
+NEEDS = {"docs/comfyui.md": "PyTorch", "docs/diffusers.md": "PyTorch and diffusers"}
 
 
 GALLERY = sorted(page for pages in NAV.values() for page in pages if page.endswith(".ipynb"))
@@ -113,10 +127,49 @@ def test_every_example_is_run_by_a_test():
     for page, examples in fences.items():
         for example in examples:
             compile(example, page, "exec")
-    assert [page for page, examples in fences.items() if examples] == list(RUN_BY)
-    for page, test in RUN_BY.items():
+    assert {page: len(examples) for page, examples in fences.items() if examples} == {
+        p: n for p, (n, _) in RUN_BY.items()
+    }
+    for page, (_, test) in RUN_BY.items():
         name = page.rpartition("/")[2].removesuffix(".md")
-        assert re.search(rf"\b{name}\b", (REPOSITORY / test).read_text("utf-8"), re.IGNORECASE), (page, test)
+        text = (REPOSITORY / test).read_text("utf-8")
+        assert re.search(rf"\b{name}\b", text, re.IGNORECASE), (page, test)
+        assert bool(re.search(r"^\w+ = pytest.importorskip", text, re.MULTILINE)) == (page in NEEDS), (page, test)
+
+
+def python_in(code):
+    """Yield the parts of a code block that are Python: all of it, or a line with a keyword, an attribute or a loop.
+
+    A formula such as x0 = clip(p*x + q*m) is none, and a spec such as heun.detail(amount=1)@pid is none.
+    """
+    kinds = (ast.Import, ast.ImportFrom, ast.FunctionDef, ast.For, ast.With, ast.Attribute, ast.keyword)
+    for part in {code, *code.splitlines()}:
+        try:
+            nodes = [*ast.walk(ast.parse(textwrap.dedent(part)))]
+        except SyntaxError:
+            continue
+        if any(isinstance(node, kinds) for node in nodes) and not any(isinstance(node, ast.MatMult) for node in nodes):
+            yield part
+
+
+@pytest.mark.parametrize(
+    "code", ["import os\nos.sep\n", "run.add_noise()\n", "pidsampler table heun\nup(x, start=1)\n"]
+)
+def test_python_is_found(code):
+    assert [*python_in(code)]
+
+
+@pytest.mark.parametrize(
+    "code", ["x0 = clip(p*x + q*m)\n", "pytest\n", "flow-sde(eta=0.5).detail@pid\n", "pip install x\n"]
+)
+def test_commands_and_formulas_are_no_python(code):
+    assert [*python_in(code)] == []
+
+
+def test_python_stands_in_fences_of_its_name():
+    blocks = [(page, t) for page in PAGES for t in tokens(page) if t.type in ("code_block", "fence")]
+    hidden = [(page, part) for page, t in blocks if t.info != "python" for part in python_in(t.content)]
+    assert hidden == []
 
 
 def test_every_page_is_two_clicks_from_the_readme():
@@ -161,6 +214,71 @@ def test_the_commands_of_the_pages_are_ours():
             if ended.code:
                 wrong[page, command] = said.getvalue()
     assert wrong == {}
+
+
+# What a page's reader has of his own, or leaves to him: no spec that is known here.
+READERS = {
+    "heun.clipped(bound=1.2)@uniform:8",
+    "S",
+    "A",
+    "B",
+    "SPEC",
+    "NAME",
+    "@table.json",
+    "@table-6.json",
+    "@list.txt",
+}
+
+
+def specs(command):
+    """Yield each sampler that a command names, and the model whose own tables it may name."""
+    words = shlex.split(re.sub(r"\bN\b", "4", command), comments=True)[1:]
+    parsed = build_parser().parse_args(words)
+    model = getattr(parsed, "model", None)
+    for name in ("scheduler", "samplers", "against"):
+        found = getattr(parsed, name, None)
+        for spec in [found] if isinstance(found, str) else found or ():
+            yield spec, model
+
+
+def unresolved(spec, model):
+    """What is wrong with a spec; "" of a right one, and of a file of the reader's own."""
+    if spec in READERS or re.match(r"[\w/]+\.py:", spec):
+        return ""
+    try:
+        bundled = model in ("tiny", "tiny-teacher", "gaussian")
+        tables = model_tables(model if bundled else "tiny-teacher") if model else {}
+        as_scheduler(spec, own=ps.timesteps.pid(), tables=tables)
+    except ps.PidSamplerError as error:
+        return str(error)
+    return ""
+
+
+def test_the_commands_name_samplers_that_there_are():
+    found = [(page, spec, model) for page in PAGES for command in commands(page) for spec, model in specs(command)]
+    assert {"dpmpp-2m", "@learnt-4", "heun@uniform:8"} <= {spec for _, spec, _ in found}
+    assert {(page, spec): wrong for page, spec, model in found if (wrong := unresolved(spec, model))} == {}
+
+
+def named(page):
+    """Yield each sampler with its list and steps, and each table of a model, in the text's code."""
+    for token in tokens(page):
+        for part in token.children or ():
+            if part.type == "code_inline" and re.fullmatch(
+                r"@learnt-\d+|[a-z][\w.()=,-]*@[a-z]\w*(?:\(.*\))?:\d+", part.content
+            ):
+                yield part.content
+
+
+def test_the_texts_name_samplers_that_there_are():
+    found = [(page, spec) for page in PAGES for spec in named(page)]
+    assert len(found) > 30
+    assert {(page, spec): wrong for page, spec in found if (wrong := unresolved(spec, "tiny-teacher"))} == {}
+
+
+@pytest.mark.parametrize("spec", ["dpmpp-22m", "@learnt-44", "heun@uniformm:8"])
+def test_a_sampler_that_is_none_is_found(spec):
+    assert unresolved(spec, "FOLDER")
 
 
 def test_the_drawings_are_those_that_the_script_makes():
@@ -313,6 +431,76 @@ def described(path, thing):
         gives = inspect.unwrap(thing).__annotations__.get("return", "None")
         if gives not in ("None", None) and not re.search(r"\b(?:return|yield)s?\b", docstring, re.IGNORECASE):
             yield f"{path} does not say what it returns"
+
+
+# A shape: of numbers and letters in parentheses, or that of something named.
+SHAPE = r"\((?:[\w +*/-]+,)+[\w +*/ -]*\)|\blike x\b|\b(?:of|same|this) shape\b|\bshape of x\b|\bof `shape`"
+ARRAYS = r"(?<![\w.])(?:NDArray|Array|Times)\b"
+
+
+def undescribed(path, thing):
+    """Yield what the docstring of a function lacks of an array's shape, of errors and of a source."""
+    docstring, function = inspect.getdoc(thing) or "", inspect.unwrap(thing)
+    gives = str(function.__annotations__.get("return", ""))
+    said = reference.section(docstring, "Returns") or docstring.partition("\n")[0]
+    if re.search(ARRAYS, gives) and "Callable" not in gives and not re.search(SHAPE, said):
+        yield f"{path} gives no shape"
+    if "Raises:" not in docstring and reference.parameters(function) and raises(function):
+        yield f"{path} does not say when it raises an error"
+    if function in LISTED and "\nSource: " not in docstring:
+        yield f"{path} names no source"
+
+
+def raises(function, deep=True):
+    """Whether a function checks a value or raises an error of ours, or calls one of its package that does."""
+    tree = ast.parse(textwrap.dedent(inspect.getsource(function)))
+    calls = [node.func for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    names = {getattr(call, "id", "") for call in calls}
+    called = [function.__globals__.get(name) for name in names]
+    raised = [node.exc for node in ast.walk(tree) if isinstance(node, ast.Raise)]
+    errors = {getattr(getattr(error, "func", None), "id", "") for error in raised}
+    if names & CHECKS or errors & {*ERRORS, "unknown_name"} or any(name.startswith("get_") for name in names):
+        return True
+    ours = [f for f in map(inspect.unwrap, filter(inspect.isfunction, called)) if f.__module__.startswith("pidsampler")]
+    return deep and any(raises(each, deep=False) for each in ours)
+
+
+LISTED = {inspect.unwrap(function) for function in LISTS.values()}
+FUNCTIONS = {path: entry.thing for path, entry in ENTRIES.items() if inspect.isfunction(entry.thing)}
+
+
+def zzz(steps: int, t_max: float = 1.0) -> "Times":  # noqa: F821
+    """Return a list of `steps` times that fall from t_max, then 0."""
+    return checked_times(steps)
+
+
+def checked_times(steps):
+    return np.linspace(1.0, 0.0, whole("steps", steps))
+
+
+def test_what_an_array_lacks_is_found(monkeypatch):
+    monkeypatch.setattr(sys.modules[__name__], "LISTED", {zzz})
+    checked_times.__module__ = "pidsampler.timesteps"
+    assert [*undescribed("zzz", zzz)] == [
+        "zzz gives no shape",
+        "zzz does not say when it raises an error",
+        "zzz names no source",
+    ]
+    subset = ps.timesteps.subset
+    shapeless = types.FunctionType(subset.__code__, subset.__globals__, "subset")
+    shapeless.__annotations__ = subset.__annotations__
+    shapeless.__doc__ = subset.__doc__.replace("float64 (steps + 1,), descending to 0.", "Times.")
+    assert [*undescribed("subset", shapeless)] == ["subset gives no shape"]
+
+
+@pytest.mark.parametrize("path", FUNCTIONS)
+def test_functions_say_shapes_errors_and_sources(path):
+    assert [*undescribed(path, FUNCTIONS[path])] == []
+
+
+@pytest.mark.parametrize("info", ps.list_schedulers(), ids=lambda info: info.name)
+def test_every_scheduler_names_its_source(info):
+    assert info.source
 
 
 def untold(x: int, y: int) -> int:

@@ -80,6 +80,9 @@ class Device(Protocol):
     def adopt(self, x: Any) -> Array:
         """Return x as this backend's array, without a copy where it already lies on the device.
 
+        Returns:
+            Array of the shape and element type of x.
+
         Raises:
             PidSamplerError: x lies on another device, or is no array.
         """
@@ -90,6 +93,9 @@ class Device(Protocol):
 
         Args:
             x: Array of the device.
+
+        Returns:
+            numpy array of the shape and element type of x.
         """
         ...
 
@@ -102,6 +108,9 @@ class Device(Protocol):
 
         Args:
             x: Array of the device.
+
+        Returns:
+            numpy array of the shape and element type of x.
         """
         ...
 
@@ -110,6 +119,9 @@ class Device(Protocol):
 
         Args:
             x: Array of the device.
+
+        Returns:
+            numpy array of the shape and element type of x.
         """
         ...
 
@@ -118,6 +130,9 @@ class Device(Protocol):
 
         Args:
             x: Array of the device.
+
+        Returns:
+            numpy array of the shape and element type of x.
         """
         ...
 

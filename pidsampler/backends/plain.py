@@ -54,12 +54,12 @@ class HostDevice(ABC):
         """Allocate.
 
         Returns:
-            The array, with whatever its memory holds.
+            Array of this shape, with whatever its memory holds.
         """
 
     @abstractmethod
     def adopt(self, x: Any) -> Array:
-        """Return x as this backend's array."""
+        """Return x as this backend's array, of the shape of x."""
 
     def active(self) -> AbstractContextManager[Any]:
         """Nothing to make current: work is done in order.
@@ -84,7 +84,7 @@ class HostDevice(ABC):
         """Nothing is ever under way."""
 
     def to_host(self, x: Array) -> NDArray[Any]:
-        """Return an array as numpy's, a view of its memory."""
+        """Return an array as numpy's of the same shape, a view of its memory."""
         return np.from_dlpack(x)
 
     def write(self, x: Array, out: Array) -> None:
@@ -151,7 +151,7 @@ class PlainBackend(HostDevice):
         self.write(self._x0(row, x, m), out)
 
     def clip(self, x: Array, bound: float) -> Array:
-        """Return x clipped to -bound..bound, NaN kept: by the array API standard, or by a method of the array."""
+        """Return an array like x, clipped to -bound..bound, NaN kept: by the array API or its own method."""
         if hasattr(x, "__array_namespace__"):
             return x.__array_namespace__().clip(x, -bound, bound)
         return x.clip(-bound, bound)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import re
 import signal
 import sys
 import warnings
@@ -17,7 +18,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, NoReturn
 
-from ..errors import PidSamplerError, reason
+from ..errors import PidSamplerError, reason, unknown_name
 from ..values import shown
 from ..version import __version__
 from . import (
@@ -140,6 +141,8 @@ class _Parser(argparse.ArgumentParser):
         (say if file is sys.stdout else tell)(*message.removesuffix("\n").split("\n"))
 
     def error(self, message: str) -> NoReturn:
+        if found := re.match(r"argument COMMAND: invalid choice: '(.*?)' \(choose from", message):
+            message = str(unknown_name("command", found[1], known=_COMMANDS))
         self.exit(USAGE, f"pidsampler: error: {message} (see {self.prog} --help)\n")
 
 

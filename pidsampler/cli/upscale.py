@@ -97,7 +97,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--despeckle", type=float, nargs="?", const=DESPECKLE, metavar="LEVELS", help=_DESPECKLE)
     parser.add_argument(
-        "--tile", default="auto", metavar="N", help="auto, off, or pixels a side (default: %(default)s)"
+        "--tile",
+        default="auto",
+        metavar="N",
+        help="auto, off, or pixels a side, at least a latent pixel's (default: %(default)s)",
     )
     parser.add_argument(
         "--overlap", type=int, metavar="N", help="pixels that tiles share (default: 128, or half a tile)"

@@ -72,6 +72,8 @@ class Size:
             if found is None or not any(found.groups()):
                 raise ConfigError(f"size={shown(size)} is not a size: pass 3000x2000, or one side as 3000x or x2000")
             width, height = (int(side) if side else None for side in found.groups())
+            if 0 in (width, height):
+                raise ConfigError(f"size={shown(size)} has a side of 0 pixels: pass at least 1")
         elif flag("fit", fit) and scale is None:
             raise ConfigError("fit=True has nothing to fit into: pass a size such as 3000x2000 with it")
         if isinstance(scale, str):
@@ -79,6 +81,8 @@ class Size:
                 scale = float(scale)
             except ValueError as error:
                 raise ConfigError(f"scale={shown(scale)} is not a number: pass one such as 2 or 1.5") from error
+        if scale is not None and size is not None:
+            raise ConfigError(f"scale={shown(scale)} and size={shown(size)} exclude each other: pass one of them")
         return None if scale is None and size is None else cls(scale, width, height=height, fit=fit)
 
     def __str__(self) -> str:

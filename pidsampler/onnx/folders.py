@@ -70,7 +70,11 @@ def model_tables(model: str | Path) -> dict[str, Path]:
 
 
 def model_has_null_caption(model: str | Path) -> bool:
-    """Return whether a bundled model or a folder has a null caption, without loading its graphs."""
+    """Return whether a bundled model or a folder has a null caption, without loading its graphs.
+
+    Raises:
+        PidSamplerError: There is no such model.
+    """
     return has_null_caption(model_path(model))
 
 

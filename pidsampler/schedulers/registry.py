@@ -109,7 +109,7 @@ def timestep_list(name: str) -> tuple[str, Callable[..., Times]]:
 
 
 def get_timesteps(name: str, steps: int | None = None, **options: Any) -> Times:
-    """Return a list by its short name, as in the part after @ of a spec, such as "karras".
+    """Return a list, float64 (steps + 1,), by its short name, as after @ in a spec, such as "karras".
 
     Args:
         name: One of `LISTS`, or a list of another package.
@@ -151,7 +151,7 @@ def as_times(
     partial: bool = False,
     stretch: bool = False,
 ) -> Times:
-    """Return a list of times, whatever form it was given in.
+    """Return a list of times, float64 (n,) and descending, whatever form it was given in.
 
     Args:
         timesteps: Times; or a text: a list's name and options, such as "karras(rho=5):8"; "FILE.py:NAME", a list or a

@@ -335,7 +335,7 @@ def refine(
         below: Move the first time too, below this, in (0, 1].
 
     Returns:
-        (cost, list) of each that was tried; none where there is nothing to move.
+        (cost, list) of each that was tried, a list float64 (n,); none where there is nothing to move.
 
     Raises:
         PidSamplerError: An argument is not as described, or scipy is not installed.
@@ -375,6 +375,9 @@ def from_gaps(first: float, gaps: NDArray[np.float64]) -> Times:
     Args:
         first: First time, in (0, 1].
         gaps: Logarithms (n,), within -12..12, of a list of n + 1 steps.
+
+    Returns:
+        float64 (n + 2,), descending to 0.
 
     Raises:
         PidSamplerError: An argument is not as described.

@@ -24,6 +24,12 @@ def pid(steps: int = 4) -> Times:
     Args:
         steps: Number of steps, 1 to 4: fewer than 4 are a `subset`, and above 4 its rule would repeat times.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..4.
+
     Source: PiD (arXiv 2605.23902) and its published inference code.
     """
     return subset(_PID, steps)
@@ -37,6 +43,12 @@ def pid_one_step(steps: int = 1) -> Times:
     Args:
         steps: Number of steps: 1, no other.
 
+    Returns:
+        float64 (2,).
+
+    Raises:
+        PidSamplerError: `steps` is not 1.
+
     Source: nv-tlabs/PiD, pid_distill_model_infer.py (generate_samples_from_batch, student_timestep).
     """
     return uniform(count(steps, 1))
@@ -45,6 +57,12 @@ def pid_one_step(steps: int = 1) -> Times:
 def shifted(steps: int, shift: float = 3.0) -> Times:
     """Return `uniform(steps)`, shifted; 3 is SD3's shift at 1024x1024.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000 or `shift` is not above 0.
+
     Source: SD3 (arXiv 2403.03206), section 5.3.2.
     """
     return shifted_by(uniform(steps), shift)
@@ -52,6 +70,12 @@ def shifted(steps: int, shift: float = 3.0) -> Times:
 
 def flux(steps: int, mu: float = 1.15) -> Times:
     """Return FLUX's list: `uniform(steps)` shifted by e^mu; for an image's size see `flux_mu`.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000 or `mu` is outside -700..700.
 
     Source: black-forest-labs/flux, sampling.py (time_shift with sigma = 1).
     """
@@ -75,6 +99,12 @@ def flux2(steps: int, tokens: int = 4096) -> Times:
     Args:
         steps: Number of steps, at most 10,000, beyond what the line was fitted to.
         tokens: Number of latent tokens of the image, 1 to 2^21: 4096 is 1024x1024 pixels.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..10,000 or `tokens` is out of its range.
 
     Source: black-forest-labs/flux2, sampling.py (get_schedule).
     """
@@ -122,6 +152,12 @@ def teacher(steps: int, shift: float = 6.0) -> Times:
     It ends in 0 exactly, and begins at 0.99983 for a shift of 6, that of v1.5 at 2048x2048. The shift depends on the
     size of the result, see `pid_shift`. NVIDIA's code computes the same in float32, less than 2e-7 off.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000 or `shift` is not above 0.
+
     Source: nv-tlabs/PiD, modules/dpmsolver/dpm_solver.py (get_time_steps, "time_uniform_flow").
     """
     s, shift = np.linspace(0.0, 0.999, count(steps) + 1), checked("shift", shift)
@@ -132,6 +168,12 @@ def teacher(steps: int, shift: float = 6.0) -> Times:
 def karras(steps: int, rho: float = 7.0, *, t_max: float = 1.0, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min, equally spaced in t^(1/rho) for a rho above 0, then 0.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` or `rho` is out of range, or 0 < t_min < t_max <= 1 does not hold.
+
     Source: EDM (arXiv 2206.00364), equation 5, in t as ComfyUI and diffusers use it for flows.
     """
     top, bottom = (t ** (1.0 / checked("rho", rho)) for t in span(t_max, t_min))
@@ -141,6 +183,12 @@ def karras(steps: int, rho: float = 7.0, *, t_max: float = 1.0, t_min: float = 0
 @keywords()
 def polyexponential(steps: int, rho: float = 1.0, *, t_max: float = 1.0, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min whose logarithm falls as (1 - k/(steps - 1))^rho, rho above 0, then 0.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` or `rho` is out of range, or 0 < t_min < t_max <= 1 does not hold.
 
     Source: k-diffusion, get_sigmas_polyexponential.
     """
@@ -153,6 +201,12 @@ def polyexponential(steps: int, rho: float = 1.0, *, t_max: float = 1.0, t_min: 
 def exponential(steps: int, t_max: float = 1.0, *, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min, equally spaced in their logarithm, then 0.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000, or 0 < t_min < t_max <= 1 does not hold.
+
     Source: k-diffusion, get_sigmas_exponential.
     """
     return polyexponential(steps, t_max=t_max, t_min=t_min)
@@ -161,6 +215,12 @@ def exponential(steps: int, t_max: float = 1.0, *, t_min: float = 0.001) -> Time
 @keywords()
 def log_snr(steps: int, t_max: float = 0.999, *, t_min: float = 0.001) -> Times:
     """Return `steps` times, at least 2, from t_max < 1 to t_min, equally spaced in log-SNR log((1 - t)/t), then 0.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 2..1,000,000, or 0 < t_min < t_max < 1 does not hold.
 
     Source: DPM-Solver (arXiv 2206.00927), section 3.4 (uniform lambda).
     """
@@ -173,6 +233,12 @@ def cosine(steps: int) -> Times:
     Args:
         steps: Number of steps, from 1.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000.
+
     Source: Nichol and Dhariwal (arXiv 2102.09672); in flow time it is CosMap of SD3 (arXiv 2403.03206), equation 21.
     """
     u = uniform(steps) * (math.pi / 2)
@@ -183,6 +249,12 @@ def cosine(steps: int) -> Times:
 
 def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
     """Return a list that leaves 1 in small equal steps, by `threshold` in (0, 1) in its first half, then larger ones.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000 or `threshold` is not inside (0, 1).
 
     Source: Mochi (genmoai/mochi), linear_quadratic_schedule, as in ComfyUI.
     """
@@ -203,6 +275,12 @@ def linear_quadratic(steps: int, threshold: float = 0.025) -> Times:
 def kl_optimal(steps: int, t_max: float = 1.0, *, t_min: float = 0.001) -> Times:
     """Return `steps` times from t_max to t_min, equally spaced in arctan(t), then 0.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000, or 0 < t_min < t_max <= 1 does not hold.
+
     Source: "Align your steps" (arXiv 2404.14507), equation for the KL-optimal Gaussian schedule, as in ComfyUI.
     """
     top, bottom = map(math.atan, span(t_max, t_min))
@@ -218,6 +296,12 @@ def logit_normal(steps: int, mu: float = 0.0, *, std: float = 1.0, t_max: float 
         std: Its standard deviation, above 0: 1 is SD3's density of training, 1.5 to 1.75 Ideogram 4's.
         t_max: First time, where the quantile is 1: here 1 / (1 + e^-9), Ideogram 4's limit.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: An argument is out of its range, or `t_max` is not above the next time.
+
     Source: SD3 (arXiv 2403.03206), equation 19, for the density; ideogram-oss/ideogram4, scheduler.py, for the list.
     """
     from statistics import NormalDist
@@ -232,6 +316,12 @@ def bong_tangent(steps: int) -> Times:
     """Return two arcs of the arctangent, from 1 to 1/2 and from 1/2 to 0, that meet after six tenths of the steps.
 
     One step is [1, 0], where RES4LYF divides by 0.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000.
 
     Source: RES4LYF, sigmas.py (bong_tangent_scheduler with its defaults). It gives t itself, for flows.
     """

@@ -67,7 +67,16 @@ def interpolated(times: Times, n: int) -> Times:
 
 
 def uniform(steps: int) -> Times:
-    """Return `steps` + 1 equally spaced times from 1 to 0."""
+    """Return `steps` + 1 equally spaced times from 1 to 0.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000.
+
+    Source: equal steps, as in rectified flow (arXiv 2209.03003).
+    """
     return np.linspace(1.0, 0.0, count(steps) + 1)
 
 
@@ -77,6 +86,9 @@ def custom(times: TimesLike, partial: bool = False) -> Times:
     Args:
         times: Two or more finite numbers in [0, 1], strictly descending, the last one 0.
         partial: Allow the list to end above 0, for work that stops at a noise level.
+
+    Returns:
+        float64 (n,), a copy of the n times.
 
     Raises:
         PidSamplerError: The list breaks one of these rules; the message names the offending value.
@@ -138,8 +150,11 @@ def begin(times: TimesLike, start: float) -> Times:
 
     A list that begins there stays as it is, bit for bit.
 
+    Returns:
+        float64 (n,), at most one time more than the list has.
+
     Raises:
-        PidSamplerError: The list begins below `start`.
+        PidSamplerError: The list begins below `start`, or `start` is outside (0, 1].
     """
     full, start = custom(times, partial=True), number("start", start, low=0, high=1, above=True)
     if start > full[0]:
@@ -157,6 +172,12 @@ def shift(times: TimesLike, shift: float) -> Times:
     Args:
         times: Descending times in 0..1.
         shift: Factor, above 0.
+
+    Returns:
+        float64 (n,), as many times as given, descending.
+
+    Raises:
+        PidSamplerError: `times` is no list that `custom` accepts or `shift` is not above 0.
 
     Source: SD3 (arXiv 2403.03206), equation 23; FLUX's mu is log(shift).
     """

@@ -52,6 +52,12 @@ def ays(steps: int, model: str = "sd1", *, shift: float = 1.0) -> Times:
         model: "sd1" (Stable Diffusion 1), "sdxl" or "svd" (Stable Video Diffusion).
         shift: Multiplies the noise levels, above 0.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000, `model` is unknown, or `shift` is not above 0.
+
     Source: "Align your steps" (arXiv 2404.14507); the numbers and the interpolation as in ComfyUI's
     AlignYourStepsScheduler, whose last time is 0 in place of the published smallest one.
     """
@@ -66,6 +72,12 @@ def gits(steps: int, shift: float = 1.0) -> Times:
     Args:
         steps: Number of steps.
         shift: Multiplies the noise levels, above 0.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000 or `shift` is not above 0.
 
     Source: GITS (arXiv 2405.11326); the lists as in ComfyUI's GITSScheduler, which are times of a teacher's 100 equal
     steps: log alpha is interpolated between SD's 1000 times, as in DPM-Solver. That differs from the numbers given

@@ -24,6 +24,12 @@ def simple(steps: int, shift: float = 1.0) -> Times:
         steps: Number of steps, 1..1000.
         shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1000 or `shift` is not above 0.
+
     Source: ComfyUI, simple_scheduler over ModelSamplingDiscreteFlow.
     """
     steps = count(steps, 1000)
@@ -37,6 +43,12 @@ def normal(steps: int, shift: float = 1.0) -> Times:
     Args:
         steps: Number of steps, from 1.
         shift: Shift of the times, above 0; above 1 it moves them toward noise.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000 or `shift` is not above 0.
 
     Source: ComfyUI, normal_scheduler over ModelSamplingDiscreteFlow, whose smallest time, the shifted 1/1000, is
     shifted once more, as in `sgm_uniform`; "discrete" of stable-diffusion.cpp but for that.
@@ -52,6 +64,12 @@ def _smallest(shift: float) -> float:
 def sgm_uniform(steps: int, shift: float = 1.0) -> Times:
     """Return `steps` equally spaced times from 1 that leave out the last of `steps` + 1, each shifted, then 0.
 
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1,000,000 or `shift` is not above 0.
+
     Source: ComfyUI, normal_scheduler with sgm over ModelSamplingDiscreteFlow, whose smallest time, the shifted
     1/1000, is shifted once more. This is theirs; for a plain shift use `shifted`.
     """
@@ -66,6 +84,12 @@ def ddim_uniform(steps: int, shift: float = 1.0) -> Times:
     Args:
         steps: Number of steps asked for, 1..999.
         shift: Shift of the times, above 0; above 1 it moves them toward noise.
+
+    Returns:
+        float64 (n + 1,), n the ceiling of 999 / (1000 // steps), descending from at most 1 to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..999 or `shift` is not above 0.
 
     Source: ComfyUI, ddim_scheduler over ModelSamplingDiscreteFlow.
     """
@@ -86,6 +110,13 @@ def beta(steps: int, a: float = 0.6, *, b: float = 0.6, shift: float = 1.0) -> T
         b: Second shape parameter, above 0.
         shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
+    Returns:
+        float64 (n + 1,), n at most `steps`, descending from 1 to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1000, `a` or `b` is not above 0, or `shift` is not above 0.
+        MissingDependencyError: SciPy is not installed.
+
     Source: "Beta sampling is all you need" (arXiv 2407.12173), as in ComfyUI's beta_scheduler.
     """
     try:
@@ -104,6 +135,13 @@ def beta57(steps: int, shift: float = 1.0) -> Times:
         steps: Number of steps, 1..1000.
         shift: Shift of the times, above 0; above 1 it moves them toward noise.
 
+    Returns:
+        float64 (n + 1,), n at most `steps`, descending from 1 to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1000 or `shift` is not above 0.
+        MissingDependencyError: SciPy is not installed.
+
     Source: RES4LYF, __init__.py.
     """
     return beta(steps, 0.5, b=0.7, shift=shift)
@@ -117,6 +155,12 @@ def smoothstep(steps: int, shift: float = 1.0) -> Times:
     Args:
         steps: Number of steps, 1..1000.
         shift: Shift of the times, above 0; above 1 it moves them toward noise.
+
+    Returns:
+        float64 (n + 1,), n at most `steps`, descending from 1 to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1000 or `shift` is not above 0.
 
     Source: stable-diffusion.cpp, SmoothStepScheduler.
     """
@@ -133,6 +177,12 @@ def lcm(steps: int, original_steps: int = 50, *, shift: float = 1.0) -> Times:
         original_steps: Number of steps that the LCM was distilled with, 1 to 1000: every
             (1000 // original_steps)-th time.
         shift: Shift of the model's times, above 0.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps`, `original_steps` or `shift` is out of its range.
 
     Source: diffusers, LCMScheduler.set_timesteps, in the discrete times of a flow; stable-diffusion.cpp, LCMScheduler.
     """
@@ -151,6 +201,12 @@ def discrete(steps: int, spacing: str = "trailing", *, shift: float = 1.0) -> Ti
         spacing: "trailing" (from 1000 down in equal steps), "leading" (whole steps up from 1), or "linspace" (both
             ends).
         shift: Shift of the times, above 0; above 1 it moves them toward noise.
+
+    Returns:
+        float64 (steps + 1,), descending to 0.
+
+    Raises:
+        PidSamplerError: `steps` is outside 1..1000, `spacing` is unknown, or `shift` is not above 0.
 
     Source: "Common diffusion noise schedules and sample steps are flawed" (arXiv 2305.08891), table 2.
     """

@@ -562,3 +562,23 @@ def test_no_traceback_from_a_real_process_and_a_closed_pipe():
     done = subprocess.run(["bash", "-o", "pipefail", "-c", command], capture_output=True, text=True)
     assert done.stderr == ""
     assert done.stdout == "flow-ode@uniform:2000\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "words"),
+    [
+        (["upscal"], "unknown command 'upscal': did you mean 'upscale'? "),
+        (["xyzzy"], "unknown command 'xyzzy': known are "),
+        (["upscale", "a.png", "-o", "b.png", "--size", "0x5"], "--size 0x5 has a side of 0 pixels"),
+        (["upscale", "a.png", "-o", "b.png", "--size", "3x3", "--scale", "2"], "--scale 2.0 and --size 3x3 exclude"),
+    ],
+)
+def test_what_is_wrong_is_named_as_it_was_typed(command, words, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Image.new("RGB", (8, 8)).save("a.png")
+    try:
+        code = main(command)
+    except SystemExit as ended:
+        code = ended.code
+    assert code == 2
+    assert words in capsys.readouterr().err

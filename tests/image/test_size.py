@@ -66,10 +66,10 @@ class TestSize:
                 (None, text, False, f"size='{text}' is not a size: pass 3000x2000, or one side as 3000x or x2000")
                 for text in ("", "x", "3000", "3000x2000x3", "-3x4", "3.5x2", "3 x 4", "9999999999x1", "٣x٣")
             ),
-            (None, "0x2000", False, "width=0 must be a whole number of at least 1"),
-            (None, "3000x0", True, "height=0 must be"),
+            (None, "0x2000", False, "size='0x2000' has a side of 0 pixels"),
+            (None, "3000x0", True, "size='3000x0' has a side of 0 pixels"),
             (None, None, True, "fit=True has nothing to fit into: pass a size such as 3000x2000"),
-            ("2", "3000x", False, r"scale=2\.0 and a width or height exclude each other: pass one of them"),
+            ("2", "3000x", False, r"scale=2\.0 and size='3000x' exclude each other: pass one of them"),
             ("2", None, True, r"scale=2\.0 and fit exclude each other"),
         ],
     )

@@ -4,11 +4,13 @@ import csv
 import inspect
 import re
 import sys
+from pathlib import Path
 from types import ModuleType
 
 import attrs
 import numpy as np
 import pytest
+from pages import python_blocks
 from paths import REPOSITORY
 from PIL import Image
 
@@ -16,7 +18,7 @@ import pidsampler as ps
 from pidsampler import PidSamplerError
 from pidsampler.cli import main
 from pidsampler.study.log import trackio_log
-from pidsampler.study.measures import measure
+from pidsampler.study.measures import get_measure, measure
 from pidsampler.study.parts import ReportOptions, Truth
 from pidsampler.study.report import figures
 from pidsampler.study.settings import SETTINGS
@@ -298,7 +300,9 @@ def test_init_prints_a_study_that_runs(tmp_path, capsys):
 
 def test_the_page_runs(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
-    (code,) = re.findall("```python\n(.*?)```", (REPOSITORY / "docs" / "studies.md").read_text(), re.S)
+    own, code = python_blocks("studies")
+    Path("mine.py").write_text(own)
+    assert get_measure("mine.py:brightness").unit == "of 255"
     exec(compile(code, "docs/studies.md", "exec"), {})
     assert capsys.readouterr().out.count("| Mine |") == 2
 

@@ -14,9 +14,11 @@ import onnxruntime
 import pytest
 from fake_cuda import FakeCuda
 from models import write_model
+from pages import python_blocks
 from paths import PARITY
 from PIL import Image
 
+import pidsampler
 from pidsampler import (
     Combination,
     CudaOptions,
@@ -625,3 +627,13 @@ def test_a_search_needs_pictures_of_one_size(folder, tmp_path):
     assert Problem.of_model(folder, same, device="cpu").own.tolist() == list(RULE.at((64, 64), STEPS))
     with pytest.raises(PidSamplerError, match=r"depend on the result's size .*: pass pictures of one size"):
         Problem.of_model(folder, other, device="cpu")
+
+
+def test_the_page_runs(folder, monkeypatch):
+    (code,) = python_blocks("pid")
+    monkeypatch.chdir(folder.parent)
+    made = Upscaler.__call__
+    results = []
+    monkeypatch.setattr(Upscaler, "__call__", lambda *given, **more: results.append(made(*given, **more)))
+    exec(code, {"ps": pidsampler, "photo": latent_of(128, 128), "array": CAPTION, "other": NEGATIVE})
+    assert [len(result.record["table"]["rows"]) for result in results] == [STEPS, 12]
