@@ -280,9 +280,7 @@ function finish(run, { pictures, seconds, threads }) {
  */
 async function save({ data, width, height }, name) {
   const canvas = new OffscreenCanvas(width, height);
-  canvas
-    .getContext("2d")
-    ?.putImageData(new ImageData(/** @type {ImageDataArray} */ (data), width, height), 0, 0);
+  canvas.getContext("2d")?.putImageData(new ImageData(/** @type {ImageDataArray} */ (data), width, height), 0, 0);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(await canvas.convertToBlob());
   link.download = name;
