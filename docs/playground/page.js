@@ -15,6 +15,10 @@ import { Stage } from "./stage.js";
  */
 
 const EXAMPLE = "chameleon.jpg";
+const INPUT = "input.png"; // what "Save input" writes
+const ARROWS = { ArrowLeft: -1, ArrowRight: 1 };
+const OWN_ENTER = "button, a, summary, input[type=file]";
+const OWN_ARROWS = "input:not([type=checkbox]), select, pre";
 const ADDRESS = ["model", "seed", "image", "side", ...CHOICES, ...CHOICES.map((name) => `${name}2`)];
 
 /**
@@ -38,14 +42,16 @@ const file = element("file", HTMLInputElement);
 const both = element("both", HTMLInputElement);
 const command = element("command", HTMLElement);
 const status = element("status", HTMLElement);
+const trouble = element("trouble", HTMLElement);
 const bar = element("bar", HTMLProgressElement);
 const runButton = element("run", HTMLButtonElement);
 const cancelButton = element("cancel", HTMLButtonElement);
-const saveButtons = [element("save", HTMLButtonElement), element("save-input", HTMLButtonElement)];
+const saveButton = element("save", HTMLButtonElement);
+const saveInputButton = element("save-input", HTMLButtonElement);
 const stage = new Stage(element("stage", HTMLElement));
 
 /** @type {import("./settings.js").Catalogue} */
-const catalogue = await (await fetch("tables.json")).json();
+const catalogue = await fetchCatalogue();
 const second = element("second", HTMLElement);
 const forms = ["Sampler", "Second sampler"].map(
   (legend, i) => new SamplerForm(element(["first", "second"][i], HTMLElement), catalogue, legend, describe),
@@ -54,7 +60,7 @@ const worker = new Worker("worker.js", { type: "module" });
 
 /** @type {{blob: Blob, name: string, path: string | null}} */
 let photo = { blob: new Blob(), name: "", path: null };
-/** @type {Picture | null} */
+/** @type {Awaited<ReturnType<typeof readPhoto>> | null} */
 let input = null;
 /** @type {Running | null} */
 let running = null;
@@ -76,30 +82,58 @@ function publish(result) {
 /**
  * Say something in words.
  * @param {string} text
- * @param {boolean} wrong
+ * @param {string} wrong what went wrong, on a line of its own
  */
-function say(text, wrong = false) {
+function say(text, wrong = "") {
   status.textContent = text;
-  status.classList.toggle("wrong", wrong);
+  trouble.textContent = wrong;
 }
 
-/** @param {unknown} error */
-function fail(error) {
-  const message = error instanceof Error ? error.message : String(error);
+/** Fetch what the build wrote, or say what is missing and stop there. */
+async function fetchCatalogue() {
+  try {
+    return await (await fetch("tables.json")).json();
+  } catch {
+    const message =
+      "tables.json is not on this server: make the folder by docs/playground/build.py, and serve all of it.";
+    publish({ state: "failed", message });
+    say("", message);
+    return new Promise(() => {});
+  }
+}
+
+/**
+ * Nothing comes of the run.
+ * @param {string} message
+ */
+function fail(message) {
   publish({ state: "failed", message });
   end();
-  say(message, true);
+  say("", message);
+}
+
+/**
+ * Say what cannot be done. A run that goes on, and what came of one, stay.
+ * @param {unknown} error
+ */
+function refuse(error) {
+  const message = error instanceof Error ? error.message : String(error);
+  const { result } = /** @type {{result?: Result | null}} */ (/** @type {any} */ (window));
+  if (!running && (result?.state ?? "failed") === "failed") publish({ state: "failed", message });
+  trouble.textContent = message;
 }
 
 /** The samplers that are asked for. */
 const wanted = () => forms.slice(0, both.checked ? 2 : 1);
 
-/** Say the command that makes the same picture. */
+/** Say the command that makes the same picture: of the saved input, where the file may give the command other pixels. */
 function describe() {
-  const name = /^\w[\w.-]*$/.test(photo.name) ? photo.name : `'./${photo.name.replaceAll("'", "'\\''")}'`;
+  const file = input?.plain ? photo.name : INPUT;
+  const name = /^\w[\w.-]*$/.test(file) ? file : `'./${file.replaceAll("'", "'\\''")}'`;
   const line = (/** @type {SamplerForm} */ { spec }) =>
     `pidsampler upscale ${name} --model ${model.value} --scheduler '${spec}' --seed ${seed.value} -o out.png`;
-  command.textContent = wanted().map(line).join("\n");
+  const first = input?.plain ? [] : [`# ${INPUT} is what "Save input" writes`];
+  command.textContent = [...first, ...wanted().map(line)].join("\n");
 }
 
 /** The model as the worker wants it. */
@@ -121,7 +155,8 @@ async function take(blob, name, path) {
   input = read;
   shown = [];
   stage.reset(read);
-  for (const button of saveButtons) button.hidden = true;
+  saveButton.hidden = true;
+  saveInputButton.hidden = false;
   const { scale } = catalogue.models[model.value];
   say(`${name} at ${read.width}x${read.height}. The result will be ${read.width * scale}x${read.height * scale}.`);
   describe();
@@ -130,19 +165,19 @@ async function take(blob, name, path) {
 /** @param {string} path */
 async function takeFromServer(path) {
   const example = catalogue.examples.includes(path);
-  await take(await fetchPhoto(example ? `examples/${path}` : path), path.split("/").at(-1) ?? path, path);
+  await take(await fetchPhoto(example ? `examples/${path}` : path), path.split("/").at(-1) || path, path);
 }
 
 /** @param {File | undefined} chosenFile */
 function takeFile(chosenFile) {
   if (!chosenFile) return;
-  take(chosenFile, chosenFile.name, null).catch(fail);
+  take(chosenFile, chosenFile.name, null).catch(refuse);
 }
 
 function run() {
-  if (!input) return fail("There is no photo yet: drop one, or choose an example.");
+  if (!input) return refuse("There is no photo yet: drop one, or choose an example.");
   if (!/^\d{1,20}$/.test(seed.value) || BigInt(seed.value) >= 1n << 64n) {
-    return fail(`The seed is ${seed.value || "empty"}: enter a whole number, 0 to 2^64 - 1.`);
+    return refuse(`The seed is ${seed.value || "empty"}: enter a whole number, 0 to 2^64 - 1.`);
   }
   cancel();
   publish(null);
@@ -202,7 +237,7 @@ function report({ data }) {
   if (data.kind === "progress") {
     const calls = running.tables.reduce((sum, rows) => sum + rows.length, 0);
     bar.value = data.share;
-    say(`Call ${Math.min(calls, 1 + Math.floor(data.share * calls))} of ${calls}`);
+    status.textContent = `Call ${Math.min(calls, 1 + Math.floor(data.share * calls))} of ${calls}`;
     return;
   }
   if (data.kind === "step") {
@@ -232,8 +267,8 @@ function finish(run, { pictures, seconds, threads }) {
   const each = samplers.map(({ spec, calls, seconds: own }) => `${spec}: ${calls} calls, ${own.toFixed(1)} s`);
   const message = `${each.join("; ")}. ${threads} thread${threads > 1 ? "s" : ""}.`;
   end();
-  say(message);
-  for (const button of saveButtons) button.hidden = false;
+  status.textContent = message;
+  saveButton.hidden = false;
   const { image, model: name, seed: number } = run;
   publish({ state: "done", message, image, model: name, seed: number, samplers, threads, seconds: taken });
 }
@@ -253,24 +288,43 @@ async function save({ data, width, height }, name) {
   setTimeout(() => URL.revokeObjectURL(link.href), 1000);
 }
 
-/** Choose what the page's address asks for, and start. */
-async function startFromAddress() {
-  const address = new URLSearchParams(location.search);
-  const asked = ADDRESS.some((name) => address.has(name));
-  for (const select of [model, side]) {
+/**
+ * Choose what the page's address asks for.
+ * @param {URLSearchParams} address
+ */
+function read(address) {
+  both.checked = CHOICES.some((name) => address.has(`${name}2`));
+  second.hidden = !both.checked;
+  seed.value = address.get("seed") ?? seed.value;
+  for (const select of [side, model]) {
     const value = address.get(select.name);
     if (value !== null) choose(select, value);
   }
   for (const each of forms) each.setModel(model.value);
-  both.checked = CHOICES.some((name) => address.has(`${name}2`));
-  second.hidden = !both.checked;
   forms[0].read(address);
-  forms[1].lists.scheduler.value = "heun";
   forms[1].read(address, "2");
-  seed.value = address.get("seed") ?? seed.value;
+}
+
+/** Take the settings and the photo of the page's address, and start. Where one cannot be had there is a photo all the same. */
+async function startFromAddress() {
+  const address = new URLSearchParams(location.search);
+  for (const each of forms) each.setModel(model.value);
+  forms[1].lists.scheduler.value = "heun";
+  forms[1].refresh();
+  /** @type {unknown} */
+  let wrong;
+  try {
+    read(address);
+  } catch (error) {
+    wrong = error;
+  }
   worker.postMessage({ kind: "load", model: chosen() });
-  await takeFromServer(address.get("image") ?? EXAMPLE);
-  if (asked) run();
+  await takeFromServer(address.get("image") ?? EXAMPLE).catch((error) => {
+    wrong ??= error;
+    return input ? undefined : takeFromServer(EXAMPLE);
+  });
+  if (wrong) throw wrong;
+  if (ADDRESS.some((name) => address.has(name))) run();
 }
 
 worker.onmessage = report;
@@ -292,18 +346,29 @@ both.addEventListener("change", () => {
   second.hidden = !both.checked;
 });
 form.addEventListener("change", describe);
-side.addEventListener("change", () => take(photo.blob, photo.name, photo.path).catch(fail));
-examples.addEventListener("change", () => takeFromServer(examples.value).catch(fail));
+side.addEventListener("change", () => input && take(photo.blob, photo.name, photo.path).catch(refuse));
+examples.addEventListener("change", () => takeFromServer(examples.value).catch(refuse));
 element("choose", HTMLButtonElement).addEventListener("click", () => file.click());
 file.addEventListener("change", () => {
   takeFile(file.files?.[0]);
   file.value = "";
 });
-saveButtons[0].addEventListener("click", () =>
-  shown.forEach((picture, i) => void save(picture, `result-${i + 1}.png`)),
-);
-saveButtons[1].addEventListener("click", () => input && save(input, "input.png"));
-addEventListener("keydown", (event) => event.key === "Escape" && cancel());
+saveButton.addEventListener("click", () => shown.forEach((picture, i) => void save(picture, `result-${i + 1}.png`)));
+saveInputButton.addEventListener("click", () => input && save(input, INPUT));
+addEventListener("keydown", (event) => {
+  const { key, target } = event;
+  const inside = (/** @type {string} */ kinds) => target instanceof Element && target.closest(kinds);
+  if (event.ctrlKey || event.altKey || event.metaKey || event.isComposing) return;
+  if (key === "Escape") cancel();
+  if (key === "Enter" && !inside(OWN_ENTER)) {
+    event.preventDefault(); // the form would send itself too
+    if (!event.repeat) run();
+  }
+  if (key in ARROWS && !stage.divider.disabled && !inside(OWN_ARROWS)) {
+    event.preventDefault();
+    stage.move(ARROWS[/** @type {keyof typeof ARROWS} */ (key)]);
+  }
+});
 for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   addEventListener(kind, (event) => {
     event.preventDefault();
@@ -312,4 +377,4 @@ for (const kind of ["dragenter", "dragover", "dragleave", "drop"]) {
   });
 }
 runButton.disabled = false;
-startFromAddress().catch(fail);
+startFromAddress().catch(refuse);

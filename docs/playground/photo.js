@@ -2,12 +2,29 @@
 
 /** @typedef {import("./pixels.js").Picture} Picture */
 
+const HEAD = 1 << 15; // bytes of a file in which its kind is looked for
+
+/**
+ * Tell whether a file is a PNG or JPEG of opaque RGB in 8 bits, without a profile. Where in doubt it is not.
+ * @param {Blob} file
+ */
+async function isPlain(file) {
+  const head = new Uint8Array(await file.slice(0, HEAD).arrayBuffer());
+  const text = new TextDecoder("latin1").decode(head);
+  if (text.slice(1, 4) === "PNG") {
+    return head[24] === 8 && head[25] === 2 && /^(?:(?!iCCP|tRNS|eXIf|acTL).)*IDAT/s.test(text);
+  }
+  const jpeg = head[0] === 0xff && head[1] === 0xd8 && !text.includes("ICC_PROFILE");
+  const frames = [0xc0, 0xc1, 0xc2].map((kind) => [0xff, kind, 0, 17, 8]); // three colors in 8 bits
+  return jpeg && head.some((_, at) => frames.some((frame) => frame.every((byte, i) => byte === head[at + i])));
+}
+
 /**
  * Read a picture file, and reduce it where a side is longer than asked. Transparent parts become white.
  * @param {Blob} file
  * @param {string} name for messages
  * @param {number} longest pixels of the longer side at most
- * @returns {Promise<Picture>}
+ * @returns {Promise<Picture & {plain: boolean}>} plain where the command line takes the same pixels from the file
  */
 export async function readPhoto(file, name, longest) {
   let bitmap;
@@ -27,7 +44,8 @@ export async function readPhoto(file, name, longest) {
   pen.fillStyle = "white";
   pen.fillRect(0, 0, width, height);
   pen.drawImage(bitmap, 0, 0);
-  return { data: pen.getImageData(0, 0, width, height).data, width, height };
+  const { data } = pen.getImageData(0, 0, width, height);
+  return { data, width, height, plain: share === 1 && (await isPlain(file)) };
 }
 
 /**
@@ -35,6 +53,7 @@ export async function readPhoto(file, name, longest) {
  * @param {string} path relative to the page
  */
 export async function fetchPhoto(path) {
+  if (!path) throw new Error("image= names no picture: name an example, or a path on this server.");
   const url = new URL(path, location.href);
   if (url.origin !== location.origin) throw new Error(`${path} is on another server: drop the file instead.`);
   const response = await fetch(url);

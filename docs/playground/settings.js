@@ -31,17 +31,20 @@ export function addOptions(parent, values) {
 }
 
 /**
- * Choose a value of a list.
+ * Choose a value of a list; a number may be written in another way.
  * @param {HTMLSelectElement} select
  * @param {string} value
+ * @param {string} name for messages
  */
-export function choose(select, value) {
-  const found = [...select.options].find((option) => option.value === value);
-  if (!found || found.disabled) {
-    const known = [...select.options].filter((option) => !option.disabled).map((option) => option.value);
-    throw new Error(`${select.name}=${value} cannot be had here: choose ${known.join(", ")}.`);
+export function choose(select, value, name = select.name) {
+  const options = [...select.options].filter((option) => !option.disabled);
+  const same = (/** @type {string} */ known) => known === value || (value !== "" && Number(known) === Number(value));
+  const found = options.find((option) => same(option.value));
+  if (!found) {
+    const known = options.map((option) => option.value);
+    throw new Error(`${name}=${value} cannot be had here: choose ${known.join(", ")}.`);
   }
-  select.value = value;
+  select.value = found.value;
 }
 
 /** The lists of one sampler. */
@@ -133,7 +136,11 @@ export class SamplerForm {
   read(address, suffix = "") {
     for (const name of CHOICES) {
       const value = address.get(name + suffix);
-      if (value !== null && !this.lists[name].disabled) choose(this.lists[name], value);
+      if (value === null) continue;
+      if (this.lists[name].disabled) {
+        throw new Error(`${name + suffix}=${value} cannot be had with ${this.choice.scheduler}: leave it out.`);
+      }
+      choose(this.lists[name], value, name + suffix);
       this.refresh();
     }
   }

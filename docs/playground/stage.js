@@ -50,6 +50,15 @@ export class Stage {
   }
 
   /**
+   * Move the divider.
+   * @param {number} steps to the right
+   */
+  move(steps) {
+    this.divider.stepUp(steps);
+    this.divider.dispatchEvent(new Event("input"));
+  }
+
+  /**
    * Show a picture on a side.
    * @param {Side} side
    * @param {Picture} picture
