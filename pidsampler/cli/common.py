@@ -20,7 +20,7 @@ from ..io.atomic import real_path, remove_leftovers
 from ..io.files import check_outputs
 from ..noise import NOISES
 from ..schedulers.registry import OwnLike, as_scheduler
-from ..schedulers.spec import file_of
+from ..schedulers.spec import file_of, reference
 from ..table import Scheduler
 from .output import say, tell
 
@@ -187,3 +187,12 @@ def chosen_scheduler(arguments: argparse.Namespace, own: OwnLike, *, tables: Map
         options=options,
         tables=tables,
     )
+
+
+def named_table(sampler: str, model: str) -> Scheduler | str:
+    """Return a sampler as it was given, but for "@NAME" its table, which may be one of the model's own."""
+    if reference(sampler) is None:
+        return sampler
+    from ..onnx import model_tables
+
+    return as_scheduler(sampler, tables=model_tables(model))

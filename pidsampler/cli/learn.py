@@ -11,9 +11,7 @@ import attrs
 
 from ..errors import FileError
 from ..io.tables import write_table
-from ..schedulers.registry import as_scheduler
-from ..table import Scheduler
-from .common import GOES_ON, UsageError, check_output_file, checking, duration, resuming
+from .common import GOES_ON, UsageError, check_output_file, checking, duration, named_table, resuming
 from .output import say, tell
 from .progress import progress_bar
 
@@ -118,7 +116,7 @@ def run(arguments: argparse.Namespace) -> int:
             free_start=arguments.free_start,
             joint=arguments.joint,
             most_amplified=arguments.most_amplified,
-            target=_target(arguments),
+            target=named_table(arguments.target, arguments.model),
             paired=arguments.paired,
             biased=arguments.biased,
         )
@@ -164,16 +162,6 @@ def run(arguments: argparse.Namespace) -> int:
     if not arguments.quiet:
         say(f"written to {arguments.output}")
     return 0
-
-
-def _target(arguments: argparse.Namespace) -> Scheduler | str:
-    """The target as it was given, or a table of the model's own by its name."""
-    from ..onnx import model_tables
-
-    target: str = arguments.target
-    if not target.startswith("@"):
-        return target
-    return as_scheduler(target, tables=model_tables(arguments.model))
 
 
 def _elsewhere(arguments: argparse.Namespace, problem: Problem) -> dict[str, Problem]:

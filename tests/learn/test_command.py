@@ -1,6 +1,7 @@
 """`pidsampler learn`, and what uses the table that it writes."""
 
 import json
+import re
 import shutil
 import warnings
 
@@ -9,10 +10,14 @@ import pytest
 from PIL import Image
 
 from pidsampler import Upscaler
+from pidsampler.bench import samplers as timed
 from pidsampler.cli.main import main
 from pidsampler.errors import PidSamplerWarning
+from pidsampler.export.one_graph import compile, described
 from pidsampler.io.tables import read_table
 from pidsampler.onnx import model_hashes
+from pidsampler.study import Study
+from pidsampler.study.report import figures
 
 QUICK = (
     *("--model", "gaussian", "--calls", "2", "--evaluations", "1", "--seeds", "2", "--most-amplified", "100"),
@@ -124,6 +129,34 @@ def test_another_model_warns_and_its_record_says_so(here):
     assert result.record["learnt_for"] == {"model": "gaussian", "this_model": True}
     assert result.record["table"]["history"] == read_table(here / "table.json").history
     assert "learnt_for" not in Upscaler.load("gaussian", "cpu")(here / "a.png", "heun@uniform:2").record
+
+
+def test_another_model_warns_in_all_that_runs_it(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timed, "cache_bytes", lambda backend: 1)
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    table, said = f"@{here / 'table.json'}", "learnt for the model 'gaussian', and this is not the same"
+    with pytest.warns(PidSamplerWarning, match=said):
+        compile("tiny", table, size=(64, 64), output="other.onnx")
+    assert described("other.onnx").record["learnt_for"] == {"model": "gaussian", "this_model": False}
+    assert main(["inspect", "other.onnx"]) == 0
+    assert re.search("^learnt for +gaussian, another one$", capsys.readouterr().out, re.M)
+    with pytest.warns(PidSamplerWarning, match=f"table.json was {said}"):
+        timed.steps([table], model="tiny", side=64, rounds=6)
+    study = {"preset": {"images": str(here / "a.png"), "scheduler": table}, "measures": ["consistency"]}
+    with pytest.warns(PidSamplerWarning, match=f"the table of tiny was {said}"):
+        result = Study(**study, axes={"model": ["gaussian", "tiny"]}).run("both", device="cpu")
+    assert "tiny (preset) (of another model) |" in result.summary()
+    assert "| gaussian |" in result.summary()
+    assert "learnt for another model than this one" in result.summary()
+    assert said in result.report.read_text()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        timed.steps([table], side=64, rounds=6)
+        timed.steps([table], model=Upscaler.load("gaussian", "cpu"), side=64, rounds=6)
+        compile("gaussian", table, size=(64, 64), output="same.onnx")
+        study["preset"]["model"] = "gaussian"
+        assert "another model" not in Study(**study).run("same", device="cpu").summary()
 
 
 def test_a_table_of_the_model_is_a_target(here, learn, tmp_path, repository):
