@@ -72,7 +72,7 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
     if command is None:
         return text
     for action in command.option_actions():
-        name, option = action.dest, action.option_strings[-1]
+        name, option = action.dest, next(one for one in action.option_strings[::-1] if not one.startswith("--no-"))
         if action.nargs in (0, "?"):  # it may stand without a value
             text = re.sub(rf"\b{name}=True\b", option, text)
             text = re.sub(rf"\b{name}=False\b", f"leave {option} out", text)

@@ -64,7 +64,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="for each image (default: %(default)s)")
     parser.add_argument(
-        "--evaluations", type=int, default=40, metavar="N", help="most lists to try (default: %(default)s)"
+        "--evaluations",
+        type=int,
+        default=40,
+        metavar="N",
+        help="most lists to try; half as many for the best known sampler (default: %(default)s)",
     )
     parser.add_argument(
         "--joint",
@@ -105,11 +109,10 @@ def run(arguments: argparse.Namespace) -> int:
     from ..search.problem import Problem
 
     with checking():
-        calls = arguments.calls
         learning = Learning(
-            calls=calls,
+            calls=arguments.calls,
             timesteps=arguments.timesteps,
-            history=min(calls, 64) if arguments.history == "all" else int(arguments.history),
+            history=arguments.history if arguments.history == "all" else int(arguments.history),
             ridge=arguments.ridge,
             seeds=arguments.seeds,
             evaluations=arguments.evaluations,

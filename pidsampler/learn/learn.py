@@ -42,7 +42,7 @@ from .runs import OnCall, Told, described, flights
 from .solved import Followed, Judged, judged, sharpen
 from .solver import LinearSolver
 from .targets import ODE, Measured, Target, consistency, target_of
-from .weights import least_squares
+from .weights import ALL, least_squares, most_predictions
 
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
 _MOST_SEEDS = 1024  # of an image, all in memory at once
@@ -89,7 +89,7 @@ class Learning:
     Args:
         calls: Model calls.
         timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
-        history: The most predictions before its own that a row weighs; all there are is `calls`.
+        history: The most predictions before its own that a row weighs, 0..64; "all" becomes `calls`.
         ridge: How much large weights count against the fit, relative to what they weigh. 0 fits the runs best, and
             generalises least.
         seeds: Number of seeds for each image fitted to, and of others for each held out.
@@ -114,7 +114,7 @@ class Learning:
 
     calls: int = field(whole, low=1, high=_MOST_CALLS)
     timesteps: tuple[float, ...] | None = field(_list, optional=True, default=None)
-    history: int = field(whole, low=0, high=_MOST_CALLS, default=3)
+    history: int = field(most_predictions, default=3)
     ridge: float = field(number, low=0, default=_RIDGE)
     seeds: int = field(whole, low=1, high=_MOST_SEEDS, default=4)
     evaluations: int = field(whole, low=0, high=_MOST_LISTS, default=150)
@@ -126,6 +126,8 @@ class Learning:
     biased: bool = field(flag, default=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.history == ALL:
+            object.__setattr__(self, "history", self.calls)
         if self.paired and self.calls % 2:
             raise ConfigError(f"calls={self.calls} cannot come in pairs: pass an even number, or paired=False")
         if self.measure is not None:
@@ -134,9 +136,10 @@ class Learning:
                 what = f"{name}={getattr(self, name)} is of a fit to runs, but the target is a measure"
                 raise ConfigError(f"{what}: leave one of them out")
         if self.timesteps is not None and (steps := len(self.timesteps) - 1) != self.calls:
-            raise ConfigError(f"the list has {steps} steps, but calls={self.calls}: pass one of as many")
-        if self.timesteps is not None and self.joint:
-            raise ConfigError(f"joint={self.joint} moves times, but timesteps keeps them: leave one of them out")
+            raise ConfigError(f"timesteps has {steps} steps, but calls={self.calls}: pass calls={steps}, or others")
+        if self.timesteps is not None and (self.joint or self.free_start):
+            what = f"joint={self.joint}" if self.joint else "free_start=True"
+            raise ConfigError(f"{what} moves times, but timesteps keeps them: leave one of them out")
 
     @property
     def measure(self) -> Measure | None:

@@ -98,6 +98,16 @@ def test_it_is_shown(here, capsys):
     assert shown[shown.index("") - 1].startswith("versions: pidsampler=")
 
 
+def test_a_fit_to_a_measure_states_no_error_of_a_solution(learn, tmp_path, capsys):
+    table = tmp_path / "table.json"
+    assert learn("-o", str(table), "--target", "consistency", "--evaluations", "0")[0] == 0
+    assert read_table(table).history["error_of_reference"] == 0
+    assert main(["table", f"@{table}"]) == 0
+    shown = capsys.readouterr().out
+    assert "\nheld out 2 runs of b.png\n" in shown
+    assert "error of the solution" not in shown
+
+
 def test_a_history_of_a_stranger_is_shown_whatever_it_is(here, capsys):
     data = json.loads((here / "table.json").read_text())
     strange = {
@@ -222,7 +232,12 @@ def test_a_report_and_times_to_keep(here, learn):
         (("-o", "a.png", "--overwrite"), 1, "a.png"),
         (("-o", "none/table.json"), 1, "expected a file's name in a folder that exists"),
         (("-o", "x.json", "--calls", "0"), 2, "--calls 0 must be a whole number in 1..64"),
-        (("-o", "x.json", "--timesteps", "0.9,0.5,0.1,0"), 2, "the list has 3 steps, but --calls 2"),
+        (("-o", "x.json", "--timesteps", "0.9,0.5,0.1,0"), 2, "timesteps has 3 steps, but --calls 2: pass --calls 3"),
+        (
+            ("-o", "x.json", "--timesteps", "0.9,0.5,0", "--free-start"),
+            2,
+            "--free-start moves times, but timesteps keeps",
+        ),
         (("-o", "x.json", "--history", "4"), 2, "invalid choice"),
         (("-o", "x.json", "--target", "psrn"), 2, "unknown target 'psrn': did you mean 'psnr'"),
         (("-o", "x.json", "--target", "flow-sde@pid"), 2, "draws noise"),
