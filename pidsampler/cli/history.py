@@ -25,6 +25,7 @@ def history_lines(history: Mapping[str, Any] | None) -> list[str]:
     said = _Said(told)
     lines = [
         said.line("made by {} for the model {}", ("made_by",), ("model", "name")),
+        said.line("with guidance {}", ("model", "guidance")),
         said.line("settings: {}", ("settings",)),
         said.line("times moved from {}", ("times_moved_from",)),
         said.line("fitted to {}, error {}", ("fitted_to",), ("error_fitted_to",)),

@@ -381,7 +381,7 @@ class Learning:
         return {
             "made_by": f"pidsampler {__version__} learn",
             "versions": {"pidsampler": __version__, "numpy": np.__version__},
-            "model": {"name": problem.name, "sha256": dict(problem.hashes)},
+            "model": {"name": problem.name, "sha256": dict(problem.hashes), **problem.conditions},
             "settings": self._settings,
             "fitted_to": described(seen),
             "held_out": described(unseen),

@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import wholes
 from PIL import Image
 
 from pidsampler import Upscaler
@@ -16,6 +17,7 @@ from pidsampler.errors import PidSamplerWarning
 from pidsampler.export.one_graph import compile, described
 from pidsampler.io.tables import read_table
 from pidsampler.onnx import model_hashes
+from pidsampler.search.problem import Problem
 from pidsampler.study import Study
 from pidsampler.study.report import figures
 
@@ -182,6 +184,35 @@ def test_a_table_of_the_model_is_a_target(here, learn, tmp_path, repository):
     assert read_table(tmp_path / "t.json").history["settings"]["target"] == "@mine"
     code, _, err = learn("-o", str(tmp_path / "u.json"), "--target", "@none")
     assert (code, "none" in err) == (2, True)
+
+
+def test_a_guidance_to_learn_at(here, learn, capsys):
+    words = "--backbone flux --type 2kto4k_v1pt5_undistilled --target onnx --caption input"
+    teacher = wholes.exported(here / "teacher", words)
+    caption = np.random.default_rng(0).standard_normal(Upscaler.load(teacher, "cpu").model.contract.caption)
+    np.save(here / "c.npy", caption.astype(np.float32))
+    x, found = np.random.default_rng(1).standard_normal((1, 3, 64, 64), np.float32), {}
+    for scale in (0.0, 1.0, 3.0, None):
+        problem = Problem.of_model(teacher, [here / "a.png"], device="cpu", caption=caption, guidance=scale)
+        problem.subjects[0].denoiser.predict(x, 0.5, out := np.empty_like(x))
+        found[problem.conditions.get("guidance", 1.0)] = out
+    assert [*found] == [0.0, 1.0, 3.0, 5.0]  # the last one is the model's own
+    for scale, out in found.items():
+        np.testing.assert_allclose(out, found[0.0] + scale * (found[1.0] - found[0.0]), rtol=0, atol=1e-4)
+    options = ("--model", str(teacher), "--calls", "1", "--evaluations", "0", "--target", "flow-ode@uniform:2")
+    told = ("--caption", str(here / "c.npy"), "--guidance", "3")
+    assert learn(*options, *told, "-o", str(here / "g3.json"))[0] == 0
+    model = read_table(here / "g3.json").history["model"]
+    assert (model["guidance"], model["caption"]["shape"]) == (3.0, [*caption.shape])
+    assert main(["table", f"@{here / 'g3.json'}"]) == 0
+    assert "with guidance 3" in capsys.readouterr().out.splitlines()
+    for wrong, message in (
+        ((*options, "--guidance", "3"), "leads towards a caption, but none is given"),
+        (("--guidance", "3"), "guidance needs a network with a caption, but"),
+        ((*options, "--caption", str(here / "none.npy")), "cannot read"),
+    ):
+        code, _, err = learn(*wrong, "-o", str(here / "x.json"))
+        assert (code in (1, 2), message in err) == (True, True), err
 
 
 def test_crops_are_said(here, learn):
