@@ -663,6 +663,9 @@ CALLS |= {
         "device": Takes("cpu"),
         "reduce": flag(),
         "crop": Takes(None),
+        "caption": Takes(None),
+        "guidance": number_(1.0),
+        "negative": Takes(None),
     },
     "search.problem.Problem.sampled": {
         **SAMPLED_BY,

@@ -35,8 +35,9 @@ def text(results):
 def section(results, model):
     """Return the table of a model."""
     rows = [row for row in results if row["model"] == model]
-    columns = [name for name in COLUMNS if name in rows[0]["measures"]]
-    heads = ["calls", "row", "sampler", *(COLUMNS[name][0] for name in columns), "amplification", "seconds", "commit"]
+    columns = [name for name in COLUMNS if any(name in row["measures"] for row in rows)]
+    heads = ["calls", "row", "sampler", *(COLUMNS[name][0] for name in columns), "amplification", "seconds"]
+    heads += ["commit", "author"]
     lines = [f"## `{model}`", "", f"| {' | '.join(heads)} |", "|" + "---|" * len(heads)]
     order = list(ENTRIES)
     known = {row["calls"]: row for row in rows if row["entry"] == "named"}
@@ -46,13 +47,12 @@ def section(results, model):
 
     for row in sorted(rows, key=place):
         cells = [cell(row, known.get(row["calls"]), name) for name in columns]
-        by = "" if row["author"] == "the pidsampler authors" else f", by {row['author']}"
-        head = [str(row["calls"]), ENTRIES.get(row["entry"], row["entry"]) + by, f"`{row['sampler']}`"]
+        head = [str(row["calls"]), ENTRIES.get(row["entry"], row["entry"]), f"`{row['sampler']}`"]
         tail = [
             "" if row[name] is None else form.format(row[name])
             for name, form in (("amplification", "{:.2g}"), ("seconds", "{:.0f}"))
         ]
-        lines.append(f"| {' | '.join([*head, *cells, *tail, row['commit']])} |")
+        lines.append(f"| {' | '.join([*head, *cells, *tail, row['commit'], row['author']])} |")
     return "\n".join(lines) + "\n"
 
 

@@ -17,8 +17,9 @@ from ..denoiser import Denoiser, DenoiserLike, Pair, as_denoiser
 from ..errors import ConfigError, unknown_name
 from ..sampler import sample, start
 from ..schedulers.making import SamplerLike, sampler_name
-from ..schedulers.registry import get_scheduler
+from ..schedulers.registry import as_scheduler
 from ..table import Row, StepTable, as_table
+from ..upscale.learnt import learnt_for, warn_of_another_model
 from ..values import items, shown, whole, word
 from ..version import __version__
 from .peers import SEED, Array, Step, StepImplementation, check, ours
@@ -68,7 +69,8 @@ def steps(
     the formula.
 
     Args:
-        samplers: In any form of `get_scheduler`; without a list over `timesteps.pid()`.
+        samplers: In any form of `get_scheduler`; without a list over `timesteps.pid()`. "@NAME" may be one of the
+            model's own tables.
         against: Sampler that each is compared with; it may be among them.
         model: To time a run with the network too: a name or folder, a loaded Upscaler, or a denoiser.
         side: Pixels a side of the square result, 1..16384.
@@ -82,7 +84,8 @@ def steps(
     Raises:
         PidSamplerError: An argument is not as described, a row does not do what its formula says, or the model failed.
     """
-    subjects = [_Subject.of(sampler) for sampler in items("samplers", samplers, words="samplers")]
+    tables = tables_of(model)
+    subjects = [_Subject.of(sampler, tables) for sampler in items("samplers", samplers, words="samplers")]
     place = _Place(get_backend(backend), types=word("dtype", dtype), side=whole("side", side, low=1, high=_MOST_SIDE))
     if rounds is None:
         rounds = ROUNDS if model is None else WITH_MODEL
@@ -91,9 +94,11 @@ def steps(
     if against is not None:
         if all(one.given == against for one in subjects):
             raise ConfigError(f"against={shown(against)} is all that is to be timed: name another sampler beside it")
-        base = next((one for one in subjects if one.given == against), None) or _Subject.of(against)
+        base = next((one for one in subjects if one.given == against), None) or _Subject.of(against, tables)
         subjects += [] if base in subjects else [base]
     names = _names(subjects)
+    for name, subject in zip(names, subjects, strict=True):
+        warn_of_another_model(_learnt_for(subject.table, model), name, stacklevel=2)
     with place.backend.active():
         found = place.timed(dict(zip(names, subjects, strict=True)), _networks(model, place), rounds)
     return found if base is None else _compared(found, names[subjects.index(base)])
@@ -156,8 +161,8 @@ class _Subject:
     about: Mapping[str, Any]
 
     @classmethod
-    def of(cls, sampler: SamplerLike) -> _Subject:
-        made = get_scheduler(sampler)
+    def of(cls, sampler: SamplerLike, tables: Mapping[str, Path] | None = None) -> _Subject:
+        made = as_scheduler(sampler, partial=True, tables=tables)
         package, _, family = type(made).__module__.rpartition(".")
         eta = getattr(made, "eta", None)
         about = {
@@ -176,6 +181,31 @@ def _names(subjects: Sequence[_Subject]) -> list[str]:
         met[name] = met.get(name, 0) + 1
         names.append(name if met[name] == 1 else f"{name} #{met[name]}")
     return names
+
+
+def tables_of(model: str | Path | Upscaler | DenoiserLike | None) -> dict[str, Path]:
+    """Return the files of a model's own tables by name; none of what is no model folder's.
+
+    Raises:
+        PidSamplerError: There is no such model, or its manifest is not valid.
+    """
+    from ..onnx import model_tables
+    from ..upscale.upscaler import Upscaler
+
+    if isinstance(model, str | Path):
+        return model_tables(model)
+    return model.model.contract.tables if isinstance(model, Upscaler) else {}
+
+
+def _learnt_for(table: StepTable, model: str | Path | Upscaler | DenoiserLike | None) -> dict[str, Any] | None:
+    """For which model a table was learnt; None where it was not, or no model runs it."""
+    from ..onnx import model_hashes
+    from ..upscale.upscaler import Upscaler
+
+    if model is None or table.history is None:
+        return None
+    hashes = model_hashes(model) if isinstance(model, str | Path) else {}
+    return learnt_for(table, model.model.hashes if isinstance(model, Upscaler) else hashes)
 
 
 class _Timed:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from contextlib import nullcontext
 from fnmatch import fnmatchcase
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ..backends import Backend, get_backend
 from ..errors import ConfigError, PidSamplerError, unknown_name
-from ..schedulers.registry import get_scheduler
+from ..schedulers.registry import as_scheduler
 from ..table import as_table
 from ..values import shown, whole
 from .common import OK, checking
@@ -33,7 +34,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "samplers",
         nargs="*",
         metavar="SPEC",
-        help="time these samplers' rows and runs, at 1024 in float32: heun@uniform:8, FILE.py:NAME, @table.json",
+        help="time these samplers' rows and runs, at 1024 in float32: heun@uniform:8, FILE.py:NAME, @table.json, or "
+        "@NAME of the model's own tables",
     )
     parser.add_argument("--against", metavar="SPEC", help="compare each with this sampler, with a 95 %% interval")
     parser.add_argument("--model", metavar="MODEL", help="time a run by this model too: a bundled name or a folder")
@@ -134,7 +136,7 @@ def _time_samplers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     from ..bench import steps
     from ..bench.ratios import LEAST
     from ..bench.rows import COLUMNS, appending, check_columns, machine
-    from ..bench.samplers import MOST_ROUNDS, types_of
+    from ..bench.samplers import MOST_ROUNDS, tables_of, types_of
 
     with checking():
         for name in ("variants", "peers"):
@@ -142,9 +144,10 @@ def _time_samplers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
                 raise ConfigError(f"--{name} is for the package's own rows: leave it out, or the SPEC")
         if arguments.output is not None:
             check_columns(arguments.output)
+        tables = tables_of(arguments.model)
         for name, specs in (("SPEC", arguments.samplers), ("--against", filter(None, [arguments.against]))):
             for spec in specs:
-                _check_sampler(name, spec)
+                _check_sampler(name, spec, tables)
         if arguments.rounds is not None:
             whole("rounds", arguments.rounds, low=LEAST, high=MOST_ROUNDS)
         backend = _backend(arguments.device)
@@ -170,9 +173,9 @@ def _time_samplers(arguments: argparse.Namespace) -> list[dict[str, Any]]:
     return rows
 
 
-def _check_sampler(name: str, spec: str) -> None:
+def _check_sampler(name: str, spec: str, tables: Mapping[str, Path]) -> None:
     try:
-        as_table(get_scheduler(spec))
+        as_table(as_scheduler(spec, partial=True, tables=tables))
     except PidSamplerError as error:
         raise ConfigError(f"{name} {spec}: {error}") from error
 

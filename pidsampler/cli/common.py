@@ -20,7 +20,7 @@ from ..io.atomic import real_path, remove_leftovers
 from ..io.files import check_outputs
 from ..noise import NOISES
 from ..schedulers.registry import OwnLike, as_scheduler
-from ..schedulers.spec import file_of
+from ..schedulers.spec import file_of, reference
 from ..table import Scheduler
 from .output import say, tell
 
@@ -72,7 +72,7 @@ def as_typed(text: str, arguments: argparse.Namespace | None) -> str:
     if command is None:
         return text
     for action in command.option_actions():
-        name, option = action.dest, action.option_strings[-1]
+        name, option = action.dest, next(one for one in action.option_strings[::-1] if not one.startswith("--no-"))
         if action.nargs in (0, "?"):  # it may stand without a value
             text = re.sub(rf"\b{name}=True\b", option, text)
             text = re.sub(rf"\b{name}=False\b", f"leave {option} out", text)
@@ -187,3 +187,12 @@ def chosen_scheduler(arguments: argparse.Namespace, own: OwnLike, *, tables: Map
         options=options,
         tables=tables,
     )
+
+
+def named_table(sampler: str, model: str) -> Scheduler | str:
+    """Return a sampler as it was given, but for "@NAME" its table, which may be one of the model's own."""
+    if reference(sampler) is None:
+        return sampler
+    from ..onnx import model_tables
+
+    return as_scheduler(sampler, tables=model_tables(model))

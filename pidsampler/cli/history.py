@@ -19,9 +19,13 @@ def history_lines(history: Mapping[str, Any] | None) -> list[str]:
     Args:
         history: `StepTable.history`.
     """
-    said = _Said(history or {})
+    told = {**(history or {})}
+    if told.get("error_of_reference") == 0:  # a measure and a run have none, and some solutions are exact
+        del told["error_of_reference"]
+    said = _Said(told)
     lines = [
         said.line("made by {} for the model {}", ("made_by",), ("model", "name")),
+        said.line("with guidance {}", ("model", "guidance")),
         said.line("settings: {}", ("settings",)),
         said.line("times moved from {}", ("times_moved_from",)),
         said.line("fitted to {}, error {}", ("fitted_to",), ("error_fitted_to",)),

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import attrs
 
 from ..errors import FileError
 from ..io.tables import write_table
-from ..schedulers.registry import as_scheduler
-from ..table import Scheduler
-from .common import GOES_ON, UsageError, check_output_file, checking, duration, resuming
+from .common import GOES_ON, UsageError, check_output_file, checking, duration, named_table, resuming
 from .output import say, tell
 from .progress import progress_bar
 
@@ -66,7 +65,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seeds", type=int, default=1, metavar="N", help="for each image (default: %(default)s)")
     parser.add_argument(
-        "--evaluations", type=int, default=40, metavar="N", help="most lists to try (default: %(default)s)"
+        "--evaluations",
+        type=int,
+        default=40,
+        metavar="N",
+        help="most lists to try; half as many for the best known sampler (default: %(default)s)",
     )
     parser.add_argument(
         "--joint",
@@ -90,6 +93,18 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="try the table on other things too: the held-out pictures at twice the crop, and other bundled models",
     )
+    parser.add_argument(
+        "--caption",
+        type=Path,
+        metavar="FILE",
+        help=".npy of its embedding for all pictures, for a model that takes one",
+    )
+    parser.add_argument(
+        "--guidance", type=float, metavar="S", help="on the caption, from 0; 1 is none (default: the model's own)"
+    )
+    parser.add_argument(
+        "--negative", type=Path, metavar="FILE", help=".npy to lead away from (default: as without a caption)"
+    )
     parser.add_argument("--device", default="auto", help="auto, cpu or cuda (default: %(default)s)")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing FILE")
     parser.add_argument("--dry-run", action="store_true", help="say what would be run and how long it takes, only")
@@ -102,23 +117,23 @@ def run(arguments: argparse.Namespace) -> int:
     Raises:
         PidSamplerError: An argument is not as it should be, or the fit failed or was refused.
     """
+    from ..io import captions
     from ..learn import Learning, matrix
     from ..search.journal import Journal
     from ..search.problem import Problem
 
     with checking():
-        calls = arguments.calls
         learning = Learning(
-            calls=calls,
+            calls=arguments.calls,
             timesteps=arguments.timesteps,
-            history=min(calls, 64) if arguments.history == "all" else int(arguments.history),
+            history=arguments.history if arguments.history == "all" else int(arguments.history),
             ridge=arguments.ridge,
             seeds=arguments.seeds,
             evaluations=arguments.evaluations,
             free_start=arguments.free_start,
             joint=arguments.joint,
             most_amplified=arguments.most_amplified,
-            target=_target(arguments),
+            target=named_table(arguments.target, arguments.model),
             paired=arguments.paired,
             biased=arguments.biased,
         )
@@ -126,10 +141,21 @@ def run(arguments: argparse.Namespace) -> int:
         raise UsageError("--matrix is of distances to the ODE's solution, but the target is a measure: leave one out")
     check_output_file(arguments)
     reduce = learning.measure is not None and "reference" in learning.measure.needs
+    with checking():
+        given = {
+            name: None if (path := getattr(arguments, name)) is None else captions.read(path)
+            for name in ("caption", "negative")
+        }
     problem = Problem.of_model(
-        arguments.model, arguments.images, device=arguments.device, reduce=reduce, crop=arguments.crop
+        arguments.model,
+        arguments.images,
+        device=arguments.device,
+        reduce=reduce,
+        crop=arguments.crop,
+        guidance=arguments.guidance,
+        **given,
     )
-    elsewhere = _elsewhere(arguments, problem) if arguments.matrix else {}
+    elsewhere = _elsewhere(arguments, problem, given) if arguments.matrix else {}
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
@@ -166,23 +192,19 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def _target(arguments: argparse.Namespace) -> Scheduler | str:
-    """The target as it was given, or a table of the model's own by its name."""
-    from ..onnx import model_tables
+def _elsewhere(arguments: argparse.Namespace, problem: Problem, given: Mapping[str, Any]) -> dict[str, Problem]:
+    """What a table is tried on beside what was held out: the same pictures, larger, and by other models.
 
-    target: str = arguments.target
-    if not target.startswith("@"):
-        return target
-    return as_scheduler(target, tables=model_tables(arguments.model))
-
-
-def _elsewhere(arguments: argparse.Namespace, problem: Problem) -> dict[str, Problem]:
-    """What a table is tried on beside what was held out: the same pictures, larger, and by other models."""
+    The bundled models take no caption: where there is one, they are left out.
+    """
     from ..onnx import bundled_models
     from ..search.problem import Problem
 
     pictures = [subject.name for subject in problem.subjects[1::2] or problem.subjects]
     crop, others = arguments.crop, [name for name in bundled_models() if name != arguments.model]
     made = partial(Problem.of_model, pictures=pictures, device=arguments.device)
-    larger = {f"{2 * crop}x{2 * crop}": made(arguments.model, crop=2 * crop)} if crop else {}
+    large = partial(made, arguments.model, guidance=arguments.guidance, **given)
+    larger = {f"{2 * crop}x{2 * crop}": large(crop=2 * crop)} if crop else {}
+    if problem.conditions:
+        return larger
     return {**larger, **{f"model {name}": made(name, crop=crop) for name in others}}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ..errors import FileError
 from ..io.times import write_list
-from .common import GOES_ON, check_output_file, duration, resuming
+from .common import GOES_ON, check_output_file, duration, named_table, resuming
 from .output import say, tell
 from .progress import event, progress_bar
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     output = arguments.output
     search = Search(
-        arguments.scheduler,
+        named_table(arguments.scheduler, arguments.model),
         arguments.calls,
         measure=arguments.measure,
         seeds=arguments.seeds,

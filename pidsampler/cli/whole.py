@@ -73,6 +73,9 @@ def inspect(path: Path) -> int:
         )
     record = whole.record
     rows += [[name, str(record[name])] for name in ("scheduler", "guidance", "noise_frame") if record[name] is not None]
+    if isinstance(learnt := record.get("learnt_for"), dict):
+        this = "this one" if learnt.get("this_model") else "another one"
+        rows.append(["learnt for", f"{learnt.get('model')}, {this}"])
     rows.append(["timesteps", ", ".join(f"{t:.6g}" for t in whole.table.times)])
     rows.append(["model calls", str(whole.calls)])
     rows.append(["operators", ", ".join(["ONNX's", *whole.domains])])

@@ -18,6 +18,7 @@ from ..onnx.whole import Port, Whole, read_whole
 from ..schedulers.making import SamplerLike
 from ..table import Row, StepTable
 from ..upscale.guidance import negative_for
+from ..upscale.learnt import warn_of_another_model
 from ..upscale.options import Options
 from ..upscale.record import sampler_record
 from ..upscale.resolve import Resolved, resolve
@@ -85,7 +86,8 @@ def compile(
     files = ModelFiles(model)
     check_target(path, files, overwrite=overwrite)
     maker = _Maker(files, _frame(files, wanted), noise=noise, output_type=output_type)
-    graph = maker.made(options, is_input=is_input)
+    graph, record = maker.made(options, is_input=is_input)
+    warn_of_another_model(record.get("learnt_for"), stacklevel=2)
     write(graph, path, files=files)
     return path
 
@@ -138,7 +140,8 @@ class _Maker:
         self.drawn: dict[tuple[int, int], Value] = {}
         self.philox: Philox | None = None
 
-    def made(self, options: Options, *, is_input: bool) -> Graph:
+    def made(self, options: Options, *, is_input: bool) -> tuple[Graph, dict[str, Any]]:
+        """The graph, and what it says of model and sampler."""
         contract, g = self.contract, self.g
         if is_input and contract.caption is not None:  # one that stands for all
             options = attrs.evolve(options, caption=np.zeros(contract.caption, np.float32))
@@ -168,8 +171,7 @@ class _Maker:
 
         x = unrolled(g, table, network=network, noise=self._normal)
         self._picture(x)
-        self._describe(options, resolved, is_input=is_input)
-        return g
+        return g, self._describe(options, resolved, is_input=is_input)
 
     def _input(self, name: str, dtype: Any, shape: Axes, what: str) -> Value:
         self.inputs.append(Port(name, type=np.dtype(dtype).name, shape=shape, what=what))
@@ -285,8 +287,8 @@ class _Maker:
         dtype = np.dtype(dtype)
         return value if dtype == np.dtype(of) else self.g("Cast", value, to=data_type(dtype))
 
-    def _describe(self, options: Options, resolved: Resolved, *, is_input: bool) -> None:
-        """What the file says of itself."""
+    def _describe(self, options: Options, resolved: Resolved, *, is_input: bool) -> dict[str, Any]:
+        """Say in the file what it is; what it says of model and sampler."""
         record = sampler_record(options, resolved=resolved, model=self.files)
         del record["table"]
         if is_input:
@@ -306,6 +308,7 @@ class _Maker:
             drifts=self.contract.drifts,
             domains=tuple(sorted({domain for graph in self.files.graphs for domain in graph.domains})),
         ).to_metadata()
+        return record
 
 
 def _check(table: StepTable) -> None:

@@ -51,6 +51,11 @@ def rounds_of(joint: int) -> int:
     return _FEW_STEPS * (joint + 1) + _MORE_STEPS * _finalists(joint + 1) if joint else 0
 
 
+def ridges_of(ridge: float, *, several: bool) -> list[float]:
+    """Return the ridges to begin with: with several of them several solvers are found, of which the best is better."""
+    return [ridge, ridge / 10, ridge / 100] if several and ridge else [ridge]
+
+
 def _finalists(lists: int) -> int:
     return min(-(-lists // 3), _FINALISTS)
 

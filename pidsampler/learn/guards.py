@@ -33,17 +33,11 @@ class _Changed:
         self._flight.add_noise(x, draw=draw, size=size)
 
 
-def amplification(flights: Sequence[Flight], solver: LinearSolver, *, courses: Sequence[Course]) -> float:
-    """Return the RMS change of the result over the RMS of white noise put on every x0.
-
-    Args:
-        flights: The flights.
-        solver: The solver.
-        courses: The flights by the solver, undisturbed.
-    """
+def amplification(flights: Sequence[Flight], solver: LinearSolver) -> float:
+    """Return the RMS change of the result over the RMS of white noise put on every x0."""
     changes = []
-    for flight, course in zip(flights, courses, strict=True):
-        other = Course(_Changed(flight, _with_noise), solver)
+    for flight in flights:
+        course, other = Course(flight, solver), Course(_Changed(flight, _with_noise), solver)
         changes.append(rms(other.end - course.end))
     return float(np.sqrt(np.mean(np.square(changes)))) / _SIZE
 

@@ -172,6 +172,8 @@ class Point:
 
     def _slope(self, solver: LinearSolver, row: int, change: float) -> Vector:
         """The derivative of all ends, from a solver that differs from `row` on."""
+        if not change:  # lost in the rounding of a huge weight, which then stays
+            return np.zeros(len(self._off))
         return (self._ends.off([course.other(solver, row) for course in self._courses]) - self._off) / change
 
 

@@ -31,7 +31,7 @@ from ..study.measures.base import Measure
 from ..study.statistics import interval
 from ..table.step_table import MOST_HISTORY
 from ..values import callback, field, flag, instance, number, whole
-from .fitting import Fitting, rounds_of
+from .fitting import Fitting, ridges_of, rounds_of
 from .flights import Course, Flight
 from .forms import starts
 from .guards import amplification, in_bfloat16
@@ -42,7 +42,7 @@ from .runs import OnCall, Told, described, flights
 from .solved import Followed, Judged, judged, sharpen
 from .solver import LinearSolver
 from .targets import ODE, Measured, Target, consistency, target_of
-from .weights import least_squares
+from .weights import ALL, least_squares, most_predictions
 
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
 _MOST_SEEDS = 1024  # of an image, all in memory at once
@@ -50,7 +50,6 @@ _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
 _TIMED = 3  # calls, for an estimate
 _JOINT, _FLOW_JOINT = 2, 30  # lists
-_FLOW_RIDGES = 1.0, 0.1, 0.01  # shares of the ridge
 _RIDGE = 1e-2
 _LETTERS_A_RUN, _OTHER_LETTERS = 32, 20_000  # of a history: each run's error, and all beside the runs
 _RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
@@ -90,7 +89,7 @@ class Learning:
     Args:
         calls: Model calls.
         timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
-        history: The most predictions before its own that a row weighs; all there are is `calls`.
+        history: The most predictions before its own that a row weighs, 0..64; "all" becomes `calls`.
         ridge: How much large weights count against the fit, relative to what they weigh. 0 fits the runs best, and
             generalizes least.
         seeds: Number of seeds for each image fitted to, and of others for each held out.
@@ -115,7 +114,7 @@ class Learning:
 
     calls: int = field(whole, low=1, high=_MOST_CALLS)
     timesteps: tuple[float, ...] | None = field(_list, optional=True, default=None)
-    history: int = field(whole, low=0, high=_MOST_CALLS, default=3)
+    history: int = field(most_predictions, default=3)
     ridge: float = field(number, low=0, default=_RIDGE)
     seeds: int = field(whole, low=1, high=_MOST_SEEDS, default=4)
     evaluations: int = field(whole, low=0, high=_MOST_LISTS, default=150)
@@ -127,6 +126,8 @@ class Learning:
     biased: bool = field(flag, default=False)
 
     def __attrs_post_init__(self) -> None:
+        if self.history == ALL:
+            object.__setattr__(self, "history", self.calls)
         if self.paired and self.calls % 2:
             raise ConfigError(f"calls={self.calls} cannot come in pairs: pass an even number, or paired=False")
         if self.measure is not None:
@@ -135,9 +136,10 @@ class Learning:
                 what = f"{name}={getattr(self, name)} is of a fit to runs, but the target is a measure"
                 raise ConfigError(f"{what}: leave one of them out")
         if self.timesteps is not None and (steps := len(self.timesteps) - 1) != self.calls:
-            raise ConfigError(f"the list has {steps} steps, but calls={self.calls}: pass one of as many")
-        if self.timesteps is not None and self.joint:
-            raise ConfigError(f"joint={self.joint} moves times, but timesteps keeps them: leave one of them out")
+            raise ConfigError(f"timesteps has {steps} steps, but calls={self.calls}: pass calls={steps}, or others")
+        if self.timesteps is not None and (self.joint or self.free_start):
+            what = f"joint={self.joint}" if self.joint else "free_start=True"
+            raise ConfigError(f"{what} moves times, but timesteps keeps them: leave one of them out")
 
     @property
     def measure(self) -> Measure | None:
@@ -155,7 +157,7 @@ class Learning:
             PidSamplerError: There would be fewer than two runs to compare on, or more than a history can name; or the
                 measure does not apply.
         """
-        seen, unseen = split(_checked(problem), self.seeds)
+        seen, unseen = split(instance("problem", problem, kind=Problem, words="a Problem"), self.seeds)
         target = self._aim(problem)
         return self._extent(problem, seen, unseen, target=target, known=self._known(problem, target))
 
@@ -180,7 +182,7 @@ class Learning:
         by_weights = sum((min(i, self.history) + 2 * self.biased) * (more - i) for i in range(self.calls))
         by_times = more * (more + 1) // 2
         rounds = rounds_of(self._joint(problem)) * (by_weights + by_times + more) if moves else 0
-        ridges = len(self._ridges(problem))
+        ridges = len(ridges_of(self.ridge, several=self._has_time(problem)))
         first = sum(len(table) - 1 for _, table in known.values())
         if isinstance(target, Measured):
             lists, rounds = FEW + 1 + self.evaluations, 0
@@ -242,7 +244,7 @@ class Learning:
         callback("on_call", on_call, takes="(what, about)")
         journal = Journal() if journal is None else instance("journal", journal, kind=Journal, words="a Journal")
         optional("scipy.optimize", "scipy")
-        seen, unseen = split(_checked(problem), self.seeds)
+        seen, unseen = split(instance("problem", problem, kind=Problem, words="a Problem"), self.seeds)
         target = self._aim(problem)
         known = self._known(problem, target)
         about = self._extent(problem, seen, unseen, target=target, known=known).calls
@@ -261,7 +263,8 @@ class Learning:
         if isinstance(target, Measured):
             fitted_to = [target.reference(flight, journal) for flight in flights(problem, seen, told=told)]
             solver, start = self._searched(problem, fitted_to, target, told)
-            amplified, made = _amplified(fitted_to, held_out, solver), {"times_moved_from": start, "ridge": self.ridge}
+            amplified = amplification([*(one.flight for one in fitted_to), *held_out], solver)
+            made = {"times_moved_from": start, "ridge": self.ridge}
             if amplified > self.most_amplified:
                 raise self._too_amplified(amplified)
         else:
@@ -320,19 +323,20 @@ class Learning:
             below=self._below(problem),
             joint=self._joint(problem),
         )
-        ridges = self._ridges(problem)
+        every = [*(one.flight for one in fitted_to), *held_out]
+        ridges = ridges_of(self.ridge, several=self._has_time(problem))
         for _ in range(_MOST_RAISED + 1):
             before = told.journal.calls + told.journal.skipped
             for one in fitting.solvers(ridges=ridges):
-                amplified = _amplified(fitted_to, held_out, one.solver)
+                amplified = amplification(every, one.solver)
                 if amplified <= self.most_amplified:
                     return one.solver, amplified, {"times_moved_from": one.start, "ridge": one.ridge}
             if not self.ridge:
                 break
             ridges = [_RAISED * max(ridges)]
             told.about += told.journal.calls + told.journal.skipped - before
-        raised = max(ridges) / _RAISED
-        raise self._too_amplified(amplified, f", with a ridge of {raised:g} too" if raised > self.ridge else "")
+        ridge = max(ridges) / _RAISED
+        raise self._too_amplified(amplified, f", with a ridge of {ridge:g} too" if ridge > self.ridge else "")
 
     def _too_amplified(self, amplified: float, though: str = "") -> ConfigError:
         return ConfigError(
@@ -343,13 +347,11 @@ class Learning:
     def _joint(self, problem: Problem) -> int:
         if self.joint is not None:
             return self.joint
-        return _JOINT if any(subject.seen.flow is None for subject in problem.subjects) else _FLOW_JOINT
+        return _FLOW_JOINT if self._has_time(problem) else _JOINT
 
-    def _ridges(self, problem: Problem) -> list[float]:
-        """The ridges to begin with: each leads to other solvers, for which a closed-form flow has the time."""
-        several = self.timesteps is None and self.joint is None and self._joint(problem) == _FLOW_JOINT
-        shares = _FLOW_RIDGES if several else (1.0,)
-        return list(dict.fromkeys(share * self.ridge for share in shares))
+    def _has_time(self, problem: Problem) -> bool:
+        """Whether there is time for many ways to fit: all is closed-form flows, and how is not said."""
+        return self.timesteps is None and self.joint is None and all(one.seen.flow for one in problem.subjects)
 
     def _below(self, problem: Problem) -> float | None:
         moves = self.measure is None if self.free_start is None else self.free_start
@@ -389,17 +391,8 @@ class Learning:
         return {
             "made_by": f"pidsampler {__version__} learn",
             "versions": {"pidsampler": __version__, "numpy": np.__version__},
-            "model": {"name": problem.name, "sha256": dict(problem.hashes)},
+            "model": {"name": problem.name, "sha256": dict(problem.hashes), **problem.conditions},
             "settings": self._settings,
             "fitted_to": described(seen),
             "held_out": described(unseen),
         }
-
-
-def _amplified(fitted_to: Sequence[Judged], held_out: Sequence[Flight], solver: LinearSolver) -> float:
-    every = [*(one.flight for one in fitted_to), *held_out]
-    return amplification(every, solver, courses=[Course(flight, solver) for flight in every])
-
-
-def _checked(problem: Problem) -> Problem:
-    return instance("problem", problem, kind=Problem, words="a Problem")

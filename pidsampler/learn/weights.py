@@ -9,8 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ModelError
+from ..values import whole
 from .flights import Array, Flight, Predictions, host, step
 from .solver import EXACT, Bias, LinearSolver, update
+
+ALL = 64  # predictions before a row's own: more than any fit has
 
 
 class Path(Protocol):
@@ -19,6 +22,15 @@ class Path(Protocol):
     def at(self, t: float) -> Array:
         """Return x at a time."""
         ...
+
+
+def most_predictions(name: str, value: int | str) -> int:
+    """Return how many predictions before its own a row weighs at most, 0..64; "all" is 64.
+
+    Raises:
+        PidSamplerError: The value is neither; the message has the name.
+    """
+    return ALL if isinstance(value, str) and value == "all" else whole(name, value, low=0, high=ALL)
 
 
 def least_squares(

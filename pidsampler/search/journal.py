@@ -172,6 +172,7 @@ def facts_of(problem: Problem) -> dict[str, Any]:
     return {
         "model": problem.name,
         "hashes": dict(problem.hashes),
+        "conditions": problem.conditions,
         "images": [[subject.name, list(subject.shape), subject.sha256, subject.crop] for subject in problem.subjects],
         "first": problem.first,
         "own": None if problem.own is None else problem.own.tolist(),

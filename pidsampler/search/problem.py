@@ -15,6 +15,7 @@ from .. import moved, timesteps
 from ..backends import Backend, get_backend
 from ..denoiser import Denoiser, GaussianMixture, Pair, network_of
 from ..errors import ConfigError
+from ..io import captions
 from ..onnx.manifest import OwnTimes, TeacherRule
 from ..sampler import Run, start
 from ..schedulers.registry import get_scheduler
@@ -22,6 +23,8 @@ from ..study.measures import Sample, law
 from ..study.pictures import as_rgb, eight_bits, most_detailed, on_host, reduced
 from ..table import StepTable
 from ..timesteps import Times
+from ..upscale.guidance import guidance_for
+from ..upscale.options import Options, listed
 from ..upscale.source import Source
 from ..upscale.upscaler import Upscaler
 from ..values import file_path, flag, function, instance, items, whole
@@ -29,6 +32,7 @@ from ..values import file_path, flag, function, instance, items, whole
 Array = Any
 
 FINE = 64  # steps of a converged solution
+_CONDITIONS = ("caption", "guidance", "negative")
 _ELEMENTS = 4096  # of each image, by which the errors of its steps are judged
 
 
@@ -44,6 +48,7 @@ class Subject:
         picture: Makes the result a picture, uint8 (H, W, C); None for a closed-form flow.
         sha256: That of its file; None for a closed-form flow.
         crop: (x, y, side) of the square that was cut out of the file's picture; None for all of it.
+        conditions: What the network is given beside the picture: guidance scale, and what a record says of captions.
     """
 
     name: str
@@ -53,6 +58,7 @@ class Subject:
     picture: Callable[[Array], NDArray[np.uint8]] | None = None
     sha256: str | None = None
     crop: tuple[int, int, int] | None = None
+    conditions: dict[str, Any] = field(default_factory=dict)
 
     @property
     def shows(self) -> set[str]:
@@ -118,6 +124,7 @@ class Problem:
 
     @classmethod
     @moved.keywords()
+    @listed(*_CONDITIONS)
     def of_model(
         cls,
         model: str | Path,
@@ -126,6 +133,7 @@ class Problem:
         device: str = "auto",
         reduce: bool = False,
         crop: int | None = None,
+        **options: Any,
     ) -> Problem:
         """Load a model and its pictures.
 
@@ -136,6 +144,8 @@ class Problem:
             reduce: The pictures are what results should be: each is reduced by the model's scale first (bicubic).
             crop: Pixels a side, 4..4096, of the input that is cut out of each picture, where it has the most detail;
                 None takes all.
+            **options: Caption, guidance and negative for all pictures, as in `upscale.options.Options`. With guidance
+                each prediction takes two calls of the network.
 
         Raises:
             PidSamplerError: A picture is given twice, cannot be read, or does not suit the model; or as
@@ -149,6 +159,10 @@ class Problem:
         sources = [Source.of(path) for path in paths]
         up = Upscaler.load(model, device)
         contract = up.model.contract
+        asked = Options.of(options, _CONDITIONS)
+        scale, texts = guidance_for(asked, contract), {"caption": asked.caption, "negative": asked.negative}
+        told = {"guidance": scale, **{name: captions.described(text) for name, text in texts.items()}}
+        conditions = {name: value for name, value in told.items() if value is not None}
         subjects = []
         files: dict[str, Path] = {}
         for path, source in zip(paths, sources, strict=True):
@@ -160,7 +174,7 @@ class Problem:
                 source, place = most_detailed(source, side, path=path)
                 cut = (*place, side)
             source, reference = reduced(source, contract.scale, path=path) if reduce else (source, None)
-            bound = up.bind(source)
+            bound = up.bind(source, **options)
             small = eight_bits(source.rgb) if source.latent is None else None
             seen = Sample(np.empty(0), input=small, reference=reference)
             subjects.append(
@@ -172,6 +186,7 @@ class Problem:
                     picture=bound.picture,
                     sha256=digest,
                     crop=cut,
+                    conditions=conditions,
                 )
             )
         own = timesteps.custom(_of_one_size(contract.timesteps, subjects))
@@ -185,6 +200,11 @@ class Problem:
             backend=up.backend,
             hashes=up.model.hashes,
         )
+
+    @property
+    def conditions(self) -> dict[str, Any]:
+        """What the network is given beside each picture, see `Subject`."""
+        return next((subject.conditions for subject in self.subjects), {})
 
     def sampled(
         self,

@@ -23,6 +23,7 @@ from ..plugins import split_file
 from ..schedulers.registry import as_scheduler
 from ..schedulers.spec import names_file, reference
 from ..table import StepTable
+from ..upscale.learnt import learnt_for, of_another_model
 from ..values import instance
 from .measures import Measure, get_measure
 from .parts import Flow, Network
@@ -66,6 +67,27 @@ class Preparation:
         from ..onnx import check_model
 
         return cache(check_model)
+
+    @cached_property
+    def _hashes(self) -> Callable[[str], dict[str, str]]:
+        """The SHA-256 of a model's files; cells share models."""
+        from ..onnx import model_hashes
+
+        return cache(model_hashes)
+
+    @cached_property
+    def elsewhere(self) -> dict[str, str]:
+        """What is to be said of each cell whose table was learnt for another model, by the cell's id."""
+        found = {}
+        for cell in self.study.all_cells:
+            table = self.tables[cell.id][0] if cell.id in self.tables else None
+            if table is None or table.history is None:
+                continue
+            hashes = {} if self.study.source(cell) is not None else self._hashes(self.study.model_path(cell))
+            text = of_another_model(learnt_for(table, hashes), f"the table of {cell.label}")
+            if text is not None:
+                found[cell.id] = text
+        return found
 
     def problems(self) -> list[str]:
         """Return what is known to fail: cells, and measures that no run can have."""
@@ -112,9 +134,7 @@ class Preparation:
 
     def facts(self, device: str) -> dict[str, Any]:
         """Return what results rest on, by name."""
-        from ..onnx import model_hashes
-
-        study, hashes, digest = self.study, cache(model_hashes), cache(_digest)  # cells share models and pictures
+        study, digest = self.study, cache(_digest)  # cells share pictures
         used = {name: getattr(study.truth, name) for name in ("converged", "reduce", "references")}
         used["measures"] = [m.name for m in self.measures]
         facts: dict[str, Any] = {"choice of measures": used, "device": resolve_device(device).device}
@@ -133,7 +153,7 @@ class Preparation:
                     facts[f"flow {name}"] = study.flows.get(name) or _described(source)
                 continue
             with suppress(PidSamplerError):  # that the model is not there is said of its cells
-                facts[f"model {cell.settings['model']}"] = hashes(study.model_path(cell))
+                facts[f"model {cell.settings['model']}"] = self._hashes(study.model_path(cell))
             for name, path in study.images(cell).items():
                 for kind, file in (("picture", path), ("reference", self._reference(path))):
                     if file is not None:

@@ -107,6 +107,8 @@ def run_study(
         if known := plan.problems():
             more = f"; and {len(known) - _SAID} more" if len(known) > _SAID else ""
             warnings.warn(f"known to fail: {'; '.join(known[:_SAID])}{more}", PidSamplerWarning, stacklevel=3)
+        for text in plan.elsewhere.values():
+            warnings.warn(text, PidSamplerWarning, stacklevel=3)
         for path in [plan.folder, *plan.folder.rglob("*/")]:  # of one that was killed
             atomic.remove_leftovers(path)
         store.describe(plan.described(), [*COSTS, *plan.measures])
@@ -129,7 +131,7 @@ def run_study(
         finally:
             found.close()
             store.write_csv([cell.id for cell in study.all_cells])
-        report(study, store, measures=[*plan.measures, *COSTS], known=known)
+        report(study, store, measures=[*plan.measures, *COSTS], known=known, elsewhere=plan.elsewhere)
         store.end()
     return load(plan.folder)
 

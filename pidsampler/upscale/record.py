@@ -13,12 +13,12 @@ from ..io import captions
 from ..onnx import Model
 from ..onnx.contract import Contract
 from ..onnx.hub import hub_origin
-from ..onnx.manifest import NAME as MANIFEST
 from ..schedulers.making import FileSampler
 from ..table import Scheduler, StepTable
 from ..values import word
 from ..version import __version__
 from .guidance import HasNullCaption, negative_for
+from .learnt import learnt_for
 from .options import Options
 from .resolve import Resolved
 from .sizes import output_size
@@ -149,18 +149,9 @@ def _files(sampler: Scheduler) -> dict[str, str]:
 
 
 def _table_of(resolved: Resolved, model: Files) -> dict[str, Any]:
-    """Which of the model's own tables it is, if any; for which model it was learnt, and whether it is this one.
-
-    Its history may be a stranger's. The same model are the same graphs and null caption: its manifest may have changed,
-    as it does where the table is added to it.
-    """
+    """Which of the model's own tables it is, if any; for which model it was learnt, and whether it is this one."""
     sampler, said = resolved.sampler, dict[str, Any]()
     if isinstance(sampler, FileSampler):
         said = {"own_table": sampler.own} if sampler.own else {}
-    learnt = (resolved.table.history or {}).get("model")
-    if isinstance(learnt, dict):
-        hashes = learnt.get("sha256")
-        known = {k: v for k, v in hashes.items() if k != MANIFEST} if isinstance(hashes, dict) else None
-        this = known == {name: digest for name, digest in model.hashes.items() if name != MANIFEST}
-        said["learnt_for"] = {"model": str(learnt.get("name")), "this_model": this}
-    return said
+    learnt = learnt_for(resolved.table, model.hashes)
+    return said if learnt is None else {**said, "learnt_for": learnt}

@@ -31,6 +31,7 @@ from . import sizes
 from .bind import CONDITIONS, Bound, bind
 from .finish import finished
 from .guidance import guidance_for
+from .learnt import warn_of_another_model
 from .memory import TilePlan, Tiling
 from .options import Options, listed
 from .planner import Planner
@@ -316,13 +317,7 @@ def _warn(asked: Options, record: dict[str, Any], native: tuple[int, int]) -> No
     if asked.degrade_sigma > _TRAINED_SIGMA:
         text = f"degrade_sigma={asked.degrade_sigma} is above {_TRAINED_SIGMA}, the most PiD is trained for"
         warnings.warn(text, PidSamplerWarning, stacklevel=4)
-    learnt = record.get("learnt_for")
-    if learnt is not None and not learnt["this_model"]:
-        text = (
-            f"the table was learnt for the model {learnt['model']!r}, and this is not the same: it may be worse here "
-            "than a named scheduler; learn one for this model"
-        )
-        warnings.warn(text, PidSamplerWarning, stacklevel=4)
+    warn_of_another_model(record.get("learnt_for"), stacklevel=4)
     warn_if_stretched(record["output"]["height"], record["output"]["width"], native=native)
 
 

@@ -27,6 +27,22 @@ def test_the_page_is_what_the_results_say(load_script, repository):
     assert (repository / "docs/leaderboard.md").read_text() == page.text(results)
 
 
+def test_a_column_is_shown_that_any_row_has(load_script):
+    page = load_script("examples/leaderboard/page.py")
+    one = {"mean": 30.0, "low": 29.0, "high": 31.0, "values": [30.0]}
+    row = {"model": "m", "seconds": None, "amplification": None, "commit": "c"}
+    solution = {**row, "calls": 128, "entry": "ODE", "sampler": "s", "author": "us", "measures": {"psnr": one}}
+    other = {**row, "calls": 2, "entry": "mine", "sampler": "t", "author": "A. Name"}
+    text = page.section([solution, {**other, "measures": {"psnr": one, "ode-psnr": one}}], "m")
+    heads, _, *lines = [line.strip("|").split("|") for line in text.splitlines()[2:]]
+    shown = [{head.strip(): cell.strip() for head, cell in zip(heads, line, strict=True)} for line in lines]
+    assert [one["PSNR to it, dB"] for one in shown] == ["30.00 [29.0, 31.0]", ""]
+    assert [one["author"] for one in shown] == ["A. Name", "us"]
+    assert {*page.ENTRIES.values()} <= {
+        line.split("|")[1].strip() for line in page.text([]).splitlines() if "|" in line
+    }
+
+
 def test_bold_is_surely_better(load_script):
     page = load_script("examples/leaderboard/page.py")
     rows = [

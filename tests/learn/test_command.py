@@ -1,18 +1,25 @@
 """`pidsampler learn`, and what uses the table that it writes."""
 
 import json
+import re
 import shutil
 import warnings
 
 import numpy as np
 import pytest
+import wholes
 from PIL import Image
 
 from pidsampler import Upscaler
+from pidsampler.bench import samplers as timed
 from pidsampler.cli.main import main
 from pidsampler.errors import PidSamplerWarning
+from pidsampler.export.one_graph import compile, described
 from pidsampler.io.tables import read_table
 from pidsampler.onnx import model_hashes
+from pidsampler.search.problem import Problem
+from pidsampler.study import Study
+from pidsampler.study.report import figures
 
 QUICK = (
     *("--model", "gaussian", "--calls", "2", "--evaluations", "1", "--seeds", "2", "--most-amplified", "100"),
@@ -93,6 +100,16 @@ def test_it_is_shown(here, capsys):
     assert shown[shown.index("") - 1].startswith("versions: pidsampler=")
 
 
+def test_a_fit_to_a_measure_states_no_error_of_a_solution(learn, tmp_path, capsys):
+    table = tmp_path / "table.json"
+    assert learn("-o", str(table), "--target", "consistency", "--evaluations", "0")[0] == 0
+    assert read_table(table).history["error_of_reference"] == 0
+    assert main(["table", f"@{table}"]) == 0
+    shown = capsys.readouterr().out
+    assert "\nheld out 2 runs of b.png\n" in shown
+    assert "error of the solution" not in shown
+
+
 def test_a_history_of_a_stranger_is_shown_whatever_it_is(here, capsys):
     data = json.loads((here / "table.json").read_text())
     strange = {
@@ -126,6 +143,34 @@ def test_another_model_warns_and_its_record_says_so(here):
     assert "learnt_for" not in Upscaler.load("gaussian", "cpu")(here / "a.png", "heun@uniform:2").record
 
 
+def test_another_model_warns_in_all_that_runs_it(here, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(timed, "cache_bytes", lambda backend: 1)
+    monkeypatch.setattr(figures, "draw", lambda *_: [])
+    table, said = f"@{here / 'table.json'}", "learnt for the model 'gaussian', and this is not the same"
+    with pytest.warns(PidSamplerWarning, match=said):
+        compile("tiny", table, size=(64, 64), output="other.onnx")
+    assert described("other.onnx").record["learnt_for"] == {"model": "gaussian", "this_model": False}
+    assert main(["inspect", "other.onnx"]) == 0
+    assert re.search("^learnt for +gaussian, another one$", capsys.readouterr().out, re.M)
+    with pytest.warns(PidSamplerWarning, match=f"table.json was {said}"):
+        timed.steps([table], model="tiny", side=64, rounds=6)
+    study = {"preset": {"images": str(here / "a.png"), "scheduler": table}, "measures": ["consistency"]}
+    with pytest.warns(PidSamplerWarning, match=f"the table of tiny was {said}"):
+        result = Study(**study, axes={"model": ["gaussian", "tiny"]}).run("both", device="cpu")
+    assert "tiny (preset) (of another model) |" in result.summary()
+    assert "| gaussian |" in result.summary()
+    assert "learnt for another model than this one" in result.summary()
+    assert said in result.report.read_text()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        timed.steps([table], side=64, rounds=6)
+        timed.steps([table], model=Upscaler.load("gaussian", "cpu"), side=64, rounds=6)
+        compile("gaussian", table, size=(64, 64), output="same.onnx")
+        study["preset"]["model"] = "gaussian"
+        assert "another model" not in Study(**study).run("same", device="cpu").summary()
+
+
 def test_a_table_of_the_model_is_a_target(here, learn, tmp_path, repository):
     shutil.copytree(repository / "pidsampler" / "models" / "gaussian", tmp_path / "model")
     manifest = tmp_path / "model" / "pidsampler.json"
@@ -139,6 +184,35 @@ def test_a_table_of_the_model_is_a_target(here, learn, tmp_path, repository):
     assert read_table(tmp_path / "t.json").history["settings"]["target"] == "@mine"
     code, _, err = learn("-o", str(tmp_path / "u.json"), "--target", "@none")
     assert (code, "none" in err) == (2, True)
+
+
+def test_a_guidance_to_learn_at(here, learn, capsys):
+    words = "--backbone flux --type 2kto4k_v1pt5_undistilled --target onnx --caption input"
+    teacher = wholes.exported(here / "teacher", words)
+    caption = np.random.default_rng(0).standard_normal(Upscaler.load(teacher, "cpu").model.contract.caption)
+    np.save(here / "c.npy", caption.astype(np.float32))
+    x, found = np.random.default_rng(1).standard_normal((1, 3, 64, 64), np.float32), {}
+    for scale in (0.0, 1.0, 3.0, None):
+        problem = Problem.of_model(teacher, [here / "a.png"], device="cpu", caption=caption, guidance=scale)
+        problem.subjects[0].denoiser.predict(x, 0.5, out := np.empty_like(x))
+        found[problem.conditions.get("guidance", 1.0)] = out
+    assert [*found] == [0.0, 1.0, 3.0, 5.0]  # the last one is the model's own
+    for scale, out in found.items():
+        np.testing.assert_allclose(out, found[0.0] + scale * (found[1.0] - found[0.0]), rtol=0, atol=1e-4)
+    options = ("--model", str(teacher), "--calls", "1", "--evaluations", "0", "--target", "flow-ode@uniform:2")
+    told = ("--caption", str(here / "c.npy"), "--guidance", "3")
+    assert learn(*options, *told, "-o", str(here / "g3.json"))[0] == 0
+    model = read_table(here / "g3.json").history["model"]
+    assert (model["guidance"], model["caption"]["shape"]) == (3.0, [*caption.shape])
+    assert main(["table", f"@{here / 'g3.json'}"]) == 0
+    assert "with guidance 3" in capsys.readouterr().out.splitlines()
+    for wrong, message in (
+        ((*options, "--guidance", "3"), "leads toward a caption, but none is given"),
+        (("--guidance", "3"), "guidance needs a network with a caption, but"),
+        ((*options, "--caption", str(here / "none.npy")), "cannot read"),
+    ):
+        code, _, err = learn(*wrong, "-o", str(here / "x.json"))
+        assert (code in (1, 2), message in err) == (True, True), err
 
 
 def test_crops_are_said(here, learn):
@@ -189,7 +263,12 @@ def test_a_report_and_times_to_keep(here, learn):
         (("-o", "a.png", "--overwrite"), 1, "a.png"),
         (("-o", "none/table.json"), 1, "expected a file's name in a folder that exists"),
         (("-o", "x.json", "--calls", "0"), 2, "--calls 0 must be a whole number in 1..64"),
-        (("-o", "x.json", "--timesteps", "0.9,0.5,0.1,0"), 2, "the list has 3 steps, but --calls 2"),
+        (("-o", "x.json", "--timesteps", "0.9,0.5,0.1,0"), 2, "timesteps has 3 steps, but --calls 2: pass --calls 3"),
+        (
+            ("-o", "x.json", "--timesteps", "0.9,0.5,0", "--free-start"),
+            2,
+            "--free-start moves times, but timesteps keeps",
+        ),
         (("-o", "x.json", "--history", "4"), 2, "invalid choice"),
         (("-o", "x.json", "--target", "psrn"), 2, "unknown target 'psrn': did you mean 'psnr'"),
         (("-o", "x.json", "--target", "flow-sde@pid"), 2, "draws noise"),

@@ -27,6 +27,7 @@ from pidsampler.study.measures import Sample
 FLOW = GaussianMixture([-0.6, 0.2, 0.9], [0.12, 0.2, 0.1], [2, 1, 1.5])
 PROBLEM = Problem.of_flow(FLOW, height=8, width=4)
 TIMES = [1.0, 0.75, 0.5, 0.3, 0.1, 0.0]
+SMALL = {"shape": (3, 8, 8), "evaluations": 4}
 SOLVER = LinearSolver([*TIMES[:-2], 0.0], [[], [0.3], [0.2, -0.4], [-0.1, 0.5, 0.2]])
 
 
@@ -330,6 +331,15 @@ def test_any_callable_and_all_options():
     assert found.error < 0.6 * found.baselines[0].mean
 
 
+def test_all_history_is_as_many_predictions_as_there_are():
+    assert Learning(calls=5, history="all") == Learning(calls=5, history=5)
+    found = fit(
+        FLOW, calls=3, shape=(3, 4, 4), seeds=2, timesteps=TIMES[2:], history="all", target="dpmpp-2m@uniform:9"
+    )
+    assert [len(row) for row in found.solver.weights] == [0, 1, 2]
+    assert found.history["settings"]["history"] == 3
+
+
 def test_a_list_to_keep_is_kept_to_the_bit():
     times = timesteps.uniform(2).tolist()
     found = fit(FLOW, calls=2, shape=(3, 4, 4), timesteps=times, seeds=2)
@@ -410,15 +420,21 @@ def test_amplification_of_a_sum_of_predictions():
     here = flight(0, problem=problem)
     for w in (0.0, 0.5, -3.0):
         solver = LinearSolver([1.0, 0.5, 0.0], [[], [w]])
-        found = amplification([here], solver, courses=[Course(here, solver)])
+        found = amplification([here], solver)
         assert found == pytest.approx(np.hypot(w, 1 - w), rel=0.05)
 
 
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: Learning(calls=2, timesteps=[1, 0.5, 0.2, 0]), "the list has 3 steps, but calls=2"),
+        (lambda: Learning(calls=2, timesteps=[1, 0.5, 0.2, 0]), "timesteps has 3 steps, but calls=2: pass calls=3"),
         (lambda: Learning(calls=2, timesteps=[1, 0.5, 0], joint=3), "joint=3 moves times, but timesteps keeps them"),
+        (
+            lambda: Learning(calls=2, timesteps=[1, 0.5, 0], free_start=True),
+            "free_start=True moves times, but timesteps keeps",
+        ),
+        (lambda: Learning(calls=2, history="most"), "history='most' must be a whole number in 0..64"),
+        (lambda: fit(GaussianMixture([0.3], [1e-9], [1]), calls=3, **SMALL), "more than most_amplified=10: pass"),
         (
             lambda: Learning(calls=2, seeds=1024).extent(
                 replace(PROBLEM, subjects=[replace(PROBLEM.subjects[0], name=name) for name in "abcd"])

@@ -13,6 +13,7 @@ import pytest
 from PIL import Image
 
 from pidsampler import PidSamplerError, StepTable, Upscaler, get_scheduler
+from pidsampler.bench import samplers as timed
 from pidsampler.cli.main import main
 from pidsampler.errors import PidSamplerWarning
 from pidsampler.io.tables import write_table
@@ -227,3 +228,18 @@ def test_a_download_has_them(monkeypatch, tmp_path):
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     download_model("hf:someone/model")
     assert "tables/*.json" in patterns
+
+
+def test_a_bench_and_a_search_know_them(monkeypatch, capsys):
+    monkeypatch.setattr(timed, "cache_bytes", lambda backend: 1)
+    sizes = ("--model", "m", "--sizes", "32", "--quick", "--device", "cpu")
+    assert main(["bench", "@quick", "--against", "@plain-2", *sizes]) == 0
+    assert "@plain-2, run with m" in capsys.readouterr().out
+    found = timed.steps(["@quick"], model=Upscaler.load("m", "cpu"), side=32, rounds=6)
+    assert {one.sampler for one in found} == {"@quick"}
+    assert main(["bench", "@quikc", *sizes]) == 2
+    assert "did you mean 'quick'" in capsys.readouterr().err
+    command = ("search", "a.png", "a.png", "-o", "s.txt", "--model", "m", "--scheduler")
+    for name, message in (("@plain-2", "@plain-2 has its timesteps already"), ("@quikc", "did you mean 'quick'")):
+        assert main([*command, name]) in (1, 2)
+        assert message in capsys.readouterr().err

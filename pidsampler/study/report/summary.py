@@ -26,7 +26,14 @@ _FEWEST_POINTS = 3  # of a line whose order is fitted
 _MOST_NUMBERS = 200_000  # of single images, in a page
 
 
-def report(study: Plan, store: Store, *, measures: Iterable[Measure], known: Sequence[str] = ()) -> Path:
+def report(
+    study: Plan,
+    store: Store,
+    *,
+    measures: Iterable[Measure],
+    known: Sequence[str] = (),
+    elsewhere: Mapping[str, str] | None = None,
+) -> Path:
     """Write a study's report, figures and tables from its results; return the report's path.
 
     Args:
@@ -34,6 +41,7 @@ def report(study: Plan, store: Store, *, measures: Iterable[Measure], known: Seq
         store: Results of the study.
         measures: In the order of the report.
         known: What was known to fail before a run, a line each.
+        elsewhere: Cell's id -> what is said of its table, which was learnt for another model.
 
     Raises:
         PidSamplerError: A file cannot be written, or a package of the extra 'study' is missing.
@@ -44,7 +52,7 @@ def report(study: Plan, store: Store, *, measures: Iterable[Measure], known: Seq
             for image, seed in reversed(study.runs(cell)):  # the first seed stays
                 shown.setdefault(image, {})[cell.id] = seed, study.table(cell)[0].times
     pictures = album(store.folder, shown, megabytes=study.report.album)
-    data = summarise(study, store, measures=list(measures), pictures=pictures, known=known)
+    data = summarise(study, store, measures=list(measures), pictures=pictures, known=known, elsewhere=elsewhere)
     path = store.folder / "report.html"
     write_report(data, pictures.files, path=path)
     figures.draw(data, store.folder / "figures")
@@ -59,6 +67,7 @@ def summarise(
     measures: list[Measure],
     pictures: Album | None = None,
     known: Sequence[str] = (),
+    elsewhere: Mapping[str, str] | None = None,
 ) -> dict[str, Any]:
     """Return all that the report says, as plain JSON data whose numbers are finite or None.
 
@@ -68,6 +77,7 @@ def summarise(
         measures: In the order of the report.
         pictures: Pictures for the viewer.
         known: What was known to fail before a run, a line each.
+        elsewhere: Cell's id -> what is said of its table, which was learnt for another model.
     """
     pictures = pictures or Album()
     results, errors = store.results(), store.errors()
@@ -94,6 +104,7 @@ def summarise(
                 "error": next(iter(errors.get(cell.id, {}).values()), None),
                 "times": _times(study, cell),
                 "bias": _bias(study, cell),
+                "elsewhere": (elsewhere or {}).get(cell.id),
                 "results": {m.name: summed[m.name][cell.id] for m in measures if cell.id in summed[m.name]},
             }
             for cell in cells
@@ -131,7 +142,7 @@ def _baseline(
     images = len({image for runs in found.values() for image, _ in runs})
     results = {m.name: {**summed[m.name][BASELINE], "n": images} for m in measures if BASELINE in summed[m.name]}
     facts = {"id": BASELINE, "label": "bicubic", "preset": False, "settings": {}, "runs": images, "failed": 0}
-    return {**facts, "error": None, "times": None, "bias": None, "results": results}
+    return {**facts, "error": None, "times": None, "bias": None, "elsewhere": None, "results": results}
 
 
 def _by_image(ids: Sequence[str], measures: Sequence[Measure], results: Results) -> dict[str, Any] | None:

@@ -40,6 +40,7 @@ function tableColumns() {
     ...(cell.preset ? [["preset", null]] : []),
     ...(cell === data.baseline ? [["no sampler", null]] : []),
     ...(cell.bias ? [["biased", cell.bias]] : []),
+    ...(cell.elsewhere ? [["of another model", cell.elsewhere]] : []),
     ...(cell.error === null ? [] : [[failure(cell), cell.error]]),
   ];
   const tag = ([text, title]) => make("span", { class: "tag", title }, text);

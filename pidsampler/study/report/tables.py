@@ -96,7 +96,8 @@ def latex(data: Mapping[str, Any], measures: Sequence[str] | None = None) -> str
 
 
 def _marks(cell: Mapping[str, Any]) -> str:
-    marks = {"preset": cell["preset"], "biased": cell["bias"], "no sampler": cell["id"] == BASELINE}
+    marks = {"preset": cell["preset"], "biased": cell["bias"], "of another model": cell["elsewhere"]}
+    marks["no sampler"] = cell["id"] == BASELINE
     return "".join(f" ({mark})" for mark, applies in marks.items() if applies)
 
 
@@ -176,6 +177,8 @@ def _note(
     parts += [f"{escape(line[:1].upper() + line[1:])}." for line in data["problems"] if line.startswith("measure ")]
     if any(cell["bias"] for cell in data["cells"]):
         parts.append("Biased: the sampler misses its noise level on purpose.")
+    if any(cell["elsewhere"] for cell in data["cells"]):
+        parts.append("Of another model: the sampler was learnt for another model than this one.")
     if data["baseline"] is not None:
         parts.append("No sampler: the input enlarged by bicubic, the same for every seed.")
     if data["preset"]:

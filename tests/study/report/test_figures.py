@@ -48,6 +48,7 @@ def study(schedulers=("flow-sde", "heun"), steps=(1, 2, 4), third=()):
             "settings": settings,
             "times": times,
             "bias": None,
+            "elsewhere": None,
         }
         cells.append({**facts, "runs": 32, "failed": 0, "error": None, "results": results})
     axes = [{"name": "scheduler", "values": [*schedulers]}, {"name": "steps", "values": [str(n) for n in steps]}]

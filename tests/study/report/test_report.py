@@ -107,7 +107,7 @@ def make_study(
         label = f"{scheduler}, " + ", ".join(f"{k}={v}" for k, v in zip(names[1:], values[1:], strict=True))
         settings = dict(zip(names, values, strict=True))
         cells.append({"id": f"{index:04x}", "label": label, "preset": index == 1, "settings": settings, "runs": 32,
-                      "failed": 0, "bias": None, "error": None,
+                      "failed": 0, "bias": None, "elsewhere": None, "error": None,
                       "times": times.tolist(), "results": results})  # fmt: skip
     if hostile:
         cells[2].update(failed=32, error=HOSTILE, results={}, times=None, label=HOSTILE)
@@ -766,7 +766,7 @@ def _whole():
     results = {"psnr": {**data["cells"][0]["results"]["psnr"], "mean": 27.0, "low": 27.0, "high": 27.0, "n": 2}}
     results["calls"] = {"mean": 0.0, "low": 0.0, "high": 0.0, "n": 2, "difference": None}
     data["baseline"] = {"id": "input", "label": "bicubic", "preset": False, "settings": {}, "runs": 2, "failed": 0,
-                        "error": None, "times": None, "bias": None, "results": results}  # fmt: skip
+                        "error": None, "times": None, "bias": None, "elsewhere": None, "results": results}  # fmt: skip
     data["by_image"] = {"images": ["cat", "road"], "values": {"psnr": {**rising, "input": [99.0, None]}}}
     data["problems"] = ["a cell: it has no list", "measure lpips failed in 3 of 480 runs: " + "x" * 90]
     data["cells"][3].update(failed=32, error="no such list: " + "0.999," * 40)
