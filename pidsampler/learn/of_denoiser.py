@@ -18,13 +18,15 @@ from ..values import shape as shape_
 from .learn import Learning
 from .result import Fit
 
+_SEEDS, _FLOW_SEEDS = 4, 16
+
 
 def fit(
     denoiser: DenoiserLike,
     *,
     calls: int,
     shape: Sequence[int],
-    seeds: int = 4,
+    seeds: int | None = None,
     timesteps: TimestepsLike | None = None,
     first: float = 0.999,
     **options: Any,
@@ -35,7 +37,7 @@ def fit(
         denoiser: A Denoiser, or any callable net(x, t) -> m of numpy arrays; two networks as one, such as `Guided`.
         calls: Model calls, 1..64.
         shape: (3, H, W) of an image.
-        seeds: Number of seeds to fit to, and of others to hold out; from 2 on.
+        seeds: Number of seeds to fit to, and of others to hold out; from 2 on. None is 4, or 16 of a closed-form flow.
         timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
         first: Noise level at which runs begin, from pure noise; that of a list is its own first time.
         **options: Others of `Learning`, such as history, ridge or target.
@@ -48,7 +50,6 @@ def fit(
     """
     kept = None if timesteps is None else tuple(as_times(timesteps).tolist())
     check_options(Learning, "fit", options=options)
-    learning = Learning(calls=calls, timesteps=kept, seeds=seeds, **options)
     size = shape_("shape", shape)
     if len(size) != 3:
         raise ConfigError(f"shape={size} is not that of an image: pass (3, height, width)")
@@ -57,6 +58,8 @@ def fit(
         raise ConfigError("a sampler is learnt for one network: pass the two as one, such as Guided(*networks, scale)")
     flow = network if isinstance(network, GaussianMixture) else None
     subject = Subject(name="seed", denoiser=network, shape=(1, *size), seen=Sample(np.empty(0), flow=flow))
+    seeds = seeds if seeds is not None else _SEEDS if flow is None else _FLOW_SEEDS
+    learning = Learning(calls=calls, timesteps=kept, seeds=seeds, **options)
     top = number("first", first, low=0, high=1, above=True)
     top = top if kept is None else kept[0]
     return learning.run(Problem(name=type(network).__name__, subjects=[subject], first=top, dtype=np.float64))
