@@ -123,7 +123,7 @@ def test_captions_and_guidance(teacher, photo, tmp_path):
     np.save(folder / "null_caption.npy", caption)
     path = compile(folder, "flow-ode@uniform:1", size=size, **out)  # the model's own
     np.testing.assert_allclose(evaluated(path, photo), x, rtol=0, atol=1e-5)
-    with pytest.raises(PidSamplerError, match="leads towards a caption, but none is given"):
+    with pytest.raises(PidSamplerError, match="leads toward a caption, but none is given"):
         compile(teacher, "flow-ode@uniform:1", size=size, guidance=2.0, **out)
     with pytest.raises(PidSamplerError, match=r"the caption has shape \(1, 2\)"):
         compile(teacher, "flow-ode@uniform:1", size=size, caption=np.zeros((1, 2)), **out)

@@ -438,7 +438,7 @@ def test_init_prints_and_takes_no_study(more, capsys):
 def test_a_method_that_asks_two_networks_fails_before_a_run_of_a_model(study, tmp_path, capsys):
     study.write_text(SMALL.replace('"flow-ode"', '"euler-cfg-pp"'))
     main(["study", str(study), "-o", str(tmp_path / "out"), "--dry-run", "--device", "cpu"])
-    assert "will fail: euler-cfg-pp, steps=2: its rows guide towards a caption" in capsys.readouterr().out
+    assert "will fail: euler-cfg-pp, steps=2: its rows guide toward a caption" in capsys.readouterr().out
 
 
 OWN = """

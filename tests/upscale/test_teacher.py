@@ -246,7 +246,7 @@ def test_the_null_caption_stands_for_a_caption_where_a_negative_is_given(folder,
     for options in ({}, {"guidance": 0.5}):
         found = null(latent, negative=NEGATIVE, **options)
         assert np.array_equal(found.array, up(latent, caption=CAPTION, negative=NEGATIVE, **options).array)
-    with pytest.raises(PidSamplerError, match="guidance=3 leads towards a caption, but none is given"):
+    with pytest.raises(PidSamplerError, match="guidance=3 leads toward a caption, but none is given"):
         null(latent, guidance=3)  # away from what it leads to
     monkeypatch.chdir(tmp_path)
     np.save("n.npy", NEGATIVE)
@@ -309,7 +309,7 @@ def test_cfg_pp_is_its_formula(up):
     ("options", "message"),
     [
         ({"caption": CAPTION, "guidance": 2}, "guides by its rows, with a scale of its own, but guidance=2 is given"),
-        ({}, "the sampler guides towards a caption by its rows, but none is given: pass a caption"),
+        ({}, "the sampler guides toward a caption by its rows, but none is given: pass a caption"),
     ],
 )
 def test_a_sampler_that_guides_by_its_rows_refuses(up, options, message):
@@ -322,9 +322,9 @@ def test_a_sampler_that_guides_by_its_rows_refuses(up, options, message):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"guidance": 5}, "guidance=5 leads towards a caption, but none is given: pass a caption too"),
-        ({"negative": NEGATIVE}, "a negative leads towards a caption, but none is given: pass a caption too"),
-        ({"negative": NEGATIVE, "guidance": 3}, "guidance=3 leads towards a caption, but none is given"),
+        ({"guidance": 5}, "guidance=5 leads toward a caption, but none is given: pass a caption too"),
+        ({"negative": NEGATIVE}, "a negative leads toward a caption, but none is given: pass a caption too"),
+        ({"negative": NEGATIVE, "guidance": 3}, "guidance=3 leads toward a caption, but none is given"),
         (
             {"caption": CAPTION, "negative": NEGATIVE, "guidance": 1},
             "a negative has an effect with guidance alone: pass a guidance other than 1, or no negative",
@@ -403,12 +403,12 @@ def test_the_commands_sampler_over_a_rule(here, options, scheduler, times):
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        (["--guidance", "5"], "--guidance 5 leads towards a caption, but none is given: pass a caption too"),
-        (["--negative", "n.npy"], "a negative leads towards a caption, but none is given: pass a caption too"),
+        (["--guidance", "5"], "--guidance 5 leads toward a caption, but none is given: pass a caption too"),
+        (["--negative", "n.npy"], "a negative leads toward a caption, but none is given: pass a caption too"),
         (["--negative", "n.npy", "--guidance", "1"], "a negative has an effect with guidance alone"),
         (["--scheduler", "heun@uniform:2", "--steps", "2"], "names a timestep list and steps were given too"),
         (["--negative", "none.npy"], "cannot read none.npy"),
-        (["--scheduler", "euler-cfg-pp@uniform:2"], "the sampler guides towards a caption by its rows, but none is"),
+        (["--scheduler", "euler-cfg-pp@uniform:2"], "the sampler guides toward a caption by its rows, but none is"),
         (
             ["--scheduler", "euler-cfg-pp", "--caption", "c.npy", "--guidance", "2"],
             "but --guidance 2 is given: leave it",
