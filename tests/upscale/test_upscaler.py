@@ -285,7 +285,10 @@ def test_the_network_is_called_once_a_row_and_previews_come(gaussian):
     [
         (np.zeros((4, 4, 5), np.uint8), r"uint8 of shape \(4, 4, 5\), expected uint8, uint16 or floats"),
         (np.zeros((4, 4, 3), np.int64), "the image is int64"),
-        (io.BytesIO(b"a file"), "the image is a BytesIO, expected .*; a PIL image or a picture file's bytes; or for a latent floats"),
+        (
+            io.BytesIO(b"a file"),
+            "the image is a BytesIO, expected .*; a PIL image or a picture file's bytes; or for a latent floats",
+        ),
         (np.zeros(4, np.uint8), r"shape \(4,\)"),
         (np.zeros((0, 4, 3), np.uint8), "expected 1 to 67108864 pixels"),
         (np.zeros((4, 4, 3), np.float32), r"the latent has shape \(1, 4, 4, 3\), but gaussian takes \(1, 192, "),
