@@ -11,30 +11,38 @@
 #include <stdint.h>
 #include <string.h>
 
-#define PID_VERSION 2  // raised with each change of what is called from Python; pidsampler/native/library.py has it too
+#define PID_VERSION 3  // raised with each change of what is called from Python; pidsampler/native/library.py has it too
 
 #define PID_RESULTS 8  // of one row: x, and saved tensors
 #define PID_TERMS 16   // of one result: x, x0 and saved tensors
 
-// One row for one image. Sources and results are whole images of one type, float or double.
+// One row. Arrays have numbers: 0 is x, others are saved tensors.
 typedef struct {
     double p, q, clip;            // x0 = clip(p*x + q*m); clip is infinite where there is none
-    const void *x;                // read where p is not 0
-    uint64_t seed;
     uint32_t results, draws;
     const uint32_t *draw;         // numbers of the draws, ascending
     const double *scale;          // of each draw, its weight in each result; 0 is none
     struct {
-        void *out;
-        uint64_t terms;
+        uint32_t out, terms;
         double weight[PID_TERMS];
-        const void *source[PID_TERMS];  // null is x0
+        int32_t source[PID_TERMS];  // -1 is x0
     } result[PID_RESULTS];
 } PidHostRow;
 
+// A row to do for one image. Its arrays are whole images, of one type with m: float or double.
+typedef struct {
+    uint32_t form, wide;          // which function does it; `wide` is 1 where elements are double
+    const PidHostRow *row;
+    uint64_t seed;
+    const void *m;                // from element m_start on
+    uint64_t m_start, stop;       // and the element to end before
+    uint64_t part, most;          // elements of a part, and of the parts of one call
+    void *array[];
+} PidHostStep;
+
 #define PID_FILL(name) \
     void name(float *out, uint64_t n, uint64_t start, uint64_t seed, uint32_t draw, uint32_t stream)
-#define PID_STEP(name) void name(const PidHostRow *row, const void *m, uint64_t start, uint64_t stop)
+#define PID_STEP(name) void name(const PidHostStep *step, uint64_t start, uint64_t stop)
 
 #define PID_TORCH(name) int name(float *out, uint64_t n, uint64_t skipped, uint32_t seed)
 
@@ -189,13 +197,15 @@ PID_FILL(PID_NAME(pid_fill_)) {
 
 // Rows: loops that the compiler makes vectors of.
 
-static inline void pid_predict(PID_REAL *restrict x0, const PidHostRow *row, const PID_REAL *m, uint64_t at, uint64_t n) {
+static inline void pid_predict(PID_REAL *restrict x0, const PidHostStep *step, uint64_t at, uint64_t n) {
+    const PidHostRow *row = step->row;
+    const PID_REAL *m = (const PID_REAL *)step->m + (at - step->m_start);
     const PID_REAL p = (PID_REAL)row->p, q = (PID_REAL)row->q;
     const PID_REAL high = (PID_REAL)row->clip, low = -high;
     if (row->p == 0.0) {
         for (uint64_t i = 0; i < n; ++i) x0[i] = q * m[i];
     } else {
-        const PID_REAL *x = (const PID_REAL *)row->x + at;
+        const PID_REAL *x = (const PID_REAL *)step->array[0] + at;
         for (uint64_t i = 0; i < n; ++i) x0[i] = q * m[i] + p * x[i];
     }
     if (row->clip < HUGE_VAL)
@@ -216,13 +226,15 @@ __attribute__((always_inline)) static inline void pid_add(PID_REAL *restrict out
 }
 
 // x = a*x + b*x0 + h*saved in one pass, without room between; to the compiler the last four are constants.
-__attribute__((always_inline)) static inline void pid_plain(const PidHostRow *row, const PID_REAL *restrict m, uint64_t at,
-                                                            uint64_t n, int p_x, int a_x, int h, int clips) {
+__attribute__((always_inline)) static inline void pid_plain(const PidHostStep *step, uint64_t at, uint64_t n, int p_x,
+                                                            int a_x, int h, int clips) {
+    const PidHostRow *row = step->row;
     const PID_REAL p = (PID_REAL)row->p, q = (PID_REAL)row->q, high = (PID_REAL)row->clip;
     const double *weight = row->result[0].weight;
     const PID_REAL a = (PID_REAL)weight[0], b = (PID_REAL)weight[a_x], w = (PID_REAL)weight[a_x + h];
-    PID_REAL *restrict x = (PID_REAL *)row->result[0].out + at;
-    const PID_REAL *restrict saved = h ? (const PID_REAL *)row->result[0].source[a_x + 1] + at : 0;
+    PID_REAL *restrict x = (PID_REAL *)step->array[0] + at;
+    const PID_REAL *restrict m = (const PID_REAL *)step->m + (at - step->m_start);
+    const PID_REAL *restrict saved = h ? (const PID_REAL *)step->array[row->result[0].source[a_x + 1]] + at : 0;
     for (uint64_t i = 0; i < n; ++i) {
         PID_REAL x0 = p_x ? q * m[i] + p * x[i] : q * m[i];
         if (clips) x0 = x0 < -high ? -high : x0;
@@ -235,24 +247,23 @@ __attribute__((always_inline)) static inline void pid_plain(const PidHostRow *ro
 
 // Which of the plain rows a row is, whose only result is x, of x, x0, and one saved tensor at most; -1 where it is another.
 static int pid_plain_kind(const PidHostRow *row) {
-    const int terms = (int)row->result[0].terms, a_x = terms && row->result[0].source[0] == row->x;
+    const int terms = (int)row->result[0].terms, a_x = terms && row->result[0].source[0] == 0;
     const int h = terms - a_x - 1;
-    if (row->results != 1 || row->draws || row->result[0].out != row->x || h < 0 || h > 1 || row->result[0].source[a_x])
-        return -1;
+    if (row->results != 1 || row->draws || h < 0 || h > 1 || row->result[0].source[a_x] >= 0) return -1;
     return (row->p != 0.0) + 2 * a_x + 4 * h + 8 * (row->clip < HUGE_VAL);
 }
 
 #define PID_PLAIN(kind) \
-    case kind: pid_plain(row, (const PID_REAL *)m + (at - start), at, n, kind & 1, kind >> 1 & 1, kind >> 2 & 1, kind >> 3); \
-    break;
+    case kind: pid_plain(step, at, n, kind & 1, kind >> 1 & 1, kind >> 2 & 1, kind >> 3); break;
 #define PID_PLAINS(first) PID_PLAIN((first)) PID_PLAIN((first + 1)) PID_PLAIN((first + 2)) PID_PLAIN((first + 3))
 
 PID_STEP(PID_NAME(pid_step_)) {
+    const PidHostRow *row = step->row;
     const int kind = pid_plain_kind(row);
     PID_REAL x0[PID_BLOCK], result[PID_RESULTS][PID_BLOCK];
     float normals[PID_BLOCK];
     // Blocks end where x's lines of the cache do, which the other arrays most often share; noise has whole counters.
-    const uint64_t place = row->draws ? 0 : (uintptr_t)((const PID_REAL *)row->result[0].out + start) / sizeof(PID_REAL);
+    const uint64_t place = row->draws ? 0 : (uintptr_t)((const PID_REAL *)step->array[0] + start) / sizeof(PID_REAL);
     uint64_t n = PID_BLOCK - place % (64 / sizeof(PID_REAL));
     for (uint64_t at = start; at < stop; at += n, n = PID_BLOCK) {
         if (n > stop - at) n = stop - at;
@@ -263,14 +274,14 @@ PID_STEP(PID_NAME(pid_step_)) {
             PID_PLAINS(12)
         }
         if (kind >= 0) continue;
-        pid_predict(x0, row, (const PID_REAL *)m + (at - start), at, n);
+        pid_predict(x0, step, at, n);
         for (uint32_t r = 0; r < row->results; ++r) {
             const PID_REAL *from[PID_TERMS];
             PID_REAL weight[PID_TERMS];
             const int terms = (int)row->result[r].terms;
             for (int k = 0; k < terms; ++k) {
-                const PID_REAL *source = row->result[r].source[k];
-                from[k] = source ? source + at : x0;
+                const int32_t source = row->result[r].source[k];
+                from[k] = source < 0 ? x0 : (const PID_REAL *)step->array[source] + at;
                 weight[k] = (PID_REAL)row->result[r].weight[k];
             }
             switch (terms) {
@@ -283,7 +294,7 @@ PID_STEP(PID_NAME(pid_step_)) {
             for (int k = 4; k < terms; ++k) pid_add(result[r], 1, from + k, weight + k, 1, n);
         }
         for (uint32_t d = 0; d < row->draws; ++d) {
-            PID_NAME(pid_fill_)(normals, n, at, row->seed, row->draw[d], 0);
+            PID_NAME(pid_fill_)(normals, n, at, step->seed, row->draw[d], 0);
             for (uint32_t r = 0; r < row->results; ++r) {
                 const double scale = row->scale[(uint64_t)d * row->results + r];
                 const PID_REAL c = (PID_REAL)scale;
@@ -292,7 +303,7 @@ PID_STEP(PID_NAME(pid_step_)) {
             }
         }
         for (uint32_t r = 0; r < row->results && r < PID_RESULTS; ++r)  // all reads of an element are done
-            memcpy((PID_REAL *)row->result[r].out + at, result[r], n * sizeof(PID_REAL));
+            memcpy((PID_REAL *)step->array[row->result[r].out] + at, result[r], n * sizeof(PID_REAL));
     }
 }
 
@@ -356,12 +367,17 @@ PID_EXPORT void pid_fill(uint32_t form, float *out, uint64_t n, uint64_t start, 
     fills[form](out, n, start, seed, draw, stream);
 }
 
-// The elements start .. stop - 1 of one image, of which m is element start; `wide` is 1 where they are double.
-PID_EXPORT void pid_step(uint32_t form, uint32_t wide, const PidHostRow *row, const void *m, uint64_t start,
-                         uint64_t stop) {
+// Does parts of a row from *next on, up to `most` elements; returns 0 where none is left. Threads share *next.
+PID_EXPORT int pid_step(const PidHostStep *step, uint64_t *next) {
     static PID_STEP((*const narrow[PID_FORMS])) = PID_TABLE(pid_step_, _float);
     static PID_STEP((*const doubles[PID_FORMS])) = PID_TABLE(pid_step_, _double);
-    (wide ? doubles : narrow)[form](row, m, start, stop);
+    for (uint64_t done = 0; done < step->most; done += step->part) {
+        const uint64_t start = __atomic_fetch_add(next, step->part, __ATOMIC_RELAXED);
+        if (start >= step->stop) return 0;
+        const uint64_t left = step->stop - start;
+        (step->wide ? doubles : narrow)[step->form](step, start, start + (left < step->part ? left : step->part));
+    }
+    return 1;
 }
 
 // PyTorch's noise; returns 0 where numpy is faster.

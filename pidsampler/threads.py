@@ -79,12 +79,7 @@ def map(work: Callable[[Item], Result], items: Iterable[Item], *, most: int = _M
             except BaseException as error:
                 errors[index] = error
 
-    helpers = [_Helper(share) for _ in range(min(count_cores(), most, len(waiting)) - 1)]
-    if _begun < len(helpers):
-        _begin(len(helpers))
-    share()
-    for helper in helpers:
-        helper.wait()
+    _together(share, min(count_cores(), most, len(waiting)))
     if errors:
         error = errors[min(errors)]
         errors.clear()  # a thread that is not quite done holds them, and they hold all arrays of the failed calls
@@ -108,6 +103,36 @@ def in_parts(work: Callable[[int, int], Any], size: int) -> None:
         return
     for start in starts:
         work(start, min(start + part, size))
+
+
+def in_shares(work: Callable[[], bool], size: int) -> None:
+    """Call work() until it says that nothing is left, on all cores at once where so many elements pay for that.
+
+    Each call does what no other has begun: compiled code that counts for itself needs nothing of Python in between.
+    """
+    cores = 1 if size < _WORTH else min(count_cores(), _MOST)
+    errors: list[BaseException] = []
+
+    def share() -> None:
+        try:
+            while not errors and work():
+                pass
+        except BaseException as error:
+            errors.append(error)
+
+    _together(share, cores)
+    if errors:
+        raise errors.pop()
+
+
+def _together(share: Callable[[], object], cores: int) -> None:
+    """Call share(), which raises nothing, here and in so many threads less one."""
+    helpers = [_Helper(share) for _ in range(cores - 1)]
+    if _begun < len(helpers):
+        _begin(len(helpers))
+    share()
+    for helper in helpers:
+        helper.wait()
 
 
 class _Helper:

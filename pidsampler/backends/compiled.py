@@ -4,110 +4,112 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from ctypes import c_uint64
 from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..native import HostResult, HostRow, Library, address, suits
+from ..native import HostRow, Library, address
 from ..native.library import MOST_RESULTS, MOST_TERMS
 from ..noise.philox import check_number
 from ..table import Row
-from ..threads import CHUNK
+from ..threads import CHUNK, in_parts, in_shares
 
 Array = NDArray[Any]
 
 # Infinity and NaN pass through as on a GPU, and `pixels.to_image` refuses them; numpy's warnings would only repeat it.
 quiet = np.errstate(over="ignore", invalid="ignore")
 
-_WORD = np.dtype(np.uint64)  # of a packed row: an address, a weight, a seed
 _TYPES = (np.dtype(np.float32), np.dtype(np.float64))
+_PART = 4 * CHUNK  # elements that a thread takes at a time
 
 
-def compiled_row(
-    library: Library, row: Row, *, x: Array, m: Array, saved: Sequence[Array], seed: int
-) -> Callable[[int, int], None] | None:
-    """Return what does the elements start..stop-1 of a row for one image; it gives numpy's bits.
+def compiled_step(
+    library: Library, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int]
+) -> bool:
+    """Do a row as `NumpyBackend.step` does, with numpy's bits.
+
+    It comes after a network, which has emptied the caches: each object that it touches costs a tenth of a microsecond.
 
     Args:
         library: The shared library.
         row: Row of a table.
-        x: State, one axis, float32 or float64; changed in place, as the saved tensors are.
+        x: (B, ...) state, float32 or float64; changed in place, as the saved tensors are.
         m: Network's output, of any floating type.
         saved: Saved tensors, of x's type.
-        seed: Seed of the image.
+        seeds: Seed of each image.
 
     Returns:
-        None where the library does no such row, or takes no such arrays.
+        False where the library does no such row, or takes no such arrays: then nothing was done.
     """
     packed = _packed(row)
-    if packed is None or x.dtype not in _TYPES or m.size != x.size or m.dtype.kind not in "fV":
-        return None
-    places = []
-    for array in (x, *(saved[slot] for slot in packed.slots)):
-        if not suits(array, x.dtype) or array.size != x.size or not array.flags.writeable:
-            return None
-        places.append(address(array))
-    words = packed.words.copy()
-    words[packed.at] = [places[k] for k in packed.which]
-    if packed.draws is not None:
-        words[HostRow.seed.offset // _WORD.itemsize] = check_number("seed", seed, bits=64)
-    if suits(m, x.dtype):
-        return partial(_direct, library, words, m)
-    return partial(_converting, library, words, m, x.dtype)
+    dtype, size = x.dtype, x.size
+    if packed is None or dtype not in _TYPES or m.size != size or m.dtype.kind not in "fV" or len(seeds) > len(x):
+        return False
+    arrays = [x, *(saved[slot] for slot in packed.slots)]
+    for array in arrays:
+        if array.dtype != dtype or array.size != size or not array.flags.carray:
+            return False
+    places = [address(array) for array in arrays]
+    is_direct = m.dtype == dtype and m.flags.c_contiguous and m.flags.aligned
+    count = size // len(x)
+    for b, seed in enumerate(seeds):
+        if packed.row.draws:
+            check_number("seed", seed, bits=64)
+        offset = b * count * dtype.itemsize
+        image = partial(
+            library.pack, packed.row, [place + offset for place in places], wide=dtype.itemsize == 8, seed=seed
+        )
+        if is_direct:
+            step = image(m=address(m) + offset, m_start=0, stop=count, part=_PART)
+            in_shares(partial(_direct, library, step, c_uint64(), (m, arrays)), count)
+        else:
+            in_parts(partial(_converting, library, image, m[b].reshape(-1), arrays), count)
+    return True
 
 
-def _direct(library: Library, words: Array, m: Array, start: int, stop: int) -> None:
-    library.step(words, m, span=(start, stop))
+def _direct(library: Library, step: bytes, done: c_uint64, _: object) -> bool:
+    """Do some parts of a row; the arrays are held until all threads are done."""
+    return library.step(step, done)
 
 
 @quiet
-def _converting(library: Library, words: Array, m: Array, dtype: np.dtype[Any], start: int, stop: int) -> None:
+def _converting(
+    library: Library, image: Callable[..., bytes], m: Array, arrays: Sequence[Array], start: int, stop: int
+) -> None:
     """Do elements of a row whose output is of another type, a chunk at a time."""
-    term = np.empty(min(CHUNK, stop - start), dtype)
+    term = np.empty(min(CHUNK, stop - start), arrays[0].dtype)
     for first in range(start, stop, CHUNK):
         last = min(first + CHUNK, stop)
         np.copyto(term[: last - first], m[first:last], casting="same_kind")
-        library.step(words, term, span=(first, last), m_start=first)
+        library.step(image(m=address(term), m_start=first, stop=last, part=CHUNK), c_uint64(first))
 
 
 class _Packed:
-    """A row as kernels/host.c has it, but for the seed and the addresses of arrays.
+    """A row as kernels/host.c has it.
 
     Attributes:
-        words: The structure's words of 64 bits.
-        at: Words that are addresses of arrays.
-        which: Array of each: 0 is x, k is slots[k - 1].
-        slots: Saved tensors that the row reads or writes.
-        draws: Numbers of the draws and their weights, whose addresses are in the words; None where nothing is drawn.
+        row: The structure.
+        slots: Saved tensors that the row reads or writes; the first is array 1 there.
     """
 
     def __init__(self, row: Row) -> None:
-        combinations = row.combinations
+        combinations, draws = row.combinations, row.draws
         self.slots = sorted({k for c in combinations for k, _ in c.h}.union(k for k, _ in row.saves))
         number = {slot: 1 + k for k, slot in enumerate(self.slots)}
-        packed, found = HostRow(), {HostRow.x.offset: 0}
-        packed.p, packed.q, packed.clip = row.p, row.q, math.inf if row.clip is None else row.clip
-        packed.results = len(combinations)
-        for r, (out, c) in enumerate(zip([0, *(number[slot] for slot, _ in row.saves)], combinations, strict=True)):
-            result, offset = packed.result[r], HostRow.result.offset + r * HostRow.result.size // MOST_RESULTS
-            found[offset + HostResult.out.offset] = out
-            terms = [(c.a, 0), (c.b, None), *((w, number[slot]) for slot, w in c.h)]
-            terms = [(w, which) for w, which in terms if w != 0.0]
-            result.terms = len(terms)
-            for k, (w, which) in enumerate(terms):
-                result.weight[k] = w
-                if which is not None:  # x0 is made there
-                    found[offset + HostResult.source.offset + k * _WORD.itemsize] = which
-        self.draws = None
-        if draws := row.draws:
-            weights = [dict(c.noise) for c in combinations]
-            scales = np.array([[of.get(draw, 0.0) for of in weights] for draw in draws])
-            self.draws = np.array(draws, np.uint32), scales
-            packed.draws, (packed.draw, packed.scale) = len(draws), map(address, self.draws)
-        self.words = np.frombuffer(bytes(packed), _WORD)
-        self.at, self.which = np.array(list(found)) // _WORD.itemsize, list(found.values())
+        self.row = HostRow(row.p, row.q, math.inf if row.clip is None else row.clip, len(combinations), len(draws))
+        for result, out, c in zip(self.row.result, [0, *(number[k] for k, _ in row.saves)], combinations, strict=False):
+            terms = [(c.a, 0), (c.b, -1), *((w, number[slot]) for slot, w in c.h)]
+            terms = [(w, source) for w, source in terms if w != 0.0]
+            result.out, result.terms = out, len(terms)
+            for k, (w, source) in enumerate(terms):
+                result.weight[k], result.source[k] = w, source
+        weights = [dict(c.noise) for c in combinations]
+        scales = np.array([[of.get(draw, 0.0) for of in weights] for draw in draws])
+        self._draws = np.array(draws, np.uint32), scales  # whose addresses are in the structure
+        self.row.draw, self.row.scale = map(address, self._draws)
 
 
 @lru_cache(1024)

@@ -15,7 +15,7 @@ from ..noise import philox
 from ..table import Row
 from ..threads import CHUNK, in_parts
 from .base import DLPACK_CPU
-from .compiled import compiled_row, quiet
+from .compiled import compiled_step, quiet
 from .plain import HostDevice
 
 Array = NDArray[Any]
@@ -78,12 +78,11 @@ class NumpyBackend(HostDevice):
         self, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int], copy: Array | None = None
     ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
-        for b, seed in enumerate(seeds):
-            xs, ms = x[b].reshape(-1), m[b].reshape(-1)
-            slots = [s[b].reshape(-1) for s in saved]
-            library = native.built()
-            work = library and compiled_row(library, row, x=xs, m=ms, saved=slots, seed=seed)
-            in_parts(work or partial(_step, row, xs, ms, slots, seed), xs.size)
+        library = native.built()
+        if library is None or not compiled_step(library, row, x, m=m, saved=saved, seeds=seeds):
+            for b, seed in enumerate(seeds):
+                xs, ms = x[b].reshape(-1), m[b].reshape(-1)
+                in_parts(partial(_step, row, xs, ms, [s[b].reshape(-1) for s in saved], seed), xs.size)
         if copy is not None:
             self.write(x, copy)
 

@@ -1,5 +1,5 @@
 """The shared library of noise, rows and pictures on the CPU, where one was built; numpy has the same bits."""
 
-from .library import FORMS, NAME, HostResult, HostRow, Library, address, built, described, load, suits
+from .library import FORMS, NAME, HostRow, Library, address, built, described, load, suits
 
-__all__ = ["FORMS", "NAME", "HostResult", "HostRow", "Library", "address", "built", "described", "load", "suits"]
+__all__ = ["FORMS", "NAME", "HostRow", "Library", "address", "built", "described", "load", "suits"]

@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import ctypes
 import sys
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from typing import Any, cast
+from struct import pack
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -25,29 +27,28 @@ FORMS = ("neon", "sse2", "avx2", "avx512")  # in the order of kernels/host.c; of
 
 MOST_RESULTS, MOST_TERMS = 8, 16  # of one row, as in kernels/host.c
 
+_MOST = 1 << 21  # elements of a row that one call does: Ctrl-C waits for its end
+
 _SCRATCH = 1 << 16  # PID_SCRATCH there
 
-_VERSION = 2  # PID_VERSION in kernels/host.c
+_VERSION = 3  # PID_VERSION in kernels/host.c
 
 
 class HostResult(ctypes.Structure):
-    """What a row makes: x, or a saved tensor."""
+    """What a row makes, x or a saved tensor, by the numbers of arrays."""
 
     _fields_ = (
-        ("out", ctypes.c_void_p),
-        ("terms", ctypes.c_uint64),
+        *((name, ctypes.c_uint32) for name in ("out", "terms")),
         ("weight", ctypes.c_double * MOST_TERMS),
-        ("source", ctypes.c_void_p * MOST_TERMS),
+        ("source", ctypes.c_int32 * MOST_TERMS),
     )
 
 
 class HostRow(ctypes.Structure):
-    """One row for one image, `PidHostRow` in kernels/host.c."""
+    """One row, `PidHostRow` in kernels/host.c."""
 
     _fields_ = (
         *((name, ctypes.c_double) for name in ("p", "q", "clip")),
-        ("x", ctypes.c_void_p),
-        ("seed", ctypes.c_uint64),
         *((name, ctypes.c_uint32) for name in ("results", "draws")),
         *((name, ctypes.c_void_p) for name in ("draw", "scale")),
         ("result", HostResult * MOST_RESULTS),
@@ -79,7 +80,7 @@ class Library:
         self._number = FORMS.index(form)
         self._fill, self._step = library.pid_fill, library.pid_step
         self._fill.argtypes, self._fill.restype = (number, pointer, long, long, long, number, number), None
-        self._step.argtypes, self._step.restype = (number, number, pointer, pointer, long, long), None
+        self._step.argtypes = (pointer, pointer)
         self._torch, self._image = library.pid_torch, library.pid_image
         self._torch.argtypes = (number, pointer, long, long, number)
         self._image.argtypes = (number, pointer, long, long, pointer)
@@ -91,19 +92,36 @@ class Library:
         self._fill(self._number, address(out), len(out), start, seed, draw, stream)
         return True
 
-    def step(
-        self, row: NDArray[np.uint64], m: NDArray[np.floating], *, span: tuple[int, int], m_start: int = 0
-    ) -> None:
-        """Do elements span[0]..span[1]-1 of a row, given as the words of a `HostRow`.
+    def pack(
+        self, row: HostRow, arrays: Sequence[int], *, m: int, m_start: int, wide: bool, seed: int, stop: int, part: int
+    ) -> bytes:
+        """Return what `step` is given, `PidHostStep` in kernels/host.c.
 
         Args:
-            row: The words, whose addresses are those of whole arrays.
-            m: Network's output from element `m_start` on, in the state's type.
-            span: First element, and the one after the last.
-            m_start: Which element m[0] is.
+            row: Row, which must live as long as what is returned is used.
+            arrays: Addresses of x and saved tensors of one image, in the order of the row's numbers.
+            m: Address of the network's output from element `m_start` on, in the state's type.
+            m_start: Which element that is.
+            wide: Whether elements are float64; else they are float32.
+            seed: Seed of the image, below 2^64.
+            stop: Element to end before.
+            part: Elements that a thread takes at a time.
         """
-        at = address(m) + (span[0] - m_start) * m.itemsize
-        self._step(self._number, m.itemsize == 8, address(row), at, *span)
+        words = f"2I{7 + len(arrays)}Q"
+        at = ctypes.addressof(row)
+        return pack(words, self._number, wide, at, seed, m, m_start, stop, part, _MOST, *arrays)
+
+    def step(self, packed: bytes, done: ctypes.c_uint64) -> bool:
+        """Do some parts of a row.
+
+        Args:
+            packed: What `pack` returned.
+            done: Element to go on from, a whole number of counters of noise. Threads that do one row share it.
+
+        Returns:
+            Whether more may be left.
+        """
+        return bool(self._step(packed, ctypes.byref(done)))
 
     def torch(self, out: NDArray[np.float32], *, skipped: int, seed: int) -> bool:
         """Write PyTorch's noise, after so many words of its generator; False where numpy is to do it.
@@ -139,8 +157,8 @@ def suits(array: NDArray[np.floating], dtype: np.dtype[np.floating]) -> bool:
 
 def address(array: NDArray[Any]) -> int:
     """Return where an array's elements lie, as `array.ctypes.data` does in three times the time."""
-    if array.flags.writeable and array.flags.c_contiguous and array.size:
-        return ctypes.addressof(ctypes.c_char.from_buffer(cast(Any, array)))
+    if array.flags.carray and array.size:
+        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
     return array.ctypes.data
 
 
