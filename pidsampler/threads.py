@@ -33,8 +33,12 @@ def core_limit() -> int | None:
     return max(1, int(said)) if said.isdecimal() else None
 
 
+@cache
 def count_cores() -> int:
-    """Return how many cores this process may use: what the system and its container allow, at most `core_limit`."""
+    """Return how many cores this process may use: what the system and its container allow, at most `core_limit`.
+
+    They are counted once, as it costs as much as a small row: a change in a process that has begun is not seen.
+    """
     available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return min(available, _own_quota() or available, core_limit() or available)
 
@@ -111,6 +115,10 @@ def in_shares(work: Callable[[], bool], size: int) -> None:
     Each call does what no other has begun: compiled code that counts for itself needs nothing of Python in between.
     """
     cores = 1 if size < _WORTH else min(count_cores(), _MOST)
+    if cores == 1:
+        while work():
+            pass
+        return
     errors: list[BaseException] = []
 
     def share() -> None:
@@ -175,6 +183,7 @@ def _serve(waiting: SimpleQueue[Callable[[], object]]) -> None:
 def _forget() -> None:
     global _waiting, _begun, _beginning
     _waiting, _begun, _beginning = SimpleQueue(), 0, Lock()
+    count_cores.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):

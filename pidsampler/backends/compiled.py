@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from ctypes import c_uint64
 from functools import lru_cache, partial
 from typing import Any
@@ -48,25 +48,23 @@ def compiled_step(
     dtype, size = x.dtype, x.size
     if packed is None or dtype not in _TYPES or m.size != size or m.dtype.kind not in "fV" or len(seeds) > len(x):
         return False
-    arrays = [x, *(saved[slot] for slot in packed.slots)]
+    arrays, places = [x, *map(saved.__getitem__, packed.slots)], []
     for array in arrays:
         if array.dtype != dtype or array.size != size or not array.flags.carray:
             return False
-    places = [address(array) for array in arrays]
+        places.append(address(array))
     is_direct = m.dtype == dtype and m.flags.c_contiguous and m.flags.aligned
     count = size // len(x)
     for b, seed in enumerate(seeds):
-        if packed.row.draws:
+        if packed.has_draws:
             check_number("seed", seed, bits=64)
         offset = b * count * dtype.itemsize
-        image = partial(
-            library.pack, packed.row, [place + offset for place in places], wide=dtype.itemsize == 8, seed=seed
-        )
+        at = [place + offset for place in places] if b else places
         if is_direct:
-            step = image(m=address(m) + offset, m_start=0, stop=count, part=_PART)
+            step = library.pack(packed.row, at, dtype.itemsize, seed, address(m) + offset, 0, count, _PART)
             in_shares(partial(_direct, library, step, c_uint64(), (m, arrays)), count)
         else:
-            in_parts(partial(_converting, library, image, m[b].reshape(-1), arrays), count)
+            in_parts(partial(_converting, library, packed.row, at, seed, m[b].reshape(-1), arrays), count)
     return True
 
 
@@ -77,14 +75,22 @@ def _direct(library: Library, step: bytes, done: c_uint64, _: object) -> bool:
 
 @quiet
 def _converting(
-    library: Library, image: Callable[..., bytes], m: Array, arrays: Sequence[Array], start: int, stop: int
+    library: Library,
+    row: HostRow,
+    at: Sequence[int],
+    seed: int,
+    m: Array,
+    arrays: Sequence[Array],
+    start: int,
+    stop: int,
 ) -> None:
     """Do elements of a row whose output is of another type, a chunk at a time."""
     term = np.empty(min(CHUNK, stop - start), arrays[0].dtype)
     for first in range(start, stop, CHUNK):
         last = min(first + CHUNK, stop)
         np.copyto(term[: last - first], m[first:last], casting="same_kind")
-        library.step(image(m=address(term), m_start=first, stop=last, part=CHUNK), c_uint64(first))
+        step = library.pack(row, at, term.itemsize, seed, address(term), first, last, CHUNK)
+        library.step(step, c_uint64(first))
 
 
 class _Packed:
@@ -93,10 +99,12 @@ class _Packed:
     Attributes:
         row: The structure.
         slots: Saved tensors that the row reads or writes; the first is array 1 there.
+        has_draws: Whether the row draws noise.
     """
 
     def __init__(self, row: Row) -> None:
         combinations, draws = row.combinations, row.draws
+        self.has_draws = bool(draws)
         self.slots = sorted({k for c in combinations for k, _ in c.h}.union(k for k, _ in row.saves))
         number = {slot: 1 + k for k, slot in enumerate(self.slots)}
         self.row = HostRow(row.p, row.q, math.inf if row.clip is None else row.clip, len(combinations), len(draws))

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
-from struct import pack
+from struct import Struct
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,10 @@ PATH = Path(__file__).with_name(NAME)
 FORMS = ("neon", "sse2", "avx2", "avx512")  # in the order of kernels/host.c; of those that run here the last is used
 
 MOST_RESULTS, MOST_TERMS = 8, 16  # of one row, as in kernels/host.c
+
+_addressof, _byref, _view = ctypes.addressof, ctypes.byref, ctypes.c_char.from_buffer
+
+_PACKS = [Struct(f"2I{7 + n}Q").pack for n in range(MOST_RESULTS * MOST_TERMS)]  # of a row with so many arrays
 
 _MOST = 1 << 21  # elements of a row that one call does: Ctrl-C waits for its end
 
@@ -93,23 +97,22 @@ class Library:
         return True
 
     def pack(
-        self, row: HostRow, arrays: Sequence[int], *, m: int, m_start: int, wide: bool, seed: int, stop: int, part: int
+        self, row: HostRow, arrays: Sequence[int], itemsize: int, seed: int, m: int, m_start: int, stop: int, part: int
     ) -> bytes:
         """Return what `step` is given, `PidHostStep` in kernels/host.c.
 
         Args:
             row: Row, which must live as long as what is returned is used.
             arrays: Addresses of x and saved tensors of one image, in the order of the row's numbers.
+            itemsize: Bytes of an element: 4 or 8.
+            seed: Seed of the image, below 2^64.
             m: Address of the network's output from element `m_start` on, in the state's type.
             m_start: Which element that is.
-            wide: Whether elements are float64; else they are float32.
-            seed: Seed of the image, below 2^64.
             stop: Element to end before.
             part: Elements that a thread takes at a time.
         """
-        words = f"2I{7 + len(arrays)}Q"
-        at = ctypes.addressof(row)
-        return pack(words, self._number, wide, at, seed, m, m_start, stop, part, _MOST, *arrays)
+        at, wide = _addressof(row), itemsize == 8
+        return _PACKS[len(arrays)](self._number, wide, at, seed, m, m_start, stop, part, _MOST, *arrays)
 
     def step(self, packed: bytes, done: ctypes.c_uint64) -> bool:
         """Do some parts of a row.
@@ -121,7 +124,7 @@ class Library:
         Returns:
             Whether more may be left.
         """
-        return bool(self._step(packed, ctypes.byref(done)))
+        return bool(self._step(packed, _byref(done)))
 
     def torch(self, out: NDArray[np.float32], *, skipped: int, seed: int) -> bool:
         """Write PyTorch's noise, after so many words of its generator; False where numpy is to do it.
@@ -158,7 +161,7 @@ def suits(array: NDArray[np.floating], dtype: np.dtype[np.floating]) -> bool:
 def address(array: NDArray[Any]) -> int:
     """Return where an array's elements lie, as `array.ctypes.data` does in three times the time."""
     if array.flags.carray and array.size:
-        return ctypes.addressof(ctypes.c_char.from_buffer(array))  # type: ignore[arg-type]
+        return _addressof(_view(array))  # type: ignore[arg-type]
     return array.ctypes.data
 
 
