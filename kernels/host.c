@@ -264,8 +264,9 @@ PID_STEP(PID_NAME(pid_step_)) {
     float normals[PID_BLOCK];
     // Blocks end where x's lines of the cache do, which the other arrays most often share; noise has whole counters.
     const uint64_t place = row->draws ? 0 : (uintptr_t)((const PID_REAL *)step->array[0] + start) / sizeof(PID_REAL);
+    const uint64_t block = kind < 0 ? PID_BLOCK : stop - start;  // one pass over all is faster than over each block
     uint64_t n = PID_BLOCK - place % (64 / sizeof(PID_REAL));
-    for (uint64_t at = start; at < stop; at += n, n = PID_BLOCK) {
+    for (uint64_t at = start; at < stop; at += n, n = block) {
         if (n > stop - at) n = stop - at;
         switch (kind) {
             PID_PLAINS(0)

@@ -48,7 +48,9 @@ def compiled_step(
     dtype, size = x.dtype, x.size
     if packed is None or dtype not in _TYPES or m.size != size or m.dtype.kind not in "fV" or len(seeds) > len(x):
         return False
-    arrays, places = [x, *map(saved.__getitem__, packed.slots)], []
+    arrays, places = [x], []
+    for slot in packed.slots:
+        arrays.append(saved[slot])
     for array in arrays:
         if array.dtype != dtype or array.size != size or not array.flags.carray:
             return False
