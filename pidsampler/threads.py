@@ -183,7 +183,6 @@ def _serve(waiting: SimpleQueue[Callable[[], object]]) -> None:
 def _forget() -> None:
     global _waiting, _begun, _beginning
     _waiting, _begun, _beginning = SimpleQueue(), 0, Lock()
-    count_cores.cache_clear()
 
 
 if hasattr(os, "register_at_fork"):

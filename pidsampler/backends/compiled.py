@@ -46,16 +46,16 @@ def compiled_step(
     """
     packed = _packed(row)
     dtype, size = x.dtype, x.size
-    if packed is None or dtype not in _TYPES or m.size != size or m.dtype.kind not in "fV" or len(seeds) > len(x):
+    if packed is None or dtype not in _TYPES or m.size != size or len(seeds) > len(x):
         return False
-    arrays, places = [x], []
-    for slot in packed.slots:
-        arrays.append(saved[slot])
+    is_direct = m.dtype == dtype and m.flags.c_contiguous and m.flags.aligned
+    if not is_direct and m.dtype.kind not in "fV":
+        return False
+    arrays, places = [x, *[saved[slot] for slot in packed.slots]], []
     for array in arrays:
         if array.dtype != dtype or array.size != size or not array.flags.carray:
             return False
         places.append(address(array))
-    is_direct = m.dtype == dtype and m.flags.c_contiguous and m.flags.aligned
     count = size // len(x)
     for b, seed in enumerate(seeds):
         if packed.has_draws:
