@@ -27,7 +27,7 @@ _PART = 4 * CHUNK  # elements that a thread takes at a time
 
 
 def compiled_step(
-    library: Library, row: Row, x: Array, *, m: Array, saved: Sequence[Array], seeds: Sequence[int]
+    library: Library, row: Row, *, x: Array, m: Array, saved: Sequence[Array], seeds: Sequence[int]
 ) -> bool:
     """Do a row as `NumpyBackend.step` does, with numpy's bits.
 
@@ -46,7 +46,7 @@ def compiled_step(
     """
     packed = _packed(row)
     dtype, size = x.dtype, x.size
-    if packed is None or dtype not in _TYPES or m.size != size or len(seeds) > len(x):
+    if packed is None or not size or dtype not in _TYPES or m.size != size or len(seeds) > len(x):
         return False
     is_direct = m.dtype == dtype and m.flags.c_contiguous and m.flags.aligned
     if not is_direct and m.dtype.kind not in "fV":
@@ -63,22 +63,23 @@ def compiled_step(
         offset = b * count * dtype.itemsize
         at = [place + offset for place in places] if b else places
         if is_direct:
-            step = library.pack(packed.row, at, dtype.itemsize, seed, address(m) + offset, 0, count, _PART)
-            in_shares(partial(_direct, library, step, c_uint64(), (m, arrays)), count)
+            start = address(m) + offset
+            step = library.pack(packed.row, at, itemsize=dtype.itemsize, seed=seed, m=start, stop=count, part=_PART)
+            in_shares(partial(_direct, library, step, c_uint64(), (packed, m, arrays)), count)
         else:
-            in_parts(partial(_converting, library, packed.row, at, seed, m[b].reshape(-1), arrays), count)
+            in_parts(partial(_converting, library, packed, at, seed, m[b].reshape(-1), arrays), count)
     return True
 
 
 def _direct(library: Library, step: bytes, done: c_uint64, _: object) -> bool:
-    """Do some parts of a row; the arrays are held until all threads are done."""
+    """Do some parts of a row; what is held last has the addresses, until all threads are done."""
     return library.step(step, done)
 
 
 @quiet
 def _converting(
     library: Library,
-    row: HostRow,
+    packed: _Packed,
     at: Sequence[int],
     seed: int,
     m: Array,
@@ -91,7 +92,9 @@ def _converting(
     for first in range(start, stop, CHUNK):
         last = min(first + CHUNK, stop)
         np.copyto(term[: last - first], m[first:last], casting="same_kind")
-        step = library.pack(row, at, term.itemsize, seed, address(term), first, last, CHUNK)
+        step = library.pack(
+            packed.row, at, itemsize=term.itemsize, seed=seed, m=address(term), m_start=first, stop=last, part=CHUNK
+        )
         library.step(step, c_uint64(first))
 
 

@@ -79,7 +79,7 @@ class NumpyBackend(HostDevice):
     ) -> None:
         """Do one row of a table in place; nothing larger than a chunk is allocated."""
         library = native.built()
-        if library is None or not compiled_step(library, row, x, m=m, saved=saved, seeds=seeds):
+        if library is None or not compiled_step(library, row, x=x, m=m, saved=saved, seeds=seeds):
             for b, seed in enumerate(seeds):
                 xs, ms = x[b].reshape(-1), m[b].reshape(-1)
                 in_parts(partial(_step, row, xs, ms, [s[b].reshape(-1) for s in saved], seed), xs.size)

@@ -97,7 +97,16 @@ class Library:
         return True
 
     def pack(
-        self, row: HostRow, arrays: Sequence[int], itemsize: int, seed: int, m: int, m_start: int, stop: int, part: int
+        self,
+        row: HostRow,
+        arrays: Sequence[int],
+        *,
+        itemsize: int,
+        seed: int,
+        m: int,
+        m_start: int = 0,
+        stop: int,
+        part: int,
     ) -> bytes:
         """Return what `step` is given, `PidHostStep` in kernels/host.c.
 
@@ -107,9 +116,9 @@ class Library:
             itemsize: Bytes of an element: 4 or 8.
             seed: Seed of the image, below 2^64.
             m: Address of the network's output from element `m_start` on, in the state's type.
-            m_start: Which element that is.
-            stop: Element to end before.
-            part: Elements that a thread takes at a time.
+            m_start: Number of that element.
+            stop: Number of the element to end before.
+            part: Number of elements that a thread takes at a time, a multiple of 4.
         """
         at, wide = _addressof(row), itemsize == 8
         return _PACKS[len(arrays)](self._number, wide, at, seed, m, m_start, stop, part, _MOST, *arrays)
@@ -119,7 +128,7 @@ class Library:
 
         Args:
             packed: What `pack` returned.
-            done: Element to go on from, a whole number of counters of noise. Threads that do one row share it.
+            done: Number of the element to go on from, a multiple of 4. Threads that do one row share it.
 
         Returns:
             Whether more may be left.

@@ -3,7 +3,7 @@
 Tried mutations, each of which fails here. Noise: a round less, lanes in order 0, 1, 2, 3, the first counter's rest not
 skipped, the tail's count one less, high words of the counter ignored. Rows: p and q swapped, a term of weight 0 read,
 clip of one side in blocks or in one pass, the draws of the first result for all, x not written, m from the image's
-beginning in a later part.
+beginning in a later part, nothing left after the first call, the first image's addresses for the second.
 """
 
 import itertools
@@ -148,9 +148,14 @@ def test_an_output_too_large_for_the_state_becomes_infinite(form, by_numpy):
     assert np.all(by_numpy(partial(stepped, row, x, m, []))[0] == -np.inf)
 
 
-def test_parts_and_threads_do_not_matter(form, by_numpy, monkeypatch):
-    """A row in four threads, of a network's output in half precision and in the state's own type."""
-    monkeypatch.setattr(pool, "count_cores", lambda: 4)
+@pytest.mark.parametrize(("cores", "most"), [(4, 1 << 21), (4, 1), (1, 1)])
+def test_parts_and_threads_do_not_matter(form, by_numpy, monkeypatch, cores, most):
+    """A row of three parts, of a network's output in half precision and in the state's own type.
+
+    Also in four threads, and where a call of the library does one part.
+    """
+    monkeypatch.setattr(pool, "count_cores", lambda: cores)
+    monkeypatch.setattr(native.library, "_MOST", most)
     rng = np.random.default_rng(2)
     row = Row(0.7, 0.4, a=0.3, b=0.5, noise={2: 0.4, 5: 0.1}, saves={0: Combination(a=0.2, b=0.1)})
     x, m, saved = (rng.normal(size=(2, 8 * pool.CHUNK + 7)).astype(np.float32) for _ in range(3))
@@ -189,6 +194,11 @@ def test_arrays_that_do_not_fit_are_refused_as_before(form):
         BACKEND.step(row, x, m=x, saved=[], seeds=[0])
     with pytest.raises(PidSamplerError, match="seed=-1"):
         BACKEND.step(Row(0.7, 0.4, a=0.3, noise={0: 1.0}), x, m=x, saved=[], seeds=[-1])
+
+
+def test_an_empty_batch_stays_empty(form):
+    x = np.zeros((0, 3, 8, 8), np.float32)
+    BACKEND.step(Row(0.7, 0.4, a=0.3), x, m=x, saved=[], seeds=[])
 
 
 def test_another_order_of_bytes_is_numpys(form, by_numpy):
