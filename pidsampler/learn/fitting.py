@@ -29,12 +29,14 @@ class Found(NamedTuple):
         solver: The solver.
         start: Known list that its times were moved from, if any.
         ridge: Ridge that it was fitted with.
+        steady: What its squared amplification counted beside the mean squared error; 0 where it did not count.
     """
 
     off: float
     solver: LinearSolver
     start: str | None
     ridge: float
+    steady: float = 0.0
 
 
 _Begin = tuple[float, Times, str, float]  # mean squared error, list, the known list that it was moved from, ridge
@@ -43,6 +45,8 @@ _BELOW = 0.95  # where a first time that may move begins, as a share of where it
 _FEW_STEPS = 3  # of Gauss and Newton from each list, before the best of them are chosen
 _MORE_STEPS = 7  # that there often are after those
 _FINALISTS = 8  # the most lists from which all steps are taken
+_STEADIER, _MOST_STEADIER = 2.0, 16  # what the amplification counts each time it is still too large, and how often
+_STEADY_STEPS = 6  # of Gauss and Newton each time
 _LIGHTER = 0.1  # ridge of times and weights together, relative to that of weights alone
 
 
@@ -87,19 +91,51 @@ class Fitting:
     below: float | None
     joint: int
 
-    def solvers(self, *, ridges: Sequence[float]) -> list[Found]:
-        """Return solvers that were fitted with some of the ridges, the best first.
+    def nearest(
+        self, *, ridges: Sequence[float], amplified: Callable[[LinearSolver], float], most: float
+    ) -> tuple[Found | None, float]:
+        """Return the nearest of the solvers that were fitted with some of the ridges, and its amplification.
+
+        One that amplifies more than `most` is moved on until it does not, where times and weights are refined together.
+
+        Args:
+            ridges: Ridges to fit with.
+            amplified: Returns the amplification of a solver.
+            most: The largest amplification.
+
+        Returns:
+            (None, the least amplification found) where no solver amplifies so little.
 
         Raises:
             PidSamplerError: The network fails.
         """
+        best, size, least, off = None, math.inf, math.inf, math.inf
+        for one in self._solvers(ridges):
+            if one.off >= off:
+                break
+            its = amplified(one.solver)
+            if its > most and self._moves_both:
+                one, its = self._steadied(one, its, amplified=amplified, most=most, nearer=off)
+            least = min(least, its)
+            if its <= most and one.off < off:
+                best, size, off = one, its, one.off
+        return best, least if best is None else size
+
+    @property
+    def _moves_both(self) -> bool:
+        return self.timesteps is None and self.joint > 0 and (self.calls > 1 or self.below is not None)
+
+    def _solvers(self, ridges: Sequence[float]) -> list[Found]:
+        """Solvers that were fitted with some of the ridges, the nearest first."""
         if self.timesteps is not None:
             found = [self._alone(np.array(self.timesteps), None, ridge) for ridge in ridges]
-            return sorted(found, key=lambda one: one.off)
-        begins = [self._begins(ridge) for ridge in ridges]
-        if not self.joint or (self.calls == 1 and self.below is None):
-            return sorted((self._alone(*of[0][1:]) for of in begins), key=lambda one: one.off)
-        return sorted((one for of in begins for one in self._together(of)), key=lambda one: one.off)
+        else:
+            begins = [self._begins(ridge) for ridge in ridges]
+            if self._moves_both:
+                found = [one for of in begins for one in self._together(of)]
+            else:
+                found = [self._alone(*of[0][1:]) for of in begins]
+        return sorted(found, key=lambda one: one.off)
 
     def _begins(self, ridge: float) -> list[_Begin]:
         """The list that was moved, and known ones."""
@@ -145,11 +181,6 @@ class Fitting:
 
         A few steps are taken from each list, and all steps from the best third, or the best eight of many.
         """
-        ends = Ends(
-            flights=[one.flight for one in self.seen],
-            targets=[one.end for one in self.seen],
-            change=1e-6 if all(one.flight.subject.seen.flow for one in self.seen) else 1e-3,
-        )
         best = math.inf
 
         def on_best(off: float) -> None:
@@ -157,23 +188,52 @@ class Fitting:
             best = min(best, off)
             self.told.what = f"times and weights together: {best:.4g}"
 
-        def further(solver: LinearSolver, penalty: float, steps: int) -> tuple[float, LinearSolver]:
-            below = self.below if self.below is not None and solver.times[0] < self.below else None
-            return refined(
-                ends,
-                solver,
-                penalty=penalty,
-                below=below,
-                steps=steps,
-                on_best=on_best,
-                journal=self.told.journal,
-            )
-
         few = []
         for cost, times, name, ridge in begins:
             penalty = _LIGHTER * ridge * cost
-            off, solver = further(self._over(times, ridge)[0], penalty, _FEW_STEPS)
+            off, solver = self._refined(self._over(times, ridge)[0], _FEW_STEPS, penalty=penalty, on_best=on_best)
             few.append((off, solver, penalty, name, ridge))
         few.sort(key=lambda one: one[0])
         best_few = few[: _finalists(len(few))]
-        return [Found(*further(one, penalty, MOST_STEPS), name, ridge) for _, one, penalty, name, ridge in best_few]
+        return [
+            Found(*self._refined(one, MOST_STEPS, penalty=penalty, on_best=on_best), name, ridge)
+            for _, one, penalty, name, ridge in best_few
+        ]
+
+    def _steadied(
+        self, one: Found, size: float, *, amplified: Callable[[LinearSolver], float], most: float, nearer: float
+    ) -> tuple[Found, float]:
+        """What a solver becomes, and its amplification, which counts more and more until it is small, or the end far."""
+        steady = (one.off / size) ** 2  # at first as much as the error
+        for _ in range(_MOST_STEADIER):
+            self.told.what = f"errors made {size:.3g} times larger: {one.off:.4g}"
+            before = self.told.journal.calls + self.told.journal.skipped
+            one = one._replace(steady=steady)
+            off, solver = self._refined(one.solver, _STEADY_STEPS, steady=steady)
+            one, size = one._replace(off=off, solver=solver), amplified(solver)
+            self.told.about += self.told.journal.calls + self.told.journal.skipped - before
+            if size <= most or off >= nearer:
+                break
+            steady *= _STEADIER
+        return one, size
+
+    def _refined(
+        self,
+        solver: LinearSolver,
+        steps: int,
+        *,
+        penalty: float = 0.0,
+        steady: float = 0.0,
+        on_best: Callable[[float], object] = lambda off: None,
+    ) -> tuple[float, LinearSolver]:
+        """How far off is what a solver becomes by so many steps, and that."""
+        ends = Ends(
+            flights=[one.flight for one in self.seen],
+            targets=[one.end for one in self.seen],
+            change=1e-6 if all(one.flight.subject.seen.flow for one in self.seen) else 1e-3,
+            steady=steady,
+        )
+        below = self.below if self.below is not None and solver.times[0] < self.below else None
+        return refined(
+            ends, solver, penalty=penalty, below=below, steps=steps, on_best=on_best, journal=self.told.journal
+        )

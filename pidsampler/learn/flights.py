@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any
 
 import ml_dtypes
 import numpy as np
@@ -190,20 +190,6 @@ def step(states: Sequence[Array], does: Update, *, weights: Sequence[float], pre
     return found
 
 
-class Predicting(Protocol):
-    """What a course asks of a flight."""
-
-    noise: Array
-
-    def predict(self, x: Array, t: float) -> Array:
-        """Return x0 at x and t."""
-        ...
-
-    def add_noise(self, x: Array, *, draw: int, size: float) -> None:
-        """Add a draw of noise to x."""
-        ...
-
-
 class Course:
     """A flight by a solver, row by row: each state and prediction, from which others branch.
 
@@ -212,11 +198,11 @@ class Course:
         solver: The solver.
     """
 
-    def __init__(self, flight: Predicting, solver: LinearSolver) -> None:
-        self._flight, self._solver = flight, solver
+    def __init__(self, flight: Flight, solver: LinearSolver) -> None:
+        self.flight, self._solver = flight, solver
         self._states, self._predictions = [flight.noise], Predictions()
         for i, t in enumerate(solver.times[:-1]):
-            self._predictions.append(flight.predict(self._states[-1], t))
+            self._predictions.append(self._predict(i, self._states[-1], t))
             self._states.append(self._row(solver, i, self._states, self._predictions))
 
     @property
@@ -224,11 +210,15 @@ class Course:
         """Where it ends."""
         return self._states[-1]
 
+    def _predict(self, i: int, x: Array, t: float) -> Array:
+        """The prediction of row i."""
+        return self.flight.predict(x, t)
+
     def _row(self, solver: LinearSolver, i: int, states: Sequence[Array], predictions: Predictions) -> Array:
         does = solver.update(i)
         x = step(states, does, weights=solver.weights[i], predictions=predictions)
         if does.fresh:
-            self._flight.add_noise(x, draw=i + 1, size=does.fresh)
+            self.flight.add_noise(x, draw=i + 1, size=does.fresh)
         return x
 
     def other(self, solver: LinearSolver, row: int) -> Array:
@@ -238,7 +228,7 @@ class Course:
             if i == row and solver.times[i] == self._solver.times[i]:
                 predictions.append(self._predictions[i])
             else:
-                predictions.append(self._flight.predict(states[-1], solver.times[i]))
+                predictions.append(self._predict(i, states[-1], solver.times[i]))
             states.append(self._row(solver, i, states, predictions))
         return states[-1]
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from ..search import from_gaps
 from ..search.journal import Journal
 from .flights import Array, Course, Flight, host
+from .guards import SIZE, Shaken
 from .solver import LinearSolver
 
 MOST_STEPS = 30  # of Gauss and Newton
@@ -33,16 +34,27 @@ class Ends:
         targets: Where each should end, an array like its noise.
         change: How much a time or weight is changed, relative to its gap or to 1, to see what follows: above the
             rounding of the network's numbers.
+        steady: What the squared amplification counts beside the mean squared error.
     """
 
     flights: Sequence[Flight]
     targets: Sequence[Array]
     change: float
+    steady: float = 0.0
+
+    def courses(self, solver: LinearSolver) -> list[Course]:
+        """The flights by a solver, and where amplification counts the same with noise on every x0."""
+        kinds = (Course, Shaken) if self.steady else (Course,)
+        return [kind(flight, solver) for kind in kinds for flight in self.flights]
 
     def off(self, ends: Sequence[Array]) -> Vector:
-        """All elements of the ends less the targets."""
-        found: Vector = np.concatenate([host(end - target) for end, target in zip(ends, self.targets, strict=True)])
-        return found
+        """All elements of the ends less the targets, and what noise on every x0 changes in them if that counts."""
+        plain, shaken = ends[: len(self.flights)], ends[len(self.flights) :]
+        found = [host(end - target) for end, target in zip(plain, self.targets, strict=True)]
+        if shaken:
+            weight = math.sqrt(self.steady) / SIZE
+            found += [weight * host(other - end) for end, other in zip(plain, shaken, strict=True)]
+        return np.concatenate(found)
 
 
 def refined(
@@ -85,7 +97,7 @@ def refined(
         return [damped, gain, math.sqrt(here.mean_square), *here.solver.times, *flat(here.solver)]
 
     for _ in range(steps):
-        name = f"together {penalty!r} {damping!r} {[*solver.times, *flat(solver)]}"
+        name = f"together {penalty!r} {ends.steady!r} {damping!r} {[*solver.times, *flat(solver)]}"
         made = journal.kept(name, better, count=3 + len(solver.times) + len(flat(solver)))
         damping, gain, off = made[:3]
         if here is not None and here.solver is not solver:
@@ -122,14 +134,16 @@ class Point:
 
     def __init__(self, ends: Ends, solver: LinearSolver, *, penalty: float, below: float | None) -> None:
         self.solver, self._ends, self._penalty, self._below = solver, ends, penalty, below
-        self._courses = [Course(flight, solver) for flight in ends.flights]
+        self._courses = ends.courses(solver)
         self._off = ends.off([course.end for course in self._courses])
+        self._count = sum(target.size for target in ends.targets)
         self._weights = np.array(flat(solver))
         self._top = solver.times[0] if below is None else below
         gaps = -np.diff(solver.times if below is None else [below, *solver.times])
         self._gaps = np.log(gaps[:-1] / gaps[-1])
-        self.mean_square = float(self._off @ self._off) / len(self._off)
-        self.cost = self.mean_square + penalty * float(self._weights @ self._weights)
+        near = self._off[: self._count]
+        self.mean_square = float(near @ near) / self._count
+        self.cost = float(self._off @ self._off) / self._count + penalty * float(self._weights @ self._weights)
 
     def moved(self, move: Vector) -> Point:
         """The point at other gaps and weights."""
@@ -159,7 +173,7 @@ class Point:
                 change = float(other[place] - self._weights[place])
                 columns.append(self._slope(solver.with_numbers(solver.times, other.tolist()), row, change))
                 place += 1
-        n, count = len(self._off), len(self._gaps)
+        n, count = self._count, len(self._gaps)
         matrix = np.stack(columns, axis=1)
         gram, slope = matrix.T @ matrix / n, matrix.T @ self._off / n
         chain = np.eye(len(slope))

@@ -99,8 +99,8 @@ class Learning:
         joint: Number of the best known lists from which, and from the moved one, times and weights are refined
             together at the end. It counts where the times move. 0 leaves that out; None is 2, or 30 of a closed-form
             flow, whose calls cost little. That is also fitted with a tenth and a hundredth of the ridge.
-        most_amplified: The largest amplification that is not refused. The ridge is raised fourfold, six times at most,
-            until there is no more; a ridge of 0 stays.
+        most_amplified: The largest amplification that is not refused. Times and weights that are moved together move
+            on until there is no more. Else the ridge is raised fourfold, six times at most; a ridge of 0 stays.
         target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
             noise in any form of `get_scheduler`, such as "dpmpp-3m@uniform:64". Or what is to be best: a measure by
             name, see `study.measures.get_measure`. Each row may then draw fresh noise, and known samplers that draw
@@ -327,10 +327,12 @@ class Learning:
         ridges = ridges_of(self.ridge, several=self._has_time(problem))
         for _ in range(_MOST_RAISED + 1):
             before = told.journal.calls + told.journal.skipped
-            for one in fitting.solvers(ridges=ridges):
-                amplified = amplification(every, one.solver)
-                if amplified <= self.most_amplified:
-                    return one.solver, amplified, {"times_moved_from": one.start, "ridge": one.ridge}
+            one, amplified = fitting.nearest(
+                ridges=ridges, amplified=partial(amplification, every), most=self.most_amplified
+            )
+            if one is not None:
+                made = {"times_moved_from": one.start, "ridge": one.ridge, "steady": one.steady}
+                return one.solver, amplified, made
             if not self.ridge:
                 break
             ridges = [_RAISED * max(ridges)]

@@ -120,8 +120,12 @@ class Fit:
             places = "; ".join("{} at {}, {}".format(without_folder(one)["name"], *one["crop"]) for one in cut)
             lines.append(f"Squares of {cut[0]['crop'][2]} pixels with the most detail: {places}.")
         asked, ridge = self.provenance["settings"]["ridge"], self.provenance["ridge"]
-        if ridge != asked:
+        if ridge > asked:
             lines.append(f"The ridge was raised from {asked:g} to {ridge:g}: errors were made too large.")
+        elif ridge < asked:
+            lines.append(f"A ridge of {ridge:g} was better than the one of {asked:g} asked for.")
+        if self.provenance.get("steady"):
+            lines.append("Times and weights were moved on, as they made errors too large at first.")
         lines.append(f"With the network's outputs in bfloat16: {self.bfloat16:.5g}.")
         lines.append(f"Errors of the network are made {self.amplification:.3g} times larger; by named methods 2 times.")
         lines += self._beside

@@ -274,7 +274,7 @@ def test_a_report_and_times_to_keep(here, learn):
         (("-o", "x.json", "--target", "flow-sde@pid"), 2, "draws noise"),
         (("-o", "x.json", "--calls", "3", "--paired"), 2, "--calls 3 cannot come in pairs"),
         (("-o", "x.json", "--seeds", "1"), 1, "1 held-out run gives no interval: pass more seeds"),
-        (("-o", "x.json", "--most-amplified", "1"), 1, "more than --most-amplified 1"),
+        (("-o", "x.json", "--most-amplified", "1", "--joint", "0"), 1, "more than --most-amplified 1"),
     ],
 )
 def test_it_refuses(here, learn, monkeypatch, options, code, message):

@@ -111,11 +111,12 @@ def test_a_solver_refuses():
         LinearSolver([1, 0.5, 0], [[], [1, 2]])
 
 
-@pytest.mark.parametrize("below", [None, 1.0])
-def test_the_slope_is_that_of_the_cost(below):
+@pytest.mark.parametrize(("below", "steady"), [(None, 0.0), (1.0, 0.0), (None, 1e-3)])
+def test_the_slope_is_that_of_the_cost(below, steady):
     solver = LinearSolver([0.95, *SOLVER.times[1:]], SOLVER.weights) if below else SOLVER
     here = Followed(flight(0, 1))
-    point = Point(Ends(flights=[here.flight], targets=[here.end], change=1e-6), solver, penalty=1e-3, below=below)
+    ends = Ends(flights=[here.flight], targets=[here.end], change=1e-6, steady=steady)
+    point = Point(ends, solver, penalty=1e-3, below=below)
     normal, slope = point.normal_equations()
     steps = 1e-5 * np.eye(len(slope))
     plain = [(point.moved(step).cost - point.moved(-step).cost) / 4e-5 for step in steps]  # of half the cost
@@ -266,17 +267,43 @@ def test_a_journal_stops_before_it_is_too_large_to_be_read(tmp_path, monkeypatch
         assert journal.path.stat().st_size <= 200
 
 
-def test_too_large_errors_raise_the_ridge():
-    """Modes so narrow that a large first step makes errors large."""
-    flow = GaussianMixture([-0.5, 0.5], [0.1, 0.1], [1, 1])
-    problem = Problem.of_flow(flow, height=8, width=8)
-    learning = Learning(calls=4, evaluations=30, seeds=2, most_amplified=6, free_start=False)
+NARROW = GaussianMixture([-0.5, 0.5], [0.1, 0.1], [1, 1])  # a large first step makes errors large
+
+
+def test_too_large_errors_raise_the_ridge_over_a_list():
+    problem = Problem.of_flow(NARROW, height=8, width=8)
+    learning = Learning(calls=4, timesteps=[1, 0.6, 0.3, 0.1, 0], seeds=2, most_amplified=2.5)
+    free = attrs.evolve(learning, most_amplified=10).run(problem)
+    assert free.amplification > 2.5
     found = learning.run(problem)
-    assert found.amplification <= 6
+    assert found.amplification <= 2.5
     assert found.history["ridge"] > found.history["settings"]["ridge"] == 0.01
     assert any(line.startswith("The ridge was raised from 0.01 to ") for line in found.report)
     with pytest.raises(PidSamplerError, match="times larger, more than most_amplified=1: pass a larger ridge"):
         attrs.evolve(learning, ridge=0, most_amplified=1).run(problem)
+
+
+def test_too_large_errors_are_counted_where_times_and_weights_move_together():
+    problem = Problem.of_flow(NARROW, height=8, width=8)
+    free = Learning(calls=4, evaluations=30, seeds=4, joint=4, most_amplified=1000).run(problem)
+    assert free.amplification > 3
+    assert not free.history["steady"]
+    learning = Learning(calls=4, evaluations=30, seeds=4, joint=4, most_amplified=3)
+    found = learning.run(problem)
+    assert found.amplification <= 3
+    assert found.history["ridge"] == 0.01
+    assert found.history["steady"] > 0
+    assert found.error < found.baselines[0].mean
+    assert "Times and weights were moved on, as they made errors too large at first." in found.report
+    by_ridge = attrs.evolve(learning, joint=0).run(problem)
+    assert found.error < by_ridge.error
+
+
+def test_a_smaller_ridge_is_not_called_raised():
+    found = fit(NARROW, calls=2, shape=(3, 4, 4), evaluations=10)
+    assert found.history["ridge"] < 0.01
+    assert not any("raised" in line for line in found.report)
+    assert any(line.startswith(f"A ridge of {found.history['ridge']:g} was better ") for line in found.report)
 
 
 def test_a_searched_list_is_compared_with():
@@ -444,7 +471,7 @@ def test_amplification_of_a_sum_of_predictions():
         (lambda: Learning(calls=65), "calls=65 must be a whole number in 1..64"),
         (lambda: Learning(calls=2, seeds=1).run(PROBLEM), "1 held-out run gives no interval"),
         (
-            lambda: Learning(calls=2, most_amplified=1, evaluations=0, free_start=False).run(PROBLEM),
+            lambda: Learning(calls=2, most_amplified=1, evaluations=0, joint=0, free_start=False).run(PROBLEM),
             "more than most_amplified=1: pass",
         ),
         (lambda: fit(FLOW, calls=2, shape=(4, 4)), "is not that of an image"),
