@@ -19,6 +19,8 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     from ..search.problem import Problem
 
+_GUIDANCE = (1.0, 3.0, 5.0)  # that --matrix tries
+
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `run` to a command's parser."""
@@ -91,7 +93,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--matrix",
         action="store_true",
-        help="try the table on other things too: the held-out pictures at twice the crop, and other bundled models",
+        help="try the table on other things too: the held-out pictures at twice the crop, with a caption guidance 1, 3 "
+        "and 5, and else the other bundled models",
     )
     parser.add_argument(
         "--caption",
@@ -159,7 +162,9 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
-        say(f"about {extent.calls} model calls, {duration(learning.seconds(problem))} on {problem.backend.device}")
+        each = " of two runs of the network each" if problem.conditions.get("guidance", 1.0) != 1.0 else ""
+        takes = f"{duration(learning.seconds(problem))} on {problem.backend.device}"
+        say(f"about {extent.calls} model calls{each}, {takes}")
         if elsewhere:
             say(f"and those of --matrix, which are not counted, on: {', '.join(elsewhere)}")
         return 0
@@ -193,7 +198,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 
 def _elsewhere(arguments: argparse.Namespace, problem: Problem, given: Mapping[str, Any]) -> dict[str, Problem]:
-    """What a table is tried on beside what was held out: the same pictures, larger, and by other models.
+    """What a table is tried on beside what was held out: the same pictures, larger, at other guidance, by other models.
 
     The bundled models take no caption: where there is one, they are left out.
     """
@@ -201,10 +206,13 @@ def _elsewhere(arguments: argparse.Namespace, problem: Problem, given: Mapping[s
     from ..search.problem import Problem
 
     pictures = [subject.name for subject in problem.subjects[1::2] or problem.subjects]
-    crop, others = arguments.crop, [name for name in bundled_models() if name != arguments.model]
     made = partial(Problem.of_model, pictures=pictures, device=arguments.device)
-    large = partial(made, arguments.model, guidance=arguments.guidance, **given)
-    larger = {f"{2 * crop}x{2 * crop}": large(crop=2 * crop)} if crop else {}
-    if problem.conditions:
-        return larger
-    return {**larger, **{f"model {name}": made(name, crop=crop) for name in others}}
+    own = partial(made, arguments.model, **given)
+    crop, scale = arguments.crop, arguments.guidance
+    found = {f"{2 * crop}x{2 * crop}": own(crop=2 * crop, guidance=scale)} if crop else {}
+    if not problem.conditions:
+        others = [name for name in bundled_models() if name != arguments.model]
+        return {**found, **{f"model {name}": made(name, crop=crop) for name in others}}
+    known = problem.conditions.get("guidance", 1.0)
+    scales = [scale for scale in _GUIDANCE if scale != known and (scale != 1.0 or given["negative"] is None)]
+    return {**found, **{f"guidance {scale:g}": own(crop=crop, guidance=scale) for scale in scales}}

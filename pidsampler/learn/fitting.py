@@ -203,7 +203,7 @@ class Fitting:
     def _steadied(
         self, one: Found, size: float, *, amplified: Callable[[LinearSolver], float], most: float, nearer: float
     ) -> tuple[Found, float]:
-        """What a solver becomes, and its amplification, which counts more and more until it is small, or the end far."""
+        """What a solver becomes, and its amplification, which counts more and more until it is small or the end far."""
         steady = (one.off / size) ** 2  # at first as much as the error
         for _ in range(_MOST_STEADIER):
             self.told.what = f"errors made {size:.3g} times larger: {one.off:.4g}"

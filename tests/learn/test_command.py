@@ -201,7 +201,10 @@ def test_a_guidance_to_learn_at(here, learn, capsys):
         np.testing.assert_allclose(out, found[0.0] + scale * (found[1.0] - found[0.0]), rtol=0, atol=1e-4)
     options = ("--model", str(teacher), "--calls", "1", "--evaluations", "0", "--target", "flow-ode@uniform:2")
     told = ("--caption", str(here / "c.npy"), "--guidance", "3")
-    assert learn(*options, *told, "-o", str(here / "g3.json"))[0] == 0
+    code, out, _ = learn(*options, *told, "--dry-run", "-o", str(here / "g3.json"))
+    assert (code, "model calls of two runs of the network each, " in out) == (0, True)
+    assert learn(*options, *told, "--matrix", "-o", str(here / "g3.json"))[0] == 0
+    assert [row["on"] for row in read_table(here / "g3.json").history["matrix"]] == ["guidance 1", "guidance 5"]
     model = read_table(here / "g3.json").history["model"]
     assert (model["guidance"], model["caption"]["shape"]) == (3.0, [*caption.shape])
     assert main(["table", f"@{here / 'g3.json'}"]) == 0
