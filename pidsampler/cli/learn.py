@@ -208,8 +208,8 @@ def _elsewhere(arguments: argparse.Namespace, problem: Problem, given: Mapping[s
     pictures = [subject.name for subject in problem.subjects[1::2] or problem.subjects]
     made = partial(Problem.of_model, pictures=pictures, device=arguments.device)
     own = partial(made, arguments.model, **given)
-    crop, scale = arguments.crop, arguments.guidance
-    found = {f"{2 * crop}x{2 * crop}": own(crop=2 * crop, guidance=scale)} if crop else {}
+    crop = arguments.crop
+    found = {f"{2 * crop}x{2 * crop}": own(crop=2 * crop, guidance=arguments.guidance)} if crop else {}
     if not problem.conditions:
         others = [name for name in bundled_models() if name != arguments.model]
         return {**found, **{f"model {name}": made(name, crop=crop) for name in others}}

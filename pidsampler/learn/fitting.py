@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
 
 import attrs
 import numpy as np
@@ -21,7 +20,8 @@ from .solved import Followed, mean_square
 from .solver import LinearSolver
 
 
-class Found(NamedTuple):
+@attrs.frozen(kw_only=True)
+class Found:
     """A solver that was fitted.
 
     Args:
@@ -161,7 +161,7 @@ class Fitting:
     def _alone(self, times: Times, start: str | None, ridge: float) -> Found:
         """The solver over a list, whose times stay."""
         solver, ends = self._over(times, ridge)
-        return Found(math.sqrt(mean_square(self.seen, ends)), solver, start, ridge)
+        return Found(off=math.sqrt(mean_square(self.seen, ends)), solver=solver, start=start, ridge=ridge)
 
     def _over(self, times: Times, ridge: float) -> tuple[LinearSolver, list[Array]]:
         """The solver over a list, and where the runs end."""
@@ -194,11 +194,11 @@ class Fitting:
             off, solver = self._refined(self._over(times, ridge)[0], _FEW_STEPS, penalty=penalty, on_best=on_best)
             few.append((off, solver, penalty, name, ridge))
         few.sort(key=lambda one: one[0])
-        best_few = few[: _finalists(len(few))]
-        return [
-            Found(*self._refined(one, MOST_STEPS, penalty=penalty, on_best=on_best), name, ridge)
-            for _, one, penalty, name, ridge in best_few
-        ]
+        found = []
+        for _, one, penalty, name, ridge in few[: _finalists(len(few))]:
+            off, solver = self._refined(one, MOST_STEPS, penalty=penalty, on_best=on_best)
+            found.append(Found(off=off, solver=solver, start=name, ridge=ridge))
+        return found
 
     def _steadied(
         self, one: Found, size: float, *, amplified: Callable[[LinearSolver], float], most: float, nearer: float
@@ -208,9 +208,8 @@ class Fitting:
         for _ in range(_MOST_STEADIER):
             self.told.what = f"errors made {size:.3g} times larger: {one.off:.4g}"
             before = self.told.journal.calls + self.told.journal.skipped
-            one = one._replace(steady=steady)
             off, solver = self._refined(one.solver, _STEADY_STEPS, steady=steady)
-            one, size = one._replace(off=off, solver=solver), amplified(solver)
+            one, size = attrs.evolve(one, off=off, solver=solver, steady=steady), amplified(solver)
             self.told.about += self.told.journal.calls + self.told.journal.skipped - before
             if size <= most or off >= nearer:
                 break
