@@ -36,7 +36,7 @@ FLAGS = (
     *("-std=gnu11", "-O3", "-funroll-loops", "-fvisibility=hidden"),
     *("-fno-fast-math", "-ffp-contract=off", "-fno-math-errno", "-fno-trapping-math"),
 )
-PIC = () if sys.platform == "win32" else ("-fPIC",)
+PIC = () if sys.platform == "win32" else ("-fPIC", "-pthread")
 
 # Run on what was built, by itself: the noise of each form that runs here must have these bits. So a compiler that
 # rounds in its own way is found out now.
@@ -123,7 +123,7 @@ def _compile(compiler: list[str], forms: dict[str, str], target: Path) -> None:
             jobs[target.with_name(f"{form}_{real}.o")] = flags
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(lambda job: run([*common, *job[1], "-o", str(job[0])]), jobs.items()))
-    run([*compiler, "-shared", *map(str, jobs), "-o", str(target)])
+    run([*compiler, "-shared", *PIC, *map(str, jobs), "-o", str(target)])
 
 
 def _run(command: list[str], folder: Path) -> None:

@@ -2,13 +2,15 @@
 
     OMP_NUM_THREADS=1 python bench/cpu_rows.py [--other FOLDER] [--rounds 15] [--by COLUMN,...] [VARIANT ...]
 
-Prints a table of docs/benchmarks.md. Made for a machine that others use at the same time: all take turns, and each has
-its least time, of the clock and in parentheses of the processor (all threads together), in ms. "compiled" and "numpy"
-are this package's two forms. FOLDER is a checkout of the other version, which runs in a process of its own.
+Prints a table of docs/benchmarks.md: all take turns, and each has its median time, of the clock and in parentheses of
+the processor (all threads together), in ms. Each begins after a pause, as after a network's call: by then the threads
+of another one sleep, that waited awake. "compiled" and "numpy" are this package's two forms. FOLDER is a checkout of
+the other version, which runs in a process of its own.
 """
 
 import argparse
 import os
+import statistics
 import subprocess
 import sys
 import time
@@ -37,10 +39,12 @@ for turn, name in enumerate(map(str.strip, sys.stdin)):
 """
 
 
+PAUSE = 5e-3  # seconds
 PEERS = {"torch-in-place": "torch-in-place", "torch": "torch", "diffusers": "diffusers", "numpy": "plain numpy"}
 
 
 def timed(step):
+    time.sleep(PAUSE)
     began, used = time.perf_counter_ns(), time.process_time_ns()
     step()
     return time.perf_counter_ns() - began, time.process_time_ns() - used
@@ -85,6 +89,10 @@ def subjects(row, side):
 def once(step, sets):
     x, m, *saved = next(sets)
     step(x, m, saved)
+
+
+def _cell(takes):
+    return "{:.3g} ({:.3g})".format(*(statistics.median(each) / 1e6 for each in zip(*takes, strict=True)))
 
 
 def print_head(columns, side):
@@ -138,8 +146,7 @@ def main():
                 other.stdin.write(f"{variant.name}\n")
                 other.stdin.flush()
                 takes.setdefault("other", []).append(tuple(map(int, other.stdout.readline().split())))
-        least = {name: [min(each) / 1e6 for each in zip(*taken, strict=True)] for name, taken in takes.items()}
-        cells = ["{:.3g} ({:.3g})".format(*least[name]) if name in least else "" for name in columns]
+        cells = [_cell(takes[name]) if name in takes else "" for name in columns]
         print(f"| `{variant.name}` | {' | '.join(cells)} |", flush=True)
     if other:
         other.stdin.close()

@@ -1,5 +1,5 @@
 // The CPU's noise and rows, compiled: the same bits as numpy's form, which is pidsampler/noise/philox.py and
-// pidsampler/backends/numpy.py. Further parts are host_torch.h and host_image.h.
+// pidsampler/backends/numpy.py. Further parts are host_crew.h, host_torch.h and host_image.h.
 //
 // C with the vector extensions of gcc and clang. hatch_build.py compiles this file for each instruction set and each type
 // of x, with PID_FORM and PID_REAL set to their names and PID_IS_FLOAT defined for float, and once more without, for what
@@ -7,11 +7,12 @@
 // reordered: so all forms give one set of bits.
 //
 // Sources: as in noise.cuh, whose operations these are.
+#define _GNU_SOURCE  // which core a thread is on, in Linux
 #include <math.h>
 #include <stdint.h>
 #include <string.h>
 
-#define PID_VERSION 3  // raised with each change of what is called from Python; pidsampler/native/library.py has it too
+#define PID_VERSION 4  // raised with each change of what is called from Python; pidsampler/native/library.py has it too
 
 #define PID_RESULTS 8  // of one row: x, and saved tensors
 #define PID_TERMS 16   // of one result: x, x0 and saved tensors
@@ -368,18 +369,7 @@ PID_EXPORT void pid_fill(uint32_t form, float *out, uint64_t n, uint64_t start, 
     fills[form](out, n, start, seed, draw, stream);
 }
 
-// Does parts of a row from *next on, up to `most` elements; returns 0 where none is left. Threads share *next.
-PID_EXPORT int pid_step(const PidHostStep *step, uint64_t *next) {
-    static PID_STEP((*const narrow[PID_FORMS])) = PID_TABLE(pid_step_, _float);
-    static PID_STEP((*const doubles[PID_FORMS])) = PID_TABLE(pid_step_, _double);
-    for (uint64_t done = 0; done < step->most; done += step->part) {
-        const uint64_t start = __atomic_fetch_add(next, step->part, __ATOMIC_RELAXED);
-        if (start >= step->stop) return 0;
-        const uint64_t left = step->stop - start;
-        (step->wide ? doubles : narrow)[step->form](step, start, start + (left < step->part ? left : step->part));
-    }
-    return 1;
-}
+#include "host_crew.h"
 
 // PyTorch's noise; returns 0 where numpy is faster.
 PID_EXPORT int pid_torch(uint32_t form, float *out, uint64_t n, uint64_t skipped, uint32_t seed) {

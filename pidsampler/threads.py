@@ -94,9 +94,14 @@ def map(work: Callable[[Item], Result], items: Iterable[Item], *, most: int = _M
     return [results[index] for index in range(len(waiting))]
 
 
+def cores_for(size: int) -> int:
+    """Return on how many cores work on so many elements is to be done."""
+    return 1 if size < _WORTH else min(count_cores(), _MOST)
+
+
 def in_parts(work: Callable[[int, int], Any], size: int) -> None:
     """Call work(start, stop) for parts of 0..size that begin at whole chunks, a few a core, where that pays."""
-    cores = 1 if size < _WORTH else min(count_cores(), _MOST)
+    cores = cores_for(size)
     part = CHUNK * (min(max(-(-size // (_PARTS * cores * CHUNK)), _LEAST), _LONGEST) if cores > 1 else _LONGEST)
     if part >= size:
         work(0, size)
@@ -107,30 +112,6 @@ def in_parts(work: Callable[[int, int], Any], size: int) -> None:
         return
     for start in starts:
         work(start, min(start + part, size))
-
-
-def in_shares(work: Callable[[], bool], size: int) -> None:
-    """Call work() until it says that nothing is left, on all cores at once where so many elements pay for that.
-
-    Each call does what no other has begun: compiled code that counts for itself needs nothing of Python in between.
-    """
-    cores = 1 if size < _WORTH else min(count_cores(), _MOST)
-    if cores == 1:
-        while work():
-            pass
-        return
-    errors: list[BaseException] = []
-
-    def share() -> None:
-        try:
-            while not errors and work():
-                pass
-        except BaseException as error:
-            errors.append(error)
-
-    _together(share, cores)
-    if errors:
-        raise errors.pop()
 
 
 def _together(share: Callable[[], object], cores: int) -> None:

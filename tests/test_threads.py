@@ -154,43 +154,6 @@ def test_parts_begin_at_whole_chunks(cores):
     assert seen == [(0, 7 * threads.CHUNK)]
 
 
-@pytest.mark.parametrize("size", [8 * threads.CHUNK - 1, 8 * threads.CHUNK])
-def test_shares_are_done_until_nothing_is_left(cores, size):
-    """On all cores at once where that pays, else in the caller alone."""
-    together = threading.Barrier(cores if size == 8 * threads.CHUNK else 1, timeout=30)
-    left, threads_seen = iter([True] * 20), set()
-
-    def work():
-        if threading.get_ident() not in threads_seen:
-            threads_seen.add(threading.get_ident())
-            together.wait()
-        return next(left, False)
-
-    threads.in_shares(work, size)
-    assert len(threads_seen) == together.parties
-    assert next(left, None) is None
-
-
-@pytest.mark.parametrize("cores", [1, 2])
-def test_ctrl_c_ends_shares(monkeypatch, cores):
-    """Helpers stop too: they would go on for the rest of a long row."""
-    monkeypatch.setattr(threads, "count_cores", lambda: cores)
-    begun, calls = threading.Barrier(cores, timeout=30), []
-
-    def work():
-        calls.append(1)
-        if len(calls) <= cores:
-            begun.wait()
-        if threading.current_thread() is threading.main_thread():
-            raise KeyboardInterrupt
-        time.sleep(0.01)
-        return len(calls) < 1000
-
-    with pytest.raises(KeyboardInterrupt):
-        threads.in_shares(work, 10**10)
-    assert len(calls) < 1000
-
-
 @pytest.mark.parametrize("cores", [1, 2])
 def test_ctrl_c_waits_for_one_part_of_a_long_row(monkeypatch, cores):
     """Compiled code does not see a signal: a row is never one call, not on one core either."""

@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..native import HostRow, Library, address
+from ..native import HostRow, Library, address, crew_for
 from ..native.library import MOST_RESULTS, MOST_TERMS
 from ..noise.philox import check_number
 from ..table import Row
-from ..threads import CHUNK, in_parts, in_shares
+from ..threads import CHUNK, in_parts
 
 Array = NDArray[Any]
 
@@ -51,12 +51,13 @@ def compiled_step(
     is_direct = m.dtype == dtype and m.flags.c_contiguous and m.flags.aligned
     if not is_direct and m.dtype.kind not in "fV":
         return False
+    count = size // len(x)
+    crew = crew_for(library, count) if is_direct else None
     arrays, places = [x, *[saved[slot] for slot in packed.slots]], []
     for array in arrays:
         if array.dtype != dtype or array.size != size or not array.flags.carray:
             return False
         places.append(address(array))
-    count = size // len(x)
     for b, seed in enumerate(seeds):
         if packed.has_draws:
             check_number("seed", seed, bits=64)
@@ -65,15 +66,12 @@ def compiled_step(
         if is_direct:
             start = address(m) + offset
             step = library.pack(packed.row, at, itemsize=dtype.itemsize, seed=seed, m=start, stop=count, part=_PART)
-            in_shares(partial(_direct, library, step, c_uint64(), (packed, m, arrays)), count)
+            done = c_uint64()
+            while library.step(step, done, crew=crew):
+                pass
         else:
             in_parts(partial(_converting, library, packed, at, seed, m[b].reshape(-1), arrays), count)
     return True
-
-
-def _direct(library: Library, step: bytes, done: c_uint64, _: object) -> bool:
-    """Do some parts of a row; what is held last has the addresses, until all threads are done."""
-    return library.step(step, done)
 
 
 @quiet

@@ -1,6 +1,6 @@
 """The shared library that hatch_build.py makes of kernels/host.c: found, checked, and called by ctypes.
 
-ctypes releases Python's lock for the time of a call, so threads call it at once. It has no state and no threads.
+ctypes releases Python's lock for the time of a call, so threads call it at once. It has no state and begins no threads.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ _MOST = 1 << 21  # elements of a row that one call does: Ctrl-C waits for its en
 
 _SCRATCH = 1 << 16  # PID_SCRATCH there
 
-_VERSION = 3  # PID_VERSION in kernels/host.c
+_VERSION = 4  # PID_VERSION in kernels/host.c
 
 
 class HostResult(ctypes.Structure):
@@ -69,6 +69,9 @@ class HostImage(ctypes.Structure):
     )
 
 
+Crew = ctypes.Array[ctypes.c_char]  # `PidCrew` in kernels/host_crew.h, where threads wait that help with rows
+
+
 class Library:
     """A library that was loaded, and the form of its functions that is called.
 
@@ -84,7 +87,12 @@ class Library:
         self._number = FORMS.index(form)
         self._fill, self._step = library.pid_fill, library.pid_step
         self._fill.argtypes, self._fill.restype = (number, pointer, long, long, long, number, number), None
-        self._step.argtypes = (pointer, pointer)
+        self._step.argtypes = (pointer, pointer, pointer)
+        self._crew_size, self._crew, self._help, self._call = (
+            getattr(library, name) for name in ("pid_crew_size", "pid_crew", "pid_help", "pid_call")
+        )
+        for function in (self._crew, self._help, self._call):
+            function.argtypes, function.restype = (pointer,), None
         self._torch, self._image = library.pid_torch, library.pid_image
         self._torch.argtypes = (number, pointer, long, long, number)
         self._image.argtypes = (number, pointer, long, long, pointer)
@@ -123,17 +131,32 @@ class Library:
         at, wide = _addressof(row), itemsize == 8
         return _PACKS[len(arrays)](self._number, wide, at, seed, m, m_start, stop, part, _MOST, *arrays)
 
-    def step(self, packed: bytes, done: ctypes.c_uint64) -> bool:
+    def step(self, packed: bytes, done: ctypes.c_uint64, *, crew: Crew | None = None) -> bool:
         """Do some parts of a row.
 
         Args:
             packed: What `pack` returned.
             done: Number of the element to go on from, a multiple of 4. Threads that do one row share it.
+            crew: Threads that help, but for those that sleep; they help with one row at a time.
 
         Returns:
             Whether more may be left.
         """
-        return bool(self._step(packed, _byref(done)))
+        return bool(self._step(crew, packed, _byref(done)))
+
+    def crew(self) -> Crew:
+        """Return a place for threads that are to `help`, which live no longer than the process."""
+        made = ctypes.create_string_buffer(self._crew_size())
+        self._crew(made)
+        return made
+
+    def help(self, crew: Crew) -> None:
+        """Help with rows, for ever; return where the crew has seven threads that do."""
+        self._help(crew)
+
+    def call(self, crew: Crew) -> None:
+        """Wake a crew's threads, as a row will soon be there: for 0.4 ms they do not sleep again."""
+        self._call(crew)
 
     def torch(self, out: NDArray[np.float32], *, skipped: int, seed: int) -> bool:
         """Write PyTorch's noise, after so many words of its generator; False where numpy is to do it.

@@ -218,7 +218,7 @@ def test_load_refuses(host_library, tmp_path, monkeypatch):
     with pytest.raises(PidSamplerError, match="form='mmx' does not run on this processor, expected one of"):
         native.load(host_library, "mmx")
     monkeypatch.setattr(native.library, "_VERSION", 0)
-    with pytest.raises(PidSamplerError, match="is of version 3, expected 0: install pidsampler again"):
+    with pytest.raises(PidSamplerError, match="is of version 4, expected 0: install pidsampler again"):
         native.load(host_library)
 
 
@@ -235,7 +235,7 @@ def test_the_doctor_says_which_form_is_used(host_library, monkeypatch):
     monkeypatch.setattr(native.library, "PATH", host_library)
     assert native.described() == f"compiled, {native.load(host_library).form}"
     monkeypatch.setattr(native.library, "_VERSION", 0)
-    assert native.described() == f"numpy: {native.NAME} is of version 3, expected 0: install pidsampler again"
+    assert native.described() == f"numpy: {native.NAME} is of version 4, expected 0: install pidsampler again"
 
 
 def test_the_build_never_fails(load_script, monkeypatch, tmp_path):
