@@ -1,4 +1,7 @@
-"""How many cores there are to use, and the one pool of threads that all array work on the CPU shares."""
+"""How many cores there are to use, and the one pool of threads that array work on the CPU shares.
+
+Compiled rows have threads of their own, see `native.crew`.
+"""
 
 from __future__ import annotations
 
@@ -83,7 +86,12 @@ def map(work: Callable[[Item], Result], items: Iterable[Item], *, most: int = _M
             except BaseException as error:
                 errors[index] = error
 
-    _together(share, min(count_cores(), most, len(waiting)))
+    helpers = [_Helper(share) for _ in range(min(count_cores(), most, len(waiting)) - 1)]
+    if _begun < len(helpers):
+        _begin(len(helpers))
+    share()
+    for helper in helpers:
+        helper.wait()
     if errors:
         error = errors[min(errors)]
         errors.clear()  # a thread that is not quite done holds them, and they hold all arrays of the failed calls
@@ -112,16 +120,6 @@ def in_parts(work: Callable[[int, int], Any], size: int) -> None:
         return
     for start in starts:
         work(start, min(start + part, size))
-
-
-def _together(share: Callable[[], object], cores: int) -> None:
-    """Call share(), which raises nothing, here and in so many threads less one."""
-    helpers = [_Helper(share) for _ in range(cores - 1)]
-    if _begun < len(helpers):
-        _begin(len(helpers))
-    share()
-    for helper in helpers:
-        helper.wait()
 
 
 class _Helper:
