@@ -2,8 +2,6 @@
 //
 // They are Python's threads, which wait here until a row is there for them. One that sleeps needs some 50 us to wake up, so
 // it is called before the row is known, and stays awake for a while.
-#include <time.h>
-
 #ifdef _WIN32
 #include <windows.h>
 typedef SRWLOCK PidLock;
@@ -14,9 +12,15 @@ static void pid_unlock(PidLock *lock) { ReleaseSRWLockExclusive(lock); }
 static void pid_sleep(PidLock *lock, PidBell *bell) { SleepConditionVariableSRW(bell, lock, INFINITE, 0); }
 static void pid_ring(PidBell *bell) { WakeAllConditionVariable(bell); }
 static void pid_yield(void) { SwitchToThread(); }
+static uint64_t pid_now(void) {  // ns, of a clock that nobody sets
+    LARGE_INTEGER ticks, second;
+    QueryPerformanceCounter(&ticks), QueryPerformanceFrequency(&second);
+    return (uint64_t)((double)ticks.QuadPart / (double)second.QuadPart * 1e9);
+}
 #else
 #include <pthread.h>
 #include <sched.h>
+#include <time.h>
 typedef pthread_mutex_t PidLock;
 typedef pthread_cond_t PidBell;
 static void pid_made(PidLock *lock, PidBell *bell) { pthread_mutex_init(lock, 0), pthread_cond_init(bell, 0); }
@@ -25,6 +29,11 @@ static void pid_unlock(PidLock *lock) { pthread_mutex_unlock(lock); }
 static void pid_sleep(PidLock *lock, PidBell *bell) { pthread_cond_wait(bell, lock); }
 static void pid_ring(PidBell *bell) { pthread_cond_broadcast(bell); }
 static void pid_yield(void) { sched_yield(); }
+static uint64_t pid_now(void) {
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
 #endif
 
 #define PID_HELPERS 7     // the most that there are
@@ -37,6 +46,7 @@ typedef struct {
     uint64_t calls;                 // so far, and how many helpers there are and sleep: all four under the lock
     uint32_t helpers, asleep;
     int32_t core, id[PID_HELPERS];  // the core they were last called from, and what the system knows them by
+    int32_t alone;                  // whether the caller may use no other core
     uint32_t taken, helping;        // whether a thread does a row with them, and how many are at it
     uint64_t rows;                  // done with them, this one included
     const PidHostStep *step;        // of this row; null where there is none
@@ -44,29 +54,25 @@ typedef struct {
 } PidCrew;
 
 // Keeps the helpers off the caller's core: one that was put there would only push the caller aside. Linux does that in
-// virtual machines, where a core that the host has taken away does not count as idle.
+// virtual machines, where a core that the host has taken away does not count as idle. Returns 0 where there is no other.
 #ifdef __linux__
 #include <sys/syscall.h>
 #include <unistd.h>
 static int32_t pid_self(void) { return (int32_t)syscall(SYS_gettid); }
-static void pid_place(PidCrew *crew) {
+static int pid_place(PidCrew *crew) {
     const int32_t core = sched_getcpu();
     cpu_set_t cores;
-    if (core == crew->core || sched_getaffinity(0, sizeof(cores), &cores)) return;
+    if (core == crew->core || sched_getaffinity(0, sizeof(cores), &cores)) return !crew->alone;
     crew->core = core;
     CPU_CLR(core, &cores);
-    for (uint32_t k = 0; k < crew->helpers; ++k) sched_setaffinity(crew->id[k], sizeof(cores), &cores);
+    crew->alone = !CPU_COUNT(&cores);
+    for (uint32_t k = 0; k < crew->helpers && !crew->alone; ++k) sched_setaffinity(crew->id[k], sizeof(cores), &cores);
+    return !crew->alone;
 }
 #else
 static int32_t pid_self(void) { return 0; }
-static void pid_place(PidCrew *crew) { (void)crew; }
+static int pid_place(PidCrew *crew) { return !crew->alone; }
 #endif
-
-static uint64_t pid_now(void) {
-    struct timespec now;
-    timespec_get(&now, TIME_UTC);
-    return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
-}
 
 static void pid_pause(void) {
 #ifdef __aarch64__
@@ -137,9 +143,9 @@ PID_EXPORT void pid_help(PidCrew *crew) {
 // Wakes the helpers: a row will soon be there.
 PID_EXPORT void pid_call(PidCrew *crew) {
     pid_lock(&crew->lock);
-    pid_place(crew);
-    ++crew->calls;
-    const uint32_t asleep = crew->asleep;
+    const int helps = pid_place(crew);
+    crew->calls += helps;
+    const uint32_t asleep = helps ? crew->asleep : 0;
     pid_unlock(&crew->lock);
     if (asleep) pid_ring(&crew->bell);  // not under the lock, which those that wake up take
 }

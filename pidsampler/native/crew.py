@@ -29,12 +29,14 @@ def crew_for(library: Library, size: int) -> Crew | None:
 
 
 def _begin(library: Library, count: int) -> Crew:
-    with _beginning, suppress(RuntimeError):
-        if library not in _crews:
-            _crews[library] = library.crew()
-            for k in range(count):
-                Thread(target=library.help, args=(_crews[library],), name=f"pidsampler_row_{k}", daemon=True).start()
-    return _crews[library]
+    """Have a crew; where the system gives no thread, the next row tries again."""
+    with _beginning:
+        crew = _crews.get(library) or library.crew()
+        with suppress(RuntimeError):
+            for k in range(count if library not in _crews else 0):
+                Thread(target=library.help, args=(crew,), name=f"pidsampler_row_{k}", daemon=True).start()
+                _crews[library] = crew
+    return crew
 
 
 def _forget() -> None:

@@ -1,6 +1,7 @@
 """The shared library that hatch_build.py makes of kernels/host.c: found, checked, and called by ctypes.
 
-ctypes releases Python's lock for the time of a call, so threads call it at once. It has no state and begins no threads.
+ctypes releases Python's lock for the time of a call, so threads call it at once. It begins no threads, and has no
+state but in what it is given, such as a `Crew`.
 """
 
 from __future__ import annotations

@@ -131,6 +131,36 @@ def test_helpers_are_kept_off_the_callers_core(library):
         os.sched_setaffinity(0, allowed)
 
 
+def test_a_caller_with_one_core_calls_no_helper(library, packed):
+    """The helper may be on that core: all parts are the caller's."""
+    if not hasattr(os, "sched_setaffinity"):
+        pytest.skip("a system that keeps no thread off a core")
+    crew, allowed = library.crew(), os.sched_getaffinity(0)
+    threading.Thread(target=library.help, args=(crew,), daemon=True).start()
+    try:
+        os.sched_setaffinity(0, {min(allowed)})
+        time.sleep(0.05)
+        assert rows_until(lambda calls: calls == 65, library, crew, packed)
+    finally:
+        os.sched_setaffinity(0, allowed)
+
+
+def test_a_thread_that_did_not_begin_is_asked_for_again(library, monkeypatch):
+    monkeypatch.setattr(pool, "count_cores", lambda: 2)
+    other, begun = native.load(native.library.PATH), []
+
+    def none_left(_):
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(native.crew.Thread, "start", none_left)
+        assert native.crew_for(other, 8 * pool.CHUNK) is not None
+    monkeypatch.setattr(native.crew.Thread, "start", lambda self: begun.append(self.name))
+    crew = native.crew_for(other, 8 * pool.CHUNK)
+    assert native.crew_for(other, 8 * pool.CHUNK) is crew
+    assert begun == ["pidsampler_row_0"]
+
+
 def test_small_rows_and_one_core_need_no_crew(library, cores, monkeypatch):
     monkeypatch.setattr(type(library), "call", lambda *_: pytest.fail("a thread was called"))
     assert native.crew_for(library, 8 * pool.CHUNK - 1) is None
