@@ -117,8 +117,8 @@ def _step(here: Point, damping: float) -> tuple[Point | None, float]:
     scale = np.diag(normal) + 1e-12 * np.trace(normal)
     for _ in range(_TRIES):
         move: Vector = np.linalg.lstsq(normal + damping * np.diag(scale), -slope, rcond=None)[0].astype(np.float64)
-        other = here.moved(move) if np.abs(move).max() <= _LONGEST else None
-        if other is not None and other.cost < here.cost:
+        other = here.moved(np.clip(move, -_LONGEST, _LONGEST))  # what is hardly felt must not hold up the rest
+        if other.cost < here.cost:
             return other, max(damping / 10.0, 1e-12)
         damping *= 5.0
     return None, damping
