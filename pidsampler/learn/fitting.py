@@ -9,12 +9,12 @@ import attrs
 import numpy as np
 
 from ..errors import PidSamplerError
-from ..search import refine
+from ..search import from_gaps, refine
 from ..search.compare import known_lists
 from ..search.problem import Problem
 from ..timesteps import Times
 from .flights import Array
-from .joint import MOST_STEPS, Ends, refined
+from .joint import MOST_STEPS, Ends, flat, refined
 from .runs import Told
 from .solved import Followed, mean_square
 from .solver import LinearSolver
@@ -47,6 +47,8 @@ _MORE_STEPS = 7  # that there often are after those
 _FINALISTS = 8  # the most lists from which all steps are taken
 _STEADIER, _MOST_STEADIER = 2.0, 16  # what the amplification counts each time it is still too large, and how often
 _STEADY_STEPS = 6  # of Gauss and Newton each time
+_HOP = 0.5  # standard deviation of what moves the logarithms of gaps and the weights before they are refined again
+_MOST_HOPS, _HOPS = 60, 1000  # how often: the most, and with one call; each costs the square of the calls
 _LIGHTER = 0.1  # ridge of times and weights together, relative to that of weights alone
 
 
@@ -133,6 +135,8 @@ class Fitting:
             begins = [self._begins(ridge) for ridge in ridges]
             if self._moves_both:
                 found = [one for of in begins for one in self._together(of)]
+                if len(ridges) > 1:
+                    found += self._hopped(min(found, key=lambda one: one.off))
             else:
                 found = [self._alone(*of[0][1:]) for of in begins]
         return sorted(found, key=lambda one: one.off)
@@ -198,6 +202,24 @@ class Fitting:
         for _, one, penalty, name, ridge in few[: _finalists(len(few))]:
             off, solver = self._refined(one, MOST_STEPS, penalty=penalty, on_best=on_best)
             found.append(Found(off=off, solver=solver, start=name, ridge=ridge))
+        return found
+
+    def _hopped(self, best: Found) -> list[Found]:
+        """Solvers that are nearer, each found from the one before, moved at random: basin hopping (Wales and Doye 1997)."""
+        random = np.random.default_rng(0)
+        found = []
+        before = self.told.journal.calls + self.told.journal.skipped
+        for _ in range(min(_MOST_HOPS, _HOPS // self.calls**2)):
+            gaps = random.normal(np.log(-np.diff(best.solver.times)), _HOP)
+            times = from_gaps(best.solver.times[0], gaps[:-1] - gaps[-1])
+            weights = random.normal(flat(best.solver), _HOP)
+            other = best.solver.with_numbers(times.tolist(), weights.tolist())
+            self.told.what = f"times and weights moved at random: {best.off:.4g}"
+            off, solver = self._refined(other, MOST_STEPS, penalty=_LIGHTER * best.ridge * best.off**2)
+            if off < best.off:
+                best = attrs.evolve(best, off=off, solver=solver)
+                found.append(best)
+        self.told.about += self.told.journal.calls + self.told.journal.skipped - before
         return found
 
     def _steadied(
