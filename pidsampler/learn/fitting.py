@@ -41,6 +41,7 @@ class Found:
 
 _Begin = tuple[float, Times, str, float]  # mean squared error, list, the known list that it was moved from, ridge
 
+_JOINT, _MANY_JOINT = 2, 30  # lists
 _BELOW = 0.95  # where a first time that may move begins, as a share of where it was
 _FEW_STEPS = 3  # of Gauss and Newton from each list, before the best of them are chosen
 _MORE_STEPS = 7  # that there often are after those
@@ -49,17 +50,47 @@ _STEADIER, _MOST_STEADIER = 2.0, 16  # what the amplification counts each time i
 _STEADY_STEPS = 6  # of Gauss and Newton each time
 _HOP = 0.5  # standard deviation of what moves the logarithms of gaps and the weights before they are refined again
 _MOST_HOPS, _HOPS = 60, 1000  # how often: the most, and with one call; each costs the square of the calls
+_HOP_STEPS = 20  # of Gauss and Newton that there often are after one
 _LIGHTER = 0.1  # ridge of times and weights together, relative to that of weights alone
 
 
-def rounds_of(joint: int) -> int:
-    """Return about how many steps of Gauss and Newton there are with a ridge, from so many lists and the moved one."""
-    return _FEW_STEPS * (joint + 1) + _MORE_STEPS * _finalists(joint + 1) if joint else 0
+@attrs.frozen(kw_only=True)
+class Effort:
+    """How much is tried.
+
+    Args:
+        ridges: Ridges to fit with.
+        joint: From how many known lists, and from the moved one, times and weights are refined together with each
+            ridge; 0 leaves it out.
+        hops: How often the nearest solver is then moved at random and refined again.
+    """
+
+    ridges: Sequence[float]
+    joint: int
+    hops: int
+
+    @property
+    def rounds(self) -> int:
+        """About how many steps of Gauss and Newton there are."""
+        if not self.joint:
+            return 0
+        lists = self.joint + 1
+        return len(self.ridges) * (_FEW_STEPS * lists + _MORE_STEPS * _finalists(lists)) + _HOP_STEPS * self.hops
 
 
-def ridges_of(ridge: float, *, several: bool) -> list[float]:
-    """Return the ridges to begin with: with several of them several solvers are found, of which the best is better."""
-    return [ridge, ridge / 10, ridge / 100] if several and ridge else [ridge]
+def effort_of(ridge: float, *, joint: int | None, calls: int, plenty: bool) -> Effort:
+    """Return how much is tried, unless `joint` says so: much where calls of the network cost little.
+
+    Args:
+        ridge: The largest ridge.
+        joint: As in `Effort`; None has no opinion.
+        calls: Model calls of the solver.
+        plenty: Whether there is time for many lists, several ridges and hops.
+    """
+    if joint is not None or not plenty:
+        return Effort(ridges=[ridge], joint=_JOINT if joint is None else joint, hops=0)
+    ridges = [ridge, ridge / 10, ridge / 100] if ridge else [ridge]
+    return Effort(ridges=ridges, joint=_MANY_JOINT, hops=min(_MOST_HOPS, _HOPS // calls**2))
 
 
 def _finalists(lists: int) -> int:
@@ -79,8 +110,7 @@ class Fitting:
         weigh: `least_squares` with the form of the rows: their history, in pairs or not, biased or not.
         evaluations: Most lists that are tried beyond the known ones.
         below: Move the first time too, below this.
-        joint: From how many known lists, and from the moved one, times and weights are refined together; 0 leaves it
-            out.
+        effort: How much is tried.
     """
 
     problem: Problem
@@ -91,17 +121,14 @@ class Fitting:
     weigh: Callable[..., tuple[LinearSolver, list[Array]]]
     evaluations: int
     below: float | None
-    joint: int
+    effort: Effort
 
-    def nearest(
-        self, *, ridges: Sequence[float], amplified: Callable[[LinearSolver], float], most: float
-    ) -> tuple[Found | None, float]:
-        """Return the nearest of the solvers that were fitted with some of the ridges, and its amplification.
+    def nearest(self, *, amplified: Callable[[LinearSolver], float], most: float) -> tuple[Found | None, float]:
+        """Return the nearest of the solvers found, and its amplification.
 
         One that amplifies more than `most` is moved on until it does not, where times and weights are refined together.
 
         Args:
-            ridges: Ridges to fit with.
             amplified: Returns the amplification of a solver.
             most: The largest amplification.
 
@@ -112,7 +139,7 @@ class Fitting:
             PidSamplerError: The network fails.
         """
         best, size, least, off = None, math.inf, math.inf, math.inf
-        for one in self._solvers(ridges):
+        for one in self._solvers():
             if one.off >= off:
                 break
             its = amplified(one.solver)
@@ -125,18 +152,18 @@ class Fitting:
 
     @property
     def _moves_both(self) -> bool:
-        return self.timesteps is None and self.joint > 0 and (self.calls > 1 or self.below is not None)
+        return self.timesteps is None and self.effort.joint > 0 and (self.calls > 1 or self.below is not None)
 
-    def _solvers(self, ridges: Sequence[float]) -> list[Found]:
-        """Solvers that were fitted with some of the ridges, the nearest first."""
+    def _solvers(self) -> list[Found]:
+        """Solvers that were fitted, the nearest first."""
+        ridges = self.effort.ridges
         if self.timesteps is not None:
             found = [self._alone(np.array(self.timesteps), None, ridge) for ridge in ridges]
         else:
             begins = [self._begins(ridge) for ridge in ridges]
             if self._moves_both:
                 found = [one for of in begins for one in self._together(of)]
-                if len(ridges) > 1:
-                    found += self._hopped(min(found, key=lambda one: one.off))
+                found += self._hopped(min(found, key=lambda one: one.off))
             else:
                 found = [self._alone(*of[0][1:]) for of in begins]
         return sorted(found, key=lambda one: one.off)
@@ -159,7 +186,7 @@ class Fitting:
         order = sorted(costs, key=costs.__getitem__)
         tried = refine(lists[order[0]], cost, evaluations=self.evaluations, below=self.below)
         least, moved = min([(costs[order[0]], lists[order[0]]), *tried], key=lambda one: one[0])
-        others = [(costs[name], lists[name], name, ridge) for name in order[: self.joint] if costs[name] > least]
+        others = [(costs[name], lists[name], name, ridge) for name in order[: self.effort.joint] if costs[name] > least]
         return [(least, moved, order[0], ridge), *others]
 
     def _alone(self, times: Times, start: str | None, ridge: float) -> Found:
@@ -205,21 +232,21 @@ class Fitting:
         return found
 
     def _hopped(self, best: Found) -> list[Found]:
-        """Solvers that are nearer, each found from the one before, moved at random: basin hopping (Wales and Doye 1997)."""
+        """Solvers that are nearer, each found from the one before, moved at random.
+
+        Source: basin hopping (Wales and Doye 1997).
+        """
         random = np.random.default_rng(0)
         found = []
-        before = self.told.journal.calls + self.told.journal.skipped
-        for _ in range(min(_MOST_HOPS, _HOPS // self.calls**2)):
+        for _ in range(self.effort.hops):
             gaps = random.normal(np.log(-np.diff(best.solver.times)), _HOP)
             times = from_gaps(best.solver.times[0], gaps[:-1] - gaps[-1])
-            weights = random.normal(flat(best.solver), _HOP)
-            other = best.solver.with_numbers(times.tolist(), weights.tolist())
+            moved = best.solver.with_numbers(times.tolist(), random.normal(flat(best.solver), _HOP).tolist())
             self.told.what = f"times and weights moved at random: {best.off:.4g}"
-            off, solver = self._refined(other, MOST_STEPS, penalty=_LIGHTER * best.ridge * best.off**2)
+            off, solver = self._refined(moved, MOST_STEPS, penalty=_LIGHTER * best.ridge * best.off**2)
             if off < best.off:
                 best = attrs.evolve(best, off=off, solver=solver)
                 found.append(best)
-        self.told.about += self.told.journal.calls + self.told.journal.skipped - before
         return found
 
     def _steadied(

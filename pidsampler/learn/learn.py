@@ -31,7 +31,7 @@ from ..study.measures.base import Measure
 from ..study.statistics import interval
 from ..table.step_table import MOST_HISTORY
 from ..values import callback, field, flag, instance, number, whole
-from .fitting import Fitting, ridges_of, rounds_of
+from .fitting import Effort, Fitting, effort_of
 from .flights import Course, Flight
 from .forms import starts
 from .guards import amplification, in_bfloat16
@@ -49,7 +49,6 @@ _MOST_SEEDS = 1024  # of an image, all in memory at once
 _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
 _TIMED = 3  # calls, for an estimate
-_JOINT, _FLOW_JOINT = 2, 30  # lists
 _RIDGE = 1e-2
 _LETTERS_A_RUN, _OTHER_LETTERS = 32, 20_000  # of a history: each run's error, and all beside the runs
 _RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
@@ -181,8 +180,8 @@ class Learning:
         lists = len(known_lists(problem, self.calls)) + self.evaluations if moves else 1
         by_weights = sum((min(i, self.history) + 2 * self.biased) * (more - i) for i in range(self.calls))
         by_times = more * (more + 1) // 2
-        rounds = rounds_of(self._joint(problem)) * (by_weights + by_times + more) if moves else 0
-        ridges = len(ridges_of(self.ridge, several=self._has_time(problem)))
+        effort = self._effort(problem)
+        rounds = effort.rounds * (by_weights + by_times + more) if moves else 0
         first = sum(len(table) - 1 for _, table in known.values())
         if isinstance(target, Measured):
             lists, rounds = FEW + 1 + self.evaluations, 0
@@ -193,7 +192,7 @@ class Learning:
             held_out=len(unseen),
             known=len(known),
             calls=target.calls(fits, compared=others)
-            + fits * ((ridges * lists + self._lists) * more + ridges * rounds)
+            + fits * ((len(effort.ridges) * lists + self._lists) * more + rounds)
             + compared,
         )
 
@@ -321,23 +320,21 @@ class Learning:
             weigh=partial(least_squares, history=self.history, biased=self.biased, paired=self.paired),
             evaluations=self.evaluations,
             below=self._below(problem),
-            joint=self._joint(problem),
+            effort=self._effort(problem),
         )
         every = [*(one.flight for one in fitted_to), *held_out]
-        ridges = ridges_of(self.ridge, several=self._has_time(problem))
         for _ in range(_MOST_RAISED + 1):
             before = told.journal.calls + told.journal.skipped
-            one, amplified = fitting.nearest(
-                ridges=ridges, amplified=partial(amplification, every), most=self.most_amplified
-            )
+            one, amplified = fitting.nearest(amplified=partial(amplification, every), most=self.most_amplified)
             if one is not None:
                 made = {"times_moved_from": one.start, "ridge": one.ridge, "steady": one.steady}
                 return one.solver, amplified, made
             if not self.ridge:
                 break
-            ridges = [_RAISED * max(ridges)]
+            effort = attrs.evolve(fitting.effort, ridges=[_RAISED * max(fitting.effort.ridges)], hops=0)
+            fitting = attrs.evolve(fitting, effort=effort)
             told.about += told.journal.calls + told.journal.skipped - before
-        ridge = max(ridges) / _RAISED
+        ridge = max(fitting.effort.ridges) / _RAISED
         raise self._too_amplified(amplified, f", with a ridge of {ridge:g} too" if ridge > self.ridge else "")
 
     def _too_amplified(self, amplified: float, though: str = "") -> ConfigError:
@@ -346,14 +343,9 @@ class Learning:
             f"most_amplified={self.most_amplified:g}: pass a larger ridge, a smaller history, or more"
         )
 
-    def _joint(self, problem: Problem) -> int:
-        if self.joint is not None:
-            return self.joint
-        return _FLOW_JOINT if self._has_time(problem) else _JOINT
-
-    def _has_time(self, problem: Problem) -> bool:
-        """Whether there is time for many ways to fit: all is closed-form flows, and how is not said."""
-        return self.timesteps is None and self.joint is None and all(one.seen.flow for one in problem.subjects)
+    def _effort(self, problem: Problem) -> Effort:
+        plenty = self.timesteps is None and all(one.seen.flow for one in problem.subjects)
+        return effort_of(self.ridge, joint=self.joint, calls=self.calls, plenty=plenty)
 
     def _below(self, problem: Problem) -> float | None:
         moves = self.measure is None if self.free_start is None else self.free_start

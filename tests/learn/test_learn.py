@@ -300,7 +300,7 @@ def test_too_large_errors_are_counted_where_times_and_weights_move_together():
 
 
 def test_a_smaller_ridge_is_not_called_raised():
-    found = fit(NARROW, calls=2, shape=(3, 4, 4), evaluations=10)
+    found = fit(NARROW, calls=3, shape=(3, 4, 4), evaluations=10)
     assert found.history["ridge"] < 0.01
     assert not any("raised" in line for line in found.report)
     assert any(line.startswith(f"A ridge of {found.history['ridge']:g} was better ") for line in found.report)
