@@ -157,6 +157,13 @@ def test_what_is_neither_is_answered_by_the_models_own(capsys, given):
     assert ("did you mean 'quick'" in err) == (given == "@quik")
 
 
+@pytest.mark.parametrize("command", [["upscale", "a.png", "-o", "c.png", "--scheduler"], ["table"]])
+def test_a_models_table_where_the_model_has_none(capsys, command):
+    assert main([*command, "@learnt-4", "--model", "tiny"]) == 2
+    expected = "there is no table '@learnt-4': no model with tables of its own is used, and there is no such file"
+    assert expected in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     "tables",
     [
