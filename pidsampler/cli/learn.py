@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import attrs
 
-from ..errors import FileError
+from ..errors import FileError, PidSamplerError
 from ..io.tables import write_table
 from .common import GOES_ON, UsageError, check_output_file, checking, duration, named_table, resuming
 from .output import say, tell
@@ -19,7 +19,7 @@ from .progress import progress_bar
 if TYPE_CHECKING:
     from ..search.problem import Problem
 
-_GUIDANCE = (1.0, 3.0, 5.0)  # that --matrix tries
+_GUIDANCE = (1.0, 3.0, 5.0)  # that a table is tried at
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,9 +92,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--matrix",
-        action="store_true",
+        action=argparse.BooleanOptionalAction,
         help="try the table on other things too: the held-out pictures at twice the crop, with a caption guidance 1, 3 "
-        "and 5, and else the other bundled models",
+        "and 5, and else the other bundled models (default: if the target is ode)",
     )
     parser.add_argument(
         "--caption",
@@ -121,7 +121,9 @@ def run(arguments: argparse.Namespace) -> int:
         PidSamplerError: An argument is not as it should be, or the fit failed or was refused.
     """
     from ..io import captions
-    from ..learn import Learning, matrix
+    from ..learn import Learning
+    from ..learn.matrix import matrix, matrix_calls
+    from ..learn.targets import ODE
     from ..search.journal import Journal
     from ..search.problem import Problem
 
@@ -140,8 +142,9 @@ def run(arguments: argparse.Namespace) -> int:
             paired=arguments.paired,
             biased=arguments.biased,
         )
-    if arguments.matrix and learning.measure is not None:
-        raise UsageError("--matrix is of distances to the ODE's solution, but the target is a measure: leave one out")
+    to_ode = learning.target == ODE
+    if arguments.matrix and not to_ode:
+        raise UsageError(f"--matrix is of distances to the ODE's solution, but the target is {arguments.target}")
     check_output_file(arguments)
     reduce = learning.measure is not None and "reference" in learning.measure.needs
     with checking():
@@ -158,7 +161,8 @@ def run(arguments: argparse.Namespace) -> int:
         guidance=arguments.guidance,
         **given,
     )
-    elsewhere = _elsewhere(arguments, problem, given) if arguments.matrix else {}
+    elsewhere = _elsewhere(arguments, problem, given) if to_ode and arguments.matrix is not False else {}
+    about = matrix_calls(arguments.calls, elsewhere)
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
@@ -166,7 +170,7 @@ def run(arguments: argparse.Namespace) -> int:
         takes = f"{duration(learning.seconds(problem))} on {problem.backend.device}"
         say(f"about {extent.calls} model calls{each}, {takes}")
         if elsewhere:
-            say(f"and those of --matrix, which are not counted, on: {', '.join(elsewhere)}")
+            say(f"and about {about} to try the table on: {', '.join(elsewhere)}")
         return 0
     journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
     with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
@@ -179,7 +183,7 @@ def run(arguments: argparse.Namespace) -> int:
                 {"found": found.table},
                 elsewhere,
                 seeds=arguments.seeds,
-                on_call=lambda on: advance(f"trying the table on {on}"),
+                on_call=lambda on: advance(f"trying the table on {on}", total=about),
             )
         found = attrs.evolve(found, matrix=rows)
     if not arguments.quiet:
@@ -208,11 +212,21 @@ def _elsewhere(arguments: argparse.Namespace, problem: Problem, given: Mapping[s
     pictures = [subject.name for subject in problem.subjects[1::2] or problem.subjects]
     made = partial(Problem.of_model, pictures=pictures, device=arguments.device)
     own = partial(made, arguments.model, **given)
-    crop = arguments.crop
-    found = {f"{2 * crop}x{2 * crop}": own(crop=2 * crop, guidance=arguments.guidance)} if crop else {}
-    if not problem.conditions:
+    crop, known = arguments.crop, problem.conditions.get("guidance", 1.0)
+    ways: dict[str, Callable[[], Problem]] = {}
+    if crop:
+        ways[f"{2 * crop}x{2 * crop}"] = partial(own, crop=2 * crop, guidance=arguments.guidance)
+    if problem.conditions:
+        scales = [scale for scale in _GUIDANCE if scale != known and (scale != 1.0 or given["negative"] is None)]
+        ways |= {f"guidance {scale:g}": partial(own, crop=crop, guidance=scale) for scale in scales}
+    else:
         others = [name for name in bundled_models() if name != arguments.model]
-        return {**found, **{f"model {name}": made(name, crop=crop) for name in others}}
-    known = problem.conditions.get("guidance", 1.0)
-    scales = [scale for scale in _GUIDANCE if scale != known and (scale != 1.0 or given["negative"] is None)]
-    return {**found, **{f"guidance {scale:g}": own(crop=crop, guidance=scale) for scale in scales}}
+        ways |= {f"model {name}": partial(made, name, crop=crop) for name in others}
+    found = {}
+    for on, way in ways.items():
+        try:
+            found[on] = way()
+        except PidSamplerError as error:
+            if not arguments.quiet:
+                tell(f"pidsampler: the table is not tried on {on}: {error}")
+    return found

@@ -50,6 +50,7 @@ _STEADIER, _MOST_STEADIER = 2.0, 16  # what the amplification counts each time i
 _STEADY_STEPS = 6  # of Gauss and Newton each time
 _HOP = 0.5  # standard deviation of what moves the logarithms of gaps and the weights before they are refined again
 _MOST_HOPS, _HOPS = 60, 1000  # how often: the most, and with one call; each costs the square of the calls
+_NEAR = 1e-4  # RMS distance below which there are none: the rounding to bfloat16 costs ten times as much
 _HOP_STEPS = 20  # of Gauss and Newton that there often are after one
 _LIGHTER = 0.1  # ridge of times and weights together, relative to that of weights alone
 
@@ -239,6 +240,8 @@ class Fitting:
         random = np.random.default_rng(0)
         found = []
         for _ in range(self.effort.hops):
+            if best.off < _NEAR:
+                break
             gaps = random.normal(np.log(-np.diff(best.solver.times)), _HOP)
             times = from_gaps(best.solver.times[0], gaps[:-1] - gaps[-1])
             moved = best.solver.with_numbers(times.tolist(), random.normal(flat(best.solver), _HOP).tolist())

@@ -17,8 +17,9 @@ from ..study.statistics import Interval, difference, interval
 from ..table import StepTable, as_table
 from ..values import callback, field, instance, mapping, number, whole, word
 from .flights import Flight
-from .known import best_known, known_samplers, measured
+from .known import BEST, best_known, known_samplers, measured
 from .solved import Reference, sharpen
+from .targets import ODE, target_of
 
 _MOST_SEEDS = 1024
 _FIRST_SEED = 1 << 20  # beyond those that anything is fitted to
@@ -88,6 +89,16 @@ def matrix(
             for name, row in _tried(made, on, problem, seeds, tell).items():
                 found[name, on] = row
     return [found[name, on] for name in made for on in problems]
+
+
+def matrix_calls(calls: int, problems: Mapping[str, Problem]) -> int:
+    """Return about how many model calls it takes to try a table of so many calls; one of several seeds counts once."""
+    total = 0
+    for problem in problems.values():
+        images = len(problem.subjects)
+        total += target_of(ODE).calls(0, compared=images) + (calls - 1) * (BEST + 1) * images
+        total += sum(len(table) - 1 for _, table in known_samplers(problem, calls).values())
+    return total
 
 
 def matrix_lines(rows: Sequence[Tried]) -> list[str]:

@@ -69,8 +69,8 @@ def table_of(name: str, *, folder: Path, tables: Mapping[str, Path]) -> FileSamp
         PidSamplerError: There is neither, or the file holds no table.
     """
     if name not in tables and (tables or name == Path(name).stem) and not os.path.lexists(folder / name):
-        meant, own = did_you_mean(name, known=tables), ", ".join(f"@{one}" for one in tables)
-        known = f"the model's own are {own}" if own else "no model with tables of its own is used"
+        meant, theirs = did_you_mean(name, known=tables), ", ".join(f"@{one}" for one in tables)
+        known = f"the model's own are {theirs}" if theirs else "no model with tables of its own is used"
         raise ConfigError(f"there is no table {shown(f'@{name}')}: {meant}{known}, and there is no such file")
     path = tables.get(name, folder / name)
     table, own = read_table(path), name if name in tables else None

@@ -35,16 +35,17 @@ def _here(tmp_path_factory, repository):
         for name, x in (("a.png", 0), ("b.png", 100)):
             image.convert("RGB").crop((x, x, x + 4, x + 4)).save(folder / name)
     pictures = [str(folder / name) for name in ("a.png", "b.png")]
-    assert main(["learn", *pictures, *QUICK, "-o", str(folder / "table.json"), "--quiet"]) == 0
+    assert main(["learn", *pictures, *QUICK, "-o", str(folder / "table.json"), "--quiet", "--no-matrix"]) == 0
     return folder
 
 
 @pytest.fixture(name="learn")
 def _learn(here, capsys):
-    def learn(*options):
+    def learn(*options, matrix=False):
         """Learn as a command; the exit code, and what it said."""
+        all_options = (*QUICK, *options) if matrix else (*QUICK, "--no-matrix", *options)
         try:
-            code = main(["learn", str(here / "a.png"), str(here / "b.png"), *QUICK, *options])
+            code = main(["learn", str(here / "a.png"), str(here / "b.png"), *all_options])
         except SystemExit as ended:
             code = ended.code
         said = capsys.readouterr()
@@ -199,12 +200,12 @@ def test_a_guidance_to_learn_at(here, learn, capsys):
     assert [*found] == [0.0, 1.0, 3.0, 5.0]  # the last one is the model's own
     for scale, out in found.items():
         np.testing.assert_allclose(out, found[0.0] + scale * (found[1.0] - found[0.0]), rtol=0, atol=1e-4)
-    options = ("--model", str(teacher), "--calls", "1", "--evaluations", "0", "--target", "flow-ode@uniform:2")
+    options = ("--model", str(teacher), "--calls", "1", "--evaluations", "0")
     told = ("--caption", str(here / "c.npy"), "--guidance", "3")
-    code, out, _ = learn(*options, *told, "--dry-run", "-o", str(here / "g3.json"))
+    code, out, _ = learn(*options, *told, "--dry-run", "-o", str(here / "g3.json"), matrix=True)
     assert (code, "model calls of two runs of the network each, " in out) == (0, True)
-    assert learn(*options, *told, "--matrix", "-o", str(here / "g3.json"))[0] == 0
-    assert [row["on"] for row in read_table(here / "g3.json").history["matrix"]] == ["guidance 1", "guidance 5"]
+    assert out.endswith(" to try the table on: guidance 1, guidance 5\n")
+    assert learn(*options, *told, "--target", "flow-ode@uniform:2", "-o", str(here / "g3.json"))[0] == 0
     model = read_table(here / "g3.json").history["model"]
     assert (model["guidance"], model["caption"]["shape"]) == (3.0, [*caption.shape])
     assert main(["table", f"@{here / 'g3.json'}"]) == 0
@@ -299,16 +300,22 @@ def test_a_link_to_nothing_is_said_before_the_work(here, learn):
 
 
 def test_a_table_is_tried_on_other_things(here, learn, tmp_path, repository):
-    code, out, err = learn("-o", str(tmp_path / "t.json"), "--crop", "4", "--matrix")
-    assert (code, out) == (1, "")
-    assert "b.png is less than 8 pixels wide or high" in err
-    code, out, err = learn("-o", str(tmp_path / "t.json"), "--matrix")
+    code, out, err = learn("-o", str(tmp_path / "t.json"), "--dry-run", matrix=True)
+    assert code == 0
+    assert re.search(r"^and about \d+ to try the table on: model tiny, model tiny-teacher$", out, re.M)
+    code, out, err = learn("-o", str(tmp_path / "t.json"), "--crop", "4", matrix=True)
     assert code == 0, err
+    assert err.count("\n") == 1
+    assert "the table is not tried on 8x8: " in err
+    assert "b.png is less than 8 pixels wide or high" in err
     rows = read_table(tmp_path / "t.json").history["matrix"]
     assert [row["on"] for row in rows] == ["model tiny", "model tiny-teacher"]
     for row in rows:
         line = f"{row['on']}  {row['distance']:.4g}  {row['best']}  {row['best_distance']:.4g}  {row['share']:.3g}"
         assert line.split() in [told.split()[:6] for told in out.splitlines()]
-    code, out, err = learn("-o", str(tmp_path / "u.json"), "--matrix", "--target", "psnr")
-    assert code == 2
-    assert "--matrix is of distances to the ODE's solution" in err
+    other = ("-o", str(tmp_path / "u.json"), "--target", "flow-ode@uniform:2")
+    assert learn(*other, matrix=True)[0] == 0
+    assert "matrix" not in read_table(tmp_path / "u.json").history
+    code, out, err = learn(*other, "--overwrite", "--matrix", matrix=True)
+    assert (code, out) == (2, "")
+    assert "--matrix is of distances to the ODE's solution, but the target is flow-ode@uniform:2" in err

@@ -461,7 +461,7 @@ def test_amplification_of_a_sum_of_predictions():
             "free_start=True moves times, but timesteps keeps",
         ),
         (lambda: Learning(calls=2, history="most"), "history='most' must be a whole number in 0..64"),
-        (lambda: fit(GaussianMixture([0.3], [1e-9], [1]), calls=3, **SMALL), "more than most_amplified=10: pass"),
+        (lambda: fit(GaussianMixture([0.3], [1e-9], [1]), calls=2, **SMALL), "more than most_amplified=10: pass"),
         (
             lambda: Learning(calls=2, seeds=1024).extent(
                 replace(PROBLEM, subjects=[replace(PROBLEM.subjects[0], name=name) for name in "abcd"])
@@ -486,8 +486,8 @@ def test_what_is_refused(call, message):
 
 
 def test_a_fit_does_not_end_beside_the_best_solver():
-    """All lists lead to 0.58 of the best named sampler here, at an amplification of 2: it is left at random."""
+    """All lists lead to half of the distance of the best named sampler here: that is left at random."""
     flow = GaussianMixture([-1.99, -1.7, -0.43, -0.15], [0.061, 0.054, 0.324, 0.08], [2.49, 1.02, 2.46, 1.49])
-    found = fit(flow, calls=4, shape=(3, 16, 16))
-    assert found.error <= 0.3 * found.known.best[0].mean
-    assert found.amplification <= 12
+    found = fit(flow, calls=4, shape=(3, 8, 8), seeds=4, evaluations=10)
+    assert found.error <= 0.35 * found.known.best[0].mean
+    assert found.amplification <= 10
