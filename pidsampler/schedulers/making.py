@@ -57,20 +57,23 @@ class FileSampler:
         return self.steps.html(self.source)
 
 
-def table_of(name: str, *, folder: Path, tables: Mapping[str, Path]) -> FileSampler:
+def table_of(name: str, *, folder: Path, tables: Mapping[str, Path] | None) -> FileSampler:
     """Return the sampler of "@NAME": of the model's own tables the one of that name, else of the file.
 
     Args:
         name: What follows @.
         folder: Folder where relative paths start.
-        tables: Files of the model's own tables by name.
+        tables: Files of the model's own tables by name; None where there is no model.
 
     Raises:
         PidSamplerError: There is neither, or the file holds no table.
     """
+    no_model, tables = tables is None, tables or {}
     if name not in tables and (tables or name == Path(name).stem) and not os.path.lexists(folder / name):
-        meant, theirs = did_you_mean(name, known=tables), ", ".join(f"@{one}" for one in tables)
-        known = f"the model's own are {theirs}" if theirs else "no model with tables of its own is used"
+        known = f"the model's own are {', '.join(f'@{one}' for one in tables)}"
+        if not tables:
+            known = "no model is given" if no_model else "the model has no tables of its own"
+        meant = did_you_mean(name, known=tables)
         raise ConfigError(f"there is no table {shown(f'@{name}')}: {meant}{known}, and there is no such file")
     path = tables.get(name, folder / name)
     table, own = read_table(path), name if name in tables else None

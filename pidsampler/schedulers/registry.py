@@ -269,7 +269,7 @@ def as_scheduler(
             return made_already(sampler)
         return over_file(made_by(sampler, times_for(sampler), options=given), timesteps, folder=folder)
     if (name := reference(sampler)) is not None:
-        file = table_of(name, folder=folder, tables=tables or {})
+        file = table_of(name, folder=folder, tables=tables)
         made_already(file.steps, sampler)
         return file
     spec = Spec.parse(sampler)

@@ -160,8 +160,10 @@ def test_what_is_neither_is_answered_by_the_models_own(capsys, given):
 @pytest.mark.parametrize("command", [["upscale", "a.png", "-o", "c.png", "--scheduler"], ["table"]])
 def test_a_models_table_where_the_model_has_none(capsys, command):
     assert main([*command, "@learnt-4", "--model", "tiny"]) == 2
-    expected = "there is no table '@learnt-4': no model with tables of its own is used, and there is no such file"
-    assert expected in capsys.readouterr().err
+    expected = "there is no table '@learnt-4': {}, and there is no such file"
+    assert expected.format("the model has no tables of its own") in capsys.readouterr().err
+    with pytest.raises(PidSamplerError, match=expected.format("no model is given")):
+        get_scheduler("@learnt-4")
 
 
 @pytest.mark.parametrize(
