@@ -122,6 +122,7 @@ def run(arguments: argparse.Namespace) -> int:
     """
     from ..io import captions
     from ..learn import Learning
+    from ..learn.flights import seconds_a_call
     from ..learn.matrix import matrix, matrix_calls
     from ..learn.targets import ODE
     from ..search.journal import Journal
@@ -162,7 +163,7 @@ def run(arguments: argparse.Namespace) -> int:
         **given,
     )
     elsewhere = _elsewhere(arguments, problem, given) if to_ode and arguments.matrix is not False else {}
-    about = matrix_calls(arguments.calls, elsewhere)
+    more = matrix_calls(arguments.calls, elsewhere)
     if arguments.dry_run:
         extent = learning.extent(problem)
         say(f"{extent.fitted} runs to fit to, {extent.held_out} held out, {extent.known} known samplers")
@@ -170,7 +171,8 @@ def run(arguments: argparse.Namespace) -> int:
         takes = f"{duration(learning.seconds(problem))} on {problem.backend.device}"
         say(f"about {extent.calls} model calls{each}, {takes}")
         if elsewhere:
-            say(f"and about {about} to try the table on: {', '.join(elsewhere)}")
+            takes = duration(sum(n * seconds_a_call(elsewhere[on], seeds=arguments.seeds) for on, n in more.items()))
+            say(f"and about {sum(more.values())}, {takes}, to try the table on: {', '.join(elsewhere)}")
         return 0
     journal = Journal(arguments.output.with_name(f"{arguments.output.name}.journal"))
     with resuming(GOES_ON), progress_bar(arguments.quiet) as advance:
@@ -183,7 +185,7 @@ def run(arguments: argparse.Namespace) -> int:
                 {"found": found.table},
                 elsewhere,
                 seeds=arguments.seeds,
-                on_call=lambda on: advance(f"trying the table on {on}", total=about),
+                on_call=lambda on: advance(f"trying the table on {on}", total=sum(more.values())),
             )
         found = attrs.evolve(found, matrix=rows)
     if not arguments.quiet:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from bisect import bisect_left
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -22,6 +23,8 @@ from .solver import LinearSolver, Update
 
 Array = Any
 Predictions = list[Array]
+
+_TIMED = 3  # calls, for an estimate
 
 
 class Flight:
@@ -241,3 +244,18 @@ def rms(x: Array) -> float:
 def host(x: Array) -> np.ndarray[Any, np.dtype[np.float64]]:
     """Return the elements, float64 in host memory."""
     return on_host(x.reshape(-1)).astype(np.float64)
+
+
+def seconds_a_call(problem: Problem, *, seeds: int) -> float:
+    """Return how many seconds a call of the network takes: the least of three, on so many seeds of the first image."""
+    with problem.backend.active():
+        flight = Flight(problem, problem.subjects[0], seeds=range(seeds))
+        flight.predict(flight.noise.copy(), problem.first)  # the first one prepares the network
+        problem.backend.synchronize()
+        took = []
+        for _ in range(_TIMED):
+            began = time.perf_counter()
+            flight.predict(flight.noise.copy(), problem.first)
+            problem.backend.synchronize()
+            took.append(time.perf_counter() - began)
+    return min(took)

@@ -13,7 +13,6 @@ Source: the solver with exact marginals and its fit are this project's own; kin 
 from __future__ import annotations
 
 import json
-import time
 from collections.abc import Sequence
 from functools import partial
 from typing import Any
@@ -31,8 +30,8 @@ from ..study.measures.base import Measure
 from ..study.statistics import interval
 from ..table.step_table import MOST_HISTORY
 from ..values import callback, field, flag, instance, number, whole
-from .fitting import Effort, Fitting, effort_of
-from .flights import Course, Flight
+from .fitting import Effort, Fitting, Limit, effort_of
+from .flights import Course, Flight, seconds_a_call
 from .forms import starts
 from .guards import amplification, in_bfloat16
 from .known import BEST, Known, Samplers, best_known, best_searched, known_samplers
@@ -41,14 +40,13 @@ from .result import Fit, without_folder
 from .runs import OnCall, Told, described, flights
 from .solved import Followed, Judged, judged, sharpen
 from .solver import LinearSolver
-from .targets import ODE, Measured, Target, consistency, target_of
+from .targets import ODE, Measured, Run, Target, consistency, target_of
 from .weights import ALL, least_squares, most_predictions
 
 _MOST_CALLS = 64  # of a learnt solver: a fit of more takes hours
 _MOST_SEEDS = 1024  # of an image, all in memory at once
 _MOST_LISTS = 100_000
 _MOST_AMPLIFIED = 10.0
-_TIMED = 3  # calls, for an estimate
 _RIDGE = 1e-2
 _LETTERS_A_RUN, _OTHER_LETTERS = 32, 20_000  # of a history: each run's error, and all beside the runs
 _RAISED, _MOST_RAISED = 4.0, 6  # the ridge each time that errors are made too large, and how often
@@ -96,9 +94,9 @@ class Learning:
         free_start: Where the times move, move the first one too, downwards. Runs begin with pure noise all the same.
             None does so for a fit to runs, and not where a measure is the target.
         joint: Number of the best known lists from which, and from the moved one, times and weights are refined
-            together at the end. It counts where the times move. 0 leaves that out; None is 2, or 30 of a closed-form
-            flow, whose calls cost little. That is also fitted with a tenth and a hundredth of the ridge, and what is
-            found is moved at random and refined again.
+            together at the end. It counts where the times move. 0 leaves that out; None is 2, or 20 of a closed-form
+            flow, whose calls cost little. That is also fitted with a tenth and a hundredth of the ridge, from lists
+            that begin later too, and what is found is moved at random and refined again.
         most_amplified: The largest amplification that is not refused. Times and weights that are moved together move
             on until there is no more. Else the ridge is raised fourfold, six times at most; a ridge of 0 stays.
         target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
@@ -177,11 +175,10 @@ class Learning:
             )
         fits, others = (len({subject.name for subject, _ in pairs}) for pairs in (seen, unseen))
         more = self.calls - 1  # the first call of a run is kept
-        moves = self.timesteps is None
-        lists = len(known_lists(problem, self.calls)) + self.evaluations if moves else 1
+        moves, effort = self.timesteps is None, self._effort(problem)
+        lists = len(known_lists(problem, self.calls)) + effort.lists if moves else 1
         by_weights = sum((min(i, self.history) + 2 * self.biased) * (more - i) for i in range(self.calls))
         by_times = more * (more + 1) // 2
-        effort = self._effort(problem)
         rounds = effort.rounds * (by_weights + by_times + more) if moves else 0
         first = sum(len(table) - 1 for _, table in known.values())
         if isinstance(target, Measured):
@@ -211,18 +208,7 @@ class Learning:
         Raises:
             PidSamplerError: As `extent`, or the network fails.
         """
-        calls = self.extent(problem).calls
-        with problem.backend.active():
-            flight = Flight(problem, problem.subjects[0], seeds=range(self.seeds))
-            flight.predict(flight.noise.copy(), problem.first)  # the first one prepares the network
-            problem.backend.synchronize()
-            took = []
-            for _ in range(_TIMED):
-                began = time.perf_counter()
-                flight.predict(flight.noise.copy(), problem.first)
-                problem.backend.synchronize()
-                took.append(time.perf_counter() - began)
-            return min(took) * calls  # what else runs makes one longer
+        return self.extent(problem).calls * seconds_a_call(problem, seeds=self.seeds)  # what else runs makes it longer
 
     def run(self, problem: Problem, on_call: OnCall | None = None, *, journal: Journal | None = None) -> Fit:
         """Learn, then compare on what was held out.
@@ -246,6 +232,8 @@ class Learning:
         optional("scipy.optimize", "scipy")
         seen, unseen = split(instance("problem", problem, kind=Problem, words="a Problem"), self.seeds)
         target = self._aim(problem)
+        if isinstance(target, Run):
+            target.warn(problem)
         known = self._known(problem, target)
         about = self._extent(problem, seen, unseen, target=target, known=known).calls
         told = Told(journal, about=about, on_call=on_call)
@@ -312,6 +300,7 @@ class Learning:
         self, problem: Problem, fitted_to: Sequence[Followed], held_out: Sequence[Flight], told: Told
     ) -> tuple[LinearSolver, float, dict[str, Any]]:
         """The solver, its amplification on all runs, and how it was made; with a larger ridge where that is needed."""
+        every = [*(one.flight for one in fitted_to), *held_out]
         fitting = Fitting(
             problem=problem,
             seen=fitted_to,
@@ -319,17 +308,16 @@ class Learning:
             calls=self.calls,
             timesteps=self.timesteps,
             weigh=partial(least_squares, history=self.history, biased=self.biased, paired=self.paired),
-            evaluations=self.evaluations,
             below=self._below(problem),
             effort=self._effort(problem),
+            limit=Limit(most=self.most_amplified, amplified=partial(amplification, every)),
         )
-        every = [*(one.flight for one in fitted_to), *held_out]
         for _ in range(_MOST_RAISED + 1):
             before = told.journal.calls + told.journal.skipped
-            one, amplified = fitting.nearest(amplified=partial(amplification, every), most=self.most_amplified)
+            one, amplified = fitting.nearest()
             if one is not None:
                 made = {"times_moved_from": one.start, "ridge": one.ridge, "steady": one.steady}
-                return one.solver, amplified, made
+                return one.solver, one.size, made
             if not self.ridge:
                 break
             effort = attrs.evolve(fitting.effort, ridges=[_RAISED * max(fitting.effort.ridges)], hops=0)
@@ -346,7 +334,7 @@ class Learning:
 
     def _effort(self, problem: Problem) -> Effort:
         plenty = self.timesteps is None and all(one.seen.flow for one in problem.subjects)
-        return effort_of(self.ridge, joint=self.joint, calls=self.calls, plenty=plenty)
+        return effort_of(self.ridge, evaluations=self.evaluations, joint=self.joint, calls=self.calls, plenty=plenty)
 
     def _below(self, problem: Problem) -> float | None:
         moves = self.measure is None if self.free_start is None else self.free_start

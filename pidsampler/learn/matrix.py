@@ -91,14 +91,18 @@ def matrix(
     return [found[name, on] for name in made for on in problems]
 
 
-def matrix_calls(calls: int, problems: Mapping[str, Problem]) -> int:
-    """Return about how many model calls it takes to try a table of so many calls; one of several seeds counts once."""
-    total = 0
-    for problem in problems.values():
+def matrix_calls(calls: int, problems: Mapping[str, Problem]) -> dict[str, int]:
+    """Return about how many model calls it takes to try a table of so many calls on each problem.
+
+    One of several seeds counts once. The known samplers are counted for the first problem: others have nearly the same.
+    """
+    first = next(iter(problems.values()), None)
+    known = 0 if first is None else sum(len(table) - 1 for _, table in known_samplers(first, calls).values())
+    found = {}
+    for on, problem in problems.items():
         images = len(problem.subjects)
-        total += target_of(ODE).calls(0, compared=images) + (calls - 1) * (BEST + 1) * images
-        total += sum(len(table) - 1 for _, table in known_samplers(problem, calls).values())
-    return total
+        found[on] = known + target_of(ODE).calls(0, compared=images) + (calls - 1) * (BEST + 1) * images
+    return found
 
 
 def matrix_lines(rows: Sequence[Tried]) -> list[str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,6 +20,7 @@ from .learn import Learning
 from .result import Fit
 
 _SEEDS, _FLOW_SEEDS = 4, 16
+_ELEMENTS = 12_288  # of a closed-form flow in all: more are fitted no better, and take longer
 
 
 def fit(
@@ -37,7 +39,8 @@ def fit(
         denoiser: A Denoiser, or any callable net(x, t) -> m of numpy arrays; two networks as one, such as `Guided`.
         calls: Model calls, 1..64.
         shape: (3, H, W) of an image.
-        seeds: Number of seeds to fit to, and of others to hold out; from 2 on. None is 4, or 16 of a closed-form flow.
+        seeds: Number of seeds to fit to, and of others to hold out; from 2 on. None is 4. Of a
+            closed-form flow it is as many as have 12,288 elements, but 4 to 16.
         timesteps: A list of so many steps to keep, in any form of `as_times`; None moves the times too.
         first: Noise level at which runs begin, from pure noise; that of a list is its own first time.
         **options: Others of `Learning`, such as history, ridge or target.
@@ -58,7 +61,8 @@ def fit(
         raise ConfigError("a sampler is learnt for one network: pass the two as one, such as Guided(*networks, scale)")
     flow = network if isinstance(network, GaussianMixture) else None
     subject = Subject(name="seed", denoiser=network, shape=(1, *size), seen=Sample(np.empty(0), flow=flow))
-    seeds = seeds if seeds is not None else _SEEDS if flow is None else _FLOW_SEEDS
+    if seeds is None:
+        seeds = _SEEDS if flow is None else max(_SEEDS, min(_FLOW_SEEDS, _ELEMENTS // math.prod(size)))
     learning = Learning(calls=calls, timesteps=kept, seeds=seeds, **options)
     top = number("first", first, low=0, high=1, above=True)
     top = top if kept is None else kept[0]

@@ -19,6 +19,7 @@ from ..study.pictures import as_rgb, on_host
 from ..study.statistics import Runs
 from ..table import Scheduler, as_table
 from ..timesteps import Times
+from ..upscale.learnt import learnt_for, warn_of_another_model
 from .flights import Array, Flight
 from .solved import Ending, Followed, Judged, Reference, judged
 
@@ -51,6 +52,12 @@ class Run:
 
     def check(self, problem: Problem) -> None:
         """Do nothing: every problem has runs."""
+
+    def warn(self, problem: Problem) -> None:
+        """Warn of a table that was learnt for another model."""
+        if self.sampler is not None:
+            learnt = learnt_for(as_table(self.sampler), problem.hashes)
+            warn_of_another_model(learnt, f"the target {self.name}", stacklevel=3)
 
     def calls(self, flights: int, *, compared: int) -> int:
         """Return about how many model calls it takes to know where flights should end, and others to compare with."""

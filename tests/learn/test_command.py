@@ -144,6 +144,16 @@ def test_another_model_warns_and_its_record_says_so(here):
     assert "learnt_for" not in Upscaler.load("gaussian", "cpu")(here / "a.png", "heun@uniform:2").record
 
 
+def test_a_target_of_another_model_warns(here, learn, tmp_path):
+    options = ("--target", f"@{here / 'table.json'}", "-o", str(tmp_path / "t.json"), "--overwrite")
+    with warnings.catch_warnings():
+        warnings.simplefilter("always")
+        code, _, err = learn("--model", "tiny", *options)
+    assert (code, err.count("warning: the target ")) == (0, 1)
+    assert "table.json was learnt for the model 'gaussian', and this is not the same" in err
+    assert learn(*options)[::2] == (0, "")
+
+
 def test_another_model_warns_in_all_that_runs_it(here, tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(timed, "cache_bytes", lambda backend: 1)
@@ -204,7 +214,7 @@ def test_a_guidance_to_learn_at(here, learn, capsys):
     told = ("--caption", str(here / "c.npy"), "--guidance", "3")
     code, out, _ = learn(*options, *told, "--dry-run", "-o", str(here / "g3.json"), matrix=True)
     assert (code, "model calls of two runs of the network each, " in out) == (0, True)
-    assert out.endswith(" to try the table on: guidance 1, guidance 5\n")
+    assert out.endswith(", to try the table on: guidance 1, guidance 5\n")
     assert learn(*options, *told, "--target", "flow-ode@uniform:2", "-o", str(here / "g3.json"))[0] == 0
     model = read_table(here / "g3.json").history["model"]
     assert (model["guidance"], model["caption"]["shape"]) == (3.0, [*caption.shape])
@@ -302,7 +312,7 @@ def test_a_link_to_nothing_is_said_before_the_work(here, learn):
 def test_a_table_is_tried_on_other_things(here, learn, tmp_path, repository):
     code, out, err = learn("-o", str(tmp_path / "t.json"), "--dry-run", matrix=True)
     assert code == 0
-    assert re.search(r"^and about \d+ to try the table on: model tiny, model tiny-teacher$", out, re.M)
+    assert re.search(r"^and about \d+, \d+ s, to try the table on: model tiny, model tiny-teacher$", out, re.M)
     code, out, err = learn("-o", str(tmp_path / "t.json"), "--crop", "4", matrix=True)
     assert code == 0, err
     assert err.count("\n") == 1
