@@ -95,8 +95,8 @@ class Learning:
             None does so for a fit to runs, and not where a measure is the target.
         joint: Number of the best known lists from which, and from the moved one, times and weights are refined
             together at the end. It counts where the times move. 0 leaves that out; None is 2, or 20 of a closed-form
-            flow, whose calls cost little. That is also fitted with a tenth and a hundredth of the ridge, from lists
-            that begin later too, and what is found is moved at random and refined again.
+            flow, whose calls cost little. That is also fitted with a tenth and a hundredth of the ridge, and
+            from lists that begin later. What is found is moved at random and refined again.
         most_amplified: The largest amplification that is not refused. Times and weights that are moved together move
             on until there is no more. Else the ridge is raised fourfold, six times at most; a ridge of 0 stays.
         target: What to come near to, from the same noise: "ode", the solution of the model's ODE; or a sampler without
