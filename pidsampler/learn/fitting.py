@@ -29,7 +29,7 @@ class Found:
         solver: The solver.
         start: Known list that its times were moved from, if any.
         ridge: Ridge that it was fitted with.
-        size: Its amplification.
+        size: Amplification of the solver.
         steady: What its squared amplification counted beside the mean squared error; 0 where it did not count.
     """
 
